@@ -1,0 +1,168 @@
+"""The SmolVLM family: its sizes, and every tensor's name in a checkpoint and in GGUF.
+
+Idefics3 (SmolVLM) and SmolVLM (SmolVLM2) checkpoints name tensors alike, in transformers 4 and 5:
+a Llama language model under `model.text_model`, a SigLIP vision tower under `model.vision_model` and one
+matrix, the connector, between them. GGUF names are those of llama.cpp's `llama` and `clip` architectures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODEL_TYPES = ("idefics3", "smolvlm")
+COLOURS = 3
+
+# Tensors of a block: checkpoint name, GGUF name.
+LANGUAGE_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+VISION_BLOCK = {
+    "layer_norm1": "ln1",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_out",
+    "layer_norm2": "ln2",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+}
+LM_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Sizes of the language model; `rope_theta` is the base of the rotary frequencies."""
+
+    hidden: int
+    feed_forward: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    positions: int
+    rope_theta: float
+    rms_epsilon: float
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Vision:
+    """Sizes of the vision tower, `image` and `patch` in pixels; `scale` x `scale` patches become one image token."""
+
+    hidden: int
+    feed_forward: int
+    layers: int
+    heads: int
+    image: int
+    patch: int
+    scale: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor: its name in the checkpoint, its name in GGUF, its shape (row-major, as in the checkpoint).
+
+    `rotary_heads` is the number of heads whose rows are to be reordered for llama.cpp's rotary embedding, or 0;
+    `exact` keeps it in float32 whatever the quantization.
+    """
+
+    source: str
+    name: str
+    shape: tuple[int, ...]
+    rotary_heads: int = 0
+    exact: bool = False
+
+
+def language_weights(text: Text, head: bool) -> Iterator[Weight]:
+    """Every tensor of the language GGUF; `head` says that the checkpoint has an output matrix of its own."""
+    root = "model.text_model"
+    yield Weight(f"{root}.embed_tokens.weight", "token_embd.weight", (text.vocabulary, text.hidden))
+    queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
+    shapes = {
+        "attn_norm": (text.hidden,),
+        "attn_q": (queries, text.hidden),
+        "attn_k": (keys, text.hidden),
+        "attn_v": (keys, text.hidden),
+        "attn_output": (text.hidden, queries),
+        "ffn_norm": (text.hidden,),
+        "ffn_gate": (text.feed_forward, text.hidden),
+        "ffn_up": (text.feed_forward, text.hidden),
+        "ffn_down": (text.hidden, text.feed_forward),
+    }
+    rotary = {"attn_q": text.heads, "attn_k": text.kv_heads}
+    for layer in range(text.layers):
+        for source, name in LANGUAGE_BLOCK.items():
+            yield Weight(
+                f"{root}.layers.{layer}.{source}.weight",
+                f"blk.{layer}.{name}.weight",
+                shapes[name],
+                rotary_heads=rotary.get(name, 0),
+            )
+    yield Weight(f"{root}.norm.weight", "output_norm.weight", (text.hidden,))
+    if head:
+        yield Weight(LM_HEAD, "output.weight", (text.vocabulary, text.hidden))
+
+
+def vision_weights(vision: Vision, text_hidden: int) -> Iterator[Weight]:
+    """Every tensor of the mmproj GGUF; the embeddings of patches and positions stay exact, as in llama.cpp."""
+    root = "model.vision_model"
+    patches = (vision.image // vision.patch) ** 2
+    embeddings = f"{root}.embeddings"
+    yield Weight(
+        f"{embeddings}.patch_embedding.weight",
+        "v.patch_embd.weight",
+        (vision.hidden, COLOURS, vision.patch, vision.patch),
+        exact=True,
+    )
+    yield Weight(f"{embeddings}.patch_embedding.bias", "v.patch_embd.bias", (vision.hidden,))
+    yield Weight(
+        f"{embeddings}.position_embedding.weight", "v.position_embd.weight", (patches, vision.hidden), exact=True
+    )
+    square, norm = (vision.hidden, vision.hidden), (vision.hidden,)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_out"), square)
+    shapes |= {"ln1": norm, "ln2": norm}
+    shapes |= {"ffn_up": (vision.feed_forward, vision.hidden), "ffn_down": (vision.hidden, vision.feed_forward)}
+    for layer in range(vision.layers):
+        for source, name in VISION_BLOCK.items():
+            for part, shape in (("weight", shapes[name]), ("bias", shapes[name][:1])):
+                yield Weight(f"{root}.encoder.layers.{layer}.{source}.{part}", f"v.blk.{layer}.{name}.{part}", shape)
+    yield Weight(f"{root}.post_layernorm.weight", "v.post_ln.weight", norm)
+    yield Weight(f"{root}.post_layernorm.bias", "v.post_ln.bias", norm)
+    merged = vision.hidden * vision.scale**2
+    yield Weight("model.connector.modality_projection.proj.weight", "mm.model.fc.weight", (text_hidden, merged))
+
+
+def interleave(rows: NDArray[Any], heads: int) -> NDArray[Any]:
+    """Reorder the rows of a query or key matrix, shape (heads x head_dim, hidden), for llama.cpp's rotary embedding.
+
+    transformers turns row i of a head together with row i + head_dim/2; ggml's normal mode turns neighbours
+    (2i, 2i + 1). `halve` undoes it.
+    """
+    pairs = rows.reshape(heads, 2, -1, rows.shape[-1]).swapaxes(1, 2)
+    return np.reshape(pairs, rows.shape)
+
+
+def halve(rows: NDArray[Any], heads: int) -> NDArray[Any]:
+    """The inverse of `interleave`: from GGUF's order of rows to the checkpoint's."""
+    pairs = rows.reshape(heads, -1, 2, rows.shape[-1]).swapaxes(1, 2)
+    return np.reshape(pairs, rows.shape)
+
+
+def arrange(array: NDArray[Any], weight: Weight) -> NDArray[Any]:
+    """The tensor read from `weight.source` in the order that GGUF wants."""
+    return interleave(array, weight.rotary_heads) if weight.rotary_heads else np.ascontiguousarray(array)

@@ -1,0 +1,102 @@
+"""The vision half of a GGUF pair: tiles to embeddings, through llama.cpp's mtmd."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_cpp import mtmd_cpp as mtmd
+from numpy.typing import NDArray
+
+from smolcli.backends.gguf_header import read_header
+from smolcli.backends.tiles import Layout
+from smolcli.errors import ModelError
+
+Embeddings = NDArray[np.float32]
+REFERENCE_TILES = 4  # size.longest_edge in tiles where a file from before that key does not say it
+KEPT_TILES = 256
+
+
+class MtmdEncoder:
+    """Encodes one tile at a time; a tile seen before costs nothing.
+
+    `model` is the llama_model of the language half, which mtmd needs for its sizes.
+    """
+
+    def __init__(self, mmproj: Path, model: Any, embedding: int, threads: int) -> None:
+        self.layout = layout_of(mmproj)
+        self._embedding = embedding
+        params = mtmd.mtmd_context_params_default()
+        params.use_gpu = False
+        params.print_timings = False
+        params.warmup = False
+        params.n_threads = threads
+        # Takes the path without llama.cpp's own enlarging to the longest edge: the tile is cut already.
+        params.image_max_tokens = self.layout.tokens
+        self._context = mtmd.mtmd_init_from_file(str(mmproj).encode(), model, params)
+        if self._context is None:
+            raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
+        self._encoded: OrderedDict[bytes, Embeddings] = OrderedDict()
+
+    def encode(self, tile: bytes) -> Embeddings:
+        """RGB of tile * tile * 3 bytes -> float32 (tokens, embedding)."""
+        key = hashlib.sha256(tile).digest()
+        if key not in self._encoded:
+            self._encoded[key] = self._encode(tile)
+        self._encoded.move_to_end(key)
+        while len(self._encoded) > KEPT_TILES:
+            self._encoded.popitem(last=False)
+        return self._encoded[key]
+
+    def close(self) -> None:
+        """Frees the native context."""
+        if self._context is not None:
+            mtmd.mtmd_free(self._context)
+            self._context = None
+
+    def _encode(self, tile: bytes) -> Embeddings:
+        side = self.layout.tile
+        pixels = (ctypes.c_uint8 * len(tile)).from_buffer_copy(tile)
+        bitmap = mtmd.mtmd_bitmap_init(side, side, pixels)
+        chunks = mtmd.mtmd_input_chunks_init()
+        try:
+            marker = mtmd.mtmd_default_marker()
+            text = mtmd.mtmd_input_text(marker, len(marker), False, True)
+            bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+            if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1) != 0:
+                raise RuntimeError("mtmd_tokenize failed")
+            image = self._last_image(chunks)
+            if mtmd.mtmd_encode_chunk(self._context, image) != 0:
+                raise RuntimeError("mtmd_encode_chunk failed")
+            tokens = mtmd.mtmd_input_chunk_get_n_tokens(image)
+            found = mtmd.mtmd_get_output_embd(self._context)
+            embeddings: Embeddings = np.ctypeslib.as_array(found, (tokens * self._embedding,)).copy()
+            return embeddings.reshape(tokens, self._embedding)
+        finally:
+            mtmd.mtmd_input_chunks_free(chunks)
+            mtmd.mtmd_bitmap_free(bitmap)
+
+    @staticmethod
+    def _last_image(chunks: Any) -> Any:
+        """mtmd makes slices of every picture and puts the overview last; of a tile only that one is wanted."""
+        found = [mtmd.mtmd_input_chunks_get(chunks, n) for n in range(mtmd.mtmd_input_chunks_size(chunks))]
+        images = [chunk for chunk in found if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE]
+        return images[-1]
+
+
+def layout_of(mmproj: Path) -> Layout:
+    """How pictures are cut, from the file's clip.vision keys."""
+    keys = read_header(mmproj)
+    if keys.get("clip.projector_type", keys.get("clip.vision.projector_type")) != "idefics3":
+        raise ModelError(f"{mmproj} is not the vision half of a SmolVLM model", "give its mmproj-*.gguf")
+    try:
+        side, patch = int(keys["clip.vision.image_size"]), int(keys["clip.vision.patch_size"])
+        scale = int(keys["clip.vision.projector.scale_factor"])
+        tokens = (side // patch // scale) ** 2
+    except (KeyError, ZeroDivisionError) as error:
+        raise ModelError(f"{mmproj} lacks the key {error}", "convert it again: smolcli convert-to-gguf") from error
+    return Layout(side, tokens, int(keys.get("clip.vision.preproc_image_size", REFERENCE_TILES * side)))

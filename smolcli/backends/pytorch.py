@@ -1,0 +1,237 @@
+"""SmolVLM and Idefics3 checkpoints through PyTorch and transformers; CUDA, Apple's MPS or CPU.
+
+Neither transformers' processors nor torchvision is needed: tiles.py cuts the pictures, chat.py writes
+the prompt, tokenizers turns it into ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from smolcli import chat
+from smolcli.backends.tiles import Layout, cut
+from smolcli.cores import usable_cores
+from smolcli.errors import ModelError, UnavailableError
+from smolcli.models import ModelFiles
+from smolcli.options import Generate, Model
+from smolcli.types import Fault, Finish, FinishReason, Piece, Prompt, Seconds, Tokens
+
+TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
+KEPT_TILES = 256  # encoded tiles kept for further questions: 64 tokens x 2048 floats each at most
+STOPS = (chat.END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
+
+
+class PyTorch:
+    """A checkpoint directory on one device; one prompt at a time."""
+
+    name = "torch"
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        if files.checkpoint is None:
+            raise ModelError(
+                f"{files.name} has no safetensors checkpoint", "use --backend llamacpp or name a checkpoint directory"
+            )
+        started = time.perf_counter()
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        if options.threads is not None or not torch.cuda.is_available():
+            torch.set_num_threads(options.threads or usable_cores())
+        self.options = options
+        self.device = _device(options.device)
+        self.dtype = _dtype(options.dtype, self.device)
+        self.model: Any = _load(files.checkpoint, self.dtype).to(self.device).eval()
+        self.tokenizer = Tokenizer.from_file(str(files.checkpoint / "tokenizer.json"))
+        self.layout = layout_of(files.checkpoint, self.model.config)
+        self.stops = _stops(self.tokenizer, self.model)
+        self.context = int(self.model.config.text_config.max_position_embeddings)
+        self._image_id = int(self.model.config.image_token_id)
+        self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._load_seconds = time.perf_counter() - started
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            if prompt is None:
+                raise RuntimeError("None was given while no reply was under way")
+            yield from self._reply(index, prompt, options)
+
+    def logits(self, prompt: Prompt) -> Tensor:
+        """float32 (vocabulary,): the scores of the first token of the reply."""
+        ids, pixels = self._prepared(prompt)
+        return self._prefill(ids, self._encode(pixels), DynamicCache(config=self.model.config.text_config))
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._encoded.clear()
+        self.model = None
+
+    @torch.inference_mode()
+    def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
+        clock = _Clock(self.device)
+        ids, pixels = self._prepared(prompt)
+        image = sum(id == self._image_id for id in ids)
+        media = clock.lap()
+        if len(ids) >= self.context:
+            message = f"the prompt has {len(ids)} tokens, the model's context holds {self.context}; use --detail low"
+            yield Piece(index, "", Finish("error", Tokens(len(ids), image), fault=Fault("too-long", message)))
+            return
+        features = self._encode(pixels)
+        encode = clock.lap()
+        cache = DynamicCache(config=self.model.config.text_config)
+        logits = self._prefill(ids, features, cache)
+        prefill = clock.lap()
+        new = 0
+        reason: FinishReason = "length"
+        stream = DecodeStream(skip_special_tokens=True)
+        sampler = torch.Generator(self.device).manual_seed(options.seed)
+        for _ in range(min(options.max_tokens, self.context - len(ids))):
+            token = _chosen(logits, options, sampler)
+            if token in self.stops:
+                reason = "stop"
+                break
+            new += 1
+            if text := stream.step(self.tokenizer, token):  # None while a character is incomplete
+                yield Piece(index, text)
+            logits = self._step(token, cache)
+        load, self._load_seconds = self._load_seconds, 0.0
+        seconds = Seconds(load, media, encode, prefill, clock.lap())
+        yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
+
+    def _prepared(self, prompt: Prompt) -> tuple[list[int], list[bytes]]:
+        pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
+        text = chat.text(chat.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids, [tile for picture in pictures for tile in picture.pixels]
+
+    @torch.inference_mode()
+    def _encode(self, tiles: Sequence[bytes]) -> Tensor:
+        """(tiles * tokens, hidden); equal tiles are encoded once, now and for later prompts."""
+        keys = [hashlib.sha256(tile).digest() for tile in tiles]
+        new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._encoded}
+        for start in range(0, len(new), TILES_AT_ONCE):
+            batch = list(new.items())[start : start + TILES_AT_ONCE]
+            for (key, _), features in zip(batch, self._features([tile for _, tile in batch]), strict=True):
+                self._encoded[key] = features
+        for key in keys:
+            self._encoded.move_to_end(key)
+        found = [self._encoded[key] for key in keys]
+        while len(self._encoded) > max(KEPT_TILES, len(keys)):
+            self._encoded.popitem(last=False)
+        hidden = self.model.config.text_config.hidden_size
+        return torch.cat(found) if found else torch.empty(0, hidden, device=self.device, dtype=self.dtype)
+
+    def _features(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
+        side = self.layout.tile
+        flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
+        pixels = flat.to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)  # mean and deviation 0.5
+        # one tile an example: a tile of one grey would count as padding inside a picture, but never alone
+        output = self.model.model.get_image_features(pixels[:, None].to(self.dtype), return_dict=True)
+        features: Sequence[Tensor] = output.pooler_output
+        return features
+
+    @torch.inference_mode()
+    def _prefill(self, ids: Sequence[int], features: Tensor, cache: DynamicCache) -> Tensor:
+        row = torch.tensor([ids], device=self.device)
+        embeds = self.model.get_input_embeddings()(row)
+        places = torch.eq(row, self._image_id).unsqueeze(-1)
+        embeds = embeds.masked_scatter(places, features.to(embeds.dtype))
+        return self._forward(embeds, cache)
+
+    def _step(self, token: int, cache: DynamicCache) -> Tensor:
+        return self._forward(self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device)), cache)
+
+    def _forward(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
+        hidden = self.model.model.text_model(
+            inputs_embeds=embeds, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        logits: Tensor = self.model.lm_head(hidden[0, -1]).float()
+        return logits
+
+
+def layout_of(checkpoint: Path, config: Any) -> Layout:
+    """Tile side and tokens from the model's config, the reference's longest edge from preprocessor_config.json."""
+    side = int(config.vision_config.image_size)
+    tokens = (side // int(config.vision_config.patch_size)) ** 2 // int(config.scale_factor) ** 2
+    longest = 4 * side
+    file = checkpoint / "preprocessor_config.json"
+    if file.exists():
+        longest = int(json.loads(file.read_text(encoding="utf-8")).get("size", {}).get("longest_edge", longest))
+    return Layout(side, tokens, longest)
+
+
+def _load(checkpoint: Path, dtype: torch.dtype) -> Any:
+    try:
+        return AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        # damaged weights, missing files and unknown architectures each have their own class
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{checkpoint} cannot be loaded: {first}", "give a SmolVLM or Idefics3 checkpoint directory"
+        ) from error
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnavailableError(f"the device {wanted} cannot be used", "try --device cpu") from error
+    return device
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.float16 if device.type == "mps" else torch.float32
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if wanted not in known:
+        raise UnavailableError(f"the dtype {wanted} is not known", f"choose one of auto, {', '.join(known)}")
+    return known[wanted]
+
+
+def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
+    """End tokens by name and by the configs: the published configs do not agree on them."""
+    found: set[int | None] = {tokenizer.token_to_id(token) for token in STOPS}
+    for config in (model.generation_config, model.config.text_config):
+        ids = getattr(config, "eos_token_id", None)
+        found |= set(ids if isinstance(ids, list) else [ids])
+    return frozenset(token for token in found if token is not None)
+
+
+def _chosen(logits: Tensor, options: Generate, sampler: torch.Generator) -> int:
+    if options.temperature == 0:
+        return int(logits.argmax())
+    ordered, tokens = (logits / options.temperature).softmax(-1).sort(descending=True)
+    keep = ordered.cumsum(-1) - ordered < options.top_p
+    keep[0] = True
+    place = torch.multinomial(ordered * keep, 1, generator=sampler)
+    return int(tokens[place])
+
+
+class _Clock:
+    """Laps in seconds; on a GPU each lap waits for the work given before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        self._wait()
+        now = time.perf_counter()
+        lap, self._last = now - self._last, now
+        return lap

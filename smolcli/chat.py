@@ -1,0 +1,166 @@
+"""A Prompt as the model's chat text, the one place where it is made, for every backend.
+
+The layout is that of transformers' Idefics3 and SmolVLM processors (chat template, row and column
+markers, the global tile last), which the models were trained on:
+
+    <|im_start|>User:<fake><row_1_col_1>IMG<fake><row_1_col_2>IMG\\n\\n<fake><global-img>IMG<fake>
+    What is this?<end_of_utterance>\\nAssistant:
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+
+from smolcli.types import Frame, Part, Prompt
+
+START = "<|im_start|>"
+END = "<end_of_utterance>"
+FAKE = "<fake_token_around_image>"
+GLOBAL = "<global-img>"
+IMAGE = "<image>"
+
+VIDEO_INTRO = "You are provided the following series of {frames} frames from a {duration} [H:MM:SS] video.\n"
+VIDEO_FRAME = "\nFrame from {time}:"
+VIDEO_OUTRO = "\n\n"
+
+_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The place of one tile's embeddings: tile number `number` of picture number `picture` of the prompt.
+
+    Tiles of a picture are numbered row by row, the global tile last.
+    """
+
+    picture: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a picture is cut: `rows` x `columns` tiles and the global one; 0 x 0 is the global tile alone."""
+
+    rows: int = 0
+    columns: int = 0
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles, the global one included."""
+        return self.rows * self.columns + 1
+
+
+UNSPLIT = Grid()
+Segment = str | Tile
+
+
+def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
+    """The conversation as text and tiles, in order, ready for the reply; `grids` has one entry a picture.
+
+    Neighbouring texts are one segment, so that a tokenizer sees them whole.
+
+    >>> picture = Frame(bytes(3), width=1, height=1)
+    >>> for segment in segments(Prompt.user(picture, "What is this?"), [UNSPLIT]):
+    ...     segment
+    '<|im_start|>User:<fake_token_around_image><global-img>'
+    Tile(picture=0, number=0)
+    '<fake_token_around_image>What is this?<end_of_utterance>\\nAssistant:'
+    """
+    return _joined(_segments(prompt, grids))
+
+
+def text(segments: Iterable[Segment], tokens_per_tile: int) -> str:
+    """The same as one string in which every tile is `tokens_per_tile` image tokens.
+
+    >>> text(["Left: ", Tile(0, 0), " Right: ", Tile(1, 0)], 2)
+    'Left: <image><image> Right: <image><image>'
+    """
+    return "".join(part if isinstance(part, str) else IMAGE * tokens_per_tile for part in segments)
+
+
+def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
+    """The parts of a user turn that show a video of `duration` seconds: each frame under its time, unsplit.
+
+    The strings are those of transformers' SmolVLMProcessor; fractions of a second are dropped, as there.
+    Raises ValueError for a frame without a time.
+
+    >>> still = Frame(bytes(3), width=1, height=1, time=61.5)
+    >>> for part in video_parts([still], duration=75.9):
+    ...     part
+    'You are provided the following series of one frames from a 0:01:15 [H:MM:SS] video.\\n'
+    '\\nFrame from 01:01:'
+    Frame(width=1, height=1, time=61.5)
+    '\\n\\n'
+    """
+    length = timedelta(seconds=int(duration))
+    parts: list[Part] = [VIDEO_INTRO.format(frames=in_words(len(frames)), duration=length)]
+    for frame in frames:
+        if frame.time is None:
+            raise ValueError("a frame of a video has no time")
+        minutes, seconds = divmod(int(frame.time), 60)
+        parts += [VIDEO_FRAME.format(time=f"{minutes:02d}:{seconds:02d}"), frame]
+    return (*parts, VIDEO_OUTRO)
+
+
+def in_words(number: int) -> str:
+    """A number from 0 to 999999 in English, as the package num2words writes it.
+
+    >>> in_words(1234)
+    'one thousand, two hundred and thirty-four'
+    """
+    if number < 10:
+        return _ONES[number]
+    if number < 20:
+        return _TEENS[number - 10]
+    if number < 100:
+        tens, ones = divmod(number, 10)
+        return _TENS[tens - 2] + (f"-{_ONES[ones]}" if ones else "")
+    unit, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    above, rest = divmod(number, unit)
+    link = " and " if rest < 100 else ", "
+    return f"{in_words(above)} {name}" + (link + in_words(rest) if rest else "")
+
+
+def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
+    pictures = count()
+    yield START
+    for turn in prompt.turns:
+        starts_with_picture = bool(turn.parts) and isinstance(turn.parts[0], Frame)
+        yield turn.role.capitalize() + (":" if starts_with_picture else ": ")
+        for part in turn.parts:
+            if isinstance(part, Frame):
+                number = next(pictures)
+                yield from _picture(number, grids[number])
+            else:
+                yield part
+        yield f"{END}\n"
+    yield "Assistant:"
+
+
+def _picture(picture: int, grid: Grid) -> Iterable[Segment]:
+    tiles = (Tile(picture, number) for number in count())
+    for row in range(1, grid.rows + 1):
+        for column in range(1, grid.columns + 1):
+            yield f"{FAKE}<row_{row}_col_{column}>"
+            yield next(tiles)
+        yield "\n"
+    if grid.rows:
+        yield "\n"
+    yield FAKE + GLOBAL
+    yield next(tiles)
+    yield FAKE
+
+
+def _joined(parts: Iterable[Segment]) -> list[Segment]:
+    joined: list[Segment] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined

@@ -1,0 +1,109 @@
+"""The command line: makes a command of every task and tool in the registry, and errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from functools import partial
+from typing import Any
+
+import typer
+
+from smolcli import __version__, registry
+from smolcli.console import Console, claim_stdout
+from smolcli.errors import Exit, SmolError
+from smolcli.flatten import flatten
+from smolcli.options import Generate, Input, Model, Output
+from smolcli.run import run
+
+
+def make_app() -> typer.Typer:
+    """The program."""
+    app = typer.Typer(
+        name="smolcli",
+        help="Small vision-language models in the shell: nothing leaves the machine.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_program)
+    for name in registry.TASKS:
+        task = registry.load(registry.TASKS, name)
+        app.command(name, help=task.__doc__)(flatten(partial(_run, name), task, Input, Model, Generate, Output))
+    for name in registry.COMMANDS:
+        command = registry.load(registry.COMMANDS, name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main() -> None:
+    """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        code = make_app()(standalone_mode=False)
+    except SmolError as error:
+        code = _failed(error, error.code, verbose)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        code = Exit.OK  # whoever read the answers has enough
+    except typer.Exit as end:
+        code = end.exit_code
+    except Exception as error:
+        code = _other(error, verbose)
+    sys.exit(_flushed(code))
+
+
+def _run(name: str, *options: Any) -> None:
+    raise typer.Exit(run(name, claim_stdout(), *options))
+
+
+def _program(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=lambda shown: _version() if shown else None,
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+) -> None:
+    """Small vision-language models in the shell: nothing leaves the machine."""
+
+
+def _version() -> None:
+    print(f"smolcli {__version__}")
+    raise typer.Exit
+
+
+def _failed(error: BaseException, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    Console().error(error)
+    return code
+
+
+def _other(error: Exception, verbose: bool) -> int:
+    """Typer's own usage errors, or a fault of ours."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        return _failed(SmolError(f"{format_message()} See smolcli --help"), Exit.USAGE, False)
+    what = f"unexpected fault: {type(error).__name__}: {error}"
+    return (
+        _failed(error, Exit.FAULT, True)
+        if verbose
+        else _failed(SmolError(what, "run it again with -v and report it"), Exit.FAULT, False)
+    )
+
+
+def _flushed(code: object) -> int:
+    """The exit code, after what is buffered has gone out; a closed pipe is no error at the end either."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return int(code) if isinstance(code, int) else Exit.OK

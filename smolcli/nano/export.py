@@ -1,0 +1,76 @@
+"""Writes a trained nano as smolcli ships it: `python -m smolcli.nano.export runs/nano/checkpoint.pt`.
+
+A checkpoint directory that transformers loads (float16, so that the f16 GGUF holds the same numbers)
+and the GGUF pair of our own converter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, SmolVLMForConditionalGeneration
+from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
+
+from smolcli.chat import END, START
+from smolcli.converters import convert
+from smolcli.nano.draw import TILE
+from smolcli.nano.tokens import tokenizer
+from smolcli.nano.train import TOKENS, Student, config
+
+WEIGHTS = Path(__file__).parent / "weights"
+LONGEST_EDGE = 6 * TILE  # the row and column markers go to 6
+
+
+def export(checkpoint: Path, out: Path) -> None:
+    """The running mean of the checkpoint's weights as `out`/*, in place of what was there."""
+    student = Student()
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    student.load_state_dict(kept["mean"])
+    with tempfile.TemporaryDirectory(dir=out.parent) as part:
+        made = Path(part) / "nano"
+        model = SmolVLMForConditionalGeneration(config())
+        model.load_state_dict(student.vlm.state_dict())
+        end = tokenizer().token_to_id(END)
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            bos_token_id=1, eos_token_id=[end, 2], pad_token_id=2
+        )
+        model.to(torch.float16).save_pretrained(made)
+        tokenizer().save(str(made / "tokenizer.json"))
+        for name, values in _settings().items():
+            (made / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        convert(made, made, "f16", "f16", "nano")
+        shutil.rmtree(out, ignore_errors=True)
+        made.rename(out)
+
+
+def _settings() -> dict[str, dict[str, object]]:
+    edge = "longest_edge"
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": START, "eos_token": END, "pad_token": "<|im_end|>",
+            "unk_token": "<|endoftext|>", "model_max_length": 8192, "chat_template": DEFAULT_CHAT_TEMPLATE,
+        },
+        "preprocessor_config.json": {
+            "image_processor_type": "Idefics3ImageProcessor", "do_image_splitting": True, "do_resize": True, "resample": 1,
+            "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3, "do_pad": True, "size": {edge: LONGEST_EDGE}, "max_image_size": {edge: TILE},
+        },
+        "processor_config.json": {"processor_class": "Idefics3Processor", "image_seq_len": TOKENS},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    args = parser.parse_args()
+    export(args.checkpoint, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The shared options, one frozen dataclass a stage; flatten.py makes command-line options of the fields.
+
+A field's metadata: `help` is its help text, `flags` its names where they are not the field's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smolcli import registry
+from smolcli.errors import UsageError
+
+
+def opt(default: Any, help: str, *flags: str, **more: Any) -> Any:
+    """A dataclass field that is a command-line option; `more` is passed to typer.Option."""
+    return field(default=default, metadata={"help": help, "flags": flags, **more})
+
+
+def choice(what: str, names: Iterable[str]) -> Callable[[str], str]:
+    """A parser for typer that takes one of `names`, whatever their case."""
+    known = tuple(names)
+
+    def parse(word: str) -> str:
+        if word.lower() not in known:
+            raise UsageError(f"{what} {word} is not known", f"choose one of {', '.join(known)}")
+        return word.lower()
+
+    return parse
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model runs, and on what."""
+
+    model: str | None = opt(None, "Registry name, hub id, directory or .gguf file.", "-m", "--model")
+    mmproj: Path | None = opt(None, "The vision half of a .gguf model, where it is not beside it.")
+    backend: str = opt(
+        "auto",
+        "auto is torch where a GPU is usable, else llamacpp.",
+        "-b",
+        "--backend",
+        parser=choice("backend", ("auto", *registry.BACKENDS)),
+        metavar="auto|torch|llamacpp",
+    )
+    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).")
+    dtype: str = opt("auto", "auto, float32, bfloat16 or float16 (PyTorch only).")
+    threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1)
+    detail: str = opt(
+        "auto", "low: one tile; auto: never enlarge; high: the reference's; or N tiles on the longest edge."
+    )
+    offline: bool = opt(False, "Never touch the network.", "--offline")
+
+
+@dataclass(frozen=True)
+class Generate:
+    """How the answer is decoded."""
+
+    max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
+    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0)
+    top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
+    seed: int = opt(0, "Seed of sampled answers.")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is looked at."""
+
+    inputs: tuple[str, ...] = opt((), "Files, directories, or - for standard input.", argument=True, metavar="INPUT...")
+    recursive: bool = opt(True, "Look into the folders of a directory.", "--recursive/--no-recursive")
+    max_pixels: int = opt(200_000_000, "Refuse larger pictures before decoding them.", "--max-pixels", min=1)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What comes out."""
+
+    format: str = opt(
+        "text",
+        "How records are written.",
+        "-f",
+        "--format",
+        parser=choice("format", registry.WRITERS),
+        metavar="|".join(registry.WRITERS),
+    )
+    output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
+    fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
+    quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
+    verbose: bool = opt(False, "Say more; show tracebacks.", "-v", "--verbose")

@@ -1,0 +1,57 @@
+"""The task ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smolcli.errors import UsageError
+from smolcli.options import opt
+from smolcli.tasks.base import Task
+from smolcli.types import Answer, Media, Part, Prompt, Reply
+
+PLACE = re.compile(r"\{(\d+)\}")
+
+
+@dataclass(frozen=True)
+class Ask(Task):
+    """Answer a question about each image."""
+
+    question: str = opt("", "What to ask.", argument=True, metavar="QUESTION", show_default=False)
+    also: tuple[str, ...] = opt(
+        (), "Ask this too, about the same image; repeatable.", "-Q", "--also", metavar="QUESTION"
+    )
+    together: bool = opt(
+        False, "All inputs in one conversation, in order; {1}, {2} in the question place them.", "--together"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise UsageError("the question is empty", 'smolcli ask "What is this?" picture.png')
+
+    def prompts(self, media: Media) -> Sequence[Prompt]:
+        return [Prompt.user(*self._parts(question, media)) for question in (self.question, *self.also)]
+
+    def answer(self, replies: Sequence[Reply]) -> Answer:
+        """One question: its answer. Several: an answer a line, and question-answer pairs as data."""
+        if not self.also:
+            return Answer(replies[0].text)
+        pairs = zip((self.question, *self.also), replies, strict=True)
+        data = [{"question": question, "answer": reply.text} for question, reply in pairs]
+        return Answer("\n".join(reply.text for reply in replies), data)
+
+    def _parts(self, question: str, media: Media) -> list[Part]:
+        """The pictures where {1}, {2} ... stand in a question about several, else before it."""
+        places = PLACE.split(question)
+        if not self.together or len(places) == 1:
+            return [*media.frames, question]
+        parts: list[Part] = []
+        for number, part in enumerate(places):
+            if number % 2 == 0:
+                parts += [part] if part else []
+            elif 1 <= int(part) <= len(media.frames):
+                parts.append(media.frames[int(part) - 1])
+            else:
+                raise UsageError(f"{{{part}}} in the question names no input", f"there are {len(media.frames)}")
+        return parts

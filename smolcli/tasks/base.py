@@ -1,0 +1,39 @@
+"""A task: what is asked about an item, and what is made of the replies.
+
+A task is a frozen dataclass: its fields are its options, its docstring is its help. Most write only
+`prompts`; a task of several calls writes `steps`, a generator that yields prompts, is sent their
+replies and returns the answer:
+
+    def steps(self, media):
+        [note] = yield [Prompt.user(media.frames[0], "What is this?", draft=True)]
+        [final] = yield [Prompt.user(f"Say it shorter: {note.text}")]
+        return Answer(final.text)
+
+It never holds a backend: run.py feeds it, so order, streaming, time and errors are handled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smolcli.types import Answer, Media, Prompt, Reply, Steps
+
+
+class Task:
+    """The base of every task."""
+
+    blocks = False  # whether answers have lines, so that text output sets them under headings
+    together = False  # whether all inputs are one item
+
+    def prompts(self, media: Media) -> Sequence[Prompt]:
+        """The prompts of a task that asks everything at once."""
+        raise NotImplementedError
+
+    def answer(self, replies: Sequence[Reply]) -> Answer:
+        """What is made of their replies."""
+        return Answer(replies[0].text)
+
+    def steps(self, media: Media) -> Steps:
+        """The whole task as a generator."""
+        replies = yield self.prompts(media)
+        return self.answer(replies)

@@ -1,0 +1,28 @@
+"""The task caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smolcli.options import choice, opt
+from smolcli.tasks.base import Task
+from smolcli.types import Media, Prompt
+
+STYLES = {
+    "short": "Describe this image in one sentence.",
+    "detailed": "Can you describe this image?",
+    "alt-text": "Write a short alt text for this image.",
+    "tags": "List the main things in this image as tags, separated by commas.",
+}
+
+
+@dataclass(frozen=True)
+class Caption(Task):
+    """Describe each image."""
+
+    style: str = opt("short", "How to describe.", "--style", parser=choice("style", STYLES), metavar="|".join(STYLES))
+    prompt: str | None = opt(None, "Your own words instead of a style.")
+
+    def prompts(self, media: Media) -> Sequence[Prompt]:
+        return [Prompt.user(frame, self.prompt or STYLES[self.style]) for frame in media.frames[:1]]

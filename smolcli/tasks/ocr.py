@@ -1,0 +1,21 @@
+"""The task ocr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smolcli.tasks.base import Task
+from smolcli.types import Media, Prompt
+
+QUESTION = "What is written in the image?"
+
+
+@dataclass(frozen=True)
+class Ocr(Task):
+    """Read the text in each image."""
+
+    blocks = True
+
+    def prompts(self, media: Media) -> Sequence[Prompt]:
+        return [Prompt.user(frame, QUESTION) for frame in media.frames[:1]]

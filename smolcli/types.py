@@ -1,0 +1,191 @@
+"""The values that travel through smolcli, from a word on the command line to a record.
+
+    word -> Item -> [Frame] -> Prompt -> Piece ... -> Reply -> Answer -> Record
+
+They are plain data: no stage is known here and no library is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "repetition", "error", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
+
+    `time` is the moment in seconds of a video frame, None for a still picture.
+    """
+
+    rgb: bytes = field(repr=False)
+    width: int
+    height: int
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.rgb) != self.width * self.height * 3:
+            raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of size and pixels: equal pictures have equal keys, whatever their file."""
+        return hashlib.sha256(b"%d %d " % (self.width, self.height) + self.rgb).hexdigest()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input of the user: `path` is the word it came from; nothing is opened before `read()`."""
+
+    path: str
+    index: int
+    read: Callable[[], Media] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Media:
+    """What an opened item holds: its pictures and the SHA-256 of its bytes."""
+
+    frames: tuple[Frame, ...]
+    sha256: str
+
+
+Part = str | Frame
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation: text and pictures, interleaved in the order given."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that asks for one reply.
+
+    `split` False sends every picture as one unsplit tile, as video frames are sent.
+    `draft` marks a call whose text is not part of the answer and is never shown.
+    """
+
+    turns: tuple[Turn, ...]
+    split: bool = True
+    draft: bool = False
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The pictures in the order they appear."""
+        return [part for turn in self.turns for part in turn.parts if isinstance(part, Frame)]
+
+    @classmethod
+    def user(cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False) -> Prompt:
+        """The usual case: one user turn, perhaps after a system turn.
+
+        >>> Prompt.user("What is 2 + 2?").turns[0].role
+        'user'
+        """
+        turns = (Turn("user", parts),)
+        return cls((Turn("system", (system,)), *turns) if system else turns, split=split, draft=draft)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Counts of tokens; `image` are those of `prompt` that stand for pictures."""
+
+    prompt: int = 0
+    image: int = 0
+    new: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt + other.prompt, self.image + other.image, self.new + other.new)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time in seconds by stage; `load` is charged to the first reply after the model was loaded."""
+
+    load: float = 0.0
+    media: float = 0.0
+    encode: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(
+            self.load + other.load,
+            self.media + other.media,
+            self.encode + other.encode,
+            self.prefill + other.prefill,
+            self.decode + other.decode,
+        )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an input has no answer: `kind` is a word a script can test, `message` one line for a person."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of one reply, and its account."""
+
+    reason: FinishReason
+    tokens: Tokens = Tokens()
+    seconds: Seconds = Seconds()
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A bit of the reply to prompt number `index`; the last piece of a reply has `finish`."""
+
+    index: int
+    text: str
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """All pieces of one reply, joined."""
+
+    text: str
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task makes of its replies: text for people, `data` where the task has structure."""
+
+    text: str
+    data: Any = None
+
+
+# What a task's `steps` returns: yields prompts, is sent their replies, returns the answer.
+Steps = Generator[Sequence[Prompt], Sequence[Reply], Answer]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One input's result, as docs/records.md describes it; `error` is None where there is an answer."""
+
+    path: str
+    id: str
+    task: str
+    text: str
+    data: Any
+    model: str
+    backend: str
+    finish_reason: FinishReason
+    tokens: Tokens
+    seconds: Seconds
+    error: Fault | None

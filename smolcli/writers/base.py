@@ -1,0 +1,29 @@
+"""A writer turns records into one format, on one stream."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from smolcli.types import Record
+
+
+class Writer:
+    """The base of every format: `write` is called once a record; `close` once, at the end.
+
+    `many` says whether more than one record may come, `blocks` whether answers have lines.
+    """
+
+    def __init__(self, stream: TextIO, many: bool = False, blocks: bool = False) -> None:
+        self.stream = stream
+        self.many = many
+        self.blocks = blocks
+
+    def piece(self, text: str) -> None:
+        """A bit of the one answer, as it is made; only the format text shows it."""
+
+    def write(self, record: Record) -> None:
+        """One whole record, flushed."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """What the format needs after the last record."""

@@ -1,0 +1,44 @@
+"""The formats json and jsonl: docs/records.md says the fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from smolcli.types import Record
+from smolcli.writers.base import Writer
+
+
+def as_json(record: Record, indent: int | None = None) -> str:
+    """The record as JSON; times rounded to the microsecond, a path that is not UTF-8 escaped as Python does."""
+    fields: dict[str, Any] = asdict(record)
+    fields["seconds"] = {name: round(value, 6) for name, value in fields["seconds"].items()}
+    line = json.dumps(fields, ensure_ascii=False, indent=indent)
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class JsonLines(Writer):
+    """One record a line, written whole and flushed."""
+
+    def write(self, record: Record) -> None:
+        self.stream.write(as_json(record) + "\n")
+        self.stream.flush()
+
+
+class Json(Writer):
+    """One record for one input, an array for several."""
+
+    _count = 0
+
+    def write(self, record: Record) -> None:
+        if self.many:
+            self.stream.write(",\n" if self._count else "[\n")
+        self.stream.write(as_json(record, indent=2))
+        self.stream.flush()
+        self._count += 1
+
+    def close(self) -> None:
+        end = "" if not self.many else "\n]" if self._count else "[]"
+        self.stream.write(f"{end}\n" if end or self._count else "")
+        self.stream.flush()

@@ -1,0 +1,217 @@
+"""Tiny random checkpoints of the SmolVLM families: everything a real one has, in some hundred kilobytes.
+
+    directory = make_checkpoint(tmp_path / "tiny", "v2", seed=1, tied=True)
+
+The weights are scaled so that logits differ clearly from token to token; the tokenizer is a working byte-level
+BPE with the special tokens of SmolVLM.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    GenerationConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    PreTrainedModel,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+
+GEOMETRY = {64: (8, 2), 384: (14, 3), 512: (16, 4)}  # tile: (patch_size, scale_factor)
+VOCABULARY = 384
+FIRST = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARKERS = (
+    "<global-img>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+    "<fake_token_around_image>",
+    "<image>",
+    "<end_of_utterance>",
+)
+CORPUS = (
+    "User: What is in the picture? the the the\n",
+    "Assistant: The red square is on the left of the blue circle.\n\n",
+    "Read the text in the image in 12 words.\n\n",
+    "System: You answer in one word, and the word is right.\n\n",
+)
+TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+def make_checkpoint(
+    directory: Path,
+    variant: str = "v1",
+    seed: int = 0,
+    *,
+    tied: bool = False,
+    tile: int = 64,
+    layout: int = 5,
+    dtype: torch.dtype = torch.float32,
+    shard_size: str = "5GB",
+) -> Path:
+    """Write a checkpoint to `directory` and return it.
+
+    `variant` is v1 (Idefics3) or v2 (SmolVLM); `tile` is the side of a tile in pixels, a key of GEOMETRY; `layout`
+    is the release of transformers whose config.json is written (5 or 4); a small `shard_size` makes many shards.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer()
+    model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer).to(dtype)
+    end = [tokenizer.token_to_id("<end_of_utterance>"), tokenizer.token_to_id("<|im_end|>")]
+    model.generation_config = GenerationConfig.from_dict({"bos_token_id": 1, "eos_token_id": end, "pad_token_id": 2})
+    model.save_pretrained(directory, max_shard_size=shard_size)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    _save_processor(directory, variant, tile)
+    if layout == 4:
+        _as_transformers_4(directory)
+    return directory
+
+
+def make_model(
+    variant: str, seed: int, *, tied: bool = False, tile: int = 64, tokenizer: Tokenizer | None = None
+) -> PreTrainedModel:
+    """The random model alone, in float32."""
+    patch, scale = GEOMETRY[tile]
+    tokenizer = tokenizer or make_tokenizer()
+    text = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+        "vocab_size": VOCABULARY,
+        "bos_token_id": 1,
+        "eos_token_id": tokenizer.token_to_id("<end_of_utterance>"),
+        "pad_token_id": 2,
+        "tie_word_embeddings": tied,
+    }
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": tile,
+        "patch_size": patch,
+    }
+    shared: dict[str, Any] = {
+        "text_config": text,
+        "vision_config": vision,
+        "scale_factor": scale,
+        "image_token_id": tokenizer.token_to_id("<image>"),
+        "tie_word_embeddings": tied,
+    }
+    torch.manual_seed(seed)
+    model: PreTrainedModel
+    if variant == "v1":
+        model = Idefics3ForConditionalGeneration(Idefics3Config(**shared))
+    else:
+        model = SmolVLMForConditionalGeneration(SmolVLMConfig(**shared))
+    _randomise(model)
+    return model.eval()
+
+
+def make_tokenizer() -> Tokenizer:
+    """SmolVLM's kind of tokenizer: digits one by one, byte-level BPE, `"\\n\\n"` one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[_special(token) for token in FIRST],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    tokenizer.add_special_tokens([_special(token) for token in MARKERS])
+    return tokenizer
+
+
+def _special(token: str) -> AddedToken:
+    return AddedToken(token, normalized=False, special=True)
+
+
+def _randomise(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.normal_(0.0, 0.1)
+            elif weight.dim() == 1:
+                weight.normal_(1.0, 0.1)
+            elif "embed" in name and weight.dim() == 2:
+                weight.normal_(0.0, 0.5)
+            else:
+                weight.normal_(0.0, weight[0].numel() ** -0.5)
+
+
+def _save_processor(directory: Path, variant: str, tile: int) -> None:
+    patch, scale = GEOMETRY[tile]
+    family = "Idefics3" if variant == "v1" else "SmolVLM"
+    image_processor = {
+        "image_processor_type": f"{family}ImageProcessor",
+        "processor_class": f"{family}Processor",
+        "do_convert_rgb": True,
+        "do_image_splitting": True,
+        "do_normalize": True,
+        "do_pad": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "max_image_size": {"longest_edge": tile},
+        "resample": 1,
+        "rescale_factor": 1 / 255,
+        "size": {"longest_edge": 4 * tile},
+    }
+    tokenizer = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_prefix_space": False,
+        "bos_token": "<|im_start|>",
+        "eos_token": "<end_of_utterance>",
+        "pad_token": "<|im_end|>",
+        "unk_token": "<|endoftext|>",
+        "model_max_length": 2048,
+        "chat_template": TEMPLATE,
+    }
+    _save(directory / "preprocessor_config.json", image_processor)
+    _save(directory / "tokenizer_config.json", tokenizer)
+    tokens = (tile // patch // scale) ** 2
+    _save(directory / "processor_config.json", {"processor_class": f"{family}Processor", "image_seq_len": tokens})
+
+
+def _as_transformers_4(directory: Path) -> None:
+    """config.json as the published checkpoints have it: rope_theta, torch_dtype, vision defaults left out."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
+    text["architectures"] = ["VLlama3ForCausalLM"]
+    del text["head_dim"]
+    for key in ("hidden_act", "layer_norm_eps", "num_channels", "attention_dropout", "initializer_range"):
+        del vision[key]
+    config["torch_dtype"] = config.pop("dtype")
+    config["pad_token_id"] = 128002
+    config.pop("_pad_token_id", None)
+    config["transformers_version"] = "4.46.0"
+    _save(path, config)
+
+
+def _save(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2))
