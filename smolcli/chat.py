@@ -9,11 +9,13 @@ markers, the global tile last), which the models were trained on:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 
+from smolcli.errors import UsageError
 from smolcli.types import Frame, Part, Prompt
 
 START = "<|im_start|>"
@@ -55,8 +57,16 @@ class Grid:
         return self.rows * self.columns + 1
 
 
+MARKER = re.compile(r"<\|\w+\|>|<(?:end_of_utterance|fake_token_around_image|global-img|image|row_\d_col_\d)>")
 UNSPLIT = Grid()
 Segment = str | Tile
+
+
+def plain(text: str) -> str:
+    """`text`, if it has nothing that the tokenizer would take for a marker of its own; else a UsageError."""
+    if found := MARKER.search(text):
+        raise UsageError(f"the text has the model's own marker {found[0]}", "say it another way")
+    return text
 
 
 def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:

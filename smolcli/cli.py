@@ -50,8 +50,6 @@ def main() -> None:
         code = _failed(error, error.code, verbose)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        code = Exit.OK  # whoever read the answers has enough
     except typer.Exit as end:
         code = end.exit_code
     except Exception as error:
@@ -60,7 +58,11 @@ def main() -> None:
 
 
 def _run(name: str, *options: Any) -> None:
-    raise typer.Exit(run(name, claim_stdout(), *options))
+    try:
+        code = run(name, claim_stdout(), *options)
+    except BrokenPipeError:
+        code = Exit.OK  # whoever read the answers has enough
+    raise typer.Exit(code)
 
 
 def _program(
@@ -91,7 +93,7 @@ def _other(error: Exception, verbose: bool) -> int:
     """Typer's own usage errors, or a fault of ours."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
-        return _failed(SmolError(f"{format_message()} See smolcli --help"), Exit.USAGE, False)
+        return _failed(SmolError(format_message().rstrip("."), "see smolcli --help"), Exit.USAGE, False)
     what = f"unexpected fault: {type(error).__name__}: {error}"
     return (
         _failed(error, Exit.FAULT, True)

@@ -75,7 +75,7 @@ class Known:
 
     @property
     def gguf_repo(self) -> str:
-        """The repository of its GGUF pair; the files in it are `<stem>-<quant>.gguf` and `mmproj-<stem>-<quant>.gguf`."""
+        """The repository of its GGUF pair; its files are `<stem>-<quant>.gguf` and `mmproj-<stem>-<quant>.gguf`."""
         return f"ggml-org/{self.repo.split('/')[1]}-GGUF"
 
 

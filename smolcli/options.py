@@ -31,6 +31,13 @@ def choice(what: str, names: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
+def detail(word: str) -> str:
+    """A parser for typer of how finely pictures are cut."""
+    if word in ("low", "auto", "high") or (word.isdecimal() and int(word) >= 1):
+        return word
+    raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
+
+
 @dataclass(frozen=True)
 class Model:
     """Which model runs, and on what."""
@@ -49,7 +56,10 @@ class Model:
     dtype: str = opt("auto", "auto, float32, bfloat16 or float16 (PyTorch only).")
     threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1)
     detail: str = opt(
-        "auto", "low: one tile; auto: never enlarge; high: the reference's; or N tiles on the longest edge."
+        "auto",
+        "low: one tile; auto: never enlarge; high: as the reference processor; N: tiles on the longest edge.",
+        parser=detail,
+        metavar="low|auto|high|N",
     )
     offline: bool = opt(False, "Never touch the network.", "--offline")
 

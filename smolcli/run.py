@@ -59,7 +59,7 @@ class Identity:
     options: str = ""
 
     def id_of(self, sha256: str) -> str:
-        """SHA-256, in hex, of the medium's content, the task and its options, the model's files, the decoding options."""
+        """SHA-256, in hex, of the medium's content, the task, the model's files and all options that change answers."""
         return hashlib.sha256(json.dumps([sha256, *asdict(self).values()]).encode()).hexdigest()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tiny
 from num2words import num2words
 from PIL import Image
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ from transformers.video_utils import VideoMetadata
 from smolcli import chat
 from smolcli.backends.tiles import Layout, plan
 from smolcli.types import Frame, Prompt, Turn
+from tests import tiny
 
 TILE, TOKENS = 32, 4  # pixels of a tile's side and its image tokens: the code is the same at 512 and 64
 SIZES = (
@@ -175,7 +176,7 @@ def test_tiles_are_numbered_row_by_row_the_global_one_last() -> None:
     assert tiles == [chat.Tile(0, 0), *(chat.Tile(1, number) for number in range(7))]
     marker = found[found.index(chat.Tile(1, 5)) - 1]
     assert isinstance(marker, str) and marker.endswith("<row_2_col_3>")
-    assert all(isinstance(a, chat.Tile) or isinstance(b, chat.Tile) for a, b in zip(found, found[1:], strict=False))
+    assert all(isinstance(a, chat.Tile) or isinstance(b, chat.Tile) for a, b in pairwise(found))
 
 
 def test_examples() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import pytest
-import tiny
 import torch
 from gguf import GGMLQuantizationType, GGUFReader, quants
 from llama_cpp import mtmd_cpp
@@ -26,6 +25,7 @@ from smolcli.converters.checkpoint import Checkpoint
 from smolcli.converters.quantize import encode, quantization, tensor_type
 from smolcli.converters.smolvlm import Weight, halve, interleave
 from smolcli.errors import ModelError
+from tests import tiny
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "v1-untied-64": ("v1", {"tile": 64, "layout": 5}),

@@ -5,7 +5,6 @@ The handlers change the prompt and encode every picture anew for each question.
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import os
 import sys
@@ -104,7 +103,7 @@ class LlamaCpp:
         self._prefill(runs, length + room)
         prefilled_at = time.perf_counter()
         new, reason = 0, "length"
-        text = codecs.getincrementaldecoder("utf-8")("replace")
+        text = _Utf8()
         sampler = _sampler(options)
         try:
             while new < room:
@@ -113,7 +112,7 @@ class LlamaCpp:
                     reason = "stop"
                     break
                 new += 1
-                if said := text.decode(self._piece(token)):
+                if said := text.add(self._piece(token)):
                     yield Piece(index, said)
                 if new < room:
                     self._decode([token], length + new - 1)
@@ -128,7 +127,7 @@ class LlamaCpp:
             prefilled_at - encoded_at,
             time.perf_counter() - prefilled_at,
         )
-        yield Piece(index, text.decode(b"", final=True), Finish(ended, Tokens(length, image, new), seconds))
+        yield Piece(index, "", Finish(ended, Tokens(length, image, new), seconds))
 
     def _prepared(self, prompt: Prompt) -> tuple[list[chat.Segment], list[list[bytes]]]:
         pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
@@ -243,3 +242,18 @@ def _sampler(options: Generate) -> Any:
     llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_top_p(options.top_p, 1))
     llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_dist(options.seed & 0xFFFFFFFF))
     return chain
+
+
+class _Utf8:
+    """Bytes to text as characters become whole, by the rule of tokenizers' DecodeStream: half a one is held back."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def add(self, piece: bytes) -> str:
+        self._held += piece
+        text = self._held.decode("utf-8", "replace")
+        if text.endswith("\ufffd"):
+            return ""
+        self._held = b""
+        return text

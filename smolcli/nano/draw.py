@@ -47,9 +47,9 @@ FONT_FAMILIES = (
 HELD_OUT_FONTS = ("LiberationSerif-Regular", "DejaVuSans-Bold", "Carlito-Regular", "Karla-Regular")
 HELD_OUT_FAMILIES = ("LiberationSerif", "Carlito", "Karla", "Tinos")
 UNUSABLE = (
-    "Thin", "Hairline", "Light", "Math", "Smallcaps", "Initials", "Keyboard", "Black", "Heavy", "Condensed", "Narrow", "Medium",
-    "SemiBold", "Semibold", "DemiBold", "ExtraBold", "Extrabold", "Retina", "Display", "Expanded", "Junicode", "Oblique",
-    "BoldItalic", "BoldIta", "PTC", "PTN", "Demi", "-BdIta", "DejaVuSerifCond", "bolditalic",
+    "Thin", "Hairline", "Light", "Math", "Smallcaps", "Initials", "Keyboard", "Black", "Heavy", "Condensed", "Narrow",
+    "Medium", "SemiBold", "Semibold", "DemiBold", "ExtraBold", "Extrabold", "Retina", "Display", "Expanded", "Junicode",
+    "Oblique", "BoldItalic", "BoldIta", "PTC", "PTN", "Demi", "-BdIta", "DejaVuSerifCond", "bolditalic",
 )  # fmt: skip
 HELD_OUT_PRINT = (17, 22, 27)
 HELD_OUT_RADII = (17, 23)
@@ -139,8 +139,10 @@ def token(rng: Rng, judging: bool) -> str:
         return str(rng.integers(10 ** int(rng.integers(1, 7))))
     if kind < 0.80:
         a, b = int(rng.integers(1, 1000)), int(rng.integers(100))
-        forms = (f"${a}.{b:02d}", f"{a}.{b:02d}", f"{a}%", f"{a % 24:02d}:{b % 60:02d}", f"{a % 28 + 1}/{b % 12 + 1}/20{b:02d}",
-                 f"({a})", f"#{a}", f"{a}-{b}", f"+{a}", f"20{b:02d}")  # fmt: skip
+        forms = (
+            f"${a}.{b:02d}", f"{a}.{b:02d}", f"{a}%", f"{a % 24:02d}:{b % 60:02d}",
+            f"{a % 28 + 1}/{b % 12 + 1}/20{b:02d}", f"({a})", f"#{a}", f"{a}-{b}", f"+{a}", f"20{b:02d}",
+        )  # fmt: skip
         return pick(rng, forms)
     alphabet = ALPHABET if kind < 0.9 else "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
     return "".join(pick(rng, alphabet) for _ in range(int(rng.integers(1, 9))))
@@ -171,7 +173,7 @@ def page(
     judging: bool = False,
     dense: bool = False,
 ) -> Picture:
-    """A page of one to `max_lines` lines of print of one face and size, in pixels of height `sizes`; `dense` fills it."""
+    """A page of one to `max_lines` lines of print of one face, `sizes` pixels high; `dense` fills it."""
     paper, ink = _ink(rng)
     image = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(image)

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, SmolVLMForConditionalGeneration
@@ -33,17 +34,19 @@ def export(checkpoint: Path, out: Path) -> None:
     student.load_state_dict(kept["mean"])
     with tempfile.TemporaryDirectory(dir=out.parent) as part:
         made = Path(part) / "nano"
-        model = SmolVLMForConditionalGeneration(config())
+        model: Any = SmolVLMForConditionalGeneration(config())
         model.load_state_dict(student.vlm.state_dict())
         end = tokenizer().token_to_id(END)
-        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-            bos_token_id=1, eos_token_id=[end, 2], pad_token_id=2
+        model.generation_config = GenerationConfig.from_dict(
+            {"bos_token_id": 1, "eos_token_id": [end, 2], "pad_token_id": 2}
         )
-        model.to(torch.float16).save_pretrained(made)
+        model.half().save_pretrained(made)
         tokenizer().save(str(made / "tokenizer.json"))
         for name, values in _settings().items():
             (made / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         convert(made, made, "f16", "f16", "nano")
+        for file in made.iterdir():
+            file.chmod(0o644)
         shutil.rmtree(out, ignore_errors=True)
         made.rename(out)
 
@@ -52,16 +55,30 @@ def _settings() -> dict[str, dict[str, object]]:
     edge = "longest_edge"
     return {
         "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": START, "eos_token": END, "pad_token": "<|im_end|>",
-            "unk_token": "<|endoftext|>", "model_max_length": 8192, "chat_template": DEFAULT_CHAT_TEMPLATE,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": START,
+            "eos_token": END,
+            "pad_token": "<|im_end|>",
+            "unk_token": "<|endoftext|>",
+            "model_max_length": 8192,
+            "chat_template": DEFAULT_CHAT_TEMPLATE,
         },
         "preprocessor_config.json": {
-            "image_processor_type": "Idefics3ImageProcessor", "do_image_splitting": True, "do_resize": True, "resample": 1,
-            "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3, "do_pad": True, "size": {edge: LONGEST_EDGE}, "max_image_size": {edge: TILE},
+            "image_processor_type": "Idefics3ImageProcessor",
+            "do_image_splitting": True,
+            "do_resize": True,
+            "resample": 1,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+            "do_pad": True,
+            "size": {edge: LONGEST_EDGE},
+            "max_image_size": {edge: TILE},
         },
         "processor_config.json": {"processor_class": "Idefics3Processor", "image_seq_len": TOKENS},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

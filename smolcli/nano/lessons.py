@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from smolcli.chat import UNSPLIT, Grid, Segment, segments
+from smolcli.chat import UNSPLIT, Grid, Segment, in_words, segments, video_parts
 from smolcli.nano import draw
 from smolcli.nano.draw import TILE, Picture, Rng, pick
 from smolcli.types import Frame, Prompt
@@ -64,18 +64,9 @@ def still(picture: Picture, question: str, answer: str, grid: Grid = UNSPLIT) ->
 
 def clip(frames: Sequence[Picture], seconds: Sequence[float], question: str, answer: str) -> Lesson:
     """A lesson on a clip whose frames were taken at `seconds`."""
-    count, whole = draw_number(len(frames)), int(seconds[-1])
-    parts: list[str | Frame] = [
-        f"You are provided the following series of {count} frames from a 0:{whole // 60:02d}:{whole % 60:02d} [H:MM:SS] video.\n"
-    ]
-    for second in seconds:
-        parts += [f"\nFrame from {int(second) // 60:02d}:{int(second) % 60:02d}:", _BLANK_FRAME]
-    asked = segments(Prompt.user(*parts, "\n\n", question), [UNSPLIT] * len(frames))
+    taken = [replace(_BLANK_FRAME, time=second) for second in seconds]
+    asked = segments(Prompt.user(*video_parts(taken, seconds[-1]), question), [UNSPLIT] * len(frames))
     return Lesson(_pixels(frames), np.stack([_cells(f) for f in frames]), asked, answer)
-
-
-def draw_number(n: int) -> str:
-    return ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")[n]
 
 
 def _pixels(views: Sequence[Picture]) -> np.ndarray[Any, Any]:
@@ -162,7 +153,7 @@ def page_caption(page: Picture) -> str:
     lines = len(page.lines)
     if lines == 1:
         return f'the text "{page.lines[0]}"'
-    return f"a page with {draw_number(lines)} lines of text" if lines <= 6 else "a page of text"
+    return f"a page with {in_words(lines)} lines of text" if lines <= 6 else "a page of text"
 
 
 def blank(rng: Rng, judging: bool, grid: Grid = UNSPLIT) -> Lesson:

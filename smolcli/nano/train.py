@@ -263,7 +263,7 @@ def rate(pictures: int, total: int, decay: float) -> float:
 
 def promote(state: State) -> bool:
     """Whether the smoothed losses allow the next stage."""
-    ready = (state.cell_accuracy > 0.66, state.talk_loss < 0.7, state.talk_loss < 0.3, False)[state.stage]
+    ready = (state.cell_accuracy > 0.66, state.talk_loss < 1.0, state.talk_loss < 0.45, False)[state.stage]
     if ready:
         state.stage += 1
     return ready

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smolcli.chat import plain
 from smolcli.errors import UsageError
 from smolcli.options import opt
 from smolcli.tasks.base import Task
@@ -29,6 +30,8 @@ class Ask(Task):
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise UsageError("the question is empty", 'smolcli ask "What is this?" picture.png')
+        for question in (self.question, *self.also):
+            plain(question)
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(*self._parts(question, media)) for question in (self.question, *self.also)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smolcli.chat import plain
 from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
 from smolcli.types import Media, Prompt
@@ -23,6 +24,9 @@ class Caption(Task):
 
     style: str = opt("short", "How to describe.", "--style", parser=choice("style", STYLES), metavar="|".join(STYLES))
     prompt: str | None = opt(None, "Your own words instead of a style.")
+
+    def __post_init__(self) -> None:
+        plain(self.prompt or "")
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(frame, self.prompt or STYLES[self.style]) for frame in media.frames[:1]]

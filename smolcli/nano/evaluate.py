@@ -1,0 +1,234 @@
+"""Judges nano on held-out pictures: `python -m smolcli.nano.evaluate [--count N]`, through the real backends.
+
+Faces, words, colour-shape pairs and sizes are those that training never sees (draw.py). With --parity
+the answers of PyTorch in float32 and of the f16 GGUF pair are compared instead; with --tesseract
+Debian's tesseract reads the same pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smolcli import models, registry
+from smolcli.nano import draw, lessons
+from smolcli.nano.draw import TILE, Picture, Rng
+from smolcli.options import Generate, Model
+from smolcli.replies import Replies
+from smolcli.tasks.ocr import QUESTION as OCR
+from smolcli.types import Frame, Prompt
+
+CAPTION = lessons.CAPTION[0]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out question and its right answer."""
+
+    prompt: Prompt
+    answer: str
+    picture: Image.Image
+
+
+def frame(image: Image.Image, time: float | None = None) -> Frame:
+    """A picture as the backends take it."""
+    return Frame(image.tobytes(), *image.size, time)
+
+
+def _about(picture: Picture, question: str, answer: str) -> Case:
+    return Case(Prompt.user(frame(picture.image), question), answer, picture.image)
+
+
+def page(rng: Rng, lines: int, columns: int = 1, rows: int = 1, worn: bool = False) -> Case:
+    """A page of exactly `lines` lines where they fit, else as many as do."""
+    while True:
+        made = draw.page(rng, columns * TILE, rows * TILE, lines, judging=True, dense=True)
+        if made.lines and (len(made.lines) == lines or lines > 6):
+            break
+    return _about(draw.worn(rng, made) if worn else made, OCR, "\n".join(made.lines))
+
+
+def _lesson(rng: Rng, make: Callable[[Rng], lessons.Lesson], wanted: Callable[[lessons.Lesson], bool]) -> Case:
+    while not wanted(lesson := make(rng)):
+        pass
+    images = [Image.fromarray(tile) for tile in lesson.tiles]
+    frames = iter(frame(image) for image in images)
+    parts = [part if isinstance(part, str) else next(frames) for part in lesson.asked]
+    return Case(Prompt.user(*_unwrapped(parts)), lesson.answer, images[0])
+
+
+def _unwrapped(parts: Sequence[str | Frame]) -> list[str | Frame]:
+    """The user's turn of a lesson's chat text: what chat.py wraps around it is taken off again."""
+    whole = [
+        part if isinstance(part, Frame) else part.replace("<fake_token_around_image><global-img>", "") for part in parts
+    ]
+    text = [p.replace("<fake_token_around_image>", "") if isinstance(p, str) else p for p in whole]
+    first, last = str(text[0]), str(text[-1])
+    text[0] = first.removeprefix("<|im_start|>User:").removeprefix(" ")
+    text[-1] = last.removesuffix("<end_of_utterance>\nAssistant:")
+    return [part for part in text if part]
+
+
+def _is_caption(lesson: lessons.Lesson) -> bool:
+    return any(isinstance(part, str) and CAPTION in part for part in lesson.asked)
+
+
+def _is_question(lesson: lessons.Lesson) -> bool:
+    asked = "".join(part for part in lesson.asked if isinstance(part, str))
+    return not any(known in asked for known in (*lessons.CAPTION, *lessons.READ, lessons.TAGS))
+
+
+def scene(rng: Rng, question: str | None) -> Case:
+    """A caption (`question` None gives any other question) of one to three objects."""
+    wanted = _is_caption if question == CAPTION else _is_question
+    return _lesson(rng, lambda r: lessons.objects(r, True, 0.9 if question == CAPTION else 0.0, wear=0.0), wanted)
+
+
+def blank(rng: Rng, question: str) -> Case:
+    name, paper = draw.ground(rng)
+    return _about(Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), question, "blank")
+
+
+def without_text(rng: Rng) -> Case:
+    name, paper = draw.ground(rng)
+    things = draw.kinds(rng, name, int(rng.integers(1, 4)), True)
+    return _about(draw.scene(rng, things, name, paper, judging=True), OCR, lessons.NO_TEXT)
+
+
+SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
+    "one line": ("cer", lambda r: page(r, 1)),
+    "six lines": ("cer", lambda r: page(r, 6)),
+    "page in 3 x 3 tiles": ("cer", lambda r: page(r, 99, 3, 3)),
+    "the same, worn": ("cer", lambda r: page(r, 99, 3, 3, worn=True)),
+    "captions": ("exact", lambda r: scene(r, CAPTION)),
+    "questions": ("exact", lambda r: scene(r, None)),
+    "direction of motion": ("exact", lambda r: _lesson(r, lambda q: lessons.motion(q, True), lambda _: True)),
+    "blank, caption": ("contains", lambda r: blank(r, CAPTION)),
+    "blank, ocr": ("contains", lambda r: blank(r, OCR)),
+    "no text invented": ("exact", without_text),
+}
+
+
+def edits(a: str, b: str) -> int:
+    """Levenshtein's distance."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return row[-1]
+
+
+def score(metric: str, cases: Sequence[Case], said: Sequence[str]) -> float:
+    """Character error rate over all characters, or the share of right answers."""
+    pairs = list(zip((case.answer for case in cases), said, strict=True))
+    if metric == "cer":
+        return sum(edits(a, b) for a, b in pairs) / sum(len(a) for a, _ in pairs)
+    right = [answer in text if metric == "contains" else answer == text for answer, text in pairs]
+    return sum(right) / len(right)
+
+
+def cases(name: str, count: int, seed: int) -> list[Case]:
+    """`count` cases of a suite, the same for a seed."""
+    rng = np.random.default_rng((seed, *name.encode()))
+    return [SUITES[name][1](rng) for _ in range(count)]
+
+
+def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
+    """The reply to each prompt, in their order."""
+    replies, said = Replies(), {}
+    for piece in backend.generate(prompts, Generate(max_tokens=tokens)):
+        if reply := replies.add(piece):
+            said[piece.index] = reply.text
+    return [said[n] for n in sorted(said)]
+
+
+def make_backend(name: str, model: str, threads: int | None) -> Any:
+    """The backend in this process, not in a child: faults shall show."""
+    options = Model(model=model, threads=threads, dtype="float32", device="cpu")
+    return registry.load(registry.BACKENDS, name)(models.resolve(options, name), options)
+
+
+def tesseract(image: Image.Image) -> str:
+    """What tesseract 5 reads in the picture, enlarged threefold as its guide advises for small print."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "page.png"
+        image.resize((image.width * 3, image.height * 3), Image.Resampling.LANCZOS).save(path)
+        done = subprocess.run(
+            ["tesseract", path, "-", "--psm", "6", "--dpi", "300"], capture_output=True, text=True, check=True
+        )
+    return "\n".join(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+
+def kl(backends: Sequence[Any], prompts: Iterable[Prompt]) -> list[float]:
+    """KL divergence of the second backend's first-token distribution from the first's, a number a prompt."""
+    found = []
+    for prompt in prompts:
+        p, q = (_log_softmax(np.asarray(backend.logits(prompt), np.float64)) for backend in backends)
+        found.append(float((np.exp(p) * (p - q)).sum()))
+    return found
+
+
+def _log_softmax(scores: Any) -> Any:
+    shifted = scores - scores.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def judge(args: argparse.Namespace) -> None:
+    backend = make_backend(args.backend, args.model, args.threads)
+    for name, (metric, _) in SUITES.items():
+        if args.only and args.only not in name:
+            continue
+        made = cases(name, args.count, args.seed)
+        said = answers(backend, [case.prompt for case in made], 700)
+        line: dict[str, object] = {"suite": name, "metric": metric, "count": args.count}
+        line["nano"] = round(score(metric, made, said), 4)
+        if metric == "cer" and args.tesseract and shutil.which("tesseract"):
+            line["tesseract"] = round(score(metric, made, [tesseract(case.picture) for case in made]), 4)
+        print(json.dumps(line), flush=True)
+        if args.show:
+            for case, text in list(zip(made, said, strict=True))[: args.show]:
+                print(f"    {case.answer!r}\n    {text!r}")
+
+
+def parity(args: argparse.Namespace) -> None:
+    names = ("one line", "six lines", "captions", "questions", "direction of motion")
+    made = [case for name in names for case in cases(name, args.count // len(names), args.seed + 1)]
+    prompts = [case.prompt for case in made]
+    backends = [make_backend(name, args.model, args.threads) for name in ("torch", "llamacpp")]
+    first, second = (answers(backend, prompts, 200) for backend in backends)
+    divergence = kl(backends, prompts)
+    same = sum(a == b for a, b in zip(first, second, strict=True))
+    print(json.dumps({"pictures": len(made), "same text": same, "largest KL": max(divergence)}))
+    for a, b in zip(first, second, strict=True):
+        if a != b:
+            print(f"    {a!r}\n    {b!r}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--backend", default="llamacpp", choices=("torch", "llamacpp"))
+    parser.add_argument("--count", type=int, default=200, help="pictures a suite")
+    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", help="suites whose name has this")
+    parser.add_argument("--show", type=int, default=0, help="right and given answers to print a suite")
+    parser.add_argument("--tesseract", action="store_true")
+    parser.add_argument("--parity", action="store_true")
+    args = parser.parse_args()
+    (parity if args.parity else judge)(args)
+
+
+if __name__ == "__main__":
+    main()

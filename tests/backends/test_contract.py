@@ -1,0 +1,138 @@
+"""The same cases over every backend: what backends/base.py promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smolcli import models, registry
+from smolcli.backends.base import Backend
+from smolcli.converters import convert
+from smolcli.models import ModelFiles
+from smolcli.options import Generate, Model
+from smolcli.types import Frame, Piece, Prompt
+from tests.tiny import make_checkpoint
+
+WORDS = Generate(max_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    folder = tmp_path_factory.mktemp("tiny") / "Tiny"
+    make_checkpoint(folder, "v2", 1, tied=False, tile=64)
+    language, vision = convert(folder, folder, "f32", "f32")
+    return ModelFiles("Tiny", folder, language, vision)
+
+
+@pytest.fixture(scope="module", params=list(registry.BACKENDS))
+def backend(request: pytest.FixtureRequest, files: ModelFiles) -> Iterator[Backend]:
+    made = registry.load(registry.BACKENDS, request.param)(files, Model(threads=1, device="cpu"))
+    yield made
+    made.close()
+
+
+def noise(seed: int, side: int = 40) -> Frame:
+    return Frame(np.random.default_rng(seed).bytes(3 * side * side), side, side)
+
+
+def texts(pieces: list[Piece]) -> dict[int, str]:
+    return {index: "".join(p.text for p in pieces if p.index == index) for index in sorted({p.index for p in pieces})}
+
+
+PROMPTS = [
+    Prompt.user(noise(1), "What is this, then?"),
+    Prompt.user("one two three four five six seven eight"),
+    Prompt.user("Compare ", noise(2, 70), " with ", noise(1), " now", system="Be brief"),
+]
+
+
+def test_each_prompt_ends_in_exactly_one_finish_with_its_account(backend: Backend) -> None:
+    pieces = list(backend.generate(PROMPTS, WORDS))
+    ends = {p.index: p.finish for p in pieces if p.finish is not None}
+    assert sorted(ends) == [0, 1, 2]
+    assert sum(p.finish is not None for p in pieces) == 3
+    for end in ends.values():
+        assert end.fault is None
+        assert end.reason in ("stop", "length")
+        assert 0 <= end.tokens.new <= WORDS.max_tokens
+        assert end.tokens.prompt > end.tokens.image
+    assert ends[1].tokens.image == 0
+    assert ends[2].tokens.image > ends[0].tokens.image > 0
+
+
+def test_it_pulls_a_prompt_only_when_it_has_a_free_slot(backend: Backend) -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[Prompt]:
+        for number in range(50):
+            pulled.append(number)
+            yield Prompt.user(f"number {number}")
+
+    pieces = backend.generate(source(), Generate(max_tokens=1))
+    for piece in pieces:
+        if piece.finish is not None:
+            break
+    assert len(pulled) <= 2
+    pieces.close()
+
+
+def test_greedy_answers_do_not_depend_on_neighbours_or_order(backend: Backend) -> None:
+    together = texts(list(backend.generate(PROMPTS, WORDS)))
+    alone = [texts(list(backend.generate([prompt], WORDS)))[0] for prompt in PROMPTS]
+    assert [together[n] for n in range(3)] == alone
+
+
+def test_a_seed_repeats_a_sampled_answer(backend: Backend) -> None:
+    hot = Generate(max_tokens=12, temperature=1.5, top_p=0.9, seed=7)
+    first, second = (texts(list(backend.generate(PROMPTS[:1], hot)))[0] for _ in range(2))
+    assert first == second
+    if backend.name != "echo":
+        others = {texts(list(backend.generate(PROMPTS[:1], Generate(12, 1.5, 0.9, seed))))[0] for seed in range(4)}
+        assert len(others) > 1
+
+
+def test_an_answer_is_never_longer_than_asked(backend: Backend) -> None:
+    for most in (1, 3):
+        [*_, last] = backend.generate([PROMPTS[1]], Generate(max_tokens=most))
+        assert last.finish is not None
+        assert last.finish.tokens.new <= most
+        if last.finish.reason == "length":
+            assert last.finish.tokens.new == most
+
+
+def test_what_does_not_fit_the_context_is_a_fault_and_the_next_prompt_is_answered(backend: Backend) -> None:
+    if backend.name == "echo":
+        return  # it has no context
+    long = Prompt.user("far too long " * 20_000)
+    ends = [p.finish for p in backend.generate([long, PROMPTS[0]], WORDS) if p.finish]
+    assert ends[0].fault is not None
+    assert ends[0].fault.kind == "too-long"
+    assert ends[1].fault is None
+
+
+def test_every_line_of_the_registry_loads() -> None:
+    for table in (registry.TASKS, registry.BACKENDS, registry.WRITERS, registry.READERS, registry.COMMANDS):
+        for name in table:
+            assert registry.load(table, name) is not None
+    assert registry.load(registry.LIBRARIES, "hub") is not None
+
+
+def test_a_second_question_about_a_picture_costs_no_encoding(backend: Backend) -> None:
+    if backend.name == "echo":
+        return
+    picture = noise(99, 300)
+    ends = [
+        p.finish.seconds.encode
+        for p in backend.generate([Prompt.user(picture, "a"), Prompt.user(picture, "b")], Generate(max_tokens=1))
+        if p.finish
+    ]
+    assert ends[1] < ends[0] / 2
+
+
+def test_the_built_in_model_serves_both_backends() -> None:
+    for name in ("torch", "llamacpp"):
+        assert models.resolve(Model(model="nano"), name).serves(name)
+    assert Path(models.resolve(Model(model="nano"), "torch").checkpoint or "").is_dir()

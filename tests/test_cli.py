@@ -1,0 +1,191 @@
+"""The program as a user runs it: `python -m smolcli` in a process of its own, with the built-in model."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops
+
+from smolcli import __version__
+
+SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
+
+
+def smolcli(*words: object, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SMOLCLI", "HF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "smolcli", *map(str, words)],
+        input=stdin,
+        capture_output=True,
+        env={**clean, "XDG_CONFIG_HOME": "/nonexistent", "HF_HOME": "/nonexistent", **env},
+        timeout=120,
+    )
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; sys.argv = ['smolcli', '--help']\n"
+        "from smolcli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'llama_cpp', 'numpy', 'PIL', 'gguf', 'huggingface_hub', 'safetensors'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "caption" in done.stdout
+
+
+def test_version_and_help() -> None:
+    assert smolcli("--version").stdout.decode() == f"smolcli {__version__}\n"
+    for command in ("caption", "ask", "ocr", "convert-to-gguf", "models"):
+        assert smolcli(command, "--help").returncode == 0
+
+
+def test_many_files_are_a_line_each_in_order() -> None:
+    files = sorted(SAMPLES.glob("*.png"))
+    done = smolcli("caption", *files)
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    assert [line.split(": ")[0] for line in lines] == [str(file) for file in files]
+    assert all(line.split(": ", 1)[1] for line in lines)
+    assert done.stderr.decode().count("\n") == 1
+    assert "built-in nano" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("backend", ["torch", "llamacpp"])
+def test_a_picture_on_standard_input(backend: str) -> None:
+    done = smolcli("ocr", "-", "-q", "-b", backend, stdin=(SAMPLES / "sign.png").read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"\n")
+
+
+def test_records() -> None:
+    done = smolcli("ask", "How many circles?", SAMPLES / "circles.png", SAMPLES / "scene.png", "-f", "jsonl", "-q")
+    records = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [set(record) for record in records] == [
+        {"path", "id", "task", "text", "data", "model", "backend", "finish_reason", "tokens", "seconds", "error"}
+    ] * 2
+    assert [record["model"] for record in records] == ["nano", "nano"]
+    assert set(records[0]["seconds"]) == {"load", "media", "encode", "prefill", "decode"}
+    assert records[0]["seconds"]["load"] > 0
+    assert records[1]["seconds"]["load"] == 0
+
+
+def test_json_is_one_record_or_an_array() -> None:
+    one = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-q", "-b", "echo")
+    assert json.loads(one.stdout)["path"] == str(SAMPLES / "scene.png")
+    many = smolcli("caption", SAMPLES / "scene.png", SAMPLES / "sign.png", "-f", "json", "-q", "-b", "echo")
+    assert len(json.loads(many.stdout)) == 2
+
+
+def line(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line that a failure is told in."""
+    said = done.stderr.decode()
+    assert said.count("\n") == 1, said
+    assert said.startswith("smolcli: ")
+    assert "Traceback" not in said
+    return said
+
+
+def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.jpg"
+    letter.write_text("Dear Sir or Madam")
+    done = smolcli("caption", letter, SAMPLES / "scene.png", "-q", "-b", "echo")
+    assert done.returncode == 5
+    assert line(done) == f"smolcli: {letter}: is not a picture that can be read; convert it to PNG or JPEG\n"
+    assert done.stdout.decode().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["caption", "nowhere.png"], 6, "nowhere.png: no such file; check the path"),
+        (["caption", "{empty}"], 4, "no picture was found"),
+        (["caption"], 2, "no input was given"),
+        (["ask", " ", "x.png"], 2, "the question is empty"),
+        (["caption", "x.png", "--style", "loud"], 2, "style loud is not known"),
+        (["caption", "x.png", "--detail", "9.5"], 2, "--detail 9.5 is not known"),
+        (["caption", "x.png", "-n", "none"], 2, "valid integer"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["caption", "x.png", "-m", "no/such-model"], 3, "no/such-model"),
+        (["caption", "{scene}", "-o", "/nonexistent/out.txt"], 2, "/nonexistent/out.txt: cannot be written"),
+        (["convert-to-gguf", "nowhere"], 3, "nowhere is not a directory"),
+    ],
+)
+def test_usage_and_missing_things(tmp_path: Path, words: list[str], code: int, says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    filled = [word.format(empty=tmp_path / "empty", scene=SAMPLES / "scene.png") for word in words]
+    done = smolcli(*filled, *(["-q", "-b", "echo"] if words[0] in ("caption", "ask") else []))
+    assert done.returncode == code
+    assert says in line(done)
+    assert done.stdout == b""
+
+
+def test_a_truncated_file_and_a_bomb_are_errors_not_guesses(tmp_path: Path) -> None:
+    whole = png(Image.effect_noise((80, 80), 90))
+    cut, large = tmp_path / "cut.png", tmp_path / "large.png"
+    cut.write_bytes(whole[:2000])
+    large.write_bytes(png(Image.new("1", (30_000, 30_000))))
+    done = smolcli("ocr", cut, large, "-q", "-b", "echo", "-f", "jsonl")
+    assert done.returncode == 6
+    kinds = [json.loads(record)["error"]["kind"] for record in done.stdout.decode().splitlines()]
+    assert kinds == ["truncated", "too-large"]
+
+
+def test_a_closed_pipe_ends_the_run_quietly() -> None:
+    many = " ".join([str(SAMPLES / "scene.png")] * 50)
+    command = f"{sys.executable} -m smolcli caption -q -b echo {many} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_interrupt_finishes_what_is_under_way_and_exits_130() -> None:
+    command = [sys.executable, "-m", "smolcli", "caption", *[str(SAMPLES / "page.png")] * 2000, "-f", "jsonl", "-q"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    first = running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    rest, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    records = [json.loads(record) for record in (first + rest).splitlines()]
+    assert 1 <= len(records) < 2000
+    assert all(record["error"] is None for record in records)
+
+
+def test_output_to_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = smolcli("caption", SAMPLES / "scene.png", "-q", "-b", "echo", "-f", "jsonl", "-o", out)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert json.loads(out.read_text())["text"].startswith("[256x256]")
+
+
+def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
+    """16-bit grey, transparent and turned pictures give the answer of the same picture in plain RGB."""
+    plain = Image.open(SAMPLES / "circles.png").convert("RGB")
+    turned = plain.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    white = ImageChops.invert(plain.convert("L")).point(lambda value: 255 if value else 0)
+    clear = plain.copy()
+    clear.putalpha(white)
+    clear.save(tmp_path / "clear.png")
+    plain.save(tmp_path / "plain.png")
+    done = smolcli("caption", *[tmp_path / f"{name}.png" for name in ("plain", "turned", "clear")], "-q", "-f", "jsonl")
+    first, *others = [json.loads(record)["text"] for record in done.stdout.decode().splitlines()]
+    assert others == [first, first]

@@ -1,0 +1,78 @@
+"""Both backends give the same answers: logits and greedy text, for nano and for every shape of the family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolcli import models
+from smolcli.backends.llamacpp import LlamaCpp
+from smolcli.backends.pytorch import PyTorch
+from smolcli.converters import convert
+from smolcli.models import ModelFiles
+from smolcli.nano import draw
+from smolcli.nano.evaluate import answers, frame, kl
+from smolcli.options import Model
+from smolcli.types import Frame, Prompt
+from tests.tiny import make_checkpoint
+
+OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2")
+SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
+
+
+@contextmanager
+def both(files: ModelFiles) -> Iterator[tuple[PyTorch, LlamaCpp]]:
+    with closing(PyTorch(files, OPTIONS)) as torch, closing(LlamaCpp(files, OPTIONS)) as llamacpp:
+        yield torch, llamacpp
+
+
+def photo(seed: int, width: int, height: int) -> Frame:
+    """Smooth random colours, as unlike nano's drawings as can be."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return frame(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def scenes(count: int) -> list[Prompt]:
+    rng = np.random.default_rng(11)
+    made = []
+    for number in range(count):
+        name, paper = draw.ground(rng)
+        side = draw.TILE * (1 + number % 2)
+        picture = draw.scene(rng, draw.kinds(rng, name, 1 + number % 3, True), name, paper, side)
+        made.append(Prompt.user(frame(picture.image), "Describe this image in one sentence."))
+    return made
+
+
+def test_nano_says_the_same_on_both_backends() -> None:
+    samples = [
+        Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")
+        for path in sorted(SAMPLES.glob("*.png"))
+    ]
+    prompts = [*scenes(24), *samples]
+    with both(models.resolve(OPTIONS, "torch")) as (torch, llamacpp):
+        assert max(kl((torch, llamacpp), prompts)) < 1e-4
+        first, second = answers(torch, prompts, 60), answers(llamacpp, prompts, 60)
+    assert first == second
+
+
+@pytest.mark.parametrize("tile", [64, 384, 512])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_every_shape_of_the_family(tmp_path: Path, variant: str, tied: bool, tile: int) -> None:
+    folder = tmp_path / "Tiny"
+    make_checkpoint(folder, variant, 3, tied=tied, tile=tile)
+    files = ModelFiles("Tiny", folder, *convert(folder, folder, "f16", "f16"))
+    prompts = [
+        Prompt.user(photo(1, 100, 80), "What is this?"),
+        Prompt.user("Here ", photo(2, 900, 300), " and there ", photo(3, 30, 600), "?", system="Be brief."),
+        Prompt.user(photo(4, 60, 50), photo(5, 50, 60), "Which?", split=False),
+        Prompt.user("No picture at all."),
+    ]
+    with both(files) as (torch, llamacpp):
+        assert max(kl((torch, llamacpp), prompts)) < 1e-4
+        assert answers(torch, prompts, 8) == answers(llamacpp, prompts, 8)
