@@ -220,7 +220,7 @@ def choose_backend(options: Model) -> str:
     word = options.model or ""
     if torch and (options.device != "auto" or not llamacpp or gpu_may_be_here()) and not word.endswith(".gguf"):
         return "torch"
-    if torch and Path(word).is_dir() and not list(Path(word).glob("*.gguf")):
+    if torch and word and Path(word).is_dir() and not list(Path(word).glob("*.gguf")):
         return "torch"
     return registry.require(registry.BACKENDS, "llamacpp")
 

@@ -96,7 +96,7 @@ class Two(Task):
 
 
 class Slots:
-    """A backend of two slots that answers in turns, so that replies interleave; it counts the prompts it holds."""
+    """A backend of two slots, each giving a word at a time, so that replies interleave; `most` is how many it held."""
 
     name = "slots"
 
@@ -104,29 +104,20 @@ class Slots:
         self.most = 0
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        source, held, taken, over = iter(prompts), {}, 0, False
-        while held or not over:
-            while len(held) < 2 and not over:
-                try:
-                    prompt = next(source)
-                except StopIteration:
-                    over = True
-                    break
-                if prompt is None:
-                    assert held, "None with nothing under way"
-                    break
-                held[taken] = Echo.words(prompt)
+        source, held, taken = iter(prompts), {}, 0
+        while True:
+            while len(held) < 2 and (prompt := next(source, None)) is not None:
+                held[taken] = iter(Echo.words(prompt))
                 taken += 1
+            if not held:
+                return
             self.most = max(self.most, len(held))
-            for index, words in list(held.items()):
-                yield Piece(index, words.pop(0) + " ") if words else Piece(index, "", Finish("stop"))
-                if not words and words is held[index]:
-                    held[index] = None
-                elif held[index] is None:
+            for index in list(held):
+                if (word := next(held[index], None)) is None:
                     del held[index]
-            for index in [i for i, words in held.items() if words is None]:
-                yield Piece(index, "", Finish("stop"))
-                del held[index]
+                    yield Piece(index, "", Finish("stop"))
+                else:
+                    yield Piece(index, word + " ")
 
     def close(self) -> None: ...
 
@@ -140,7 +131,7 @@ def test_steps_of_several_items_share_the_backends_slots() -> None:
     assert run.exit_code == Exit.OK
 
 
-def test_a_hundred_thousand_items_are_not_held(echo: Echo) -> None:
+def test_items_are_taken_one_by_one_and_not_held(echo: Echo) -> None:
     alive = 0
 
     def source() -> Iterator[Item]:

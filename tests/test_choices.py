@@ -1,0 +1,76 @@
+"""What is chosen without being asked: the backend, and the standard output for records alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smolcli import registry, run
+from smolcli.errors import UnavailableError, UsageError
+from smolcli.options import Model
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """A machine where each library, and a GPU, is there or not."""
+    state = {"torch": True, "transformers": True, "safetensors": True, "llama_cpp": True, "gpu": False}
+    monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
+    monkeypatch.setattr(run, "gpu_may_be_here", lambda: state["gpu"])
+    return state
+
+
+def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
+    assert run.choose_backend(Model()) == "llamacpp"
+    machine["gpu"] = True
+    assert run.choose_backend(Model()) == "torch"
+    assert run.choose_backend(Model(model="x.gguf")) == "llamacpp"
+    machine["torch"] = False
+    assert run.choose_backend(Model()) == "llamacpp"
+
+
+def test_auto_is_what_is_installed(machine: dict[str, bool], tmp_path: Path) -> None:
+    assert run.choose_backend(Model(model=str(tmp_path))) == "torch"
+    machine["llama_cpp"] = False
+    assert run.choose_backend(Model()) == "torch"
+    machine["torch"] = False
+    with pytest.raises(UnavailableError, match=r"pip install 'smolcli\[llamacpp\]'"):
+        run.choose_backend(Model())
+
+
+def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> None:
+    machine["transformers"] = False
+    with pytest.raises(UnavailableError, match=r"transformers, which is not installed; pip install 'smolcli\[torch\]'"):
+        registry.load(registry.BACKENDS, "torch")
+    with pytest.raises(UsageError, match="vllm is not known; choose one of torch, llamacpp, echo"):
+        registry.load(registry.BACKENDS, "vllm")
+
+
+def test_extras_of_the_registry_are_those_of_the_package() -> None:
+    if sys.version_info < (3, 11):
+        import tomli as tomllib
+    else:
+        import tomllib
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    tables = (registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS)
+    for entry in (entry for table in tables for entry in table.values()):
+        if entry.extra:
+            wanted = " ".join(project["optional-dependencies"][entry.extra])
+            assert all(library.replace("_", "-").split("-")[0] in wanted for library in entry.needs)
+            assert all(importlib.util.find_spec(library) for library in entry.needs)
+
+
+def test_after_the_claim_nobody_else_writes_to_standard_output() -> None:
+    code = (
+        "import os, sys\n"
+        "from smolcli.console import claim_stdout\n"
+        "own = claim_stdout()\n"
+        "os.write(1, b'native\\n'); print('python', flush=True); os.system('echo shell')\n"
+        "own.write('record\\n'); own.flush()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "record\n"
+    assert done.stderr.splitlines() == ["native", "python", "shell"]
