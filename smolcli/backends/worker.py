@@ -7,7 +7,6 @@ goes to standard error with -v, else to a file that is read only to explain a cr
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import multiprocessing
 import os
@@ -47,7 +46,7 @@ class Worker:
             first = taken
             pipe = self._start()
             try:
-                pipe.send(("generate", options))
+                pipe.send(options)
                 while (message := pipe.recv())[0] != "done":
                     if message[0] == "pull":
                         prompt, held = (held, None) if held is not None else (next(source, _END), None)
@@ -78,9 +77,7 @@ class Worker:
     def close(self) -> None:
         """Ends the child."""
         if self._pipe is not None:
-            with contextlib.suppress(OSError):
-                self._pipe.send(("close", None))
-            self._pipe.close()
+            self._pipe.close()  # the child sees the end of the pipe, whatever it is doing
         if self._process is not None:
             self._process.join(5)
             if self._process.is_alive():
@@ -161,10 +158,11 @@ def _serve(pipe: Connection[Any, Any], place: str, files: ModelFiles, options: M
     backend = None
     try:
         module, attribute = place.split(":")
-        while (message := pipe.recv())[0] == "generate":
+        while True:
+            generate: Generate = pipe.recv()
             if backend is None:
                 backend = getattr(importlib.import_module(module), attribute)(files, options)
-            for piece in backend.generate(_pulled(pipe), message[1]):
+            for piece in backend.generate(_pulled(pipe), generate):
                 pipe.send(("piece", piece))
             pipe.send(("done", None))
     except (EOFError, ConnectionError):

@@ -152,9 +152,9 @@ def _single(rng: Rng, stage: int) -> Lesson:
             if kind < 0.95
             else lessons.blank(rng, False)
         )
-    if kind < 0.62:
+    if kind < 0.5:
         return lessons.read(rng, False, 6 if rng.random() < 0.8 else 1, 0.35)
-    return lessons.objects(rng, False) if kind < 0.95 else lessons.blank(rng, False)
+    return lessons.objects(rng, False) if kind < 0.96 else lessons.blank(rng, False)
 
 
 def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
@@ -263,7 +263,7 @@ def rate(pictures: int, total: int, decay: float) -> float:
 
 def promote(state: State) -> bool:
     """Whether the smoothed losses allow the next stage."""
-    ready = (state.cell_accuracy > 0.66, state.talk_loss < 1.0, state.talk_loss < 0.45, False)[state.stage]
+    ready = (state.cell_accuracy > 0.66, state.talk_loss < 1.0, state.talk_loss < 0.15, False)[state.stage]
     if ready:
         state.stage += 1
     return ready
@@ -311,6 +311,11 @@ def train(args: argparse.Namespace) -> None:
         for opt, was in zip(opts, kept["opts"], strict=True):
             opt.load_state_dict(was)
         state = State(**kept["state"])
+    elif args.start:
+        student.vlm.load_state_dict(
+            SmolVLMForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32).state_dict()
+        )
+        state.stage = args.stage
     mean = Mean(student)
     if file.exists() and "mean" in kept:
         for name, value in kept["mean"].items():
@@ -370,6 +375,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--painters", type=int, default=1, help="processes that draw")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints")
+    parser.add_argument("--start", type=Path, help="weights to begin with, as smolcli ships them, instead of none")
+    parser.add_argument("--stage", type=int, default=0, help=f"with --start: 0 to 3 for {', '.join(STAGES)}")
     parser.add_argument("--seed", type=int, default=1)
     train(parser.parse_args())
 
