@@ -18,7 +18,7 @@ def _folders(cgroup: Path, membership: Path) -> list[Path]:
     """The process's own group and every group above it, in version 2 and in version 1's cpu controller."""
     folders = [cgroup, cgroup / "cpu"]
     try:
-        lines = membership.read_text(encoding="ascii").splitlines()
+        lines = membership.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return folders
     for line in lines:

@@ -42,3 +42,10 @@ def test_version_1(tmp_path: Path) -> None:
 def test_never_less_than_one_and_damaged_files_are_no_limit(tmp_path: Path) -> None:
     assert tree(tmp_path, "0::/\n", cpu_max="1000 100000\n") == 1
     assert tree(tmp_path, "0::/\n", cpu_max="lots\n") == 16
+
+
+def test_a_group_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "self").write_bytes("0::/größe:2\n".encode() + b"1:\xff:/\n")
+    (tmp_path / "größe:2").mkdir()
+    (tmp_path / "größe:2" / "cpu.max").write_text("200000 100000\n")
+    assert usable_cores(tmp_path, tmp_path / "self") == 2

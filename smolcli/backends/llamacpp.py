@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from smolcli import chat
 from smolcli.backends.gguf_header import read_header
-from smolcli.backends.mtmd import MtmdEncoder
+from smolcli.backends.mtmd import Embeddings, MtmdEncoder, layout_of
 from smolcli.backends.tiles import cut
 from smolcli.cores import usable_cores
-from smolcli.errors import ModelError
+from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Fault, Finish, FinishReason, Piece, Prompt, Seconds, Tokens
@@ -33,8 +33,8 @@ BATCH = 512  # tokens or embeddings given to one llama_decode
 CONTEXT_STEP = 2048  # contexts are made in multiples of this many tokens, so that few are made
 STOPS = (chat.END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
 
-# A run of the prompt: token ids, or one tile's embeddings (tokens, embedding).
-Run = list[int] | NDArray[np.float32]
+Tokenised = list[int] | bytes  # a part of the prompt: token ids, or one tile's RGB
+Run = list[int] | Embeddings  # the same as llama_decode takes it
 
 
 class LlamaCpp:
@@ -48,17 +48,20 @@ class LlamaCpp:
         started = time.perf_counter()
         llama.llama_log_set(_log, ctypes.c_void_p(0))
         mtmd.mtmd_log_set(_log, ctypes.c_void_p(0))
-        mtmd.mtmd_helper_log_set(_log, ctypes.c_void_p(0))
         self.options = options
         self._threads = options.threads or usable_cores()
         self._context: Any = None
         self._context_size = 0
+        self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
         self._model = _load(files.gguf)
         self._vocab = llama.llama_model_get_vocab(self._model)
         self._embedding = int(llama.llama_model_n_embd(self._model))
         self._limit = int(llama.llama_model_n_ctx_train(self._model))
-        self._vision = MtmdEncoder(files.mmproj, self._model, self._embedding, self._threads)
-        self.layout = self._vision.layout
+        try:
+            self._vision = MtmdEncoder(files.mmproj, self.layout, self._model, self._embedding, self._threads)
+        except ModelError:
+            llama.llama_model_free(self._model)
+            raise
         self._stops = {ids[0] for stop in STOPS if len(ids := self._tokens(stop)) == 1}
         self._load_seconds = time.perf_counter() - started
 
@@ -66,11 +69,14 @@ class LlamaCpp:
         for index, prompt in enumerate(prompts):
             if prompt is None:
                 raise RuntimeError("None was given while no reply was under way")
-            yield from self._reply(index, prompt, options)
+            try:
+                yield from self._reply(index, prompt, options)
+            except EngineError as error:
+                yield Piece(index, "", Finish("error", fault=Fault(error.kind, str(error))))
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
-        """float32 (vocabulary,): the scores of the first token of the reply."""
-        runs = self._encoded(*self._prepared(prompt))
+        """float32 (vocabulary,): the scores of the first token of the reply. Raises EngineError if it does not fit."""
+        runs = self._encoded(self._prepared(prompt))
         self._prefill(runs, sum(len(run) for run in runs) + 1)
         scores = llama.llama_get_logits_ith(self._context, -1)
         found: NDArray[np.float32] = np.ctypeslib.as_array(
@@ -89,20 +95,23 @@ class LlamaCpp:
 
     def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
         begun = time.perf_counter()
-        segments, tiles = self._prepared(prompt)
-        image = self.layout.tokens * sum(isinstance(each, chat.Tile) for each in segments)
-        length = image + sum(len(self._tokens(each)) for each in segments if isinstance(each, str))
+        load, self._load_seconds = self._load_seconds, 0.0
+        parts = self._prepared(prompt)
+        image = self.layout.tokens * sum(isinstance(part, bytes) for part in parts)
+        length = image + sum(len(part) for part in parts if isinstance(part, list))
         cut_at = time.perf_counter()
         if length >= self._limit:
             message = f"the prompt has {length} tokens, the model's context holds {self._limit}; use --detail low"
-            yield Piece(index, "", Finish("error", Tokens(length, image), fault=Fault("too-long", message)))
+            seconds = Seconds(load, cut_at - begun)
+            yield Piece(index, "", Finish("error", Tokens(length, image), seconds, Fault("too-long", message)))
             return
-        runs = self._encoded(segments, tiles)
+        runs = self._encoded(parts)
         encoded_at = time.perf_counter()
         room = min(options.max_tokens, self._limit - length)
         self._prefill(runs, length + room)
         prefilled_at = time.perf_counter()
-        new, reason = 0, "length"
+        new = 0
+        reason: FinishReason = "length"
         text = _Utf8()
         sampler = _sampler(options)
         try:
@@ -118,26 +127,19 @@ class LlamaCpp:
                     self._decode([token], length + new - 1)
         finally:
             llama.llama_sampler_free(sampler)
-        load, self._load_seconds = self._load_seconds, 0.0
-        ended: FinishReason = "stop" if reason == "stop" else "length"
-        seconds = Seconds(
-            load,
-            cut_at - begun,
-            encoded_at - cut_at,
-            prefilled_at - encoded_at,
-            time.perf_counter() - prefilled_at,
-        )
-        yield Piece(index, "", Finish(ended, Tokens(length, image, new), seconds))
+        now = time.perf_counter()
+        seconds = Seconds(load, cut_at - begun, encoded_at - cut_at, prefilled_at - encoded_at, now - prefilled_at)
+        yield Piece(index, "", Finish(reason, Tokens(length, image, new), seconds))
 
-    def _prepared(self, prompt: Prompt) -> tuple[list[chat.Segment], list[list[bytes]]]:
+    def _prepared(self, prompt: Prompt) -> list[Tokenised]:
         pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
-        return chat.segments(prompt, [p.grid for p in pictures]), [p.pixels for p in pictures]
-
-    def _encoded(self, segments: Sequence[chat.Segment], tiles: Sequence[Sequence[bytes]]) -> list[Run]:
         return [
-            self._tokens(each) if isinstance(each, str) else self._vision.encode(tiles[each.picture][each.number])
-            for each in segments
+            self._tokens(each) if isinstance(each, str) else pictures[each.picture].pixels[each.number]
+            for each in chat.segments(prompt, [picture.grid for picture in pictures])
         ]
+
+    def _encoded(self, parts: Sequence[Tokenised]) -> list[Run]:
+        return [self._vision.encode(part) if isinstance(part, bytes) else part for part in parts]
 
     def _prefill(self, runs: Sequence[Run], size: int) -> None:
         """Puts the whole prompt into an empty context that holds `size` tokens; only its last token is scored."""
@@ -164,9 +166,9 @@ class LlamaCpp:
                 for n, token in enumerate(part):
                     batch.token[n] = token
             else:
-                ctypes.memmove(batch.embd, np.ascontiguousarray(part).ctypes.data, part.nbytes)
+                ctypes.memmove(batch.embd, part.ctypes.data, part.nbytes)
             if (code := llama.llama_decode(self._context, batch)) != 0:
-                raise RuntimeError(f"llama_decode failed with {code}")
+                raise EngineError(f"llama.cpp could not evaluate the prompt (code {code})", "-v shows what it says")
         finally:
             llama.llama_batch_free(batch)
 
@@ -175,15 +177,21 @@ class LlamaCpp:
             return
         if self._context is not None:
             llama.llama_free(self._context)
+            self._context = None
         params = llama.llama_context_default_params()
         self._context_size = min(self._limit, -(-size // CONTEXT_STEP) * CONTEXT_STEP)
         params.n_ctx = self._context_size
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = self._threads  # left alone, the second is the host's count
+        # On a CPU llama.cpp's flash attention is less exact: with it the KL divergence of a float32 model from
+        # transformers, after pictures, is 1e-6; without it 1e-8.
+        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama.llama_init_from_model(self._model, params)
         if self._context is None:
             self._context_size = 0
-            raise MemoryError(f"no memory for a context of {size} tokens")
+            raise EngineError(
+                f"no memory for a context of {size} tokens", "use a smaller model or --detail low", kind="memory"
+            )
 
     def _tokens(self, text: str) -> list[int]:
         raw = text.encode()
@@ -194,14 +202,22 @@ class LlamaCpp:
         return room[:count]
 
     def _piece(self, token: int) -> bytes:
-        room = ctypes.create_string_buffer(256)
+        """The token's bytes; a control token has none."""
+        room = ctypes.create_string_buffer(64)
         count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
-        return room.raw[: max(0, count)]
+        if count < 0:
+            room = ctypes.create_string_buffer(-count)
+            count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
+        return room.raw[:count]
 
 
 def _say(level: int, text: bytes, _: Any) -> None:
-    """llama.cpp's warnings and errors; its hundreds of lines of information are for its own developers."""
-    if level in (GGML_WARN, GGML_ERROR):
+    """llama.cpp's warnings and errors, where they are asked for.
+
+    Elsewhere a harmless warning would be the engine's last words when it crashes. The hundreds of lines of
+    information are for its own developers.
+    """
+    if level in (GGML_WARN, GGML_ERROR) and os.environ.get("SMOLCLI_VERBOSE"):
         sys.stderr.write(text.decode("utf-8", "replace"))
 
 
@@ -209,7 +225,7 @@ _log = llama.llama_log_callback(_say)  # kept for as long as llama.cpp may call 
 
 
 def _load(path: Path) -> Any:
-    architecture = read_header(path).get("general.architecture")
+    architecture = read_header(path).keys.get("general.architecture")
     if architecture == "clip":
         raise ModelError(f"{path} is the vision half of a model", "give the language half with -m, this with --mmproj")
     params = llama.llama_model_default_params()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.tiles import Layout
-from smolcli.errors import ModelError
+from smolcli.errors import EngineError, ModelError
 
 Embeddings = NDArray[np.float32]
 REFERENCE_TILES = 4  # size.longest_edge in tiles where a file from before that key does not say it
@@ -24,11 +25,13 @@ KEPT_TILES = 256
 class MtmdEncoder:
     """Encodes one tile at a time; a tile seen before costs nothing.
 
-    `model` is the llama_model of the language half, which mtmd needs for its sizes.
+    `layout` is that of the file, from `layout_of`; `model` is the llama_model of the language half, which mtmd
+    needs for its sizes, `embedding` the floats of one of its embeddings. Raises ModelError where llama.cpp refuses
+    the pair.
     """
 
-    def __init__(self, mmproj: Path, model: Any, embedding: int, threads: int) -> None:
-        self.layout = layout_of(mmproj)
+    def __init__(self, mmproj: Path, layout: Layout, model: Any, embedding: int, threads: int) -> None:
+        self._layout = layout
         self._embedding = embedding
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = False
@@ -36,14 +39,14 @@ class MtmdEncoder:
         params.warmup = False
         params.n_threads = threads
         # Takes the path without llama.cpp's own enlarging to the longest edge: the tile is cut already.
-        params.image_max_tokens = self.layout.tokens
-        self._context = mtmd.mtmd_init_from_file(str(mmproj).encode(), model, params)
+        params.image_max_tokens = layout.tokens
+        self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), model, params)
         if self._context is None:
             raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
         self._encoded: OrderedDict[bytes, Embeddings] = OrderedDict()
 
     def encode(self, tile: bytes) -> Embeddings:
-        """RGB of tile * tile * 3 bytes -> float32 (tokens, embedding)."""
+        """RGB of tile * tile * 3 bytes -> float32 (tokens, embedding). Raises EngineError where llama.cpp fails."""
         key = hashlib.sha256(tile).digest()
         if key not in self._encoded:
             self._encoded[key] = self._encode(tile)
@@ -59,7 +62,7 @@ class MtmdEncoder:
             self._context = None
 
     def _encode(self, tile: bytes) -> Embeddings:
-        side = self.layout.tile
+        side = self._layout.tile
         pixels = (ctypes.c_uint8 * len(tile)).from_buffer_copy(tile)
         bitmap = mtmd.mtmd_bitmap_init(side, side, pixels)
         chunks = mtmd.mtmd_input_chunks_init()
@@ -68,11 +71,11 @@ class MtmdEncoder:
             text = mtmd.mtmd_input_text(marker, len(marker), False, True)
             bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
             if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1) != 0:
-                raise RuntimeError("mtmd_tokenize failed")
+                raise EngineError("llama.cpp did not take a tile", "-v shows what it says")
             image = self._last_image(chunks)
-            if mtmd.mtmd_encode_chunk(self._context, image) != 0:
-                raise RuntimeError("mtmd_encode_chunk failed")
             tokens = mtmd.mtmd_input_chunk_get_n_tokens(image)
+            if tokens != self._layout.tokens or mtmd.mtmd_encode_chunk(self._context, image) != 0:
+                raise EngineError("llama.cpp could not encode a tile", "-v shows what it says")
             found = mtmd.mtmd_get_output_embd(self._context)
             embeddings: Embeddings = np.ctypeslib.as_array(found, (tokens * self._embedding,)).copy()
             return embeddings.reshape(tokens, self._embedding)
@@ -89,14 +92,27 @@ class MtmdEncoder:
 
 
 def layout_of(mmproj: Path) -> Layout:
-    """How pictures are cut, from the file's clip.vision keys."""
-    keys = read_header(mmproj)
+    """How pictures are cut, from the file's clip.vision keys.
+
+    Raises ModelError for what is no vision half of this family, or whose keys and tensors contradict each other:
+    llama.cpp would end the process at the first picture.
+    """
+    header = read_header(mmproj)
+    keys = header.keys
     if keys.get("clip.projector_type", keys.get("clip.vision.projector_type")) != "idefics3":
         raise ModelError(f"{mmproj} is not the vision half of a SmolVLM model", "give its mmproj-*.gguf")
+    wanted = ("image_size", "patch_size", "embedding_length", "projector.scale_factor")
     try:
-        side, patch = int(keys["clip.vision.image_size"]), int(keys["clip.vision.patch_size"])
-        scale = int(keys["clip.vision.projector.scale_factor"])
-        tokens = (side // patch // scale) ** 2
-    except (KeyError, ZeroDivisionError) as error:
-        raise ModelError(f"{mmproj} lacks the key {error}", "convert it again: smolcli convert-to-gguf") from error
-    return Layout(side, tokens, int(keys.get("clip.vision.preproc_image_size", REFERENCE_TILES * side)))
+        side, patch, hidden, scale = (int(keys[f"clip.vision.{key}"]) for key in wanted)
+        longest = int(keys.get("clip.vision.preproc_image_size", REFERENCE_TILES * side))
+        position, projector = header.shapes["v.position_embd.weight"], header.shapes["mm.model.fc.weight"]
+        patches = side // patch  # along a side
+        fits = position == (hidden, patches**2) and projector[0] == hidden * scale**2
+        fits = fits and scale > 1 and patches % scale == 0 and longest >= side
+    except KeyError as error:
+        raise ModelError(f"{mmproj} lacks {error}", "convert it again: smolcli convert-to-gguf") from error
+    except (TypeError, ValueError, ArithmeticError, IndexError):
+        fits = False
+    if not fits:
+        raise ModelError(f"{mmproj} is damaged: its sizes contradict each other", "fetch or convert it again")
+    return Layout(side, (patches // scale) ** 2, longest)

@@ -24,7 +24,7 @@ from smolcli.nano.tokens import tokenizer
 from smolcli.nano.train import TOKENS, Student, config
 
 WEIGHTS = Path(__file__).parent / "weights"
-LONGEST_EDGE = 6 * TILE  # the row and column markers go to 6
+LONGEST_EDGE = TILE  # one tile: pages cut into several are the last stage of training, not reached yet
 
 
 def export(checkpoint: Path, out: Path) -> None:
