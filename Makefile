@@ -7,7 +7,7 @@ format:
 lint:
 	ruff check . && ruff format --check .
 types:
-	mypy -p smolcli
+	mypy -p smolcli -p converters
 test:
 	python -m pytest -q
 docs:

@@ -118,6 +118,11 @@ def pick(rng: Rng, items: Sequence[Thing]) -> Thing:
     return items[int(rng.integers(len(items)))]
 
 
+def shade(rng: Rng, colour: str) -> tuple[int, int, int]:
+    """A shade that still goes by that name; the dark and the pale ones vary less."""
+    return _jitter(rng, COLOURS[colour], 10 if colour in ("black", "white", "brown", "gray") else 22)
+
+
 def _jitter(rng: Rng, colour: tuple[int, int, int], by: int = 12) -> tuple[int, int, int]:
     r, g, b = (int(np.clip(c + rng.integers(-by, by + 1), 0, 255)) for c in colour)
     return r, g, b
@@ -335,7 +340,7 @@ def scene(
         if places:
             break
     for (colour, shape), (x, y), r in zip(things, places, radii, strict=True):
-        draw_shape(image, shape, _jitter(rng, COLOURS[colour]), x, y, r, paper)
+        draw_shape(image, shape, shade(rng, colour), x, y, r, paper)
         picture.marks.append(Mark(shape, x, y, 2 * r, colour))
     return picture
 

@@ -15,7 +15,8 @@ from smolcli.nano.draw import TILE, Picture, Rng, pick
 from smolcli.types import Frame, Prompt
 
 CELLS = 8  # a tile's tokens a side: cells of 16 x 16 pixels
-CELL_CLASSES = ("", *draw.CHARS[1:], *(f"<{s}>" for s in draw.SHAPES), *(f"<{c}>" for c in draw.COLOURS))
+THINGS = ("", *draw.CHARS[1:], *(f"<{s}>" for s in draw.SHAPES), *(f"<{c}>" for c in draw.COLOURS))
+CELL_CLASSES = (*THINGS, *(f"<on {g}>" for g in draw.GROUNDS))
 CELL_CLASS = {name: number for number, name in enumerate(CELL_CLASSES)}
 IGNORE = -100
 LEGIBLE = 9.0  # pixels of print height under which a cell is not asked for its characters
@@ -76,11 +77,14 @@ def _pixels(views: Sequence[Picture]) -> np.ndarray[Any, Any]:
 def _part(picture: Picture, row: int, column: int) -> Picture:
     x, y = column * TILE, row * TILE
     image = picture.image.crop((x, y, x + TILE, y + TILE))
-    return Picture(image, [draw.Mark(m.name, m.x - x, m.y - y, m.size, m.colour) for m in picture.marks])
+    return Picture(
+        image, [draw.Mark(m.name, m.x - x, m.y - y, m.size, m.colour) for m in picture.marks], ground=picture.ground
+    )
 
 
 def _cells(view: Picture) -> np.ndarray[Any, Any]:
-    """int16 (64, 2): what each 16-pixel cell holds: two characters in reading order, or a shape and its colour."""
+    """int16 (64, 2): what each 16-pixel cell holds: two characters in reading order, a shape and its colour,
+    or nothing and the colour of the ground."""
     cells = np.zeros((CELLS, CELLS, 2), np.int16)
     side = TILE // CELLS
     for mark in view.marks:
@@ -96,6 +100,8 @@ def _cells(view: Picture) -> np.ndarray[Any, Any]:
             slot = 0 if cells[row, column, 0] == 0 else 1
             if cells[row, column, slot] == 0:
                 cells[row, column, slot] = CELL_CLASS[mark.name]
+    if view.ground:
+        cells[(cells == 0).all(-1), 1] = CELL_CLASS[f"<on {view.ground}>"]
     return cells.reshape(-1, 2)
 
 
@@ -340,7 +346,7 @@ def motion(rng: Rng, judging: bool) -> Lesson:
     low, high = radius + 2, TILE - radius - 2
     x0 = rng.uniform(low + (span if dx < 0 else 0), high - (span if dx > 0 else 0))
     y0 = rng.uniform(low + (span if dy < 0 else 0), high - (span if dy > 0 else 0))
-    fill = draw._jitter(rng, draw.COLOURS[colour])
+    fill = draw.shade(rng, colour)
     frames = []
     for k in range(count):
         x, y = x0 + dx * span * k / (count - 1), y0 + dy * span * k / (count - 1)

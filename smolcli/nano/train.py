@@ -26,7 +26,7 @@ from transformers import AttentionInterface, SmolVLMConfig, SmolVLMForConditiona
 from smolcli.chat import END, IMAGE, Grid, text
 from smolcli.nano import lessons
 from smolcli.nano.draw import TILE, Rng
-from smolcli.nano.lessons import CELL_CLASSES, CELLS, IGNORE, Lesson
+from smolcli.nano.lessons import CELL_CLASSES, CELLS, IGNORE, THINGS, Lesson
 from smolcli.nano.tokens import SIZE, tokenizer
 
 PATCH, SCALE = 8, 2
@@ -152,7 +152,7 @@ def _single(rng: Rng, stage: int) -> Lesson:
             if kind < 0.95
             else lessons.blank(rng, False)
         )
-    if kind < 0.5:
+    if kind < 0.42:
         return lessons.read(rng, False, 6 if rng.random() < 0.8 else 1, 0.35)
     return lessons.objects(rng, False) if kind < 0.96 else lessons.blank(rng, False)
 
@@ -161,9 +161,9 @@ def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     """Batch `number` of a run: one family of lessons, about `tiles` tiles."""
     rng = np.random.default_rng((seed, number))
     family = rng.random()
-    if stage >= 2 and family < 0.12:
+    if stage >= 2 and family < 0.18:
         batch = [lessons.motion(rng, False) for _ in range(max(2, tiles // 4))]
-    elif stage >= 3 and family < 0.45:
+    elif stage >= 3 and family < 0.5:
         batch = _tiled(rng, tiles)
     else:
         batch = [_single(rng, stage) for _ in range(tiles)]
@@ -225,7 +225,7 @@ class State:
 
 
 def losses(student: Student, batch: Batch, device: torch.device) -> tuple[Tensor, float, float]:
-    """Total loss, accuracy on cells that hold something, loss of the text (nan without)."""
+    """Total loss, accuracy on cells that hold a character or a shape, loss of the text (nan without)."""
     tiles, cells = torch.from_numpy(batch.tiles).to(device), torch.from_numpy(batch.cells).long().to(device)
     with torch.autocast(device.type, torch.bfloat16):
         seen = student.see(tiles)
@@ -234,11 +234,11 @@ def losses(student: Student, batch: Batch, device: torch.device) -> tuple[Tensor
         if batch.ids is not None and batch.labels is not None:
             labels = torch.from_numpy(batch.labels).to(device)
             logits = student.read(seen.reshape(-1, seen.shape[-1]), torch.from_numpy(batch.ids).to(device))
-    weight = torch.where(cells == 0, 0.15, 1.0).flatten()
+    thing = (cells > 0) & (cells < len(THINGS))
+    weight = torch.where(thing, 1.0, 0.15).flatten()
     each = F.cross_entropy(named.float().flatten(0, 2), cells.flatten(), ignore_index=IGNORE, reduction="none")
     cell_loss = (each * weight).sum() / weight.sum()
-    full = cells > 0
-    accuracy = float((named.argmax(-1) == cells)[full].float().mean()) if full.any() else float("nan")
+    accuracy = float((named.argmax(-1) == cells)[thing].float().mean()) if thing.any() else float("nan")
     if logits is None or labels is None:
         return cell_loss, accuracy, float("nan")
     asked = labels[:, 1:] != IGNORE
