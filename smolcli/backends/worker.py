@@ -7,15 +7,18 @@ goes to standard error with -v, else to a file that is read only to explain a cr
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from smolcli import errors, registry
 from smolcli.errors import EngineError, SmolError
@@ -34,108 +37,141 @@ class Worker:
         self._job = (registry.BACKENDS[name].place, files, options)
         self._verbose = verbose
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection[Any, Any] | None = None
-        self._chatter: IO[bytes] | None = None
+        self._pipe: _Pipe | None = None
+        self._chatter: Path | None = None
+        self._under_way: set[int] = set()
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        source, taken, under_way, crashes = iter(prompts), 0, set[int](), 0
-        held: Prompt | None = next(source, None)
-        if held is None:
-            return
-        while True:
+        source, taken, crashes = iter(prompts), 0, 0
+        held: Any = next(source, _END)
+        while held is not _END:
             first = taken
-            pipe = self._start()
             try:
+                pipe = self._started()
                 pipe.send(options)
-                while (message := pipe.recv())[0] != "done":
+                while (message := pipe.receive())[0] != "done":
                     if message[0] == "pull":
-                        prompt, held = (held, None) if held is not None else (next(source, _END), None)
-                        pipe.send(prompt)
-                        if isinstance(prompt, Prompt):
-                            under_way.add(taken)
+                        held = next(source, _END) if held is _SENT else held
+                        if isinstance(held, Prompt):
+                            self._under_way.add(taken)
                             taken += 1
+                        pipe.send(held)
+                        held = _SENT if held is not _END else _END
                     elif message[0] == "piece":
                         piece: Piece = message[1]
                         index = first + piece.index
                         if piece.finish is not None:
-                            under_way.discard(index)
+                            self._under_way.discard(index)
                             crashes = 0
                         yield Piece(index, piece.text, piece.finish)
                     else:
                         raise _received(message[1])
                 return
-            except (EOFError, ConnectionError):
+            except _Gone:
                 crashes += 1
                 fault = self._post_mortem()
-                if crashes == CRASHES or not under_way:
+                lost, self._under_way = sorted(self._under_way), set()
+                yield from (Piece(index, "", Finish("error", fault=fault)) for index in lost)
+                if crashes == CRASHES:
+                    what = f"{CRASHES} times in a row {fault.message}"
                     raise EngineError(
-                        fault.message, "try --backend torch, or -v for what it printed", kind=fault.kind
+                        what, "try the other --backend, or -v for what it printed", kind=fault.kind
                     ) from None
-                yield from (Piece(index, "", Finish("error", fault=fault)) for index in sorted(under_way))
-                under_way.clear()
+                held = next(source, _END) if held is _SENT else held
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child; at once if it is at work."""
         if self._pipe is not None:
-            self._pipe.close()  # the child sees the end of the pipe, whatever it is doing
+            self._pipe.close()
         if self._process is not None:
-            self._process.join(5)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
+            if not self._under_way:
+                self._process.join(5)
+            self._process.kill()
+            self._process.join()
         self._process = self._pipe = None
+        if self._chatter is not None:
+            self._chatter.unlink(missing_ok=True)
+            self._chatter = None
 
-    def _start(self) -> Connection[Any, Any]:
+    def _started(self) -> _Pipe:
         if self._pipe is not None:
             return self._pipe
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._chatter = None if self._verbose else tempfile.TemporaryFile()
-        log = None if self._chatter is None else _Handle(self._chatter.fileno())
-        self._process = context.Process(target=_serve, args=(theirs, *self._job, log), daemon=True)
-        self._process.start()
+        ours, theirs = context.Pipe()
+        if not self._verbose and self._chatter is None:
+            handle, name = tempfile.mkstemp(prefix="smolcli-", suffix=".log")
+            os.close(handle)
+            self._chatter = Path(name)
+        self._process = context.Process(target=_serve, args=(theirs, *self._job, self._chatter), daemon=True)
+        with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
+            self._process.start()
         theirs.close()
+        self._pipe = _Pipe(ours)
         return self._pipe
 
     def _post_mortem(self) -> Fault:
         """What ended the child, from its exit code; it is gone afterwards."""
-        assert self._process is not None and self._pipe is not None
-        self._process.join()
-        code = self._process.exitcode or 0
-        self._pipe.close()
+        process, pipe = self._process, self._pipe
         self._process = self._pipe = None
-        if code == -signal.SIGKILL:
-            return Fault(
-                "memory", "the engine was killed, most likely for want of memory; use a smaller model or --detail low"
-            )
+        assert process is not None and pipe is not None
+        pipe.close()
+        process.join(5)
+        process.kill()
+        process.join()
+        code = process.exitcode or 0
+        if code == -getattr(signal, "SIGKILL", 9):
+            message = "the engine was killed, most likely for want of memory; use a smaller model or --detail low"
+            return Fault("memory", message)
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return Fault("crash", f"the engine crashed ({cause}){self._last_words()}")
 
     def _last_words(self) -> str:
         if self._chatter is None:
             return ""
-        self._chatter.seek(0)
-        lines = self._chatter.read().decode("utf-8", "replace").strip().splitlines()
+        lines = self._chatter.read_bytes().decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
-_END = "end"
+class _Gone(Exception):
+    """The process at the other end of the pipe has ended."""
 
 
-class _Handle:
-    """A file descriptor that travels to the child."""
+class _Pipe:
+    """A connection whose end is `_Gone`, and no other error is."""
 
-    def __init__(self, fileno: int) -> None:
-        self.fileno = fileno
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from multiprocessing.reduction import DupFd  # only while a child is being started
+    def send(self, value: Any) -> None:
+        try:
+            self._connection.send(value)
+        except (EOFError, ConnectionError):
+            raise _Gone from None
 
-        return _detached, (DupFd(self.fileno),)
+    def receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise _Gone from None
+
+    def close(self) -> None:
+        self._connection.close()
 
 
-def _detached(duplicate: Any) -> _Handle:
-    return _Handle(duplicate.detach())
+_END = "end"  # sent instead of a prompt: there are no more
+_SENT = "sent"  # the prompt that was held is under way
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _received(told: tuple[str, str, str, str]) -> SmolError:
@@ -147,39 +183,54 @@ def _received(told: tuple[str, str, str, str]) -> SmolError:
 # ---- the child -----------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection[Any, Any], place: str, files: ModelFiles, options: Model, log: _Handle | None) -> None:
+def _serve(
+    connection: Connection[Any, Any], place: str, files: ModelFiles, options: Model, chatter: Path | None
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what is finished on Ctrl-C
-    if log is not None:
-        os.dup2(log.fileno, 1)
-        os.dup2(log.fileno, 2)
-    else:
-        os.dup2(2, 1)
-        os.environ["SMOLCLI_VERBOSE"] = "1"
-    backend = None
+    _take_streams(chatter)
+    pipe, backend = _Pipe(connection), None
     try:
         module, attribute = place.split(":")
         while True:
-            generate: Generate = pipe.recv()
+            generate: Generate = pipe.receive()
             if backend is None:
                 backend = getattr(importlib.import_module(module), attribute)(files, options)
             for piece in backend.generate(_pulled(pipe), generate):
                 pipe.send(("piece", piece))
             pipe.send(("done", None))
-    except (EOFError, ConnectionError):
-        return  # the parent is gone
+    except _Gone:
+        return  # the parent has ended, or wants no more
     except SmolError as error:
-        pipe.send(("error", (type(error).__name__, error.what, error.advice, error.kind)))
-    except BaseException:
-        pipe.send(("error", ("EngineError", traceback.format_exc(), "", "engine")))
+        _tell(pipe, type(error).__name__, error.what, error.advice, error.kind)
+    except BaseException as error:
+        traceback.print_exc()
+        what = f"the engine failed: {type(error).__name__}: {error}"
+        _tell(pipe, "EngineError", what, "run it again with -v and report it", "engine")
     finally:
         if backend is not None:
             backend.close()
 
 
-def _pulled(pipe: Connection[Any, Any]) -> Iterator[Prompt | None]:
+def _take_streams(chatter: Path | None) -> None:
+    """Sends file descriptors 1 and 2 to the file `chatter`, or with -v both to standard error."""
+    if chatter is None:
+        os.dup2(2, 1)
+        os.environ["SMOLCLI_VERBOSE"] = "1"
+        return
+    log = os.open(chatter, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+def _tell(pipe: _Pipe, *error: str) -> None:
+    with contextlib.suppress(_Gone):
+        pipe.send(("error", error))
+
+
+def _pulled(pipe: _Pipe) -> Iterator[Prompt | None]:
     while True:
         pipe.send(("pull", None))
-        prompt = pipe.recv()
+        prompt = pipe.receive()
         if prompt == _END:
             return
         yield prompt
