@@ -89,8 +89,10 @@ def bomb(side: int) -> bytes:
         (encoded(Image.effect_noise((200, 200), 50).convert("RGB"))[:9000], "truncated", "cut short"),
         (encoded(Image.effect_noise((200, 200), 50).convert("RGB"), "JPEG")[:3000], "truncated", "cut short"),
         (b"\x89PNG\r\n\x1a\n", "unsupported", "is not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported", "is not a picture"),
+        (b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 0, 0, 0) + bytes(96), "truncated", "damaged"),
     ],
-    ids=["bomb", "text", "png cut", "jpeg cut", "png head"],
+    ids=["bomb", "text", "png cut", "jpeg cut", "png head", "postscript", "dds of no kind"],
 )
 def test_what_cannot_be_read_is_an_error_with_its_kind(data: bytes, kind: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:

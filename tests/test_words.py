@@ -2,12 +2,14 @@
 
 import io
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from smolcli.errors import InputError
+from smolcli.inputs import words
 from smolcli.inputs.words import is_many, items
 from smolcli.options import Input
 
@@ -52,17 +54,51 @@ def test_standard_input(tmp_path: Path) -> None:
     assert (item.path, item.read().frames[0].height) == ("-", 2)
 
 
-@pytest.mark.parametrize("kind", ["empty", "unsupported", "missing"])
-def test_bad_files(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "x.png"
-    if kind == "empty":
-        path.touch()
-    elif kind == "unsupported":
-        os.mkfifo(path)
-    [item] = items(Input((str(path),)))
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("empty.png", "empty"), ("gone.png", "missing"), ("x" * 300, "unreadable"), ("a\0b", "unreadable")],
+)
+def test_bad_files(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / "empty.png").touch()
+    [item] = items(Input((f"{tmp_path}/{name}",)))
     with pytest.raises(InputError) as caught:
         item.read()
     assert caught.value.kind == kind
+
+
+def test_a_pipe_named_outright_is_read(tmp_path: Path) -> None:
+    data = picture(tmp_path / "a.png").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    [item] = items(Input((str(tmp_path / "pipe"),)))
+    assert item.read().frames[0].width == 3
+    writer.join()
+
+
+def test_more_bytes_than_a_picture_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MOST_BYTES", 1000)
+    [item] = items(Input(("/dev/zero",)))
+    with pytest.raises(InputError, match="more than 1,000 bytes"):
+        item.read()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    picture(tmp_path / "open" / "a.png")
+    picture(tmp_path / "shut" / "b.png")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    good, bad = items(Input((str(tmp_path),)))
+    assert good.read().frames
+    with pytest.raises(InputError) as caught:
+        bad.read()
+    assert caught.value.kind == "unreadable"
 
 
 def test_many(tmp_path: Path) -> None:

@@ -13,6 +13,11 @@ from smolcli.errors import InputError
 from smolcli.options import Input
 from smolcli.types import Frame, Media
 
+# Pictures of pixels only: Pillow would give EPS to Ghostscript and WMF to the system, both able to run programs.
+FORMATS = (
+    "PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF", "QOI", "SGI", "PCX",
+    "DDS",
+)  # fmt: skip
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, --max-pixels, and it is an error, not a warning
 
 
@@ -24,17 +29,16 @@ def read(data: bytes, options: Input) -> Media:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 return Media((_frame(image, options.max_pixels),), hashlib.sha256(data).hexdigest())
     except UnidentifiedImageError:
         raise InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind="unsupported") from None
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:
-        # what Pillow's decoders raise on damaged data is not one class
-        raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind="truncated") from error
     except MemoryError:
         raise InputError("does not fit in memory", "make it smaller", kind="too-large") from None
+    except Exception as error:  # what Pillow's decoders raise on damaged data is not one class
+        raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind="truncated") from error
 
 
 def _frame(image: Image.Image, max_pixels: int) -> Frame:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,37 +25,44 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 
 
+MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
+
+
 def items(options: Input, stdin: BinaryIO | None = None) -> Iterator[Item]:
     """One item for each input; a word that cannot be used is an item whose `read` raises InputError."""
-    for index, (path, word) in enumerate(_paths(options)):
-        yield Item(path, index, _reader(word, options, stdin))
+    for index, path in enumerate(_paths(options)):
+        yield Item(path, index, partial(_open, path, options, stdin))
 
 
 def is_many(options: Input) -> bool:
     """Whether the words may give more than one item, told without opening anything."""
-    return len(options.inputs) != 1 or Path(options.inputs[0]).is_dir()
+    return len(options.inputs) != 1 or os.path.isdir(options.inputs[0])
 
 
-def _paths(options: Input) -> Iterator[tuple[str, str]]:
+def _paths(options: Input) -> Iterator[str]:
     for word in options.inputs:
-        if word != "-" and Path(word).is_dir():
-            yield from ((path, path) for path in _walk(Path(word), options.recursive))
+        if word != "-" and os.path.isdir(word):
+            yield from _walk(word, options.recursive)
         else:
-            yield word, word
+            yield word
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[str]:
-    """Pictures of a folder in natural order; hidden ones and everything that is not a plain file left out."""
+def _walk(folder: str, recursive: bool) -> Iterator[str]:
+    """Pictures of a folder in natural order; hidden ones and everything that is not a plain file left out.
+
+    A folder that cannot be listed is given itself, so that it becomes an error.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
     except OSError:
+        yield folder
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
             if recursive:
-                yield from _walk(Path(entry.path), recursive)
+                yield from _walk(entry.path, recursive)
         elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
             yield entry.path
 
@@ -69,31 +77,23 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-class _reader:
-    """Opens one word when it is called, by the reader for its kind."""
-
-    def __init__(self, word: str, options: Input, stdin: BinaryIO | None) -> None:
-        self.word, self.options, self.stdin = word, options, stdin
-
-    def __call__(self) -> Media:
-        media: Media = registry.load(registry.READERS, "image")(self._bytes(), self.options)
-        return media
-
-    def _bytes(self) -> bytes:
-        data = (self.stdin or sys.stdin.buffer).read() if self.word == "-" else self._file()
-        if not data:
-            raise InputError("the file is empty", "give a picture", kind="empty")
-        return data
-
-    def _file(self) -> bytes:
-        path = Path(self.word)
-        try:
-            if path.exists() and not path.is_file():
-                raise InputError("is not a regular file", "name a picture, or - for standard input", kind="unsupported")
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise InputError("no such file", "check the path", kind="missing") from None
-        except OSError as error:
-            raise InputError(
-                f"cannot be read ({error.strerror})", "check its permissions", kind="unreadable"
-            ) from error
+def _open(word: str, options: Input, stdin: BinaryIO | None) -> Media:
+    """Reads and decodes one word, by the reader for its kind."""
+    try:
+        if word == "-":
+            data = (stdin or sys.stdin.buffer).read(MOST_BYTES + 1)
+        else:
+            with open(word, "rb") as file:
+                data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError("no such file", "check the path", kind="missing") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot be read ({error})", "check the path and its permissions", kind="unreadable"
+        ) from error
+    if not data:
+        raise InputError("is empty", "give a picture", kind="empty")
+    if len(data) > MOST_BYTES:
+        raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
+    media: Media = registry.load(registry.READERS, "image")(data, options)
+    return media
