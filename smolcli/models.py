@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -96,6 +96,7 @@ KNOWN = {
     )
 }
 NANO = "nano"
+NANO_NOTICE = f"no model is on this machine: using the built-in {NANO}; for photographs: smolcli models pull 256m"
 
 
 def resolve(options: Model, backend: str) -> ModelFiles:
@@ -104,14 +105,20 @@ def resolve(options: Model, backend: str) -> ModelFiles:
     Without `options.model`: SMOLCLI_MODEL, the config file, the best model pulled, the built-in nano (with a
     notice). Raises ModelError where the files are not on this machine, UsageError for a broken config file.
     """
+    return choose(options, (backend,))[0]
+
+
+def choose(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
+    """As `resolve`, for the first of `backends` that the model serves, and that backend; `backends` best first."""
     word, source = _asked(options)
     if not word:
-        return _default(backend)
+        return _default(backends)
     label = f"{word} ({source})" if source else word
     found = find(word, label, options.mmproj)
-    if not found.serves(backend):
-        raise _missing(found, word, label, backend)
-    return found
+    for backend in backends:
+        if found.serves(backend):
+            return found, backend
+    raise _missing(found, word, label, backends[0])
 
 
 def find(word: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
@@ -271,17 +278,16 @@ def _asked(options: Model) -> tuple[str, str]:
     return word, f"from {path}"
 
 
-def _default(backend: str) -> ModelFiles:
-    for name in KNOWN:
+def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
+    for name in (*KNOWN, NANO):
+        if name == "docling":  # it answers in DocTags, which is not what caption and ask are for
+            continue
         found = find(name)
-        # A model of pages answers in DocTags, which is not what caption and ask are for.
-        if name != "docling" and found.serves(backend):
-            return found
-    found = find(NANO)
-    if not found.serves(backend):
-        raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
-    notice = f"no model is on this machine: using the built-in {NANO}; for photographs: smolcli models pull 256m"
-    return replace(found, notice=notice)
+        for backend in backends:
+            if found.serves(backend):
+                notice = NANO_NOTICE if name == NANO else ""
+                return replace(found, notice=notice), backend
+    raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
 
 
 def _missing(found: ModelFiles, word: str, label: str, backend: str) -> ModelError:

@@ -13,6 +13,8 @@ from typing import Any
 from smolcli import registry
 from smolcli.errors import UsageError
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
 
 def opt(default: Any, help: str, *flags: str, **more: Any) -> Any:
     """A dataclass field that is a command-line option; `more` is passed to typer.Option."""
@@ -53,7 +55,12 @@ class Model:
         metavar="auto|torch|llamacpp",
     )
     device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).")
-    dtype: str = opt("auto", "auto, float32, bfloat16 or float16 (PyTorch only).")
+    dtype: str = opt(
+        "auto",
+        "Of the weights; auto fits the device (PyTorch only).",
+        parser=choice("dtype", DTYPES),
+        metavar="|".join(DTYPES),
+    )
     threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1)
     detail: str = opt(
         "auto",
@@ -71,7 +78,7 @@ class Generate:
     max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
     temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0)
     top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
-    seed: int = opt(0, "Seed of sampled answers.")
+    seed: int = opt(0, "Seed of sampled answers.", min=0, max=2**32 - 1)
 
 
 @dataclass(frozen=True)

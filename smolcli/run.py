@@ -24,7 +24,7 @@ from smolcli import models, registry
 from smolcli.backends.base import Backend
 from smolcli.backends.worker import Worker
 from smolcli.console import Console
-from smolcli.errors import Exit, InputError, SmolError, UsageError
+from smolcli.errors import EngineError, Exit, InputError, UsageError
 from smolcli.inputs.words import is_many, items
 from smolcli.options import Generate, Input, Model, Output
 from smolcli.replies import Replies
@@ -106,7 +106,10 @@ class Run:
         try:
             media = item.read()
         except InputError as error:
-            self._fail(item, "", error)
+            self._fail(item, Fault(error.kind, str(error)))
+            return
+        except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
+            self._fail(item, Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}"))
             return
         job = _Job(item, self.task.steps(media), self.identity.id_of(media.sha256), time.perf_counter() - started)
         self._advance(job, None)
@@ -142,9 +145,8 @@ class Run:
     def _cost(self, job: _Job) -> Seconds:
         return replace(job.seconds, media=job.seconds.media + job.media)
 
-    def _fail(self, item: Item, identity: str, error: SmolError) -> None:
-        fault = Fault(error.kind, str(error))
-        self._write(self._record(item, identity, Answer(""), "error", Tokens(), Seconds(), fault))
+    def _fail(self, item: Item, fault: Fault) -> None:
+        self._write(self._record(item, "", Answer(""), "error", Tokens(), Seconds(), fault))
 
     def _record(
         self,
@@ -187,23 +189,27 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
     console = Console(output.quiet, output.verbose)
     if not input.inputs:
         raise UsageError("no input was given", f"smolcli {name} picture.png, a directory, or - for standard input")
-    backend = choose_backend(model)
-    files = models.resolve(model, backend)
+    files, backend = models.choose(model, candidates(model))
+    _check_options(model, backend)
     if files.notice:
         console.notice(files.notice)
     identity = Identity(
         name, files.name, backend, models.fingerprint(files, backend), f"{task} {generate} {model.detail}"
     )
-    source: Iterable[Item] = [_joined(list(items(input)))] if task.together else items(input)
+    source = _together(items(input)) if task.together else items(input)
     many = is_many(input) and not task.together
     with (
-        destination(output.output, stdout) as stream,
+        destination(output.output, stdout, input.inputs) as stream,
         contextlib.closing(registry.load(registry.WRITERS, output.format)(stream, many, task.blocks)) as writer,
         contextlib.closing(Worker(backend, files, model, output.verbose)) as worker,
     ):
         this = Run(task, identity, writer, console, output.fail_fast)
         with _interruptible(this):
-            this.over(source, worker, generate)
+            try:
+                this.over(source, worker, generate)
+            except EngineError:
+                if not this.interrupted:
+                    raise
     if not this.done and not this.interrupted:
         console.error(
             f"{', '.join(input.inputs)}: no picture was found; name picture files or a directory that has some"
@@ -211,18 +217,19 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
     return this.exit_code
 
 
-def choose_backend(options: Model) -> str:
-    """The backend of `--backend`; auto looks at what is installed, the model's files and whether a GPU may be here."""
+def candidates(options: Model) -> tuple[str, ...]:
+    """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
     if options.backend != "auto":
-        registry.require(registry.BACKENDS, options.backend)
-        return options.backend
-    torch, llamacpp = (registry.installed(registry.BACKENDS[name]) for name in ("torch", "llamacpp"))
-    word = options.model or ""
-    if torch and (options.device != "auto" or not llamacpp or gpu_may_be_here()) and not word.endswith(".gguf"):
-        return "torch"
-    if torch and word and Path(word).is_dir() and not list(Path(word).glob("*.gguf")):
-        return "torch"
-    return registry.require(registry.BACKENDS, "llamacpp")
+        return (registry.require(registry.BACKENDS, options.backend),)
+    torch_first = gpu_may_be_here() or options.device != "auto" or options.dtype != "auto"
+    order = ("torch", "llamacpp") if torch_first else ("llamacpp", "torch")
+    found = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
+    return found or (registry.require(registry.BACKENDS, "llamacpp"),)
+
+
+def _check_options(options: Model, backend: str) -> None:
+    if backend == "llamacpp" and (options.device not in ("auto", "cpu") or options.dtype != "auto"):
+        raise UsageError("--device and --dtype are for PyTorch, and llama.cpp would run this", "add --backend torch")
 
 
 def gpu_may_be_here() -> bool:
@@ -231,8 +238,11 @@ def gpu_may_be_here() -> bool:
     return apple or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
-def _joined(parts: Sequence[Item]) -> Item:
-    """All items as one, for a task that looks at them together."""
+def _together(source: Iterable[Item]) -> Iterator[Item]:
+    """All items as one, for a task that looks at them together; none of none."""
+    parts = list(source)
+    if not parts:
+        return
 
     def read() -> Media:
         media = []
@@ -244,7 +254,7 @@ def _joined(parts: Sequence[Item]) -> Item:
         frames = tuple(frame for one in media for frame in one.frames)
         return Media(frames, hashlib.sha256("".join(one.sha256 for one in media).encode()).hexdigest())
 
-    return Item(" ".join(part.path for part in parts), 0, read)
+    yield Item(" ".join(part.path for part in parts), 0, read)
 
 
 @contextlib.contextmanager

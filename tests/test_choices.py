@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from smolcli import registry, run
+from smolcli import models, registry, run
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.options import Model
+from tests.tiny import make_checkpoint
 
 
 @pytest.fixture
@@ -24,21 +25,29 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 
 def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
-    assert run.choose_backend(Model()) == "llamacpp"
+    assert run.candidates(Model()) == ("llamacpp", "torch")
+    assert run.candidates(Model(device="cpu")) == ("torch", "llamacpp")
     machine["gpu"] = True
-    assert run.choose_backend(Model()) == "torch"
-    assert run.choose_backend(Model(model="x.gguf")) == "llamacpp"
+    assert run.candidates(Model()) == ("torch", "llamacpp")
     machine["torch"] = False
-    assert run.choose_backend(Model()) == "llamacpp"
+    assert run.candidates(Model()) == ("llamacpp",)
 
 
-def test_auto_is_what_is_installed(machine: dict[str, bool], tmp_path: Path) -> None:
-    assert run.choose_backend(Model(model=str(tmp_path))) == "torch"
+def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
     machine["llama_cpp"] = False
-    assert run.choose_backend(Model()) == "torch"
+    assert run.candidates(Model()) == ("torch",)
     machine["torch"] = False
     with pytest.raises(UnavailableError, match=r"pip install 'smolcli\[llamacpp\]'"):
-        run.choose_backend(Model())
+        run.candidates(Model())
+
+
+def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "only", "v2", 0, tied=False, tile=64)
+    for order in (("torch", "llamacpp"), ("llamacpp", "torch")):
+        assert models.choose(Model(model=str(tmp_path / "only")), order)[1] == "torch"
+        assert models.choose(Model(model="nano"), order)[1] == order[0]
+    pair = models.BUILT_IN / "nano-F16.gguf"
+    assert models.choose(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
 
 
 def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> None:

@@ -116,6 +116,11 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "nowhere.png"], 6, "nowhere.png: no such file; check the path"),
         (["caption", "{empty}"], 4, "no picture was found"),
         (["caption"], 2, "no input was given"),
+        (["ask", "What?", "--together", "{empty}"], 4, "no picture was found"),
+        (["caption", "{scene}", "-o", "{scene}"], 2, "the input is also the output"),
+        (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
+        (["caption", "{scene}", "--seed", "-1"], 2, "greater than or equal to 0"),
+        (["convert-to-gguf", "{empty}", "--quant", "q9"], 2, "quant q9 is not known"),
         (["ask", " ", "x.png"], 2, "the question is empty"),
         (["caption", "x.png", "--style", "loud"], 2, "style loud is not known"),
         (["caption", "x.png", "--detail", "9.5"], 2, "--detail 9.5 is not known"),
@@ -146,9 +151,10 @@ def test_a_truncated_file_and_a_bomb_are_errors_not_guesses(tmp_path: Path) -> N
     assert kinds == ["truncated", "too-large"]
 
 
-def test_a_closed_pipe_ends_the_run_quietly() -> None:
-    many = " ".join([str(SAMPLES / "scene.png")] * 50)
-    command = f"{sys.executable} -m smolcli caption -q -b echo {many} | head -1"
+@pytest.mark.parametrize("later", ["scene.png", "nowhere.png"], ids=["answers", "errors"])
+def test_a_closed_pipe_ends_the_run_quietly(later: str) -> None:
+    many = " ".join([str(SAMPLES / "scene.png")] + [str(SAMPLES / later)] * 300)
+    command = f"{sys.executable} -m smolcli caption -q -b echo -f jsonl {many} 2>/dev/null | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.count(b"\n") == 1
@@ -156,10 +162,10 @@ def test_a_closed_pipe_ends_the_run_quietly() -> None:
 
 def test_interrupt_finishes_what_is_under_way_and_exits_130() -> None:
     command = [sys.executable, "-m", "smolcli", "caption", *[str(SAMPLES / "page.png")] * 2000, "-f", "jsonl", "-q"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     assert running.stdout is not None
     first = running.stdout.readline()
-    running.send_signal(signal.SIGINT)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the child too
     rest, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     records = [json.loads(record) for record in (first + rest).splitlines()]

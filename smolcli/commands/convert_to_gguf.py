@@ -9,16 +9,21 @@ import typer
 
 from smolcli import registry
 from smolcli.errors import ModelError
+from smolcli.options import choice
 
-QUANTS = ("f32", "f16", "q8_0")
+QUANTS = ("f32", "f16", "bf16", "q8_0")
 
 
 def convert_to_gguf(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A checkpoint directory: config.json, tokenizer.json, safetensors.")
     ],
-    quant: Annotated[str, typer.Option(help=f"Of the language half: {', '.join(QUANTS)}.")] = "q8_0",
-    mmproj_quant: Annotated[str, typer.Option(help=f"Of the vision half: {', '.join(QUANTS)}.")] = "f16",
+    quant: Annotated[
+        str, typer.Option(help="Of the language half.", parser=choice("quant", QUANTS), metavar="|".join(QUANTS))
+    ] = "q8_0",
+    mmproj_quant: Annotated[
+        str, typer.Option(help="Of the vision half.", parser=choice("quant", QUANTS), metavar="|".join(QUANTS))
+    ] = "f16",
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the two files go.")] = Path("."),
     name: Annotated[
         str | None, typer.Option(help="The model's name in the file names; default: the directory's.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -11,14 +13,33 @@ from smolcli.errors import UsageError
 
 
 @contextlib.contextmanager
-def destination(path: Path | None, stdout: TextIO) -> Iterator[TextIO]:
-    """The stream to write to; a file is made when it is entered and closed at the end."""
+def destination(path: Path | None, stdout: TextIO, inputs: Sequence[str] = ()) -> Iterator[TextIO]:
+    """The stream to write to; what a file held before is kept until the first record is written.
+
+    Raises UsageError for a file that cannot be written and for one of the `inputs`.
+    """
     if path is None:
         yield stdout
         return
+    if path.exists() and any(os.path.exists(word) and os.path.samefile(path, word) for word in inputs):
+        raise UsageError(f"{path}: the input is also the output", "choose another file with -o")
     try:
-        stream = open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
+        stream = _Replacing(open(path, "ab", buffering=0))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
         yield stream
+
+
+class _Replacing(io.TextIOWrapper):
+    """A file that loses its old content at the first write, not before."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
+        self._old = True
+
+    def write(self, text: str) -> int:
+        if self._old:
+            self.truncate(0)
+            self._old = False
+        return super().write(text)
