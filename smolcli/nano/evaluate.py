@@ -89,9 +89,10 @@ def _is_question(lesson: lessons.Lesson) -> bool:
 
 
 def scene(rng: Rng, question: str | None) -> Case:
-    """A caption (`question` None gives any other question) of one to three objects."""
-    wanted = _is_caption if question == CAPTION else _is_question
-    return _lesson(rng, lambda r: lessons.objects(r, True, 0.9 if question == CAPTION else 0.0, wear=0.0), wanted)
+    """A caption of one to three objects, or (`question` None) any question on one to five."""
+    if question == CAPTION:
+        return _lesson(rng, lambda r: lessons.objects(r, True, 0.9, wear=0.0, most=3), _is_caption)
+    return _lesson(rng, lambda r: lessons.objects(r, True, 0.0, wear=0.0), _is_question)
 
 
 def blank(rng: Rng, question: str) -> Case:
@@ -112,7 +113,7 @@ SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
     "the same, worn": ("cer", lambda r: page(r, 99, 3, 3, worn=True)),
     "captions": ("exact", lambda r: scene(r, CAPTION)),
     "questions": ("exact", lambda r: scene(r, None)),
-    "direction of motion": ("exact", lambda r: _lesson(r, lambda q: lessons.motion(q, True), lambda _: True)),
+    "direction of motion": ("exact", lambda r: _lesson(r, lambda q: lessons.motion(q, True, 1.0), lambda _: True)),
     "blank, caption": ("contains", lambda r: blank(r, CAPTION)),
     "blank, ocr": ("contains", lambda r: blank(r, OCR)),
     "no text invented": ("exact", without_text),

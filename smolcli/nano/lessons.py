@@ -185,10 +185,12 @@ def one(rng: Rng, judging: bool) -> Lesson:
     return _about_scene(rng, picture, "free")
 
 
-def objects(rng: Rng, judging: bool, caption: float = 0.45, grid: Grid = UNSPLIT, wear: float = 0.25) -> Lesson:
-    """One to three different objects, or up to five of few kinds; a caption or a question."""
+def objects(
+    rng: Rng, judging: bool, caption: float = 0.45, grid: Grid = UNSPLIT, wear: float = 0.25, most: int = 5
+) -> Lesson:
+    """One to three different objects, or up to five of few kinds, `most` at most; a caption or a question."""
     name, paper = draw.ground(rng)
-    count = int(rng.choice((1, 2, 3, 4, 5), p=(0.2, 0.35, 0.25, 0.1, 0.1)))
+    count = min(most, int(rng.choice((1, 2, 3, 4, 5), p=(0.2, 0.35, 0.25, 0.1, 0.1))))
     layout = "free"
     if count in (2, 3):
         layout = pick(rng, ("row", "column"))
@@ -316,6 +318,28 @@ def _where(rng: Rng, picture: Picture, layout: str) -> tuple[str, str]:
     )
 
 
+def place(x: float, y: float, width: float, height: float) -> str:
+    """The third of a picture that a point is in, by name; empty near the borders of the thirds.
+
+    >>> place(20, 100, 128, 128)
+    'bottom left'
+    """
+    across, down = 3 * x / width, 3 * y / height
+    if min(abs(each - border) for each in (across, down) for border in (1, 2)) < 0.12:
+        return ""
+    row, column = ("top", "", "bottom")[int(down)], ("left", "", "right")[int(across)]
+    return f"{row} {column}".strip() or "centre"
+
+
+def _whereabouts(rng: Rng, picture: Picture, layout: str) -> tuple[str, str]:
+    names = [m.name for m in picture.marks]
+    mark = pick(rng, picture.marks)
+    where = place(mark.x, mark.y, *picture.image.size)
+    if names.count(mark.name) > 1 or not where:
+        return _is_there(rng, picture, layout)
+    return f"Where is the {mark.name}?", where
+
+
 def _blank_or_text(rng: Rng, picture: Picture, layout: str) -> tuple[str, str]:
     return pick(rng, ("Is the picture blank?", "Is there any text?")), "no"
 
@@ -330,12 +354,17 @@ QUESTIONS = (
     _where,
     _where,
     _where,
+    _whereabouts,
+    _whereabouts,
     _blank_or_text,
 )
 
 
-def motion(rng: Rng, judging: bool) -> Lesson:
-    """A thing that moves in one of four directions over three to six frames, or stays where it is."""
+def motion(rng: Rng, judging: bool, direction: float = 0.6) -> Lesson:
+    """A thing that moves in one of four directions over three to six frames, or stays where it is.
+
+    `direction` is the share of lessons that ask for that alone; others ask where it is, or what is to be seen.
+    """
     name, paper = draw.ground(rng)
     [(colour, shape)] = draw.kinds(rng, name, 1, judging)
     count = int(rng.integers(3, 7))
@@ -356,7 +385,11 @@ def motion(rng: Rng, judging: bool) -> Lesson:
     step = float(pick(rng, (0.5, 1.0, 1.0, 2.0)))
     seconds = [k * step for k in range(count)]
     a = "an" if colour == "orange" else "a"
-    if rng.random() < 0.3:
+    start, end = (place(f.marks[0].x, f.marks[0].y, TILE, TILE) for f in (frames[0], frames[-1]))
+    if rng.random() > direction + 0.2 and start and end:
+        when, where = pick(rng, (("start", start), ("end", end)))
+        return clip(frames, seconds, f"Where is it at the {when}?", where)
+    if rng.random() < direction:
         return clip(frames, seconds, pick(rng, DIRECTION), way if way != "still" else "it does not move")
     moves = f"moves {'to the ' if way in ('left', 'right') else ''}{way}" if way != "still" else "does not move"
     return clip(frames, seconds, pick(rng, VIDEO), f"{a} {colour} {shape} {moves}")

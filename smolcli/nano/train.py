@@ -161,7 +161,7 @@ def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     """Batch `number` of a run: one family of lessons, about `tiles` tiles."""
     rng = np.random.default_rng((seed, number))
     family = rng.random()
-    if stage >= 2 and family < 0.18:
+    if stage >= 2 and family < 0.22:
         batch = [lessons.motion(rng, False) for _ in range(max(2, tiles // 4))]
     elif stage >= 3 and family < 0.5:
         batch = _tiled(rng, tiles)
@@ -242,7 +242,10 @@ def losses(student: Student, batch: Batch, device: torch.device) -> tuple[Tensor
     if logits is None or labels is None:
         return cell_loss, accuracy, float("nan")
     asked = labels[:, 1:] != IGNORE
-    talk = F.cross_entropy(logits[:, :-1][asked].float(), labels[:, 1:][asked])
+    each = F.cross_entropy(logits[:, :-1][asked].float(), labels[:, 1:][asked], reduction="none")
+    # by the root of its length, so that a page does not drown a question whose answer is one word
+    weight = (asked / asked.sum(1, keepdim=True).sqrt())[asked]
+    talk = (each * weight).sum() / weight.sum()
     return talk + 0.5 * cell_loss, accuracy, float(talk.detach())
 
 
