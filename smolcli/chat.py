@@ -63,7 +63,11 @@ Segment = str | Tile
 
 
 def plain(text: str) -> str:
-    """`text`, if it has nothing that the tokenizer would take for a marker of its own; else a UsageError."""
+    """`text`, if it is UTF-8 and has nothing that the tokenizer would take for a marker of its own; else UsageError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the shell gave other bytes
+        raise UsageError("the text is not UTF-8", "set a UTF-8 locale, or convert it with iconv") from None
     if found := MARKER.search(text):
         raise UsageError(f"the text has the model's own marker {found[0]}", "say it another way")
     return text

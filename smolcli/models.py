@@ -31,6 +31,7 @@ BUILT_IN = Path(__file__).parent / "nano" / "weights"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # The first that is there is taken: half the size of f16 at next to no loss, then ever smaller.
 QUANTS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32")
+MODEL_TYPES = ("smolvlm", "idefics3")  # model_type in the config.json of what smolcli runs
 _QUANT = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)\d\w*)$", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _MIB = 1 << 20
@@ -111,10 +112,17 @@ def resolve(options: Model, backend: str) -> ModelFiles:
 def choose(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
     """As `resolve`, for the first of `backends` that the model serves, and that backend; `backends` best first."""
     word, source = _asked(options)
-    if not word:
-        return _default(backends)
     label = f"{word} ({source})" if source else word
-    found = find(word, label, options.mmproj)
+    if options.mmproj and not word:
+        raise UsageError("--mmproj is given without a model", "name the language half with -m")
+    try:
+        if not word:
+            return _default(backends)
+        found = find(word, label, options.mmproj)
+    except OSError as error:
+        raise ModelError(f"{error.filename or label}: cannot be read ({error.strerror})", "check its rights") from error
+    if options.mmproj and found.checkpoint and not found.gguf:
+        raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
         if found.serves(backend):
             return found, backend
@@ -163,13 +171,13 @@ def scan(directory: Path) -> ModelFiles:
 def weights(checkpoint: Path) -> list[Path]:
     """The safetensors files of a checkpoint directory, in order; empty where one is missing."""
     index = checkpoint / "model.safetensors.index.json"
-    names = ["model.safetensors"]
+    files = [checkpoint / "model.safetensors"]
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            files = [checkpoint / name for name in names]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index}: not an index of weights", "fetch or copy the model again") from error
-    files = [checkpoint / name for name in names]
     return files if all(file.is_file() for file in files) else []
 
 
@@ -217,24 +225,26 @@ def fingerprint(files: ModelFiles, backend: str) -> str:
 
     It covers, for each file that `backend` reads (torch: the checkpoint, else the pair if there is one), its size
     and its first and last MiB: headers, metadata and the ends of the weights, in milliseconds. So an edit in the
-    middle of a file that keeps its size is not seen.
+    middle of a file that keeps its size is not seen. Raises ModelError for a file that cannot be read.
     """
     if files.gguf and files.mmproj and backend != "torch":
         read = [files.gguf, files.mmproj]
     elif files.checkpoint:
-        configs = ("config.json", "preprocessor_config.json", "tokenizer.json")
+        configs = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json")
         read = [files.checkpoint / name for name in configs if (files.checkpoint / name).is_file()]
         read += weights(files.checkpoint)
     else:
         read = []
     total = hashlib.sha256()
     for path in read:
-        size = path.stat().st_size
-        total.update(b"%d " % size)
-        with path.open("rb") as file:
-            total.update(file.read(_MIB))
-            file.seek(max(size - _MIB, 0))
-            total.update(file.read(_MIB))
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                total.update(b"%d " % size + file.read(_MIB))
+                file.seek(max(size - _MIB, 0))
+                total.update(file.read(_MIB))
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})", "check its rights") from error
     return total.hexdigest()
 
 
@@ -358,7 +368,7 @@ def _usable(found: ModelFiles) -> bool:
         config = json.loads((found.checkpoint / "config.json").read_text(encoding="utf-8"))
     except ValueError:
         return False
-    return isinstance(config, dict) and config.get("model_type") in ("smolvlm", "idefics3")
+    return isinstance(config, dict) and config.get("model_type") in MODEL_TYPES
 
 
 def _is_gguf(name: str) -> bool:

@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from smolcli.errors import SmolError
 from smolcli.options import Generate
-from smolcli.types import Piece, Prompt
+from smolcli.types import Fault, Piece, Prompt
 
 
 class Backend(Protocol):
@@ -35,3 +36,13 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the model; the backend is of no use afterwards."""
         ...
+
+
+def fault_of(error: Exception) -> Fault:
+    """What an exception that cost one reply is to the user."""
+    if isinstance(error, SmolError):
+        return Fault(error.kind, str(error))
+    if isinstance(error, MemoryError):
+        return Fault("memory", "the engine is out of memory; use a smaller model or --detail low")
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return Fault("engine", f"the engine failed on it ({what[:300]}); run it alone with -v and report it")

@@ -19,6 +19,7 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli import chat
+from smolcli.backends.base import fault_of
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.mtmd import Embeddings, MtmdEncoder, layout_of
 from smolcli.backends.tiles import cut
@@ -71,8 +72,8 @@ class LlamaCpp:
                 raise RuntimeError("None was given while no reply was under way")
             try:
                 yield from self._reply(index, prompt, options)
-            except EngineError as error:
-                yield Piece(index, "", Finish("error", fault=Fault(error.kind, str(error))))
+            except Exception as error:  # one prompt's failure costs that prompt alone
+                yield Piece(index, "", Finish("error", fault=fault_of(error)))
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """float32 (vocabulary,): the scores of the first token of the reply. Raises EngineError if it does not fit."""

@@ -14,11 +14,10 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli.backends.gguf_header import read_header
-from smolcli.backends.tiles import Layout
+from smolcli.backends.tiles import REFERENCE_TILES, Layout
 from smolcli.errors import EngineError, ModelError
 
 Embeddings = NDArray[np.float32]
-REFERENCE_TILES = 4  # size.longest_edge in tiles where a file from before that key does not say it
 KEPT_TILES = 256
 
 

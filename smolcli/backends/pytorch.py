@@ -6,6 +6,7 @@ the prompt, tokenizers turns it into ids.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -22,10 +23,11 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
-from smolcli.backends.tiles import Layout, cut
+from smolcli.backends.base import fault_of
+from smolcli.backends.tiles import REFERENCE_TILES, Layout, cut
 from smolcli.cores import usable_cores
-from smolcli.errors import ModelError, UnavailableError
-from smolcli.models import ModelFiles
+from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
+from smolcli.models import MODEL_TYPES, ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Fault, Finish, FinishReason, Piece, Prompt, Seconds, Tokens
 
@@ -52,9 +54,10 @@ class PyTorch:
         self.options = options
         self.device = _device(options.device)
         self.dtype = _dtype(options.dtype, self.device)
-        self.model: Any = _load(files.checkpoint, self.dtype).to(self.device).eval()
-        self.tokenizer = Tokenizer.from_file(str(files.checkpoint / "tokenizer.json"))
-        self.layout = layout_of(files.checkpoint, self.model.config)
+        with _named(files.checkpoint):
+            self.model: Any = _load(files.checkpoint, self.dtype).to(self.device).eval()
+            self.tokenizer = Tokenizer.from_file(str(files.checkpoint / "tokenizer.json"))
+            self.layout = layout_of(files.checkpoint, self.model.config)
         self.stops = _stops(self.tokenizer, self.model)
         self.context = int(self.model.config.text_config.max_position_embeddings)
         self._image_id = int(self.model.config.image_token_id)
@@ -65,7 +68,10 @@ class PyTorch:
         for index, prompt in enumerate(prompts):
             if prompt is None:
                 raise RuntimeError("None was given while no reply was under way")
-            yield from self._reply(index, prompt, options)
+            try:
+                yield from self._reply(index, prompt, options)
+            except Exception as error:  # one prompt's failure costs that prompt alone
+                yield Piece(index, "", Finish("error", fault=fault_of(_plain(error))))
 
     def logits(self, prompt: Prompt) -> Tensor:
         """float32 (vocabulary,): the scores of the first token of the reply."""
@@ -80,12 +86,14 @@ class PyTorch:
     @torch.inference_mode()
     def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
         clock = _Clock(self.device)
+        load, self._load_seconds = self._load_seconds, 0.0
         ids, pixels = self._prepared(prompt)
         image = sum(id == self._image_id for id in ids)
         media = clock.lap()
         if len(ids) >= self.context:
             message = f"the prompt has {len(ids)} tokens, the model's context holds {self.context}; use --detail low"
-            yield Piece(index, "", Finish("error", Tokens(len(ids), image), fault=Fault("too-long", message)))
+            fault = Fault("too-long", message)
+            yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load, media), fault))
             return
         features = self._encode(pixels)
         encode = clock.lap()
@@ -105,7 +113,6 @@ class PyTorch:
             if text := stream.step(self.tokenizer, token):  # None while a character is incomplete
                 yield Piece(index, text)
             logits = self._step(token, cache)
-        load, self._load_seconds = self._load_seconds, 0.0
         seconds = Seconds(load, media, encode, prefill, clock.lap())
         yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
 
@@ -161,25 +168,57 @@ class PyTorch:
 
 
 def layout_of(checkpoint: Path, config: Any) -> Layout:
-    """Tile side and tokens from the model's config, the reference's longest edge from preprocessor_config.json."""
+    """Tile side and tokens from the model's config, the reference's longest edge from the image processor's.
+
+    That is preprocessor_config.json, and before it the image_processor of processor_config.json, where transformers 5
+    saves it.
+    """
     side = int(config.vision_config.image_size)
     tokens = (side // int(config.vision_config.patch_size)) ** 2 // int(config.scale_factor) ** 2
-    longest = 4 * side
-    file = checkpoint / "preprocessor_config.json"
-    if file.exists():
-        longest = int(json.loads(file.read_text(encoding="utf-8")).get("size", {}).get("longest_edge", longest))
+    settings = _json(checkpoint / "preprocessor_config.json")
+    settings |= _json(checkpoint / "processor_config.json").get("image_processor") or {}
+    longest = int((settings.get("size") or {}).get("longest_edge", REFERENCE_TILES * side))
     return Layout(side, tokens, longest)
 
 
 def _load(checkpoint: Path, dtype: torch.dtype) -> Any:
+    kind = _json(checkpoint / "config.json").get("model_type")
+    if kind not in MODEL_TYPES:
+        raise ModelError(f"{checkpoint} is a model of type {kind}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
+    return AutoModelForImageTextToText.from_pretrained(
+        checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file. Raises ValueError for other JSON."""
+    if not file.exists():
+        return {}
+    value = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"{file.name} is not a JSON object")
+    return value
+
+
+@contextlib.contextmanager
+def _named(checkpoint: Path) -> Iterator[None]:
+    """Turns what goes wrong while a checkpoint is loaded into an error that names it."""
     try:
-        return AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        # damaged weights, missing files and unknown architectures each have their own class
+        yield
+    except SmolError:
+        raise
+    except Exception as error:  # damaged files and unknown settings have no class in common
+        if isinstance(_plain(error), MemoryError):
+            advice = "use a smaller model, or --dtype bfloat16"
+            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind="memory") from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{checkpoint} cannot be loaded: {first}", "give a SmolVLM or Idefics3 checkpoint directory"
-        ) from error
+        raise ModelError(f"{checkpoint} cannot be loaded: {first}", "fetch or save the checkpoint again") from error
+
+
+def _plain(error: Exception) -> Exception:
+    """PyTorch's ways of saying that memory is out as Python's; any other error as it is."""
+    out = isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return MemoryError(str(error)) if out else error
 
 
 def _device(wanted: str) -> torch.device:
@@ -198,10 +237,8 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float16 if device.type == "mps" else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if wanted not in known:
-        raise UnavailableError(f"the dtype {wanted} is not known", f"choose one of auto, {', '.join(known)}")
-    return known[wanted]
+    dtype: torch.dtype = getattr(torch, wanted)
+    return dtype
 
 
 def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:

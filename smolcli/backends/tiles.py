@@ -19,6 +19,7 @@ from smolcli.chat import UNSPLIT, Grid
 from smolcli.errors import UsageError
 from smolcli.types import Frame
 
+REFERENCE_TILES = 4  # size.longest_edge in tiles where a model does not say it, as the processors' default
 LARGEST = 4096  # MAX_IMAGE_SIZE of transformers' processors, in pixels
 
 Size = tuple[int, int]  # width, height

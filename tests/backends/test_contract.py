@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from smolcli import models, registry
 from smolcli.backends.base import Backend
 from smolcli.converters import convert
+from smolcli.errors import InputError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Frame, Piece, Prompt
@@ -111,6 +113,28 @@ def test_what_does_not_fit_the_context_is_a_fault_and_the_next_prompt_is_answere
     assert ends[0].fault is not None
     assert ends[0].fault.kind == "too-long"
     assert ends[1].fault is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(RuntimeError("no\nway"), "engine"), (MemoryError(), "memory"), (InputError("bad"), "unreadable")],
+)
+def test_one_failure_costs_one_reply(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    if backend.name == "echo":
+        pytest.skip("nothing in it can fail")
+    reply, calls = backend._reply, count()  # type: ignore[attr-defined]
+
+    def failing(*given: object) -> Iterator[Piece]:
+        if next(calls) == 1:
+            raise error
+        return reply(*given)
+
+    monkeypatch.setattr(backend, "_reply", failing)
+    ends = {p.index: p.finish for p in backend.generate(PROMPTS, WORDS) if p.finish is not None}
+    assert [ends[n].fault.kind if ends[n].fault else "" for n in range(3)] == ["", kind, ""]
+    assert "\n" not in ends[1].fault.message
 
 
 def test_every_line_of_the_registry_loads() -> None:
