@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 import traceback
 from functools import partial
@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from smolcli import __version__, registry
-from smolcli.console import Console, claim_stdout
-from smolcli.errors import Exit, SmolError
+from smolcli.console import Console, cannot_write, claim_stdout, open_closed_streams, silence
+from smolcli.errors import Exit, OutputError, SmolError
 from smolcli.flatten import flatten
 from smolcli.options import Generate, Input, Model, Output
 from smolcli.run import run
@@ -43,6 +43,7 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
+    open_closed_streams()
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         code = make_app()(standalone_mode=False)
@@ -90,10 +91,12 @@ def _failed(error: BaseException, code: int, verbose: bool) -> int:
 
 
 def _other(error: Exception, verbose: bool) -> int:
-    """Typer's own usage errors, or a fault of ours."""
+    """Typer's own usage errors, a full disk, or a fault of ours."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
         return _failed(SmolError(format_message().rstrip("."), "see smolcli --help"), Exit.USAGE, False)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _failed(OutputError(str(error.strerror), "make room and run it again"), Exit.FAULT, verbose)
     what = f"unexpected fault: {type(error).__name__}: {error}"
     return (
         _failed(error, Exit.FAULT, True)
@@ -106,6 +109,8 @@ def _flushed(code: object) -> int:
     """The exit code, after what is buffered has gone out; a closed pipe is no error at the end either."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        silence(1)
+        if not isinstance(error, BrokenPipeError):
+            code = _failed(cannot_write("standard output", error), Exit.FAULT, False)
     return int(code) if isinstance(code, int) else Exit.OK

@@ -6,15 +6,70 @@ there afterwards goes to standard error, never between two records.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+
+from smolcli.errors import OutputError
 
 
-def claim_stdout() -> TextIO:
+class Stream(io.TextIOWrapper):
+    """UTF-8 text to `file`, called `name` in errors; after a failure nothing more is written.
+
+    `write` and `flush` raise OutputError, or BrokenPipeError where the reader has gone.
+    """
+
+    def __init__(self, file: io.FileIO, name: str) -> None:
+        super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
+        self._called = name
+
+    def write(self, text: str) -> int:
+        with self._told():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._told():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            silence(self.fileno())  # what is still buffered would fail again when the stream is closed
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise cannot_write(self._called, error) from error
+
+
+def cannot_write(name: str, error: OSError) -> OutputError:
+    """The error for an output called `name`."""
+    return OutputError(f"{name} cannot be written ({error.strerror})", "what was written before is whole")
+
+
+def silence(fileno: int) -> None:
+    """Sends what a file descriptor is given from now on to nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, fileno)
+    os.close(nowhere)
+
+
+def open_closed_streams() -> None:
+    """Opens standard streams that the caller closed (`>&-`) on the null device: no file shall take their numbers."""
+    for fileno, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fileno)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this
+            setattr(sys, name, open(fileno, mode, encoding="utf-8"))
+
+
+def claim_stdout() -> Stream:
     """The real standard output, for a writer alone; call it once, before any library is loaded."""
     sys.stdout.flush()
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogateescape", newline="\n")
+    own = Stream(io.FileIO(os.dup(1), "w"), "standard output")
     os.dup2(2, 1)
     return own
 
@@ -22,9 +77,8 @@ def claim_stdout() -> TextIO:
 class Console:
     """What is said to people: one line each, on standard error."""
 
-    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.verbose = verbose
 
     def error(self, message: object) -> None:
         """A failure; shown even with -q."""
@@ -35,11 +89,7 @@ class Console:
         if not self.quiet:
             self._say(message)
 
-    def detail(self, message: object) -> None:
-        """Something only -v asks for."""
-        if self.verbose:
-            self._say(message)
-
     def _say(self, message: object) -> None:
         line = " ".join(str(message).split())
-        print(f"smolcli: {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody listens: no reason to stop
+            print(f"smolcli: {line}", file=sys.stderr, flush=True)

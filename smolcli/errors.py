@@ -6,7 +6,8 @@
     │   ├── ModelError             3   a model's files are missing, broken or not a kind smolcli runs
     │   └── OfflineError           3   the network is needed and not allowed or not there
     ├── InputError                 4   one input cannot be used; in a run it becomes an error record
-    └── EngineError                1   the engine process failed: crash, hang, kill
+    ├── EngineError                1   the engine process failed: crash, kill, fault
+    └── OutputError                1   answers cannot be written: a full disk
 
 A message is one line: what is wrong, then `advice`, what to do. An exception of any other
 class is a fault in smolcli (exit code 1).
@@ -84,7 +85,13 @@ class InputError(SmolError):
 
 
 class EngineError(SmolError):
-    """The engine process ended or stopped answering; `kind` is crash, memory, hang or engine."""
+    """The engine failed; `kind` is crash (the process ended), memory or engine (it said so)."""
 
     code = Exit.FAULT
     kind = "engine"
+
+
+class OutputError(SmolError):
+    """Answers cannot be written where they should go."""
+
+    kind = "output"

@@ -186,7 +186,7 @@ class Run:
 
 def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, generate: Generate, output: Output) -> Exit:
     """The command `name`: everything between its options and its exit code."""
-    console = Console(output.quiet, output.verbose)
+    console = Console(output.quiet)
     if not input.inputs:
         raise UsageError("no input was given", f"smolcli {name} picture.png, a directory, or - for standard input")
     files, backend = models.choose(model, candidates(model))

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "repetition", "error", "cancelled"]
+FinishReason = Literal["stop", "length", "error"]
 
 
 @dataclass(frozen=True)

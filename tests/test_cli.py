@@ -122,6 +122,8 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "{scene}", "--seed", "-1"], 2, "greater than or equal to 0"),
         (["convert-to-gguf", "{empty}", "--quant", "q9"], 2, "quant q9 is not known"),
         (["ask", " ", "x.png"], 2, "the question is empty"),
+        (["ask", "What\udcff?", "x.png"], 2, "the text is not UTF-8"),
+        (["ask", "What?", "--mmproj", "{scene}", "{scene}"], 2, "--mmproj is given without a model"),
         (["caption", "x.png", "--style", "loud"], 2, "style loud is not known"),
         (["caption", "x.png", "--detail", "9.5"], 2, "--detail 9.5 is not known"),
         (["caption", "x.png", "-n", "none"], 2, "valid integer"),
@@ -158,6 +160,28 @@ def test_a_closed_pipe_ends_the_run_quietly(later: str) -> None:
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.count(b"\n") == 1
+
+
+def test_a_full_disk_is_told_in_one_line() -> None:
+    for words in (["caption", "-q", "-b", "echo", str(SAMPLES / "scene.png")], ["--help"]):
+        command = f"{sys.executable} -m smolcli {' '.join(words)} > /dev/full"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+        assert done.returncode == 1
+        assert "No space left on device" in line(done)
+        assert "unexpected" not in line(done)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None:
+    out = tmp_path / "out.txt"
+    bad = tmp_path / "bad.png"
+    command = f"{sys.executable} -m smolcli caption -b echo -o {out} {SAMPLES / 'scene.png'} {bad} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert done.returncode == 5
+    assert out.read_text().startswith(f"{SAMPLES / 'scene.png'}: [256x256]")
+    assert out.read_text().count("\n") == 1
+    assert done.stdout == b""
+    assert ("2>&-" in closed) == (done.stderr == b"")
 
 
 def test_interrupt_finishes_what_is_under_way_and_exits_130() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from smolcli.console import Stream
 from smolcli.errors import UsageError
 
 
@@ -24,19 +25,17 @@ def destination(path: Path | None, stdout: TextIO, inputs: Sequence[str] = ()) -
     if path.exists() and any(os.path.exists(word) and os.path.samefile(path, word) for word in inputs):
         raise UsageError(f"{path}: the input is also the output", "choose another file with -o")
     try:
-        stream = _Replacing(open(path, "ab", buffering=0))
+        stream = _Replacing(io.FileIO(path, "a"), str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
         yield stream
 
 
-class _Replacing(io.TextIOWrapper):
+class _Replacing(Stream):
     """A file that loses its old content at the first write, not before."""
 
-    def __init__(self, file: io.FileIO) -> None:
-        super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
-        self._old = True
+    _old = True
 
     def write(self, text: str) -> int:
         if self._old:
