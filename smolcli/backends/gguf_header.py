@@ -93,9 +93,9 @@ def _value(file: BinaryIO, kind: int, size: int) -> Any:
         inner, count = _unpack(file, "I", size), _unpack(file, "Q", size)
         if inner == _STRING:
             for _ in range(count):
-                _string(file, size)
+                _skip(file, _unpack(file, "Q", size), size)
         else:  # an array of arrays is no GGUF for llama.cpp either: a KeyError
-            _exactly(file, count * struct.calcsize("<" + _SCALARS[inner]), size)
+            _skip(file, count * struct.calcsize("<" + _SCALARS[inner]), size)
         return None
     return _unpack(file, _SCALARS[kind], size)
 
@@ -106,6 +106,12 @@ def _string(file: BinaryIO, size: int) -> str:
 
 def _unpack(file: BinaryIO, letter: str, size: int) -> Any:
     return struct.unpack("<" + letter, _exactly(file, struct.calcsize("<" + letter), size))[0]
+
+
+def _skip(file: BinaryIO, count: int, size: int) -> None:
+    if count > size - file.tell():
+        raise EOFError
+    file.seek(count, os.SEEK_CUR)
 
 
 def _exactly(file: BinaryIO, count: int, size: int) -> bytes:

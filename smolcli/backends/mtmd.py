@@ -106,7 +106,8 @@ def layout_of(mmproj: Path) -> Layout:
         longest = int(keys.get("clip.vision.preproc_image_size", REFERENCE_TILES * side))
         position, projector = header.shapes["v.position_embd.weight"], header.shapes["mm.model.fc.weight"]
         patches = side // patch  # along a side
-        fits = position == (hidden, patches**2) and projector[0] == hidden * scale**2
+        fits = header.shapes["v.patch_embd.weight"] == (patch, patch, 3, hidden)
+        fits = fits and position == (hidden, patches**2) and projector[0] == hidden * scale**2
         fits = fits and scale > 1 and patches % scale == 0 and longest >= side
     except KeyError as error:
         raise ModelError(f"{mmproj} lacks {error}", "convert it again: smolcli convert-to-gguf") from error

@@ -306,6 +306,18 @@ def test_sizes_that_contradict_the_tensors_are_told(files: ModelFiles, tmp_path:
         layout_of(bad)
 
 
+def test_a_tile_larger_than_the_tensors_say_is_told(files: ModelFiles, tmp_path: Path) -> None:
+    """The grid of patches still fits; a picture would be cut into tiles of 10 GB."""
+    assert files.mmproj is not None
+    data, keys = files.mmproj.read_bytes(), read_header(files.mmproj).keys
+    for key in ("image_size", "patch_size"):
+        data = set_u32(f"clip.vision.{key}", 1000 * keys[f"clip.vision.{key}"])(data, 0)
+    bad = tmp_path / "mmproj-bad.gguf"
+    bad.write_bytes(data)
+    with pytest.raises(ModelError, match="contradict"):
+        layout_of(bad)
+
+
 def test_halves_given_in_each_others_place(files: ModelFiles) -> None:
     with pytest.raises(ModelError, match="not the vision half.*give its mmproj"):
         LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=files.gguf), Model(threads=1))
