@@ -34,6 +34,7 @@ VIDEO = ("Describe this video.", "What happens in this video?", "What happens?")
 DIRECTION = ("In which direction does it move?", "Which way does it move?")
 NO_TEXT = "(no text)"
 BLANK = "(blank)"
+FURTHER = 4  # questions after the first: the picture is the dear part of a lesson
 MOVES = {"right": (1, 0), "left": (-1, 0), "up": (0, -1), "down": (0, 1)}
 
 
@@ -42,13 +43,14 @@ class Lesson:
     """One question on one picture (or the frames of a clip).
 
     `tiles` is uint8 (n, 128, 128, 3); `cells` int16 (n, 64, 2), classes of CELL_CLASSES or IGNORE;
-    `asked` the chat text as segments; `answer` what must follow.
+    `asked` the chat text as segments; `answer` what must follow; `further` more questions and answers after it.
     """
 
     tiles: np.ndarray[Any, Any]
     cells: np.ndarray[Any, Any]
     asked: Sequence[Segment]
     answer: str
+    further: Sequence[tuple[str, str]] = ()
 
 
 _BLANK_FRAME = Frame(bytes(3), 1, 1)
@@ -243,13 +245,15 @@ def tags(picture: Picture) -> str:
 def _about_scene(rng: Rng, picture: Picture, layout: str, caption: float = 0.5, grid: Grid = UNSPLIT) -> Lesson:
     kind = rng.random()
     if kind < caption:
-        return still(picture, pick(rng, CAPTION), scene_caption(picture, layout), grid)
-    if kind < caption + 0.08:
-        return still(picture, pick(rng, READ), NO_TEXT, grid)
-    if kind < caption + 0.11 and layout != "free":
-        return still(picture, TAGS, tags(picture), grid)
-    question = pick(rng, QUESTIONS)
-    return still(picture, *question(rng, picture, layout), grid)
+        first = pick(rng, CAPTION), scene_caption(picture, layout)
+    elif kind < caption + 0.08:
+        first = pick(rng, READ), NO_TEXT
+    elif kind < caption + 0.11 and layout != "free":
+        first = TAGS, tags(picture)
+    else:
+        first = pick(rng, QUESTIONS)(rng, picture, layout)
+    further = [pick(rng, QUESTIONS)(rng, picture, layout) for _ in range(FURTHER)]
+    return replace(still(picture, *first, grid), further=further)
 
 
 def _how_many(rng: Rng, picture: Picture, layout: str) -> tuple[str, str]:
@@ -363,7 +367,7 @@ QUESTIONS = (
 def motion(rng: Rng, judging: bool, direction: float = 0.6) -> Lesson:
     """A thing that moves in one of four directions over three to six frames, or stays where it is.
 
-    `direction` is the share of lessons that ask for that alone; others ask where it is, or what is to be seen.
+    `direction` is the share of lessons that ask for that first.
     """
     name, paper = draw.ground(rng)
     [(colour, shape)] = draw.kinds(rng, name, 1, judging)
@@ -385,11 +389,17 @@ def motion(rng: Rng, judging: bool, direction: float = 0.6) -> Lesson:
     step = float(pick(rng, (0.5, 1.0, 1.0, 2.0)))
     seconds = [k * step for k in range(count)]
     a = "an" if colour == "orange" else "a"
-    start, end = (place(f.marks[0].x, f.marks[0].y, TILE, TILE) for f in (frames[0], frames[-1]))
-    if rng.random() > direction + 0.2 and start and end:
-        when, where = pick(rng, (("start", start), ("end", end)))
-        return clip(frames, seconds, f"Where is it at the {when}?", where)
-    if rng.random() < direction:
-        return clip(frames, seconds, pick(rng, DIRECTION), way if way != "still" else "it does not move")
     moves = f"moves {'to the ' if way in ('left', 'right') else ''}{way}" if way != "still" else "does not move"
-    return clip(frames, seconds, pick(rng, VIDEO), f"{a} {colour} {shape} {moves}")
+    asked = [
+        (pick(rng, DIRECTION), way if way != "still" else "it does not move"),
+        (pick(rng, VIDEO), f"{a} {colour} {shape} {moves}"),
+        (f"What {pick(rng, ('colour', 'color'))} is it?", colour),
+        ("What shape is it?", shape),
+    ]
+    for when, seen in (("start", frames[0]), ("end", frames[-1])):
+        if where := place(seen.marks[0].x, seen.marks[0].y, TILE, TILE):
+            asked.append((f"Where is it at the {when}?", where))
+    first, *further = (asked[number] for number in rng.permutation(len(asked)))
+    if rng.random() < direction:
+        first, further = asked[0], [each for each in [first, *further] if each is not asked[0]]
+    return replace(clip(frames, seconds, *first), further=further)

@@ -12,6 +12,7 @@ import json
 import math
 import multiprocessing as mp
 import os
+import queue
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,13 +68,18 @@ def config() -> SmolVLMConfig:
 
 
 class Student(nn.Module):
-    """The model, with the throw-away head that names the characters and shapes in each cell."""
+    """The model, with two throw-away heads: what is in each cell, characters and shapes, and where the cell is.
+
+    The second keeps a cell's place in what the language model is given: without it the model names a thing but
+    does not learn to say where it is, and so not where it goes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.vlm = SmolVLMForConditionalGeneration(config())
         self.vlm.model.vision_model.config._attn_implementation = "smolcli_plain"
         self.cells = nn.Linear(192, 2 * len(CELL_CLASSES))
+        self.places = nn.Linear(192, 2 * CELLS)
         self._start()
 
     def _start(self) -> None:
@@ -102,6 +108,12 @@ class Student(nn.Module):
         named: Tensor = self.cells(seen)
         return named.view(*named.shape[:-1], 2, len(CELL_CLASSES))
 
+    def place_loss(self, seen: Tensor) -> Tensor:
+        """Cross-entropy of each cell's row and column, from (n, 64, 192)."""
+        side = torch.arange(CELLS, device=seen.device)
+        wanted = torch.cartesian_prod(side, side).expand(len(seen), TOKENS, 2)
+        return F.cross_entropy(self.places(seen).float().view(-1, CELLS), wanted.reshape(-1))
+
     def read(self, seen: Tensor, ids: Tensor) -> Tensor:
         """Embeddings in the places of image tokens, then the language model: (b, length, vocabulary)."""
         embeds = self.vlm.model.text_model.embed_tokens(ids)
@@ -126,12 +138,17 @@ def _sine_positions(side: int, width: int) -> Tensor:
 
 @dataclass
 class Batch:
-    """`tiles` uint8 (n, 128, 128, 3); `cells` int16 (n, 64, 2); `ids` and `labels` int64 (b, length), or None."""
+    """`tiles` uint8 (n, 128, 128, 3); `cells` int16 (n, 64, 2); `ids`, `labels` int64 (b, length), or None.
+
+    `weights` float32 (b, length) goes with the labels: one by the root of its answer's length, so that a page does
+    not drown a question whose answer is one word.
+    """
 
     tiles: np.ndarray[Any, Any]
     cells: np.ndarray[Any, Any]
     ids: np.ndarray[Any, Any] | None
     labels: np.ndarray[Any, Any] | None
+    weights: np.ndarray[Any, Any] | None
 
 
 def _single(rng: Rng, stage: int) -> Lesson:
@@ -186,27 +203,41 @@ def _tiled(rng: Rng, tiles: int) -> list[Lesson]:
 def _collate(batch: list[Lesson], talk: bool) -> Batch:
     tiles, cells = np.concatenate([x.tiles for x in batch]), np.concatenate([x.cells for x in batch])
     if not talk:
-        return Batch(tiles, cells, None, None)
-    rows = []
-    for lesson in batch:
-        asked = tokenizer().encode(text(lesson.asked, TOKENS)).ids
-        answer = tokenizer().encode(f" {lesson.answer}<end_of_utterance>").ids
-        rows.append((asked + answer, len(asked)))
-    length = max(len(ids) for ids, _ in rows)
-    ids = np.full((len(rows), length), 2, np.int64)
-    labels = np.full((len(rows), length), IGNORE, np.int64)
-    for k, (row, asked_length) in enumerate(rows):
-        ids[k, : len(row)] = row
-        labels[k, asked_length : len(row)] = row[asked_length:]
-    return Batch(tiles, cells, ids, labels)
+        return Batch(tiles, cells, None, None, None)
+    rows = [_row(lesson) for lesson in batch]
+    shape = len(rows), max(len(ids) for ids, _ in rows)
+    ids, weights = np.full(shape, 2, np.int64), np.zeros(shape, np.float32)
+    for k, (row, weight) in enumerate(rows):
+        ids[k, : len(row)], weights[k, : len(row)] = row, weight
+    return Batch(tiles, cells, ids, np.where(weights > 0, ids, IGNORE), weights)
 
 
-def _draw_forever(queue: Any, stage: Any, seed: int, first: int, step: int, tiles: int) -> None:
+def _row(lesson: Lesson) -> tuple[list[int], list[float]]:
+    """A lesson's conversation as token ids, and each one's weight: none where it is asked."""
+    ids, weights, asked = list[int](), list[float](), text(lesson.asked, TOKENS)
+    for question, answer in ((asked, lesson.answer), *lesson.further):
+        turn = question if question is asked else f"\nUser: {question}{END}\nAssistant:"
+        given, said = tokenizer().encode(turn).ids, tokenizer().encode(f" {answer}{END}").ids
+        ids += given + said
+        weights += [0.0] * len(given) + [len(said) ** -0.5] * len(said)
+    return ids, weights
+
+
+def _draw_forever(drawn: Any, stage: Any, seed: int, first: int, step: int, tiles: int) -> None:
     torch.set_num_threads(1)
     number = first
     while True:
-        queue.put((number, stage.value, lesson_batch(seed, number, stage.value, tiles)))
+        drawn.put((number, stage.value, lesson_batch(seed, number, stage.value, tiles)))
         number += step
+
+
+def _next(painter: Any, drawn: Any) -> Any:
+    while True:
+        try:
+            return drawn.get(timeout=60)
+        except queue.Empty:
+            if not painter.is_alive():
+                raise RuntimeError(f"a painter has ended with code {painter.exitcode}") from None
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -230,21 +261,21 @@ def losses(student: Student, batch: Batch, device: torch.device) -> tuple[Tensor
     with torch.autocast(device.type, torch.bfloat16):
         seen = student.see(tiles)
         named = student.name_cells(seen)
-        logits = labels = None
-        if batch.ids is not None and batch.labels is not None:
-            labels = torch.from_numpy(batch.labels).to(device)
+        place_loss = student.place_loss(seen)
+        logits = labels = weights = None
+        if batch.ids is not None and batch.labels is not None and batch.weights is not None:
+            labels, weights = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.weights).to(device)
             logits = student.read(seen.reshape(-1, seen.shape[-1]), torch.from_numpy(batch.ids).to(device))
     thing = (cells > 0) & (cells < len(THINGS))
     weight = torch.where(thing, 1.0, 0.15).flatten()
     each = F.cross_entropy(named.float().flatten(0, 2), cells.flatten(), ignore_index=IGNORE, reduction="none")
-    cell_loss = (each * weight).sum() / weight.sum()
+    cell_loss = (each * weight).sum() / weight.sum() + 0.2 * place_loss
     accuracy = float((named.argmax(-1) == cells)[thing].float().mean()) if thing.any() else float("nan")
-    if logits is None or labels is None:
+    if logits is None or labels is None or weights is None:
         return cell_loss, accuracy, float("nan")
     asked = labels[:, 1:] != IGNORE
     each = F.cross_entropy(logits[:, :-1][asked].float(), labels[:, 1:][asked], reduction="none")
-    # by the root of its length, so that a page does not drown a question whose answer is one word
-    weight = (asked / asked.sum(1, keepdim=True).sqrt())[asked]
+    weight = weights[:, 1:][asked]
     talk = (each * weight).sum() / weight.sum()
     return talk + 0.5 * cell_loss, accuracy, float(talk.detach())
 
@@ -325,16 +356,18 @@ def train(args: argparse.Namespace) -> None:
             mean.weights[name].copy_(value)
     bases = [opt.param_groups[0]["lr"] for opt in optimizers(student)]
     context = mp.get_context("fork")
-    stage, queues = context.Value("i", state.stage), []
+    stage, painters = context.Value("i", state.stage), []
     for worker in range(args.painters):
-        queue = context.Queue(maxsize=6)
-        painter = (queue, stage, args.seed, state.step + worker, args.painters, args.tiles)
-        context.Process(target=_draw_forever, args=painter, daemon=True).start()
-        queues.append(queue)
+        drawn = context.Queue(maxsize=6)
+        first = state.step + (worker - state.step) % args.painters
+        painter = (drawn, stage, args.seed, first, args.painters, args.tiles)
+        process = context.Process(target=_draw_forever, args=painter, daemon=True)
+        process.start()
+        painters.append((process, drawn))
     log = open(args.out / "log.jsonl", "a", encoding="utf-8")
     started, saved, before = time.time(), time.time(), state.seconds
     while state.pictures < args.pictures:
-        _, drawn_for, batch = queues[state.step % args.painters].get()
+        _, drawn_for, batch = _next(*painters[state.step % args.painters])
         scale = rate(state.pictures, args.pictures, args.decay)
         loss, accuracy, talk = losses(student, batch, device)
         loss.backward()  # type: ignore[no-untyped-call]
