@@ -23,6 +23,7 @@ END = "<end_of_utterance>"
 FAKE = "<fake_token_around_image>"
 GLOBAL = "<global-img>"
 IMAGE = "<image>"
+STOPS = (END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")  # what ends a reply, in any model of the family
 
 VIDEO_INTRO = "You are provided the following series of {frames} frames from a {duration} [H:MM:SS] video.\n"
 VIDEO_FRAME = "\nFrame from {time}:"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -177,7 +176,3 @@ def test_tiles_are_numbered_row_by_row_the_global_one_last() -> None:
     marker = found[found.index(chat.Tile(1, 5)) - 1]
     assert isinstance(marker, str) and marker.endswith("<row_2_col_3>")
     assert all(isinstance(a, chat.Tile) or isinstance(b, chat.Tile) for a, b in pairwise(found))
-
-
-def test_examples() -> None:
-    assert doctest.testmod(chat).failed == 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from smolcli import registry
+from smolcli.backends import worker as worker_module
 from smolcli.backends.worker import Worker
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
@@ -32,11 +33,15 @@ class Trouble:
             if word.startswith("SIG"):
                 os.write(2, b"GGML_ASSERT failed\n")
                 os.kill(os.getpid(), getattr(signal, word))
+            if word == "exit":
+                os._exit(7)
             if word == "fault":
                 raise ZeroDivisionError("a fault of ours")
             print("python chatter", flush=True)
             yield Piece(index, f"{word}!")
             yield Piece(index, "", Finish("stop"))
+            if word == "the last":
+                os.kill(os.getpid(), signal.SIGKILL)  # after it has answered, before it takes another
 
     def close(self) -> None: ...
 
@@ -70,6 +75,41 @@ def test_a_kill_says_memory_and_a_crash_says_the_signal_and_the_last_words() -> 
     assert "memory" in faults[0].message
     assert "SIGSEGV" in faults[1].message
     assert "GGML_ASSERT failed" in faults[1].message
+
+
+def test_an_engine_that_dies_between_two_prompts_gives_every_prompt_one_end() -> None:
+    """The parent may notice when it sends the next prompt or when it waits for its answer."""
+    for _ in range(5):
+        made = answers("one", "the last", "two", "three")
+        assert [index for index, *_ in made] == [0, 1, 2, 3]
+        assert made[:2] == [(0, "one!", None), (1, "the last!", None)]
+        assert made[3] == (3, "three!", None)
+
+
+def test_a_prompt_that_cannot_be_sent_has_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    send, sent = worker_module._Pipe.send, []
+
+    def failing(pipe: worker_module._Pipe, value: object) -> None:
+        sent.append(value)
+        if len(sent) == 3:  # options, the first prompt, the second
+            raise worker_module._Gone
+        send(pipe, value)
+
+    monkeypatch.setattr(worker_module._Pipe, "send", failing)
+    made = answers("one", "two", "three")
+    assert [(index, text, bool(fault)) for index, text, fault in made] == [
+        (0, "one!", False), (1, "", True), (2, "three!", False),
+    ]  # fmt: skip
+
+
+def test_last_words_are_those_of_this_crash() -> None:
+    worker = Worker("trouble", ModelFiles("fine"), Model())
+    prompts = [Prompt.user(word) for word in ("SIGSEGV", "exit")]
+    faults = [piece.finish.fault for piece in worker.generate(prompts, Generate()) if piece.finish]
+    worker.close()
+    assert "GGML_ASSERT" in faults[0].message
+    assert "GGML_ASSERT" not in faults[1].message
+    assert "exit code 7" in faults[1].message
 
 
 def test_three_crashes_in_a_row_end_the_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from smolcli.backends.base import one_at_a_time
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Finish, Frame, Piece, Prompt, Tokens
@@ -18,15 +19,15 @@ class Echo:
         self.files = files
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        for index, prompt in enumerate(prompts):
-            if prompt is None:
-                raise RuntimeError("None was given while no reply was under way")
-            words = self.words(prompt)
-            said = words[: options.max_tokens]
-            for number, word in enumerate(said):
-                yield Piece(index, f" {word}" if number else word)
-            tokens = Tokens(prompt=len(words), image=len(prompt.frames), new=len(said))
-            yield Piece(index, "", Finish("stop" if len(said) == len(words) else "length", tokens))
+        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
+
+    def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
+        words = self.words(prompt)
+        said = words[: options.max_tokens]
+        for number, word in enumerate(said):
+            yield Piece(index, f" {word}" if number else word)
+        tokens = Tokens(prompt=len(words), image=len(prompt.frames), new=len(said))
+        yield Piece(index, "", Finish("stop" if len(said) == len(words) else "length", tokens))
 
     @staticmethod
     def words(prompt: Prompt) -> list[str]:

@@ -19,7 +19,7 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli import chat
-from smolcli.backends.base import fault_of
+from smolcli.backends.base import one_at_a_time, too_long
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.mtmd import Embeddings, MtmdEncoder, layout_of
 from smolcli.backends.tiles import cut
@@ -27,12 +27,11 @@ from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Fault, Finish, FinishReason, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, FinishReason, Piece, Prompt, Seconds, Tokens
 
 GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 BATCH = 512  # tokens or embeddings given to one llama_decode
 CONTEXT_STEP = 2048  # contexts are made in multiples of this many tokens, so that few are made
-STOPS = (chat.END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
 
 Tokenised = list[int] | bytes  # a part of the prompt: token ids, or one tile's RGB
 Run = list[int] | Embeddings  # the same as llama_decode takes it
@@ -63,17 +62,11 @@ class LlamaCpp:
         except ModelError:
             llama.llama_model_free(self._model)
             raise
-        self._stops = {ids[0] for stop in STOPS if len(ids := self._tokens(stop)) == 1}
+        self._stops = {ids[0] for stop in chat.STOPS if len(ids := self._tokens(stop)) == 1}
         self._load_seconds = time.perf_counter() - started
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        for index, prompt in enumerate(prompts):
-            if prompt is None:
-                raise RuntimeError("None was given while no reply was under way")
-            try:
-                yield from self._reply(index, prompt, options)
-            except Exception as error:  # one prompt's failure costs that prompt alone
-                yield Piece(index, "", Finish("error", fault=fault_of(error)))
+        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """float32 (vocabulary,): the scores of the first token of the reply. Raises EngineError if it does not fit."""
@@ -102,9 +95,8 @@ class LlamaCpp:
         length = image + sum(len(part) for part in parts if isinstance(part, list))
         cut_at = time.perf_counter()
         if length >= self._limit:
-            message = f"the prompt has {length} tokens, the model's context holds {self._limit}; use --detail low"
-            seconds = Seconds(load, cut_at - begun)
-            yield Piece(index, "", Finish("error", Tokens(length, image), seconds, Fault("too-long", message)))
+            fault = too_long(length, self._limit)
+            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load, cut_at - begun), fault))
             return
         runs = self._encoded(parts)
         encoded_at = time.perf_counter()
@@ -140,10 +132,11 @@ class LlamaCpp:
         ]
 
     def _encoded(self, parts: Sequence[Tokenised]) -> list[Run]:
-        return [self._vision.encode(part) if isinstance(part, bytes) else part for part in parts]
+        tiles = iter(self._vision.encode([part for part in parts if isinstance(part, bytes)]))
+        return [next(tiles) if isinstance(part, bytes) else part for part in parts]
 
     def _prefill(self, runs: Sequence[Run], size: int) -> None:
-        """Puts the whole prompt into an empty context that holds `size` tokens; only its last token is scored."""
+        """Puts the whole prompt into an empty context that holds `size` tokens; its last token is scored."""
         self._make_context(size)
         llama.llama_memory_clear(llama.llama_get_memory(self._context), True)
         position = 0

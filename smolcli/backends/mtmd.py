@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli.backends.gguf_header import read_header
-from smolcli.backends.tiles import REFERENCE_TILES, Layout
+from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout
 from smolcli.errors import EngineError, ModelError
 
 Embeddings = NDArray[np.float32]
-KEPT_TILES = 256
 
 
 class MtmdEncoder:
-    """Encodes one tile at a time; a tile seen before costs nothing.
+    """Encodes tiles, one at a time; one seen before costs nothing.
 
     `layout` is that of the file, from `layout_of`; `model` is the llama_model of the language half, which mtmd
     needs for its sizes, `embedding` the floats of one of its embeddings. Raises ModelError where llama.cpp refuses
@@ -42,17 +40,11 @@ class MtmdEncoder:
         self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), model, params)
         if self._context is None:
             raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
-        self._encoded: OrderedDict[bytes, Embeddings] = OrderedDict()
+        self._encoded = Encoded(lambda tiles: map(self._encode, tiles), at_once=1)
 
-    def encode(self, tile: bytes) -> Embeddings:
-        """RGB of tile * tile * 3 bytes -> float32 (tokens, embedding). Raises EngineError where llama.cpp fails."""
-        key = hashlib.sha256(tile).digest()
-        if key not in self._encoded:
-            self._encoded[key] = self._encode(tile)
-        self._encoded.move_to_end(key)
-        while len(self._encoded) > KEPT_TILES:
-            self._encoded.popitem(last=False)
-        return self._encoded[key]
+    def encode(self, tiles: Sequence[bytes]) -> list[Embeddings]:
+        """Each tile * tile * 3 bytes of RGB -> float32 (tokens, embedding). Raises EngineError."""
+        return self._encoded.of(tiles)
 
     def close(self) -> None:
         """Frees the native context."""

@@ -7,10 +7,8 @@ the prompt, tokenizers turns it into ids.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,15 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
-from smolcli.backends.base import fault_of
-from smolcli.backends.tiles import REFERENCE_TILES, Layout, cut
+from smolcli.backends.base import is_out_of_memory, one_at_a_time, too_long
+from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout, cut
 from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.models import MODEL_TYPES, ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Fault, Finish, FinishReason, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, FinishReason, Piece, Prompt, Seconds, Tokens
 
 TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
-KEPT_TILES = 256  # encoded tiles kept for further questions: 64 tokens x 2048 floats each at most
-STOPS = (chat.END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
 
 
 class PyTorch:
@@ -61,17 +57,11 @@ class PyTorch:
         self.stops = _stops(self.tokenizer, self.model)
         self.context = int(self.model.config.text_config.max_position_embeddings)
         self._image_id = int(self.model.config.image_token_id)
-        self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._encoded = Encoded(self._features, at_once=TILES_AT_ONCE)
         self._load_seconds = time.perf_counter() - started
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        for index, prompt in enumerate(prompts):
-            if prompt is None:
-                raise RuntimeError("None was given while no reply was under way")
-            try:
-                yield from self._reply(index, prompt, options)
-            except Exception as error:  # one prompt's failure costs that prompt alone
-                yield Piece(index, "", Finish("error", fault=fault_of(_plain(error))))
+        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
     def logits(self, prompt: Prompt) -> Tensor:
         """float32 (vocabulary,): the scores of the first token of the reply."""
@@ -91,8 +81,7 @@ class PyTorch:
         image = sum(id == self._image_id for id in ids)
         media = clock.lap()
         if len(ids) >= self.context:
-            message = f"the prompt has {len(ids)} tokens, the model's context holds {self.context}; use --detail low"
-            fault = Fault("too-long", message)
+            fault = too_long(len(ids), self.context)
             yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load, media), fault))
             return
         features = self._encode(pixels)
@@ -124,22 +113,14 @@ class PyTorch:
 
     @torch.inference_mode()
     def _encode(self, tiles: Sequence[bytes]) -> Tensor:
-        """(tiles * tokens, hidden); equal tiles are encoded once, now and for later prompts."""
-        keys = [hashlib.sha256(tile).digest() for tile in tiles]
-        new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._encoded}
-        for start in range(0, len(new), TILES_AT_ONCE):
-            batch = list(new.items())[start : start + TILES_AT_ONCE]
-            for (key, _), features in zip(batch, self._features([tile for _, tile in batch]), strict=True):
-                self._encoded[key] = features
-        for key in keys:
-            self._encoded.move_to_end(key)
-        found = [self._encoded[key] for key in keys]
-        while len(self._encoded) > max(KEPT_TILES, len(keys)):
-            self._encoded.popitem(last=False)
-        hidden = self.model.config.text_config.hidden_size
-        return torch.cat(found) if found else torch.empty(0, hidden, device=self.device, dtype=self.dtype)
+        """(tiles * tokens, hidden)."""
+        if not tiles:
+            hidden = self.model.config.text_config.hidden_size
+            return torch.empty(0, hidden, device=self.device, dtype=self.dtype)
+        return torch.cat(self._encoded.of(tiles))
 
     def _features(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
+        """(tokens, hidden) a tile."""
         side = self.layout.tile
         flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
         pixels = flat.to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)  # mean and deviation 0.5
@@ -208,17 +189,11 @@ def _named(checkpoint: Path) -> Iterator[None]:
     except SmolError:
         raise
     except Exception as error:  # damaged files and unknown settings have no class in common
-        if isinstance(_plain(error), MemoryError):
+        if is_out_of_memory(error):
             advice = "use a smaller model, or --dtype bfloat16"
             raise EngineError(f"{checkpoint} does not fit in memory", advice, kind="memory") from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{checkpoint} cannot be loaded: {first}", "fetch or save the checkpoint again") from error
-
-
-def _plain(error: Exception) -> Exception:
-    """PyTorch's ways of saying that memory is out as Python's; any other error as it is."""
-    out = isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
-    return MemoryError(str(error)) if out else error
 
 
 def _device(wanted: str) -> torch.device:
@@ -243,7 +218,7 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
     """End tokens by name and by the configs: the published configs do not agree on them."""
-    found: set[int | None] = {tokenizer.token_to_id(token) for token in STOPS}
+    found: set[int | None] = {tokenizer.token_to_id(token) for token in chat.STOPS}
     for config in (model.generation_config, model.config.text_config):
         ids = getattr(config, "eos_token_id", None)
         found |= set(ids if isinstance(ids, list) else [ids])

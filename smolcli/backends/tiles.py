@@ -10,8 +10,12 @@ they decide where a side is a pixel over a whole tile.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from PIL import Image
 
@@ -22,6 +26,9 @@ from smolcli.types import Frame
 REFERENCE_TILES = 4  # size.longest_edge in tiles where a model does not say it, as the processors' default
 LARGEST = 4096  # MAX_IMAGE_SIZE of transformers' processors, in pixels
 
+KEPT_TILES = 256  # encoded tiles kept: of the 2.2B 81 embeddings of 2048 floats each, 170 MB in all
+
+Embedding = TypeVar("Embedding")
 Size = tuple[int, int]  # width, height
 
 
@@ -46,12 +53,41 @@ class Tiles:
     pixels: list[bytes]
 
 
+class Encoded(Generic[Embedding]):
+    """What the tiles seen last were encoded to, by their content: a tile seen before costs nothing."""
+
+    def __init__(self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], at_once: int) -> None:
+        """`encode` is given at most `at_once` tiles, which bounds memory on a picture of many."""
+        self._encode, self._at_once = encode, at_once
+        self._kept: OrderedDict[bytes, Embedding] = OrderedDict()
+
+    def of(self, tiles: Sequence[bytes]) -> list[Embedding]:
+        """The embeddings of `tiles`, in their order; each different one is encoded once, now and for later calls."""
+        keys = [hashlib.sha256(tile).digest() for tile in tiles]
+        new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._kept}
+        for start in range(0, len(new), self._at_once):
+            batch = dict(list(new.items())[start : start + self._at_once])
+            self._kept.update(zip(batch, self._encode(list(batch.values())), strict=True))
+        for key in keys:
+            self._kept.move_to_end(key)
+        found = [self._kept[key] for key in keys]
+        while len(self._kept) > max(KEPT_TILES, len(keys)):
+            self._kept.popitem(last=False)
+        return found
+
+    def clear(self) -> None:
+        """Forgets them."""
+        self._kept.clear()
+
+
 def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
     """The tiles of `frame`.
 
     `detail` is low (one tile), high (the reference's longest edge), a number of tiles along the longest
     edge, or auto (the fewest that do not shrink the picture); neither of the last two goes beyond high.
-    `split` False is as low. Raises UsageError for another `detail`.
+    `split` False is as low, where a picture is squeezed into its tile at once. (The reference, told not to split,
+    first brings the longest edge to its longest: two resizes, which differ from one by a few levels.)
+    Raises UsageError for another `detail`.
 
     >>> red = Frame(bytes((255, 0, 0)) * 20, width=5, height=4)
     >>> tiles = cut(red, Layout(tile=4, tokens=1, longest_edge=16), "auto", split=True)
@@ -61,7 +97,7 @@ def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
     image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
     for size in _sizes(frame.width, frame.height, layout, detail, split):
         image = _resized(image, size)
-    grid = _grid(image.size, layout.tile)
+    grid = plan(frame.width, frame.height, layout, detail, split)
     corners = [(column * layout.tile, row * layout.tile) for row in range(grid.rows) for column in range(grid.columns)]
     parts = [image.crop((x, y, x + layout.tile, y + layout.tile)) for x, y in corners]
     parts.append(_resized(image, (layout.tile, layout.tile)))

@@ -55,8 +55,8 @@ class Worker:
                         if isinstance(held, Prompt):
                             self._under_way.add(taken)
                             taken += 1
-                        pipe.send(held)
-                        held = _SENT if held is not _END else _END
+                        given, held = held, _SENT if held is not _END else _END
+                        pipe.send(given)  # lost with the child even if it dies of this
                     elif message[0] == "piece":
                         piece: Piece = message[1]
                         index = first + piece.index
@@ -99,10 +99,12 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         if not self._verbose and self._chatter is None:
-            handle, name = tempfile.mkstemp(prefix="smolcli-", suffix=".log")
-            os.close(handle)
-            self._chatter = Path(name)
-        self._process = context.Process(target=_serve, args=(theirs, *self._job, self._chatter), daemon=True)
+            with contextlib.suppress(OSError):  # no place for a log is no reason not to run
+                handle, name = tempfile.mkstemp(prefix="smolcli-", suffix=".log")
+                os.close(handle)
+                self._chatter = Path(name)
+        log = None if self._verbose else self._chatter or Path(os.devnull)
+        self._process = context.Process(target=_serve, args=(theirs, *self._job, log), daemon=True)
         with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
             self._process.start()
         theirs.close()
@@ -137,7 +139,7 @@ class _Gone(Exception):
 
 
 class _Pipe:
-    """A connection whose end is `_Gone`, and no other error is."""
+    """A connection whose end is `_Gone`, whatever the system calls it."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -145,13 +147,13 @@ class _Pipe:
     def send(self, value: Any) -> None:
         try:
             self._connection.send(value)
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise _Gone from None
 
     def receive(self) -> Any:
         try:
             return self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise _Gone from None
 
     def close(self) -> None:
@@ -217,7 +219,7 @@ def _take_streams(chatter: Path | None) -> None:
         os.dup2(2, 1)
         os.environ["SMOLCLI_VERBOSE"] = "1"
         return
-    log = os.open(chatter, os.O_WRONLY | os.O_APPEND)
+    log = os.open(chatter, os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
 

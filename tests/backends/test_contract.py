@@ -122,8 +122,6 @@ def test_what_does_not_fit_the_context_is_a_fault_and_the_next_prompt_is_answere
 def test_one_failure_costs_one_reply(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
-    if backend.name == "echo":
-        pytest.skip("nothing in it can fail")
     reply, calls = backend._reply, count()  # type: ignore[attr-defined]
 
     def failing(*given: object) -> Iterator[Piece]:

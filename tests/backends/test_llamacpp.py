@@ -132,7 +132,7 @@ def test_a_tile_is_embedded_as_transformers_does_without_any_resize(tmp_path: Pa
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).float().div(127.5).sub(1)
     theirs = model.model.get_image_features(scaled[None, None], return_dict=True).pooler_output[0].double()
     with closing(LlamaCpp(files, Model(threads=1))) as backend:
-        ours = torch.from_numpy(backend._vision.encode(pixels.tobytes())).double()
+        ours = torch.from_numpy(backend._vision.encode([pixels.tobytes()])[0]).double()
     assert ours.shape == theirs.shape
     assert float((ours - theirs).norm() / theirs.norm()) < 2e-3  # llama.cpp's GELU comes from a half precision table
 

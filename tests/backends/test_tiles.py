@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import random
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from smolcli.backends import tiles
 from smolcli.backends.tiles import Layout, cut, plan
 from smolcli.chat import UNSPLIT, Grid
 from smolcli.errors import UsageError
@@ -131,7 +129,3 @@ def test_unknown_detail(detail: str) -> None:
 
 def test_unsplit_needs_no_detail() -> None:
     assert plan(10, 10_000, SMALL, "high", split=False) == UNSPLIT
-
-
-def test_examples() -> None:
-    assert doctest.testmod(tiles).failed == 0
