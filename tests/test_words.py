@@ -10,6 +10,7 @@ from PIL import Image
 
 from smolcli.errors import InputError
 from smolcli.inputs import words
+from smolcli.inputs.image import FORMATS
 from smolcli.inputs.words import is_many, items
 from smolcli.options import Input
 
@@ -99,6 +100,21 @@ def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError) as caught:
         bad.read()
     assert caught.value.kind == "unreadable"
+
+
+def test_a_link_in_a_circle_is_an_error_and_the_folder_is_read_on(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    picture(tmp_path / "b.png")
+    bad, good = items(Input((str(tmp_path),)))
+    assert good.read().frames
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        bad.read()
+    assert caught.value.kind == "unreadable"
+
+
+def test_a_walk_takes_up_what_the_reader_reads() -> None:
+    kinds = Image.registered_extensions()
+    assert {kinds[suffix] for suffix in words.SUFFIXES} == set(FORMATS)
 
 
 def test_many(tmp_path: Path) -> None:

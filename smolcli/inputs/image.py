@@ -13,9 +13,10 @@ from smolcli.errors import InputError
 from smolcli.options import Input
 from smolcli.types import Frame, Media
 
-# Pictures of pixels only: Pillow would give EPS to Ghostscript and WMF to the system, both able to run programs.
+# Pictures of pixels only: Pillow would give EPS to Ghostscript and WMF to the system, both able to run programs. ICO
+# is decoded whole while it is opened, before its size is known.
 FORMATS = (
-    "PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "AVIF", "QOI", "SGI", "PCX",
+    "PNG", "JPEG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "QOI", "SGI", "PCX",
     "DDS",
 )  # fmt: skip
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, --max-pixels, and it is an error, not a warning

@@ -19,12 +19,13 @@ from smolcli.types import Item, Media
 SUFFIXES = frozenset(
     (
         ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
-        ".pbm", ".pnm", ".tga", ".ico", ".jp2", ".j2k", ".heic", ".heif", ".avif", ".jxl", ".qoi", ".sgi", ".pcx",
+        ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi", ".sgi", ".pcx",
         ".dds", ".apng",
     )
 )  # fmt: skip
 
 
+CHUNK = 2**20  # bytes read at once
 MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
 
 
@@ -63,8 +64,15 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             if recursive:
                 yield from _walk(entry.path, recursive)
-        elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
+        elif Path(entry.name).suffix.lower() in SUFFIXES and _may_be_file(entry):
             yield entry.path
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle, or into a folder without rights: an error when it is opened
+        return True
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -77,14 +85,24 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
+def _content(file: BinaryIO) -> bytes:
+    """All of it, bit by bit: it may be small, or have no end."""
+    data = bytearray()
+    while chunk := file.read(CHUNK):
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
+    return bytes(data)
+
+
 def _open(word: str, options: Input, stdin: BinaryIO | None) -> Media:
     """Reads and decodes one word, by the reader for its kind."""
     try:
         if word == "-":
-            data = (stdin or sys.stdin.buffer).read(MOST_BYTES + 1)
+            data = _content(stdin or sys.stdin.buffer)
         else:
             with open(word, "rb") as file:
-                data = file.read(MOST_BYTES + 1)
+                data = _content(file)
     except FileNotFoundError:
         raise InputError("no such file", "check the path", kind="missing") from None
     except (OSError, ValueError) as error:
@@ -93,7 +111,5 @@ def _open(word: str, options: Input, stdin: BinaryIO | None) -> Media:
         ) from error
     if not data:
         raise InputError("is empty", "give a picture", kind="empty")
-    if len(data) > MOST_BYTES:
-        raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
     media: Media = registry.load(registry.READERS, "image")(data, options)
     return media

@@ -10,8 +10,11 @@ from smolcli.types import Record
 class Writer:
     """The base of every format: `write` is called once a record; `close` once, at the end.
 
-    `many` says whether more than one record may come, `blocks` whether answers have lines.
+    `many` says whether more than one record may come, `blocks` whether answers have lines. As a context manager it
+    closes itself, but not if the run failed before its first record: then nothing at all is written.
     """
+
+    begun = False  # whether a record was written; for a format that has to end what it began
 
     def __init__(self, stream: TextIO, many: bool = False, blocks: bool = False) -> None:
         self.stream = stream
@@ -24,6 +27,13 @@ class Writer:
     def write(self, record: Record) -> None:
         """One whole record, flushed."""
         raise NotImplementedError
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or self.begun:
+            self.close()
 
     def close(self) -> None:
         """What the format needs after the last record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -12,14 +13,16 @@ from typing import TextIO
 from smolcli.console import Stream
 from smolcli.errors import UsageError
 
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 1 itself leads to standard error by now
+
 
 @contextlib.contextmanager
 def destination(path: Path | None, stdout: TextIO, inputs: Sequence[str] = ()) -> Iterator[TextIO]:
-    """The stream to write to; what a file held before is kept until the first record is written.
+    """The stream to write to; `-` is standard output; what a file held before is kept until the first record comes.
 
     Raises UsageError for a file that cannot be written and for one of the `inputs`.
     """
-    if path is None:
+    if path is None or str(path) in STDOUT:
         yield stdout
         return
     if path.exists() and any(os.path.exists(word) and os.path.samefile(path, word) for word in inputs):
@@ -38,7 +41,9 @@ class _Replacing(Stream):
     _old = True
 
     def write(self, text: str) -> int:
-        if self._old:
-            self.truncate(0)
+        if self._old and text:
             self._old = False
+            with self._told():
+                if stat.S_ISREG(os.fstat(self.fileno()).st_mode):  # a pipe or a device has nothing to lose
+                    self.truncate(0)
         return super().write(text)

@@ -29,16 +29,16 @@ class JsonLines(Writer):
 class Json(Writer):
     """One record for one input, an array for several."""
 
-    _count = 0
-
     def write(self, record: Record) -> None:
         if self.many:
-            self.stream.write(",\n" if self._count else "[\n")
+            self.stream.write(",\n" if self.begun else "[\n")
         self.stream.write(as_json(record, indent=2))
         self.stream.flush()
-        self._count += 1
+        self.begun = True
 
     def close(self) -> None:
-        end = "" if not self.many else "\n]" if self._count else "[]"
-        self.stream.write(f"{end}\n" if end or self._count else "")
+        if self.many:
+            self.stream.write("\n]\n" if self.begun else "[]\n")
+        elif self.begun:
+            self.stream.write("\n")
         self.stream.flush()
