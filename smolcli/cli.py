@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import traceback
 from functools import partial
@@ -44,6 +45,10 @@ def make_app() -> typer.Typer:
 def main() -> None:
     """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
     open_closed_streams()
+    for name in ("SIGTERM", "SIGHUP"):  # what is open is closed; nohup's wish is respected; Windows has no SIGHUP
+        ending = getattr(signal, name, None)
+        if ending is not None and signal.getsignal(ending) is signal.SIG_DFL:
+            signal.signal(ending, lambda signum, _: sys.exit(128 + signum))
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         code = make_app()(standalone_mode=False)
@@ -94,7 +99,11 @@ def _other(error: Exception, verbose: bool) -> int:
     """Typer's own usage errors, a full disk, or a fault of ours."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
-        return _failed(SmolError(format_message().rstrip("."), "see smolcli --help"), Exit.USAGE, False)
+        message = format_message()
+        if "\n" in message:  # the help, where no command is given
+            print(message, file=sys.stderr)
+            return Exit.USAGE
+        return _failed(SmolError(message.rstrip("."), "see smolcli --help"), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _failed(OutputError(str(error.strerror), "make room and run it again"), Exit.FAULT, verbose)
     what = f"unexpected fault: {type(error).__name__}: {error}"

@@ -136,7 +136,7 @@ def find(word: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
     is none of these and for a .gguf without its vision half.
     """
     label = label or word
-    path = Path(word).expanduser()
+    path = Path(os.path.expanduser(word))
     if word == NANO:
         found = replace(scan(BUILT_IN), name=NANO)
     elif word in KNOWN:
@@ -306,7 +306,7 @@ def _missing(found: ModelFiles, word: str, label: str, backend: str) -> ModelErr
     if word == NANO:
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
     if not found.serves("any"):
-        if not named and Path(word).expanduser().is_dir():
+        if not named and os.path.isdir(os.path.expanduser(word)):
             return ModelError(
                 f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
                 "give the directory of a checkpoint, or a .gguf file",

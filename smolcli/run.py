@@ -15,7 +15,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -59,8 +59,12 @@ class Identity:
     options: str = ""
 
     def id_of(self, sha256: str) -> str:
-        """SHA-256, in hex, of the medium's content, the task, the model's files and all options that change answers."""
-        return hashlib.sha256(json.dumps([sha256, *asdict(self).values()]).encode()).hexdigest()
+        """SHA-256, in hex, of the medium's content, the task, the model's files and all options that change answers.
+
+        The model's name is no part of it: a copy under another name answers alike.
+        """
+        parts = [sha256, self.task, self.backend, self.fingerprint, self.options]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Run:
@@ -120,6 +124,8 @@ class Run:
         except StopIteration as end:
             self._finish(job, end.value, replies or ())
             return
+        if not prompts:
+            return self._advance(job, [])
         job.waiting, job.replies = len(prompts), [None] * len(prompts)
         self._ready.extend((job, slot, prompt) for slot, prompt in enumerate(prompts))
 
@@ -185,7 +191,10 @@ class Run:
 
 
 def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, generate: Generate, output: Output) -> Exit:
-    """The command `name`: everything between its options and its exit code."""
+    """The command `name`: everything between its options and its exit code.
+
+    Raises UsageError, UnavailableError, EngineError, OutputError, and BrokenPipeError where nobody reads the answers.
+    """
     console = Console(output.quiet)
     if not input.inputs:
         raise UsageError("no input was given", f"smolcli {name} picture.png, a directory, or - for standard input")
@@ -194,13 +203,14 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
     if files.notice:
         console.notice(files.notice)
     identity = Identity(
-        name, files.name, backend, models.fingerprint(files, backend), f"{task} {generate} {model.detail}"
-    )
+        name, files.name, backend, models.fingerprint(files, backend),
+        f"{task.asks} {generate} {model.detail} {model.dtype}",
+    )  # fmt: skip
     source = _together(items(input)) if task.together else items(input)
     many = is_many(input) and not task.together
     with (
         destination(output.output, stdout, input.inputs) as stream,
-        contextlib.closing(registry.load(registry.WRITERS, output.format)(stream, many, task.blocks)) as writer,
+        registry.load(registry.WRITERS, output.format)(stream, many, task.blocks) as writer,
         contextlib.closing(Worker(backend, files, model, output.verbose)) as worker,
     ):
         this = Run(task, identity, writer, console, output.fail_fast)

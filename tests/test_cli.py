@@ -163,6 +163,27 @@ def test_a_closed_pipe_ends_the_run_quietly(later: str) -> None:
     assert done.stdout.count(b"\n") == 1
 
 
+def test_without_a_command_there_is_help() -> None:
+    done = smolcli()
+    assert done.returncode == 2
+    assert done.stderr.decode().count("\n") > 10
+    assert not done.stdout
+
+
+def test_a_killed_run_leaves_no_file_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smolcli", "caption", "-b", "echo", *[str(SAMPLES / "page.png")] * 5000]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert running.stdout is not None
+    running.stdout.readline()
+    assert list(tmp_path.iterdir())
+    running.terminate()
+    running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_told_in_one_line() -> None:
     for words in (["caption", "-q", "-b", "echo", str(SAMPLES / "scene.png")], ["--help"]):
         command = f"{sys.executable} -m smolcli {' '.join(words)} > /dev/full"

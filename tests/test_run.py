@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from smolcli.run import Identity, Run
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.ocr import Ocr
 from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps
 from smolcli.writers.json_lines import JsonLines
 
@@ -80,10 +80,18 @@ def test_an_id_depends_on_content_task_options_and_model_only() -> None:
     assert base.id_of("a") == Identity("caption", "nano", "torch", "f", "o").id_of("a")
     others = [
         ("ask", "nano", "torch", "f", "o"),
-        ("caption", "256m", "torch", "f", "o"),
+        ("caption", "nano", "llamacpp", "f", "o"),
+        ("caption", "nano", "torch", "g", "o"),
         ("caption", "nano", "torch", "f", "p"),
     ]
-    assert len({base.id_of("a"), base.id_of("b"), *(Identity(*other).id_of("a") for other in others)}) == 5
+    assert len({base.id_of("a"), base.id_of("b"), *(Identity(*other).id_of("a") for other in others)}) == 6
+    assert base.id_of("a") == Identity("caption", "a copy of nano", "torch", "f", "o").id_of("a")
+
+
+def test_the_words_of_the_prompt_are_a_part_of_the_id() -> None:
+    assert Caption(style="short").asks == Caption(prompt="Describe this image in one sentence.").asks
+    asked = {task.asks for task in (Caption(), Caption(style="tags"), Ask("a"), Ask("b"), Ask("a", also=("b",)), Ocr())}
+    assert len(asked) == 6
 
 
 class Two(Task):
@@ -156,9 +164,12 @@ def test_pictures_go_where_the_question_places_them() -> None:
     assert prompt.turns[0].parts == ("Is ", other, " larger than ", FRAME, "?")
 
 
-def test_output_file(tmp_path: Path) -> None:
-    from smolcli.writers.destination import destination
+def test_an_item_that_asks_nothing_still_has_its_record(echo: Echo) -> None:
+    empty = Item("empty", 0, lambda: Media((), "0"))
 
-    with destination(tmp_path / "a.txt", io.StringIO()) as stream:
-        stream.write("ä\udcff")
-    assert (tmp_path / "a.txt").read_bytes() == "ä".encode() + b"\xff"
+    class Quiet(Caption):
+        def answer(self, replies: Sequence[Reply]) -> Answer:
+            return Answer(f"{len(replies)} replies")
+
+    [record], run = records(Quiet(), [empty], echo)
+    assert (record["path"], record["text"], run.exit_code) == ("empty", "0 replies", Exit.OK)

@@ -25,6 +25,11 @@ class Task:
     blocks = False  # whether answers have lines, so that text output sets them under headings
     together = False  # whether all inputs are one item
 
+    @property
+    def asks(self) -> str:
+        """All that decides the prompts beside the medium: a part of a record's id."""
+        return repr(self)
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
         """The prompts of a task that asks everything at once."""
         raise NotImplementedError

@@ -28,5 +28,10 @@ class Caption(Task):
     def __post_init__(self) -> None:
         plain(self.prompt or "")
 
+    @property
+    def asks(self) -> str:
+        """The words of the prompt: the user's own, or the style's."""
+        return self.prompt or STYLES[self.style]
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        return [Prompt.user(frame, self.prompt or STYLES[self.style]) for frame in media.frames[:1]]
+        return [Prompt.user(frame, self.asks) for frame in media.frames[:1]]

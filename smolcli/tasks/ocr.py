@@ -17,5 +17,10 @@ class Ocr(Task):
 
     blocks = True
 
+    @property
+    def asks(self) -> str:
+        """The words of the prompt."""
+        return QUESTION
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(frame, QUESTION) for frame in media.frames[:1]]
