@@ -40,9 +40,9 @@ class Case:
     picture: Image.Image
 
 
-def frame(image: Image.Image, time: float | None = None) -> Frame:
+def frame(image: Image.Image) -> Frame:
     """A picture as the backends take it."""
-    return Frame(image.tobytes(), *image.size, time)
+    return Frame(image.tobytes(), *image.size)
 
 
 def _about(picture: Picture, question: str, answer: str) -> Case:
@@ -58,41 +58,30 @@ def page(rng: Rng, lines: int, columns: int = 1, rows: int = 1, worn: bool = Fal
     return _about(draw.worn(rng, made) if worn else made, OCR, "\n".join(made.lines))
 
 
-def _lesson(rng: Rng, make: Callable[[Rng], lessons.Lesson], wanted: Callable[[lessons.Lesson], bool]) -> Case:
-    while not wanted(lesson := make(rng)):
-        pass
+def _lesson(rng: Rng, make: Callable[[Rng], lessons.Lesson], wanted: Callable[[str], bool]) -> Case:
+    """The first lesson whose question is wanted; one of unsplit pictures."""
+    while True:
+        lesson = make(rng)
+        parts = lesson.prompt.turns[0].parts
+        if wanted(str(parts[-1])):
+            break
     images = [Image.fromarray(tile) for tile in lesson.tiles]
-    frames = iter(frame(image) for image in images)
-    parts = [part if isinstance(part, str) else next(frames) for part in lesson.asked]
-    return Case(Prompt.user(*_unwrapped(parts)), lesson.answer, images[0])
-
-
-def _unwrapped(parts: Sequence[str | Frame]) -> list[str | Frame]:
-    """The user's turn of a lesson's chat text: what chat.py wraps around it is taken off again."""
-    whole = [
-        part if isinstance(part, Frame) else part.replace("<fake_token_around_image><global-img>", "") for part in parts
-    ]
-    text = [p.replace("<fake_token_around_image>", "") if isinstance(p, str) else p for p in whole]
-    first, last = str(text[0]), str(text[-1])
-    text[0] = first.removeprefix("<|im_start|>User:").removeprefix(" ")
-    text[-1] = last.removesuffix("<end_of_utterance>\nAssistant:")
-    return [part for part in text if part]
-
-
-def _is_caption(lesson: lessons.Lesson) -> bool:
-    return any(isinstance(part, str) and CAPTION in part for part in lesson.asked)
-
-
-def _is_question(lesson: lessons.Lesson) -> bool:
-    asked = "".join(part for part in lesson.asked if isinstance(part, str))
-    return not any(known in asked for known in (*lessons.CAPTION, *lessons.READ, lessons.TAGS))
+    frames = map(frame, images)
+    prompt = Prompt.user(*(next(frames) if isinstance(part, Frame) else part for part in parts))
+    return Case(prompt, lesson.answer, images[0])
 
 
 def scene(rng: Rng, question: str | None) -> Case:
     """A caption of one to three objects, or (`question` None) any question on one to five."""
     if question == CAPTION:
-        return _lesson(rng, lambda r: lessons.objects(r, True, 0.9, wear=0.0, most=3), _is_caption)
-    return _lesson(rng, lambda r: lessons.objects(r, True, 0.0, wear=0.0), _is_question)
+        return _lesson(rng, lambda r: lessons.objects(r, True, 0.9, wear=0.0, most=3), lambda q: q == CAPTION)
+    known = (*lessons.CAPTION, *lessons.READ, lessons.TAGS)
+    return _lesson(rng, lambda r: lessons.objects(r, True, 0.0, wear=0.0), lambda q: q not in known)
+
+
+def motion(rng: Rng) -> Case:
+    """In which direction something moves."""
+    return _lesson(rng, lambda r: lessons.motion(r, True), lambda q: q in lessons.DIRECTION)
 
 
 def blank(rng: Rng, question: str) -> Case:
@@ -113,7 +102,7 @@ SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
     "the same, worn": ("cer", lambda r: page(r, 99, 3, 3, worn=True)),
     "captions": ("exact", lambda r: scene(r, CAPTION)),
     "questions": ("exact", lambda r: scene(r, None)),
-    "direction of motion": ("exact", lambda r: _lesson(r, lambda q: lessons.motion(q, True, 1.0), lambda _: True)),
+    "direction of motion": ("exact", motion),
     "blank, caption": ("contains", lambda r: blank(r, CAPTION)),
     "blank, ocr": ("contains", lambda r: blank(r, OCR)),
     "no text invented": ("exact", without_text),
@@ -146,10 +135,12 @@ def cases(name: str, count: int, seed: int) -> list[Case]:
 
 
 def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
-    """The reply to each prompt, in their order."""
+    """The reply to each prompt, in their order. Raises RuntimeError for a fault: it is no answer to be judged."""
     replies, said = Replies(), {}
     for piece in backend.generate(prompts, Generate(max_tokens=tokens)):
         if reply := replies.add(piece):
+            if reply.finish.fault:
+                raise RuntimeError(reply.finish.fault.message)
             said[piece.index] = reply.text
     return [said[n] for n in sorted(said)]
 

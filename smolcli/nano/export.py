@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from smolcli.chat import END, START
 from smolcli.converters import convert
 from smolcli.nano.draw import TILE
 from smolcli.nano.tokens import tokenizer
-from smolcli.nano.train import TOKENS, Student, config
+from smolcli.nano.train import STAGES, TOKENS, Student, config
 
 WEIGHTS = Path(__file__).parent / "weights"
-LONGEST_EDGE = TILE  # one tile: pages cut into several are the last stage of training, not reached yet
+PAGES = STAGES.index("pages")
 
 
 def export(checkpoint: Path, out: Path) -> None:
@@ -42,17 +41,18 @@ def export(checkpoint: Path, out: Path) -> None:
         )
         model.half().save_pretrained(made)
         tokenizer().save(str(made / "tokenizer.json"))
-        for name, values in _settings().items():
+        longest_edge = 6 * TILE if kept["state"]["stage"] >= PAGES else TILE  # tiles only for who has learnt them
+        for name, values in _settings(longest_edge).items():
             (made / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         convert(made, made, "f16", "f16", "nano")
         for file in made.iterdir():
             file.chmod(0o644)
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            out.rename(Path(part) / "before")
         made.rename(out)
 
 
-def _settings() -> dict[str, dict[str, object]]:
-    edge = "longest_edge"
+def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
     return {
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -74,8 +74,8 @@ def _settings() -> dict[str, dict[str, object]]:
             "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3,
             "do_pad": True,
-            "size": {edge: LONGEST_EDGE},
-            "max_image_size": {edge: TILE},
+            "size": {"longest_edge": longest_edge},
+            "max_image_size": {"longest_edge": TILE},
         },
         "processor_config.json": {"processor_class": "Idefics3Processor", "image_seq_len": TOKENS},
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smolcli.chat import UNSPLIT, Grid, Segment, in_words, segments, video_parts
+from smolcli.chat import UNSPLIT, Grid, in_words, video_parts
 from smolcli.nano import draw
 from smolcli.nano.draw import TILE, Picture, Rng, pick
 from smolcli.types import Frame, Prompt
@@ -43,17 +43,19 @@ class Lesson:
     """One question on one picture (or the frames of a clip).
 
     `tiles` is uint8 (n, 128, 128, 3); `cells` int16 (n, 64, 2), classes of CELL_CLASSES or IGNORE;
-    `asked` the chat text as segments; `answer` what must follow; `further` more questions and answers after it.
+    `prompt` what is asked, with stand-ins for the pictures, and `grids` how they are cut; `answer` what must follow;
+    `further` more questions and answers after it.
     """
 
     tiles: np.ndarray[Any, Any]
     cells: np.ndarray[Any, Any]
-    asked: Sequence[Segment]
+    prompt: Prompt
+    grids: Sequence[Grid]
     answer: str
     further: Sequence[tuple[str, str]] = ()
 
 
-_BLANK_FRAME = Frame(bytes(3), 1, 1)
+_STAND_IN = Frame(bytes(3), 1, 1)
 
 
 def still(picture: Picture, question: str, answer: str, grid: Grid = UNSPLIT) -> Lesson:
@@ -61,19 +63,19 @@ def still(picture: Picture, question: str, answer: str, grid: Grid = UNSPLIT) ->
     views = [(draw.resized(picture, TILE, TILE) if grid.rows or picture.image.size != (TILE, TILE) else picture)]
     if grid.rows:
         views = [_part(picture, row, column) for row in range(grid.rows) for column in range(grid.columns)] + views
-    asked = segments(Prompt.user(_BLANK_FRAME, question), [grid])
-    return Lesson(_pixels(views), np.stack([_cells(v) for v in views]), asked, answer)
+    return _lesson(views, Prompt.user(_STAND_IN, question), [grid], answer)
 
 
 def clip(frames: Sequence[Picture], seconds: Sequence[float], question: str, answer: str) -> Lesson:
     """A lesson on a clip whose frames were taken at `seconds`."""
-    taken = [replace(_BLANK_FRAME, time=second) for second in seconds]
-    asked = segments(Prompt.user(*video_parts(taken, seconds[-1]), question), [UNSPLIT] * len(frames))
-    return Lesson(_pixels(frames), np.stack([_cells(f) for f in frames]), asked, answer)
+    taken = [replace(_STAND_IN, time=second) for second in seconds]
+    prompt = Prompt.user(*video_parts(taken, seconds[-1]), question)
+    return _lesson(frames, prompt, [UNSPLIT] * len(frames), answer)
 
 
-def _pixels(views: Sequence[Picture]) -> np.ndarray[Any, Any]:
-    return np.stack([np.asarray(view.image) for view in views])
+def _lesson(views: Sequence[Picture], prompt: Prompt, grids: Sequence[Grid], answer: str) -> Lesson:
+    pixels, cells = [np.asarray(view.image) for view in views], [_cells(view) for view in views]
+    return Lesson(np.stack(pixels), np.stack(cells), prompt, grids, answer)
 
 
 def _part(picture: Picture, row: int, column: int) -> Picture:
@@ -360,18 +362,19 @@ QUESTIONS = (
     _where,
     _whereabouts,
     _whereabouts,
+    _whereabouts,
     _blank_or_text,
 )
 
 
-def motion(rng: Rng, judging: bool, direction: float = 0.6) -> Lesson:
-    """A thing that moves in one of four directions over three to six frames, or stays where it is.
+def motion(rng: Rng, judging: bool) -> Lesson:
+    """A thing that moves in one of four directions over two to six frames, or stays where it is.
 
-    `direction` is the share of lessons that ask for that first.
+    Mostly the direction is asked for first.
     """
     name, paper = draw.ground(rng)
     [(colour, shape)] = draw.kinds(rng, name, 1, judging)
-    count = int(rng.integers(3, 7))
+    count = int(rng.choice((2, 3, 4, 5, 6), p=(0.25, 0.3, 0.2, 0.15, 0.1)))
     radius = float(rng.integers(11, 26))
     way = pick(rng, (*MOVES, *MOVES, "still"))
     dx, dy = MOVES.get(way, (0, 0))
@@ -400,6 +403,6 @@ def motion(rng: Rng, judging: bool, direction: float = 0.6) -> Lesson:
         if where := place(seen.marks[0].x, seen.marks[0].y, TILE, TILE):
             asked.append((f"Where is it at the {when}?", where))
     first, *further = (asked[number] for number in rng.permutation(len(asked)))
-    if rng.random() < direction:
+    if rng.random() < 0.6:
         first, further = asked[0], [each for each in [first, *further] if each is not asked[0]]
     return replace(clip(frames, seconds, *first), further=further)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from smolcli.chat import END, IMAGE, Grid, text
+from smolcli.chat import END, IMAGE, Grid, segments, text
 from smolcli.nano import lessons
 from smolcli.nano.draw import TILE, Rng
 from smolcli.nano.lessons import CELL_CLASSES, CELLS, IGNORE, THINGS, Lesson
@@ -214,7 +214,7 @@ def _collate(batch: list[Lesson], talk: bool) -> Batch:
 
 def _row(lesson: Lesson) -> tuple[list[int], list[float]]:
     """A lesson's conversation as token ids, and each one's weight: none where it is asked."""
-    ids, weights, asked = list[int](), list[float](), text(lesson.asked, TOKENS)
+    ids, weights, asked = list[int](), list[float](), text(segments(lesson.prompt, lesson.grids), TOKENS)
     for question, answer in ((asked, lesson.answer), *lesson.further):
         turn = question if question is asked else f"\nUser: {question}{END}\nAssistant:"
         given, said = tokenizer().encode(turn).ids, tokenizer().encode(f" {answer}{END}").ids
