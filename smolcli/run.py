@@ -264,7 +264,7 @@ def _together(source: Iterable[Item]) -> Iterator[Item]:
         frames = tuple(frame for one in media for frame in one.frames)
         return Media(frames, hashlib.sha256("".join(one.sha256 for one in media).encode()).hexdigest())
 
-    yield Item(" ".join(part.path for part in parts), 0, read)
+    yield Item(" ".join(part.path for part in parts), read)
 
 
 @contextlib.contextmanager

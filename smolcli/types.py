@@ -7,10 +7,8 @@ They are plain data: no stage is known here and no library is imported.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -33,18 +31,12 @@ class Frame:
         if len(self.rgb) != self.width * self.height * 3:
             raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
 
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 of size and pixels: equal pictures have equal keys, whatever their file."""
-        return hashlib.sha256(b"%d %d " % (self.width, self.height) + self.rgb).hexdigest()
-
 
 @dataclass(frozen=True)
 class Item:
     """One input of the user: `path` is the word it came from; nothing is opened before `read()`."""
 
     path: str
-    index: int
     read: Callable[[], Media] = field(repr=False, compare=False)
 
 

@@ -27,6 +27,8 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "smolcli":
             parts = node.module.split(".")
             found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {f"{alias.name}.".split(".")[1] for alias in node.names if alias.name.split(".")[0] == "smolcli"}
     return found - {"__version__"}
 
 

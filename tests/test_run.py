@@ -28,7 +28,7 @@ def item(index: int, bad: bool = False) -> Item:
             raise InputError("no such file", "check the path", kind="missing")
         return Media((FRAME,), f"{index:064x}")
 
-    return Item(f"{index}.png", index, read)
+    return Item(f"{index}.png", read)
 
 
 def records(task: Task, items: Iterable[Item], backend: object, **more: bool) -> tuple[list[dict], Run]:
@@ -165,7 +165,7 @@ def test_pictures_go_where_the_question_places_them() -> None:
 
 
 def test_an_item_that_asks_nothing_still_has_its_record(echo: Echo) -> None:
-    empty = Item("empty", 0, lambda: Media((), "0"))
+    empty = Item("empty", lambda: Media((), "0"))
 
     class Quiet(Caption):
         def answer(self, replies: Sequence[Reply]) -> Answer:

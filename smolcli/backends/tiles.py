@@ -20,7 +20,6 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from smolcli.chat import UNSPLIT, Grid
-from smolcli.errors import UsageError
 from smolcli.types import Frame
 
 REFERENCE_TILES = 4  # size.longest_edge in tiles where a model does not say it, as the processors' default
@@ -87,7 +86,7 @@ def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
     edge, or auto (the fewest that do not shrink the picture); neither of the last two goes beyond high.
     `split` False is as low, where a picture is squeezed into its tile at once. (The reference, told not to split,
     first brings the longest edge to its longest: two resizes, which differ from one by a few levels.)
-    Raises UsageError for another `detail`.
+    options.detail is the judge of what else may stand there.
 
     >>> red = Frame(bytes((255, 0, 0)) * 20, width=5, height=4)
     >>> tiles = cut(red, Layout(tile=4, tokens=1, longest_edge=16), "auto", split=True)
@@ -105,7 +104,7 @@ def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
 
 
 def plan(width: int, height: int, layout: Layout, detail: str, split: bool) -> Grid:
-    """The grid that `cut` would make of a picture of that size in pixels; same arguments, same errors.
+    """The grid that `cut` would make of a picture of that size in pixels; same arguments.
 
     >>> plan(400, 300, Layout(512, 64, 2048), "high", split=True)
     Grid(rows=3, columns=4)
@@ -130,8 +129,6 @@ def _longest_edge(longest: int, layout: Layout, detail: str) -> int:
     if detail == "auto":
         most = max(1, layout.longest_edge // layout.tile)
         return min(most, math.ceil(longest / layout.tile)) * layout.tile
-    if not detail.isdecimal() or int(detail) < 1:
-        raise UsageError(f"--detail {detail} is not known", "choose low, auto, high or a number of tiles")
     return min(int(detail) * layout.tile, layout.longest_edge)
 
 

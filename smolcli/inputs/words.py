@@ -31,8 +31,8 @@ MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, lik
 
 def items(options: Input, stdin: BinaryIO | None = None) -> Iterator[Item]:
     """One item for each input; a word that cannot be used is an item whose `read` raises InputError."""
-    for index, path in enumerate(_paths(options)):
-        yield Item(path, index, partial(_open, path, options, stdin))
+    for path in _paths(options):
+        yield Item(path, partial(_open, path, options, stdin))
 
 
 def is_many(options: Input) -> bool:

@@ -12,7 +12,6 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from smolcli.backends.tiles import Layout, cut, plan
 from smolcli.chat import UNSPLIT, Grid
-from smolcli.errors import UsageError
 from smolcli.types import Frame
 
 SMALL = Layout(tile=32, tokens=4, longest_edge=128)
@@ -119,12 +118,6 @@ def test_token_counts_of_published_models() -> None:
     """The tiles of a square, a 4:3 and an A4 picture at 2048, 1024 and 512 pixels on the longest edge."""
     counts = {n: [plan(*size, REAL, n, True).tiles for size in ((386, 386), (400, 300), (1240, 1754))] for n in "421"}
     assert counts == {"4": [17, 13, 13], "2": [5, 5, 5], "1": [1, 1, 1]}
-
-
-@pytest.mark.parametrize("detail", ["0", "-1", "1.5", "highest", ""])
-def test_unknown_detail(detail: str) -> None:
-    with pytest.raises(UsageError, match="choose low, auto, high"):
-        plan(10, 10, SMALL, detail, split=True)
 
 
 def test_unsplit_needs_no_detail() -> None:
