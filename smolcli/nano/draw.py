@@ -78,6 +78,7 @@ def fonts(judging: bool) -> tuple[str, ...]:
 
 @lru_cache(maxsize=6000)
 def font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """A face at `size` pixels, laid out the same whether or not libraqm is here."""
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -298,6 +299,7 @@ def draw_shape(
 
 
 def ground(rng: Rng) -> tuple[str, tuple[int, int, int]]:
+    """A background: its name and one of its shades."""
     name = "white" if rng.random() < 0.4 else pick(rng, list(GROUNDS))
     return name, _jitter(rng, GROUNDS[name], 5)
 

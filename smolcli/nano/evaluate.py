@@ -85,11 +85,13 @@ def motion(rng: Rng) -> Case:
 
 
 def blank(rng: Rng, question: str) -> Case:
+    """An empty picture of one colour."""
     name, paper = draw.ground(rng)
     return _about(Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), question, "blank")
 
 
 def without_text(rng: Rng) -> Case:
+    """A scene that is asked for its text."""
     name, paper = draw.ground(rng)
     things = draw.kinds(rng, name, int(rng.integers(1, 4)), True)
     return _about(draw.scene(rng, things, name, paper, judging=True), OCR, lessons.NO_TEXT)
@@ -177,6 +179,7 @@ def _log_softmax(scores: Any) -> Any:
 
 
 def judge(args: argparse.Namespace) -> None:
+    """Prints a JSON line for every suite: character error rates, or shares of right answers."""
     backend = make_backend(args.backend, args.model, args.threads)
     for name, (metric, _) in SUITES.items():
         if args.only and args.only not in name:
@@ -194,6 +197,7 @@ def judge(args: argparse.Namespace) -> None:
 
 
 def parity(args: argparse.Namespace) -> None:
+    """Prints on how many held-out pictures both backends say the same, and the largest divergence of their logits."""
     names = ("one line", "six lines", "captions", "questions", "direction of motion")
     made = [case for name in names for case in cases(name, args.count // len(names), args.seed + 1)]
     prompts = [case.prompt for case in made]

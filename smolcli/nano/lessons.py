@@ -160,6 +160,7 @@ def _about_page(rng: Rng, page: Picture, grid: Grid) -> Lesson:
 
 
 def page_caption(page: Picture) -> str:
+    """The one right caption of a page: its words if they are one line, else how many lines."""
     lines = len(page.lines)
     if lines == 1:
         return f'the text "{page.lines[0]}"'
@@ -218,6 +219,7 @@ def _named(mark: draw.Mark) -> str:
 
 
 def plural(shape: str) -> str:
+    """The name of more than one."""
     return "crosses" if shape == "cross" else f"{shape}s"
 
 
@@ -241,6 +243,7 @@ def scene_caption(picture: Picture, layout: str) -> str:
 
 
 def tags(picture: Picture) -> str:
+    """Each kind of thing in a scene once, in the order of its marks."""
     return ", ".join(dict.fromkeys(f"{m.colour} {m.name}" for m in picture.marks))
 
 

@@ -332,6 +332,7 @@ def save(path: Path, student: Student, mean: Mean, opts: list[torch.optim.Optimi
 
 
 def train(args: argparse.Namespace) -> None:
+    """Trains from `args.out`'s checkpoint, from `args.start`, or from nothing, until `args.pictures` were seen."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
