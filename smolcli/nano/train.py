@@ -178,9 +178,10 @@ def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     """Batch `number` of a run: one family of lessons, about `tiles` tiles."""
     rng = np.random.default_rng((seed, number))
     family = rng.random()
-    if stage >= 2 and family < 0.22:
+    motion, pages = ((0.0, 0.0), (0.0, 0.0), (0.22, 0.0), (0.1, 0.32))[stage]
+    if family < motion:
         batch = [lessons.motion(rng, False) for _ in range(max(2, tiles // 4))]
-    elif stage >= 3 and family < 0.5:
+    elif family < motion + pages:
         batch = _tiled(rng, tiles)
     else:
         batch = [_single(rng, stage) for _ in range(tiles)]
