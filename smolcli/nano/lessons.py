@@ -257,7 +257,7 @@ def _about_scene(rng: Rng, picture: Picture, layout: str, caption: float = 0.5, 
         first = TAGS, tags(picture)
     else:
         first = pick(rng, QUESTIONS)(rng, picture, layout)
-    further = [pick(rng, QUESTIONS)(rng, picture, layout) for _ in range(FURTHER)]
+    further = [pick(rng, DEEPER)(rng, picture, layout) for _ in range(FURTHER)]
     return replace(still(picture, *first, grid), further=further)
 
 
@@ -368,6 +368,8 @@ QUESTIONS = (
     _whereabouts,
     _blank_or_text,
 )
+# What is learnt last: to count, and to look from one thing to another.
+DEEPER = (_how_many, _how_many, _how_many, _where, _where, _where, _whereabouts, _whereabouts, _is_there, _what_colour)
 
 
 def motion(rng: Rng, judging: bool) -> Lesson:
