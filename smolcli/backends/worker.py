@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from smolcli import errors, registry
 from smolcli.errors import EngineError, SmolError
@@ -26,6 +26,7 @@ from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Fault, Finish, Piece, Prompt
 
+SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
 CRASHES = 3  # so many in a row, without one reply between them, end the run
 
 
@@ -38,7 +39,7 @@ class Worker:
         self._verbose = verbose
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: _Pipe | None = None
-        self._chatter: Path | None = None
+        self._chatter: IO[bytes] | None = None
         self._under_way: set[int] = set()
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
@@ -89,27 +90,36 @@ class Worker:
             self._process.kill()
             self._process.join()
         self._process = self._pipe = None
-        if self._chatter is not None:
-            self._chatter.unlink(missing_ok=True)
-            self._chatter = None
+        self._forget_chatter()
 
     def _started(self) -> _Pipe:
         if self._pipe is not None:
             return self._pipe
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        if not self._verbose and self._chatter is None:
+        log = None
+        if not self._verbose:
+            self._forget_chatter()
             with contextlib.suppress(OSError):  # no place for a log is no reason not to run
-                handle, name = tempfile.mkstemp(prefix="smolcli-", suffix=".log")
-                os.close(handle)
-                self._chatter = Path(name)
-        log = None if self._verbose else self._chatter or Path(os.devnull)
-        self._process = context.Process(target=_serve, args=(theirs, *self._job, log), daemon=True)
-        with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
-            self._process.start()
+                self._chatter = tempfile.NamedTemporaryFile(prefix="smolcli-", suffix=".log", delete=False)
+            log = Path(self._chatter.name if self._chatter else os.devnull)
+        try:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, *self._job, log), daemon=True)
+            with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
+                process.start()
+        except OSError as error:
+            what = f"the engine's process cannot be started ({error.strerror or error})"
+            raise EngineError(what, "is the working directory still there, and are enough files allowed?") from error
         theirs.close()
-        self._pipe = _Pipe(ours)
+        self._process, self._pipe = process, _Pipe(ours)
         return self._pipe
+
+    def _forget_chatter(self) -> None:
+        if self._chatter is not None:
+            self._chatter.close()
+            with contextlib.suppress(OSError):  # the child has done it, where open files can be removed
+                os.unlink(self._chatter.name)
+        self._chatter = None
 
     def _post_mortem(self) -> Fault:
         """What ended the child, from its exit code; it is gone afterwards."""
@@ -130,7 +140,7 @@ class Worker:
     def _last_words(self) -> str:
         if self._chatter is None:
             return ""
-        lines = self._chatter.read_bytes().decode("utf-8", "replace").strip().splitlines()
+        lines = self._chatter.read().decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
@@ -189,6 +199,8 @@ def _serve(
     connection: Connection[Any, Any], place: str, files: ModelFiles, options: Model, chatter: Path | None
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what is finished on Ctrl-C
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when llama.cpp or PyTorch is loaded
     _take_streams(chatter)
     pipe, backend = _Pipe(connection), None
     try:
@@ -214,14 +226,20 @@ def _serve(
 
 
 def _take_streams(chatter: Path | None) -> None:
-    """Sends file descriptors 1 and 2 to the file `chatter`, or with -v both to standard error."""
+    """Sends file descriptors 1 and 2 to the file `chatter`, or with -v both to standard error.
+
+    The file's name goes at once, so that no end of these processes leaves it behind; the parent has it open.
+    """
     if chatter is None:
         os.dup2(2, 1)
         os.environ["SMOLCLI_VERBOSE"] = "1"
         return
-    log = os.open(chatter, os.O_WRONLY | os.O_APPEND | os.O_TRUNC)
+    log = os.open(chatter, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if str(chatter) != os.devnull:
+        with contextlib.suppress(OSError):  # Windows keeps what is open
+            chatter.unlink()
 
 
 def _tell(pipe: _Pipe, *error: str) -> None:
