@@ -164,6 +164,13 @@ def test_pictures_go_where_the_question_places_them() -> None:
     assert prompt.turns[0].parts == ("Is ", other, " larger than ", FRAME, "?")
 
 
+def test_a_picture_without_a_place_in_the_question_stands_before_it() -> None:
+    other = Frame(bytes(3), 1, 1)
+    [first, second] = Ask("Is {2} red?", ("And {1}, {2}?",), together=True).prompts(Media((FRAME, other), ""))
+    assert first.turns[0].parts == (FRAME, "Is ", other, " red?")
+    assert second.turns[0].parts == ("And ", FRAME, ", ", other, "?")
+
+
 def test_an_item_that_asks_nothing_still_has_its_record(echo: Echo) -> None:
     empty = Item("empty", lambda: Media((), "0"))
 

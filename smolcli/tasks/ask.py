@@ -28,10 +28,15 @@ class Ask(Task):
     )
 
     def __post_init__(self) -> None:
-        if not self.question.strip():
-            raise UsageError("the question is empty", 'smolcli ask "What is this?" picture.png')
         for question in (self.question, *self.also):
+            if not question.strip():
+                raise UsageError("the question is empty", 'smolcli ask "What is this?" picture.png')
             plain(question)
+
+    @property
+    def blocks(self) -> bool:
+        """An answer a line where there are several."""
+        return bool(self.also)
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(*self._parts(question, media)) for question in (self.question, *self.also)]
@@ -45,11 +50,12 @@ class Ask(Task):
         return Answer("\n".join(reply.text for reply in replies), data)
 
     def _parts(self, question: str, media: Media) -> list[Part]:
-        """The pictures where {1}, {2} ... stand in a question about several, else before it."""
+        """The pictures where {1}, {2} ... stand in a question about several; those without a place before it."""
         places = PLACE.split(question)
         if not self.together or len(places) == 1:
             return [*media.frames, question]
-        parts: list[Part] = []
+        named = {int(place) for place in places[1::2]}
+        parts: list[Part] = [frame for number, frame in enumerate(media.frames, 1) if number not in named]
         for number, part in enumerate(places):
             if number % 2 == 0:
                 parts += [part] if part else []

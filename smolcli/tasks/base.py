@@ -15,15 +15,21 @@ It never holds a backend: run.py feeds it, so order, streaming, time and errors 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from smolcli.types import Answer, Media, Prompt, Reply, Steps
 
 
+@dataclass(frozen=True)
 class Task:
     """The base of every task."""
 
-    blocks = False  # whether answers have lines, so that text output sets them under headings
     together = False  # whether all inputs are one item
+
+    @property
+    def blocks(self) -> bool:
+        """Whether answers have lines, so that text output sets them under headings."""
+        return False
 
     @property
     def asks(self) -> str:
