@@ -51,7 +51,7 @@ def main() -> None:
             signal.signal(ending, lambda signum, _: sys.exit(128 + signum))
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        code = make_app()(standalone_mode=False)
+        code = make_app()(prog_name="smolcli", standalone_mode=False)
     except SmolError as error:
         code = _failed(error, error.code, verbose)
     except KeyboardInterrupt:
@@ -103,7 +103,9 @@ def _other(error: Exception, verbose: bool) -> int:
         if "\n" in message:  # the help, where no command is given
             print(message, file=sys.stderr)
             return Exit.USAGE
-        return _failed(SmolError(message.rstrip("."), "see smolcli --help"), Exit.USAGE, False)
+        context = getattr(error, "ctx", None)
+        program = context.command_path if context else "smolcli"
+        return _failed(SmolError(message.rstrip("."), f"see {program} --help"), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _failed(OutputError(str(error.strerror), "make room and run it again"), Exit.FAULT, verbose)
     what = f"unexpected fault: {type(error).__name__}: {error}"

@@ -46,7 +46,7 @@ class Stream(io.TextIOWrapper):
 
 def cannot_write(name: str, error: OSError) -> OutputError:
     """The error for an output called `name`."""
-    return OutputError(f"{name} cannot be written ({error.strerror})", "what was written before is whole")
+    return OutputError(f"{name}: cannot be written ({error.strerror})", "what was written before is whole")
 
 
 def silence(fileno: int) -> None:
@@ -57,12 +57,16 @@ def silence(fileno: int) -> None:
 
 
 def open_closed_streams() -> None:
-    """Opens standard streams that the caller closed (`>&-`) on the null device: no file shall take their numbers."""
+    """Opens standard streams that the caller closed (`>&-`) on the null device: no file shall take their numbers.
+
+    Standard output cannot be written then, as it could not before: an answer that goes nowhere is a failure.
+    """
     for fileno, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(fileno)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this
+            how = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            os.open(os.devnull, how)  # takes the lowest free number, which is this
             setattr(sys, name, open(fileno, mode, encoding="utf-8"))
 
 
@@ -91,5 +95,6 @@ class Console:
 
     def _say(self, message: object) -> None:
         line = " ".join(str(message).split())
+        line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
         with contextlib.suppress(OSError):  # nobody listens: no reason to stop
             print(f"smolcli: {line}", file=sys.stderr, flush=True)

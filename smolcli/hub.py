@@ -149,7 +149,7 @@ def _failure(repo: str, error: Exception) -> SmolError:
         )
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return ModelError(f"{repo}: the disk is full", "make room, or set HF_HOME to a larger disk, and pull again")
-    if isinstance(cause, PermissionError):
+    if isinstance(cause, (PermissionError, NotADirectoryError)):
         return ModelError(f"{repo}: {models.cache_dir()} cannot be written", "set HF_HOME to a folder of your own")
     if status:
         return OfflineError(f"{repo}: the hub answers {status}", "try again later")

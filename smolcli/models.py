@@ -28,7 +28,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 BUILT_IN = Path(__file__).parent / "nano" / "weights"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # The first that is there is taken: half the size of f16 at next to no loss, then ever smaller.
 QUANTS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32")
 MODEL_TYPES = ("smolvlm", "idefics3")  # model_type in the config.json of what smolcli runs

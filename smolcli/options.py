@@ -13,6 +13,7 @@ from typing import Any
 from smolcli import registry
 from smolcli.errors import UsageError
 
+MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -61,7 +62,7 @@ class Model:
         parser=choice("dtype", DTYPES),
         metavar="|".join(DTYPES),
     )
-    threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1)
+    threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
     detail: str = opt(
         "auto",
         "low: one tile; auto: never enlarge; high: as the reference processor; N: tiles on the longest edge.",
@@ -76,7 +77,7 @@ class Generate:
     """How the answer is decoded."""
 
     max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
-    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0)
+    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0, max=100.0)
     top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
     seed: int = opt(0, "Seed of sampled answers.", min=0, max=2**32 - 1)
 
@@ -85,7 +86,12 @@ class Generate:
 class Input:
     """What is looked at."""
 
-    inputs: tuple[str, ...] = opt((), "Files, directories, or - for standard input.", argument=True, metavar="INPUT...")
+    inputs: tuple[str, ...] = opt(
+        (),
+        "Files, directories (the pictures in them, by suffix), or - for standard input.",
+        argument=True,
+        metavar="INPUT...",
+    )
     recursive: bool = opt(True, "Look into the folders of a directory.", "--recursive/--no-recursive")
     max_pixels: int = opt(200_000_000, "Refuse larger pictures before decoding them.", "--max-pixels", min=1)
 
@@ -105,4 +111,4 @@ class Output:
     output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
     fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
     quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
-    verbose: bool = opt(False, "Say more; show tracebacks.", "-v", "--verbose")
+    verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose")

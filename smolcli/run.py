@@ -15,7 +15,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -25,7 +25,7 @@ from smolcli.backends.base import Backend
 from smolcli.backends.worker import Worker
 from smolcli.console import Console
 from smolcli.errors import EngineError, Exit, InputError, UsageError
-from smolcli.inputs.words import is_many, items
+from smolcli.inputs.words import is_many, items, takes
 from smolcli.options import Generate, Input, Model, Output
 from smolcli.replies import Replies
 from smolcli.tasks.base import Task
@@ -77,6 +77,7 @@ class Run:
         self.fail_fast = fail_fast
         self.done = self.failed = 0
         self.stopping = self.interrupted = False
+        self.idle = False  # whether an input is waited for and nothing else is under way
         self._ready: deque[tuple[_Job, int, Prompt]] = deque()
         self._taken: dict[int, tuple[_Job, int, Prompt]] = {}
 
@@ -99,6 +100,7 @@ class Run:
                 yield self._taken[index][2]
                 index += 1
             elif (item := None if self.stopping else next(source, None)) is not None:
+                self.idle = not self._taken
                 self._open(item)
             elif self._taken:
                 yield None
@@ -115,6 +117,8 @@ class Run:
         except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
             self._fail(item, Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}"))
             return
+        finally:
+            self.idle = False
         job = _Job(item, self.task.steps(media), self.identity.id_of(media.sha256), time.perf_counter() - started)
         self._advance(job, None)
 
@@ -197,7 +201,12 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
     """
     console = Console(output.quiet)
     if not input.inputs:
-        raise UsageError("no input was given", f"smolcli {name} picture.png, a directory, or - for standard input")
+        words = "".join(f'"{each.name.upper()}" ' for each in fields(task) if each.metadata.get("argument"))
+        raise UsageError(
+            "no input was given", f"smolcli {name} {words}picture.png, a directory, or - for standard input"
+        )
+    if output.output is not None and takes(input, output.output):
+        raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
     files, backend = models.choose(model, candidates(model))
     _check_options(model, backend)
     if files.notice:
@@ -209,7 +218,7 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
     source = _together(items(input)) if task.together else items(input)
     many = is_many(input) and not task.together
     with (
-        destination(output.output, stdout, input.inputs) as stream,
+        destination(output.output, stdout) as stream,
         registry.load(registry.WRITERS, output.format)(stream, many, task.blocks) as writer,
         contextlib.closing(Worker(backend, files, model, output.verbose)) as worker,
     ):
@@ -269,10 +278,10 @@ def _together(source: Iterable[Item]) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def _interruptible(this: Run) -> Iterator[None]:
-    """The first Ctrl-C lets what is under way finish; the second stops at once."""
+    """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once."""
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        if this.stopping:
+        if this.stopping or this.idle:
             raise KeyboardInterrupt
         this.stopping = this.interrupted = True
         this.console.notice("finishing what is under way; Ctrl-C again stops at once")

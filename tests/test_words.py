@@ -11,7 +11,7 @@ from PIL import Image
 from smolcli.errors import InputError
 from smolcli.inputs import words
 from smolcli.inputs.image import FORMATS
-from smolcli.inputs.words import is_many, items
+from smolcli.inputs.words import is_many, items, takes
 from smolcli.options import Input
 
 
@@ -47,6 +47,18 @@ def test_nothing_is_opened_before_it_is_read(tmp_path: Path) -> None:
 def test_a_picture_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
     [item] = items(Input((str(picture(tmp_path / "picture.txt")),)))
     assert item.read().frames[0].width == 3
+
+
+def test_what_the_words_take_is_known_under_every_name(tmp_path: Path) -> None:
+    inside, outside = picture(tmp_path / "in/sub/a.png"), picture(tmp_path / "b.png")
+    link, notes = tmp_path / "link.png", tmp_path / "in/notes.jsonl"
+    link.symlink_to(inside)
+    notes.write_text("{}")
+    for words_ in ((inside,), (link,), (outside, tmp_path / "in")):
+        assert takes(Input(tuple(map(str, words_))), inside)
+        assert not takes(Input(tuple(map(str, words_))), notes)
+        assert not takes(Input(tuple(map(str, words_))), tmp_path / "in/new.png")
+    assert not takes(Input((str(tmp_path / "in"),)), outside)
 
 
 def test_standard_input(tmp_path: Path) -> None:

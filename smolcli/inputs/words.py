@@ -40,6 +40,19 @@ def is_many(options: Input) -> bool:
     return len(options.inputs) != 1 or os.path.isdir(options.inputs[0])
 
 
+def takes(options: Input, path: Path) -> bool:
+    """Whether the file `path` is one of the inputs, under whatever name, or one that a directory of theirs gives."""
+    return path.is_file() and any(_is_or_gives(word, path) for word in options.inputs)
+
+
+def _is_or_gives(word: str, path: Path) -> bool:
+    if word == "-":
+        return os.path.samestat(os.fstat(0), path.stat())
+    if os.path.isdir(word):
+        return _is_picture_name(path.name) and path.resolve().is_relative_to(Path(word).resolve())
+    return os.path.exists(word) and os.path.samefile(path, word)
+
+
 def _paths(options: Input) -> Iterator[str]:
     for word in options.inputs:
         if word != "-" and os.path.isdir(word):
@@ -64,8 +77,12 @@ def _walk(folder: str, recursive: bool) -> Iterator[str]:
         if entry.is_dir(follow_symlinks=False):
             if recursive:
                 yield from _walk(entry.path, recursive)
-        elif Path(entry.name).suffix.lower() in SUFFIXES and _may_be_file(entry):
+        elif _is_picture_name(entry.name) and _may_be_file(entry):
             yield entry.path
+
+
+def _is_picture_name(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
@@ -104,7 +121,9 @@ def _open(word: str, options: Input, stdin: BinaryIO | None) -> Media:
             with open(word, "rb") as file:
                 data = _content(file)
     except FileNotFoundError:
-        raise InputError("no such file", "check the path", kind="missing") from None
+        url = word.startswith(("http://", "https://"))
+        advice = "addresses are not fetched; curl it into smolcli's standard input" if url else "check the path"
+        raise InputError("no such file", advice, kind="missing") from None
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot be read ({error})", "check the path and its permissions", kind="unreadable"

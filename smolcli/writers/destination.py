@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -17,16 +17,14 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 
 
 
 @contextlib.contextmanager
-def destination(path: Path | None, stdout: TextIO, inputs: Sequence[str] = ()) -> Iterator[TextIO]:
+def destination(path: Path | None, stdout: TextIO) -> Iterator[TextIO]:
     """The stream to write to; `-` is standard output; what a file held before is kept until the first record comes.
 
-    Raises UsageError for a file that cannot be written and for one of the `inputs`.
+    Raises UsageError for a file that cannot be written.
     """
     if path is None or str(path) in STDOUT:
         yield stdout
         return
-    if path.exists() and any(os.path.exists(word) and os.path.samefile(path, word) for word in inputs):
-        raise UsageError(f"{path}: the input is also the output", "choose another file with -o")
     try:
         stream = _Replacing(io.FileIO(path, "a"), str(path))
     except OSError as error:
