@@ -33,6 +33,7 @@ from smolcli.nano.tokens import SIZE, tokenizer
 PATCH, SCALE = 8, 2
 TOKENS = CELLS * CELLS
 GRIDS = tuple(Grid(r, c) for r, c in ((1, 2), (2, 1), (2, 2), (1, 3), (2, 3), (3, 2), (3, 3), (3, 4), (4, 3), (4, 4)))
+AHEAD = 32  # batches: a stage begins so long after the loss allows it, since painters are ahead of the lesson
 STAGES = ("cells", "words", "lines", "pages")
 
 
@@ -224,11 +225,14 @@ def _row(lesson: Lesson) -> tuple[list[int], list[float]]:
     return ids, weights
 
 
-def _draw_forever(drawn: Any, stage: Any, seed: int, first: int, step: int, tiles: int) -> None:
+def _draw_forever(drawn: Any, stages: Any, seed: int, first: int, step: int, tiles: int) -> None:
     torch.set_num_threads(1)
     number = first
     while True:
-        drawn.put((number, stage.value, lesson_batch(seed, number, stage.value, tiles)))
+        with stages.get_lock():
+            latest, begins = stages
+        stage = latest if number >= begins else latest - 1
+        drawn.put((stage, lesson_batch(seed, number, stage, tiles)))
         number += step
 
 
@@ -246,11 +250,12 @@ def _next(painter: Any, drawn: Any) -> Any:
 
 @dataclass
 class State:
-    """What a run is at; smoothed losses decide the stage."""
+    """What a run is at; smoothed losses decide the stage, which `begins` at that step."""
 
     step: int = 0
     pictures: int = 0
     stage: int = 0
+    begins: int = 0
     cell_accuracy: float = 0.0
     talk_loss: float = 9.0
     seconds: float = 0.0
@@ -299,9 +304,10 @@ def rate(pictures: int, total: int, decay: float) -> float:
 def promote(state: State) -> bool:
     """Whether the smoothed losses allow the next stage."""
     ready = (state.cell_accuracy > 0.66, state.talk_loss < 1.0, state.talk_loss < 0.15, False)[state.stage]
-    if ready:
-        state.stage += 1
-    return ready
+    if ready and state.step >= state.begins:
+        state.stage, state.begins = state.stage + 1, state.step + AHEAD
+        return True
+    return False
 
 
 class Mean:
@@ -358,18 +364,18 @@ def train(args: argparse.Namespace) -> None:
             mean.weights[name].copy_(value)
     bases = [opt.param_groups[0]["lr"] for opt in optimizers(student)]
     context = mp.get_context("fork")
-    stage, painters = context.Value("i", state.stage), []
+    stages, painters = context.Array("i", [state.stage, state.begins]), []
     for worker in range(args.painters):
-        drawn = context.Queue(maxsize=6)
+        drawn = context.Queue(maxsize=max(1, AHEAD // args.painters - 2))
         first = state.step + (worker - state.step) % args.painters
-        painter = (drawn, stage, args.seed, first, args.painters, args.tiles)
+        painter = (drawn, stages, args.seed, first, args.painters, args.tiles)
         process = context.Process(target=_draw_forever, args=painter, daemon=True)
         process.start()
         painters.append((process, drawn))
     log = open(args.out / "log.jsonl", "a", encoding="utf-8")
     started, saved, before = time.time(), time.time(), state.seconds
     while state.pictures < args.pictures:
-        _, drawn_for, batch = _next(*painters[state.step % args.painters])
+        drawn_for, batch = _next(*painters[state.step % args.painters])
         scale = rate(state.pictures, args.pictures, args.decay)
         loss, accuracy, talk = losses(student, batch, device)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -387,7 +393,8 @@ def train(args: argparse.Namespace) -> None:
         if talk == talk and drawn_for == state.stage:
             state.talk_loss = talk if state.talk_loss == 9.0 else state.talk_loss + 0.01 * (talk - state.talk_loss)
         if promote(state):
-            stage.value = state.stage
+            with stages.get_lock():
+                stages[:] = state.stage, state.begins
             state.talk_loss = 9.0
         if state.step % 50 == 0:
             line = {
