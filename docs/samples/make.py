@@ -43,7 +43,7 @@ def main() -> None:
     scene(256, ("red", "circle", 66, 120, 40), ("blue", "square", 186, 136, 44)).save(HERE / "scene.png")
     things = [("green", "star", 44, 110, 34), ("orange", "heart", 128, 140, 36), ("purple", "ring", 210, 118, 34)]
     scene(256, *things).save(HERE / "three.png")
-    circles = [("green", "circle", 60, 70, 30), ("green", "circle", 180, 60, 34), ("green", "circle", 110, 180, 32)]
+    circles = [("green", "circle", 50, 120, 30), ("green", "circle", 128, 132, 34), ("green", "circle", 208, 124, 32)]
     scene(256, *circles).save(HERE / "circles.png")
     printed((256, 256), "white", "black", ["OPEN", "9:00 - 18:30", "Sunday closed", "Tel. 555 0123"], 34, 56).save(
         HERE / "page.png"
