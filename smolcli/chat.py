@@ -153,6 +153,8 @@ def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
                 yield from _picture(number, grids[number])
             else:
                 yield part
+        if turn.role == "assistant" and turn is prompt.turns[-1]:
+            return
         yield f"{END}\n"
     yield "Assistant:"
 

@@ -61,7 +61,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that asks for one reply.
+    """A conversation that asks for one reply; a last turn of the assistant's is how that reply begins.
 
     `split` False sends every picture as one unsplit tile, as video frames are sent.
     `draft` marks a call whose text is not part of the answer and is never shown.

@@ -63,7 +63,8 @@ def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
         }
         for turn in prompt.turns
     ]
-    return str(processor.apply_chat_template(messages, add_generation_prompt=True))
+    begun = prompt.turns[-1].role == "assistant"
+    return str(processor.apply_chat_template(messages, add_generation_prompt=not begun, continue_final_message=begun))
 
 
 def reference_ids(processor: Idefics3Processor, prompt: Prompt, tiles_along: int) -> list[int]:
@@ -104,6 +105,7 @@ CONVERSATIONS = {
             Turn("user", ("And this: ", B)),
         )
     ),
+    "a reply begun": Prompt((Turn("user", (A, "What is this?")), Turn("assistant", ("A squ",)))),
     "other letters": Prompt.user(C, "Größe 1024\u202fm² — 日本語 🙂\t\r\n  end "),
 }
 

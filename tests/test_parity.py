@@ -16,7 +16,7 @@ from smolcli.backends.pytorch import PyTorch
 from smolcli.converters import convert
 from smolcli.models import ModelFiles
 from smolcli.nano import draw
-from smolcli.nano.evaluate import answers, frame, kl
+from smolcli.nano.evaluate import answers, frame, half_said, kl
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 from tests.tiny import make_checkpoint
@@ -57,6 +57,7 @@ def test_nano_says_the_same_on_both_backends() -> None:
     with both(models.resolve(OPTIONS, "torch")) as (torch, llamacpp):
         assert max(kl((torch, llamacpp), prompts)) < 1e-4
         first, second = answers(torch, prompts, 60), answers(llamacpp, prompts, 60)
+        assert max(kl((torch, llamacpp), map(half_said, prompts, first))) < 1e-4
     assert first == second
 
 

@@ -69,7 +69,7 @@ class LlamaCpp:
         return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
-        """float32 (vocabulary,): the scores of the first token of the reply. Raises EngineError if it does not fit."""
+        """float32 (vocabulary,): the scores of the next token of the reply. Raises EngineError if it does not fit."""
         runs = self._encoded(self._prepared(prompt))
         self._prefill(runs, sum(len(run) for run in runs) + 1)
         scores = llama.llama_get_logits_ith(self._context, -1)

@@ -64,7 +64,7 @@ class PyTorch:
         return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
     def logits(self, prompt: Prompt) -> Tensor:
-        """float32 (vocabulary,): the scores of the first token of the reply."""
+        """float32 (vocabulary,): the scores of the next token of the reply."""
         ids, pixels = self._prepared(prompt)
         return self._prefill(ids, self._encode(pixels), DynamicCache(config=self.model.config.text_config))
 

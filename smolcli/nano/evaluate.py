@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from smolcli.nano.draw import TILE, Picture, Rng
 from smolcli.options import Generate, Model
 from smolcli.replies import Replies
 from smolcli.tasks.ocr import QUESTION as OCR
-from smolcli.types import Frame, Prompt
+from smolcli.types import Frame, Prompt, Turn
 
 CAPTION = lessons.CAPTION[0]
 
@@ -164,8 +164,13 @@ def tesseract(image: Image.Image) -> str:
     return "\n".join(line.strip() for line in done.stdout.splitlines() if line.strip())
 
 
+def half_said(prompt: Prompt, answer: str) -> Prompt:
+    """The same prompt with the first half of an answer given: what comes next is less certain than how it begins."""
+    return replace(prompt, turns=(*prompt.turns, Turn("assistant", (answer[: (len(answer) + 1) // 2],))))
+
+
 def kl(backends: Sequence[Any], prompts: Iterable[Prompt]) -> list[float]:
-    """KL divergence of the second backend's first-token distribution from the first's, a number a prompt."""
+    """KL divergence of the second backend's next-token distribution from the first's, in nats, a number a prompt."""
     found = []
     for prompt in prompts:
         p, q = (_log_softmax(np.asarray(backend.logits(prompt), np.float64)) for backend in backends)
@@ -197,13 +202,13 @@ def judge(args: argparse.Namespace) -> None:
 
 
 def parity(args: argparse.Namespace) -> None:
-    """Prints on how many held-out pictures both backends say the same, and the largest divergence of their logits."""
+    """Prints on how many held-out pictures both backends say the same, and by how much their logits differ half-way."""
     names = ("one line", "six lines", "captions", "questions", "direction of motion")
     made = [case for name in names for case in cases(name, args.count // len(names), args.seed + 1)]
     prompts = [case.prompt for case in made]
     backends = [make_backend(name, args.model, args.threads) for name in ("torch", "llamacpp")]
     first, second = (answers(backend, prompts, 200) for backend in backends)
-    divergence = kl(backends, prompts)
+    divergence = kl(backends, map(half_said, prompts, first))
     same = sum(a == b for a, b in zip(first, second, strict=True))
     print(json.dumps({"pictures": len(made), "same text": same, "largest KL": max(divergence)}))
     for a, b in zip(first, second, strict=True):
