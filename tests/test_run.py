@@ -180,3 +180,8 @@ def test_an_item_that_asks_nothing_still_has_its_record(echo: Echo) -> None:
 
     [record], run = records(Quiet(), [empty], echo)
     assert (record["path"], record["text"], run.exit_code) == ("empty", "0 replies", Exit.OK)
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().error("caf\u00e9\x1b[31m.png: no\nsuch\udcff file")
+    assert capsys.readouterr().err == "smolcli: caf\u00e9\\x1b[31m.png: no such\\udcff file\n"
