@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors"}, {"types"}, {"registry"}, {"options"}, {"console", "models", "chat", "cores"},
+    {"errors"}, {"types"}, {"registry"}, {"options"}, {"console", "models", "chat", "cores", "child"},
     {"inputs", "tasks", "backends", "writers", "hub"}, {"replies"}, {"run"}, {"flatten", "commands"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

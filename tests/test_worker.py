@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smolcli import registry
-from smolcli.backends import worker as worker_module
+from smolcli import child, registry
 from smolcli.backends.worker import Worker
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
@@ -91,15 +90,15 @@ def test_an_engine_that_dies_between_two_prompts_gives_every_prompt_one_end() ->
 
 
 def test_a_prompt_that_cannot_be_sent_has_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    send, sent = worker_module._Pipe.send, []
+    send, sent = child.Pipe.send, []
 
-    def failing(pipe: worker_module._Pipe, value: object) -> None:
+    def failing(pipe: child.Pipe, value: object) -> None:
         sent.append(value)
         if len(sent) == 3:  # options, the first prompt, the second
-            raise worker_module._Gone
+            raise child.Gone
         send(pipe, value)
 
-    monkeypatch.setattr(worker_module._Pipe, "send", failing)
+    monkeypatch.setattr(child.Pipe, "send", failing)
     made = answers("one", "two", "three")
     assert [(index, text, bool(fault)) for index, text, fault in made] == [
         (0, "one!", False), (1, "", True), (2, "three!", False),

@@ -1,0 +1,40 @@
+"""child.py: one function in a process of its own."""
+
+import os
+import signal
+
+import pytest
+
+from smolcli.child import call
+from smolcli.errors import EngineError, OutputError
+
+
+def add(a: int, b: int) -> int:
+    print("chatter")
+    return a + b
+
+
+def fail() -> None:
+    raise OutputError("out.gguf: disk full", "make room", kind="output")
+
+
+def crash() -> None:
+    os.write(2, b"GGML_ASSERT failed\n")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_value_comes_back_and_chatter_does_not(capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("tests.test_child:add", 2, 3) == 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_errors_of_the_function_are_raised_here() -> None:
+    with pytest.raises(OutputError, match="disk full; make room"):
+        call("tests.test_child:fail")
+    with pytest.raises(EngineError, match="TypeError"):
+        call("tests.test_child:add", 1)
+
+
+def test_a_crash_is_an_error() -> None:
+    with pytest.raises(EngineError, match="SIGSEGV.*GGML_ASSERT failed"):
+        call("tests.test_child:crash")
