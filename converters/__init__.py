@@ -1,10 +1,15 @@
 """A SmolVLM checkpoint as a pair of GGUF files for llama.cpp; a library without a command line.
 
-language, mmproj = convert(Path("SmolVLM2-256M"), Path("out"), quant="q8_0", mmproj_quant="f16")
+planned = plan(Path("SmolVLM2-256M"), Path("out"), ["f16", "q8_0", "q4_k_m"], ["f16"])
+write(planned)
+[agreement, *_] = verify(Path("SmolVLM2-256M"), [(planned.language[0].path, planned.vision[0].path)])
 """
 
 from __future__ import annotations
 
-from .convert import convert
+from .convert import Output, Plan, convert, plan, write
+from .lora import Adapter
+from .memory import run_memory
+from .verify import Agreement, verify
 
-__all__ = ["convert"]
+__all__ = ["Adapter", "Agreement", "Output", "Plan", "convert", "plan", "run_memory", "verify", "write"]

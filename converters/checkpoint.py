@@ -1,4 +1,4 @@
-"""A checkpoint directory: its configuration with every quirk resolved, its tensors one at a time, its tokenizer."""
+"""A checkpoint directory: its configuration with every quirk resolved, its tensors block by block, its tokenizer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.utility import LocalTensor, SafetensorsLocal
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from smolcli.errors import ModelError
 
-from .smolvlm import LM_HEAD, MODEL_TYPES, Text, Vision
+from .faults import Unfit, named
+from .lora import Adapter
+from .smolvlm import LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
+from .tensors import AGAIN, Tensors
 
 # What transformers fills in for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -38,99 +39,93 @@ VISION_DEFAULTS: dict[str, Any] = {
 }
 DEFAULT_ROPE_THETA = 10000.0
 DEFAULT_SCALE_FACTOR = 2
-DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-AGAIN = "download or save the checkpoint again"
+# Buffers that older releases of transformers saved and that are computed anew.
+COMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
 
 class Checkpoint:
-    """The checkpoint in `directory`; opening it reads the headers and the JSON files, no weights.
+    """The checkpoint in `directory`, with `adapter` merged into what is read; opening it reads no weights.
 
     Raises ModelError if a file is missing or damaged, or if the model is of a kind that is not converted.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, adapter: Adapter | None = None) -> None:
         self.directory = directory.resolve()
+        self.adapter = adapter
         config = self.json("config.json")
         if config.get("model_type") not in MODEL_TYPES:
-            raise ModelError(
-                f"{directory} holds a model of type {config.get('model_type')!r}",
-                f"types that can be converted are {', '.join(MODEL_TYPES)}",
-            )
-        self._tensors = self._index()
-        self.text = _text(config)
-        self.vision = _vision(config)
+            known = ", ".join(MODEL_TYPES)
+            kind = config.get("model_type")
+            raise ModelError(f"{directory}: a model of type {kind!r}", f"types that can be converted are {known}")
+        self._tensors = Tensors(self._files())
+        # A model saved without its head lacks the first part of every name.
+        bare = not any(name.startswith(PREFIX) for name in self._tensors.names())
+        self._prefix = PREFIX if bare else ""
+        with named(self.directory / "config.json"):
+            self.text = _text(config)
+            self.vision = _vision(config)
         self.tokenizer = self.json("tokenizer.json")
         self.preprocessor = self._preprocessor()
 
     @property
     def has_head(self) -> bool:
         """Whether there is an output matrix apart from the embeddings."""
-        return LM_HEAD in self._tensors
+        return LM_HEAD in self._tensors or (self.adapter is not None and LM_HEAD in self.adapter.replaced)
 
     def names(self) -> list[str]:
-        """The names of all tensors."""
-        return list(self._tensors)
+        """The names of all tensors but those that are computed anew."""
+        known = [self._prefix + name for name in self._tensors.names() if not name.endswith(COMPUTED)]
+        return known + sorted(set(self.adapter.changed if self.adapter else ()) - set(known))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor; ModelError if there is none of that name."""
-        if name not in self._tensors:
-            raise ModelError(f"{self.directory} lacks the tensor {name}", AGAIN)
-        return self._tensors[name].shape
+        if self.adapter is not None and name in self.adapter.replaced:
+            return self.adapter.shape(name)
+        stored = name.removeprefix(self._prefix)
+        if stored not in self._tensors:
+            raise ModelError(f"{self.directory}: lacks the tensor {name}", AGAIN)
+        return self._tensors.shape(stored)
 
-    def tensor(self, name: str) -> NDArray[Any]:
-        """One tensor, float32 or float16, mapped from its file where it is stored so (bfloat16 is widened)."""
-        shape = self.shape(name)
-        stored = self._tensors[name]
-        array: NDArray[Any] = stored.mmap_bytes().view(DTYPES[stored.dtype])
-        if stored.dtype == "BF16":
-            # bfloat16 is the upper half of a float32.
-            wide = array.astype(np.uint32)
-            wide <<= 16
-            array = wide.view(np.float32)
-        return array.reshape(shape)
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows `start` to `stop` of one tensor, float32 or float16, the adapter merged in."""
+        if self.adapter is None or name not in self.adapter.changed:
+            return self._tensors.rows(name.removeprefix(self._prefix), start, stop)
+        if name in self.adapter.replaced:
+            return self.adapter.rows(name, start, stop)
+        array = self._tensors.rows(name.removeprefix(self._prefix), start, stop)
+        return self.adapter.merged(name, array.astype(np.float32), start)
+
+    @property
+    def stored_as(self) -> str:
+        """The narrowest of f16, bf16 and f32 that holds every weight of the language half exactly."""
+        types = {self._tensors.dtype(name) for name in self._tensors.names() if "vision" not in name}
+        return {frozenset({"F16"}): "f16", frozenset({"BF16"}): "bf16"}.get(
+            frozenset(types) if self.adapter is None else frozenset(), "f32"
+        )
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the directory's JSON files; ModelError if it is missing or not an object."""
-        try:
-            value = json.loads((self.directory / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(f"{self.directory} has no {name}", "give a checkpoint directory") from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{self.directory / name} cannot be read: {error}", AGAIN) from error
-        if not isinstance(value, dict):
-            raise ModelError(f"{self.directory / name} is not a JSON object", AGAIN)
-        return value
+        return read_json(self.directory / name)
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """The same, empty where there is no such file."""
         return self.json(name) if (self.directory / name).is_file() else {}
 
-    def _index(self) -> dict[str, LocalTensor]:
-        tensors: dict[str, LocalTensor] = {}
-        for file in self._files():
-            tensors |= _header(file)
-        for name, tensor in tensors.items():
-            if tensor.dtype not in DTYPES:
-                raise ModelError(
-                    f"the tensor {name} is stored as {tensor.dtype}", f"save the model as one of {', '.join(DTYPES)}"
-                )
-        return dict(sorted(tensors.items()))
-
     def _files(self) -> list[Path]:
         if (self.directory / "model.safetensors").is_file():
             return [self.directory / "model.safetensors"]
-        index = self.optional_json("model.safetensors.index.json").get("weight_map", {})
-        files = [self.directory / Path(name).name for name in sorted(set(index.values()))]
-        for file in files:
-            if not file.is_file():
-                raise ModelError(f"{file} is missing", "download the rest of the checkpoint")
+        index = self.directory / "model.safetensors.index.json"
+        names = self.optional_json(index.name).get("weight_map", {})
+        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            raise ModelError(f"{index}: not an index of weights", AGAIN)
+        files = [self.directory / Path(name).name for name in sorted(set(names.values()))]
         if not files and list(self.directory.glob("*.bin")):
             raise ModelError(
-                f"{self.directory} has its weights in pickle files only, and unpickling runs code",
+                f"{self.directory}: has its weights in pickle files only, and unpickling runs code",
                 "save it with save_pretrained(..., safe_serialization=True)",
             )
         if not files:
-            raise ModelError(f"{self.directory} has no model.safetensors", "give a checkpoint directory")
+            raise ModelError(f"{self.directory}: has no model.safetensors", "give a checkpoint directory")
         return files
 
     def _preprocessor(self) -> dict[str, Any]:
@@ -139,68 +134,94 @@ class Checkpoint:
         found |= self.optional_json("processor_config.json").get("image_processor") or {}
         for key in ("image_mean", "image_std", "size"):
             if key not in found:
-                raise ModelError(f"{self.directory} has no {key} for images", "add preprocessor_config.json")
-        if "longest_edge" not in found["size"]:
-            raise ModelError(f"{self.directory} has no size.longest_edge for images", "add preprocessor_config.json")
+                raise ModelError(f"{self.directory}: has no {key} for images", "add preprocessor_config.json")
+        if not isinstance(found["size"], dict) or not isinstance(found["size"].get("longest_edge"), int):
+            raise ModelError(f"{self.directory}: has no size.longest_edge for images", "add preprocessor_config.json")
         return found
 
 
-def _header(file: Path) -> dict[str, LocalTensor]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`; ModelError if it is missing or something else."""
     try:
-        # The safetensors library checks that header and data agree; gguf's reader knows where the data lie.
-        with safe_open(file, framework="numpy"):
-            return SafetensorsLocal(file).tensors
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} is damaged: {error}", AGAIN) from error
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent}: has no {path.name}", "give a checkpoint directory") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object", AGAIN)
+    return value
 
 
 def _text(config: dict[str, Any]) -> Text:
-    given = config.get("text_config") or {}
+    given = _object(config, "text_config")
     if given.get("model_type", "llama") != "llama":
-        raise ModelError(f"the language model is of type {given['model_type']!r}", "only llama can be converted")
+        raise Unfit(f"the language model is of type {given['model_type']!r}", "only llama can be converted")
     text = TEXT_DEFAULTS | given
     _require("text_config.hidden_act", text["hidden_act"], "silu")
+    for key in ("attention_bias", "mlp_bias"):
+        _require(f"text_config.{key}", bool(text.get(key)), False)
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     _require("the rotary embedding", rope.get("rope_type", rope.get("type", "default")), "default")
-    heads = text["num_attention_heads"]
+    heads, hidden = _count(text, "num_attention_heads"), _count(text, "hidden_size")
     return Text(
-        hidden=text["hidden_size"],
-        feed_forward=text["intermediate_size"],
-        layers=text["num_hidden_layers"],
+        hidden=hidden,
+        feed_forward=_count(text, "intermediate_size"),
+        layers=_count(text, "num_hidden_layers"),
         heads=heads,
-        kv_heads=text.get("num_key_value_heads") or heads,
-        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
-        vocabulary=text["vocab_size"],
-        positions=text["max_position_embeddings"],
-        rope_theta=rope.get("rope_theta") or text.get("rope_theta") or DEFAULT_ROPE_THETA,
-        rms_epsilon=text["rms_norm_eps"],
+        kv_heads=_count(text, "num_key_value_heads", heads),
+        head_dim=_count(text, "head_dim", hidden // heads),
+        vocabulary=_count(text, "vocab_size"),
+        positions=_count(text, "max_position_embeddings"),
+        rope_theta=_number("rope_theta", rope.get("rope_theta") or text.get("rope_theta") or DEFAULT_ROPE_THETA),
+        rms_epsilon=_number("rms_norm_eps", text["rms_norm_eps"]),
         tied=bool(config.get("tie_word_embeddings", False)),
     )
 
 
 def _vision(config: dict[str, Any]) -> Vision:
-    vision = VISION_DEFAULTS | (config.get("vision_config") or {})
+    vision = VISION_DEFAULTS | _object(config, "vision_config")
     # llama.cpp's flag for GELU means the tanh approximation.
     _require("vision_config.hidden_act", vision["hidden_act"], "gelu_pytorch_tanh")
     return Vision(
-        hidden=vision["hidden_size"],
-        feed_forward=vision["intermediate_size"],
-        layers=vision["num_hidden_layers"],
-        heads=vision["num_attention_heads"],
+        hidden=_count(vision, "hidden_size"),
+        feed_forward=_count(vision, "intermediate_size"),
+        layers=_count(vision, "num_hidden_layers"),
+        heads=_count(vision, "num_attention_heads"),
         image=_square("image_size", vision["image_size"]),
         patch=_square("patch_size", vision["patch_size"]),
-        scale=config.get("scale_factor", DEFAULT_SCALE_FACTOR),
-        epsilon=vision["layer_norm_eps"],
+        scale=_count(config, "scale_factor", DEFAULT_SCALE_FACTOR),
+        epsilon=_number("layer_norm_eps", vision["layer_norm_eps"]),
     )
 
 
-def _require(what: str, value: object, wanted: str) -> None:
+def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise Unfit(f"{key} is not an object", AGAIN)
+    return value
+
+
+def _count(config: dict[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key) or default
+    if not isinstance(value, int) or value < 1:
+        raise Unfit(f"{key} is {value!r}", "it must be a positive whole number")
+    return value
+
+
+def _number(key: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise Unfit(f"{key} is {value!r}", "it must be a positive number")
+    return float(value)
+
+
+def _require(what: str, value: object, wanted: object) -> None:
     if value != wanted:
-        raise ModelError(f"{what} is {value!r}", f"only {wanted} can be converted")
+        raise Unfit(f"{what} is {value!r}", f"only {wanted} can be converted")
 
 
 def _square(what: str, value: int | list[int]) -> int:
-    sides = {value} if isinstance(value, int) else set(value)
+    sides = set(value) if isinstance(value, list) else {value}
     if len(sides) != 1:
-        raise ModelError(f"vision_config.{what} is {value}", "only squares can be converted")
-    return sides.pop()
+        raise Unfit(f"vision_config.{what} is {value}", "only squares can be converted")
+    return _count({what: sides.pop()}, what)

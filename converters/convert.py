@@ -1,41 +1,228 @@
-"""One checkpoint directory to its two GGUF files."""
+"""One checkpoint to its GGUF pair, in as many quantizations as are wanted, of one reading."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from smolcli.errors import ModelError
+from gguf import GGMLQuantizationType
+
+from smolcli import registry
+from smolcli.child import call
+from smolcli.cores import usable_cores
+from smolcli.errors import ModelError, OutputError, UsageError
 
 from . import language, vision
-from .checkpoint import AGAIN, Checkpoint
-from .quantize import quantization
+from .checkpoint import Checkpoint
+from .half import Half
+from .lora import Adapter
+from .output import Progress, Unfinished, check_shapes, hub_id_of, told, write_weights
+from .quantize import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
+from .tensors import AGAIN
 
-# Buffers that older releases of transformers saved and that are computed anew.
-COMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
+IfExists = Literal["error", "skip", "overwrite"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One GGUF file to be written: `kinds` is the type of each tensor, `size` the bytes of the file.
+
+    `fallbacks` tells, a line each, which tensors are not of the type that the quantization means.
+    """
+
+    path: Path
+    quantization: Quantization
+    kinds: dict[str, Type] = field(repr=False)
+    size: int
+    fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion will write; nothing is written yet. Of `language` and `vision`, `kept` are there and stay.
+
+    `source` is what llama.cpp's quantizer reads, where it is wanted: one of `language`, or a file that does not stay.
+    """
+
+    checkpoint: Checkpoint
+    halves: tuple[Half, Half]
+    language: tuple[Output, ...]
+    vision: tuple[Output, ...]
+    kept: frozenset[Path]
+    source: Output | None
+
+    @property
+    def outputs(self) -> list[Output]:
+        """All files of the pair, the language half's first."""
+        return [*self.language, *self.vision]
+
+    @property
+    def work(self) -> list[Output]:
+        """The files that will be written, the one that does not stay included."""
+        made = [output for output in self.outputs if output.path not in self.kept]
+        return made if self.source is None or self.source in made else [self.source, *made]
 
 
 def convert(
     checkpoint_dir: Path, out_dir: Path, quant: str, mmproj_quant: str, name: str | None = None
 ) -> tuple[Path, Path]:
-    """Write `<Name>-<QUANT>.gguf` and `mmproj-<Name>-<QUANT>.gguf` into `out_dir` and return their paths.
+    """Write one language half and one vision half into `out_dir`, in place of what was there; their paths."""
+    made = plan(checkpoint_dir, out_dir, [quant], [mmproj_quant], name, if_exists="overwrite")
+    write(made)
+    return made.language[0].path, made.vision[0].path
 
-    `quant` and `mmproj_quant` are keys of `quantize.QUANTIZATIONS`; `name` is the directory's name unless given.
-    Each file appears whole or not at all; one of the same name is replaced. Raises ModelError for a checkpoint
-    that cannot be converted and for a directory that cannot be written.
+
+def plan(
+    checkpoint_dir: Path,
+    out_dir: Path,
+    quants: Sequence[str],
+    mmproj_quants: Sequence[str],
+    name: str | None = None,
+    lora: Path | None = None,
+    if_exists: IfExists = "error",
+) -> Plan:
+    """Read the headers of a checkpoint and say what its conversion will write.
+
+    The files are `<Name>-<QUANT>.gguf` and `mmproj-<Name>-<QUANT>.gguf`; `quants` and `mmproj_quants` are keys of
+    `quantize.QUANTIZATIONS`, the latter without llama.cpp's mixes; `name` is the directory's or its hub id's unless
+    given, followed by that of the adapter `lora`.
+    Raises ModelError for a checkpoint that cannot be converted, UsageError for quantizations that do not exist and
+    for files that do (unless they shall be skipped or overwritten).
     """
-    language_type, vision_type = quantization(quant), quantization(mmproj_quant)
-    checkpoint = Checkpoint(checkpoint_dir)
-    _check_nothing_is_lost(checkpoint)
-    stem = (name or checkpoint.directory.name).replace("/", "-")
-    language_path = out_dir / f"{stem}-{quant.upper()}.gguf"
-    vision_path = out_dir / f"mmproj-{stem}-{mmproj_quant.upper()}.gguf"
-    language.write(checkpoint, language_path, language_type, name)
-    vision.write(checkpoint, vision_path, vision_type, name)
-    return language_path, vision_path
+    wanted = [quantization(word) for word in dict.fromkeys(quants)]
+    wanted_vision = [quantization(word, vision=True) for word in dict.fromkeys(mmproj_quants)]
+    checkpoint = Checkpoint(checkpoint_dir, Adapter(lora) if lora else None)
+    name, stem = _names(checkpoint, name)
+    halves = (language.half(checkpoint, name), vision.half(checkpoint, name))
+    _check_nothing_is_lost(checkpoint, halves)
+    with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
+        planners = [_Planner(half, out_dir, stem, Path(folder)) for half in halves]
+        texts, visions = (
+            tuple(planner.output(one, checkpoint.stored_as) for one in quantizations)
+            for planner, quantizations in zip(planners, (wanted, wanted_vision), strict=True)
+        )
+        kept = _kept([output.path for output in (*texts, *visions)], if_exists)
+        source = None
+        if any(output.quantization.tensor is None and output.path not in kept for output in texts):
+            source = planners[0].output(QUANTIZATIONS[checkpoint.stored_as], checkpoint.stored_as)
+    return Plan(checkpoint, halves, texts, visions, kept, source)
 
 
-def _check_nothing_is_lost(checkpoint: Checkpoint) -> None:
-    known = {weight.source for weight in (*language.weights(checkpoint), *vision.weights(checkpoint))}
+def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False) -> None:
+    """Write what is planned; every weight is read once. All files appear at the end, or none.
+
+    `progress` is told of bytes as they are written. Raises ModelError for weights that cannot be stored so,
+    OutputError for a full disk, UsageError for a directory that cannot be written.
+    """
+    if not plan.work:
+        return
+    _check_space(plan)
+    with Unfinished() as unfinished:
+        parts = {output.path: unfinished.path(output.path, temporary=output is plan.source) for output in plan.work}
+        direct = [output for output in plan.work if output.quantization.tensor is not None]
+        with told(plan.work[0].path.parent):
+            for half, own in zip(plan.halves, ((*plan.language, plan.source), plan.vision), strict=True):
+                with ExitStack() as stack:
+                    files = [
+                        stack.enter_context(closing(half.start(parts[one.path], one.quantization, one.kinds)))
+                        for one in direct
+                        if one in own
+                    ]
+                    write_weights(plan.checkpoint, half.weights, files, progress)
+        for output in plan.work:
+            if output.quantization.tensor is None and plan.source is not None:
+                source, part = parts[plan.source.path], parts[output.path]
+                threads = usable_cores()
+                call(
+                    "smolcli.converters.native:quantize",
+                    source,
+                    part,
+                    output.quantization.file,
+                    threads,
+                    verbose=verbose,
+                )
+                progress(output.size)
+            if (size := parts[output.path].stat().st_size) != output.size:
+                raise RuntimeError(f"{output.path} has {size} bytes, {output.size} were planned")
+
+
+class _Planner:
+    """Plans the files of one half; headers are tried in `folder`."""
+
+    def __init__(self, half: Half, out_dir: Path, stem: str, folder: Path) -> None:
+        self._half = half
+        self._place = f"{half.prefix}{stem}"
+        self._out_dir = out_dir
+        self._header = folder / f"{self._place}.gguf"
+        self._header_size = 0
+
+    def output(self, wanted: Quantization, stored_as: str) -> Output:
+        """The file of one quantization; `stored_as` is what llama.cpp's quantizer would read."""
+        path = self._out_dir / f"{self._place}-{wanted.name.upper()}.gguf"
+        if wanted.tensor is None:
+            kinds, odd = self._chosen(wanted, QUANTIZATIONS[stored_as])
+        else:
+            kinds = self._kinds(wanted.tensor)
+            odd = fallbacks(self._half.weights, wanted.tensor)
+        if not self._header_size:
+            self._write_header(wanted, kinds)
+        return Output(path, wanted, kinds, self._header_size + self._half.data_size(kinds), tuple(odd))
+
+    def _kinds(self, wanted: Type) -> dict[str, Type]:
+        return {weight.name: tensor_type(weight, wanted) for weight in self._half.weights}
+
+    def _chosen(self, wanted: Quantization, source: Quantization) -> tuple[dict[str, Type], list[str]]:
+        registry.require(registry.BACKENDS, "llamacpp")
+        assert source.tensor is not None
+        kinds = self._kinds(source.tensor)
+        self._write_header(source, kinds)
+        with self._header.open("r+b") as file:  # a hole where the weights would be
+            file.truncate(self._header_size + self._half.data_size(kinds))
+        types, odd = call("smolcli.converters.native:chosen", self._header, wanted.file)
+        return {name: GGMLQuantizationType[types[name].upper()] for name in kinds}, [fallback(*one) for one in odd]
+
+    def _write_header(self, quantization: Quantization, kinds: dict[str, Type]) -> None:
+        with closing(self._half.start(self._header, quantization, kinds)) as started:
+            self._header_size = started.header_size
+
+
+def _names(checkpoint: Checkpoint, name: str | None) -> tuple[str | None, str]:
+    """The name for the file's keys (None: what the directory's name tells) and for the file itself."""
+    name = name or hub_id_of(checkpoint.directory).rpartition("/")[2] or None
+    if checkpoint.adapter is not None:
+        name = f"{name or checkpoint.directory.name}-{checkpoint.adapter.directory.resolve().name}"
+    return name, (name or checkpoint.directory.name).replace("/", "-")
+
+
+def _check_nothing_is_lost(checkpoint: Checkpoint, halves: Sequence[Half]) -> None:
+    weights = [weight for half in halves for weight in half.weights]
+    check_shapes(checkpoint, weights)
+    known = {weight.source for weight in weights}
     for name in checkpoint.names():
-        if name not in known and not name.endswith(COMPUTED):
-            raise ModelError(f"{checkpoint.directory} has a tensor {name} that the model does not know", AGAIN)
+        if name not in known:
+            where = checkpoint.directory
+            if checkpoint.adapter is not None and name in checkpoint.adapter.changed:
+                where = checkpoint.adapter.directory
+            raise ModelError(f"{where}: has a tensor {name} that the model does not know", AGAIN)
+
+
+def _kept(paths: Sequence[Path], if_exists: IfExists) -> frozenset[Path]:
+    there = [path for path in paths if path.exists()]
+    if there and if_exists == "error":
+        raise UsageError(f"{there[0]}: exists already", "--if-exists overwrite replaces it, skip keeps it")
+    return frozenset(there if if_exists == "skip" else ())
+
+
+def _check_space(plan: Plan) -> None:
+    needed = sum(output.size for output in plan.work)
+    folder = plan.work[0].path.parent.absolute()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        what = f"{folder}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB free"
+        raise OutputError(what, "make room, or choose another directory with -o")

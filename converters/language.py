@@ -1,47 +1,56 @@
-"""The language GGUF: architecture llama, SmolLM's tokenizer."""
+"""The language half: architecture llama, SmolLM's or Granite's tokenizer."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
-from smolcli.errors import ModelError
-
 from .checkpoint import Checkpoint
-from .output import add_metadata, add_quantization, write_gguf
+from .faults import Unfit, named
+from .half import Half
+from .output import add_metadata, add_quantization
 from .quantize import Quantization
-from .smolvlm import Text, Weight, language_weights
+from .smolvlm import Text, language_weights
+from .tensors import AGAIN
 
-# Written under these names by every tokenizer of the family; llama.cpp must stop at both ends of a turn.
-SPECIAL = {
-    "bos": "<|im_start|>",
-    "eos": "<end_of_utterance>",
-    "eot": "<|im_end|>",
-    "unk": "<|endoftext|>",
-    "pad": "<|im_end|>",
+# llama.cpp's name of each splitting of text into words before BPE, and the stages of tokenizer.json that do it.
+# SmolVLM and SmolDocling split off digits one by one; granite-docling takes GPT-2's regular expression alone.
+PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
+    "smollm": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+    ],
+    "granite-docling": [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}],
 }
-PRE_TOKENIZERS = [("Digits", "individual_digits", True), ("ByteLevel", "add_prefix_space", False)]
+# The tokens by role, of SmolVLM (which llama.cpp must stop at both ends of a turn) and of granite-docling.
+ROLES = (
+    {
+        "bos": "<|im_start|>",
+        "eos": "<end_of_utterance>",
+        "eot": "<|im_end|>",
+        "unk": "<|endoftext|>",
+        "pad": "<|im_end|>",
+    },
+    {"bos": "<|start_of_role|>", "eos": "<|end_of_text|>", "unk": "<|unk|>", "pad": "<|end_of_text|>"},
+)
 
 
-def weights(checkpoint: Checkpoint) -> list[Weight]:
-    """The tensors of the language GGUF; tied embeddings are stored once, as llama.cpp wants them."""
-    return list(language_weights(checkpoint.text, head=checkpoint.has_head or not checkpoint.text.tied))
+def half(checkpoint: Checkpoint, name: str | None) -> Half:
+    """The language half; ModelError if llama.cpp does not know its tokenizer."""
+    add_tokenizer = _tokenizer(checkpoint)
 
-
-def write(checkpoint: Checkpoint, path: Path, quantization: Quantization, name: str | None = None) -> None:
-    """Write the language half to `path`; ModelError as in `write_gguf`, or if the tokenizer is not SmolLM's."""
-
-    def describe(writer: GGUFWriter) -> None:
+    def describe(writer: GGUFWriter, quantization: Quantization) -> None:
         writer.add_type(GGUFType.MODEL)
         add_metadata(writer, checkpoint, name)
         _add_sizes(writer, checkpoint.text)
         add_quantization(writer, quantization)
-        _add_tokenizer(writer, checkpoint)
+        add_tokenizer(writer)
 
-    writer = GGUFWriter(None, MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA])
-    write_gguf(path, writer, describe, checkpoint, weights(checkpoint), quantization)
+    # tied embeddings are stored once, as llama.cpp wants them
+    weights = language_weights(checkpoint.text, head=checkpoint.has_head or not checkpoint.text.tied)
+    return Half("", MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA], tuple(weights), describe)
 
 
 def _add_sizes(writer: GGUFWriter, text: Text) -> None:
@@ -59,43 +68,57 @@ def _add_sizes(writer: GGUFWriter, text: Text) -> None:
     writer.add_rope_dimension_count(text.head_dim)
 
 
-def _add_tokenizer(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
-    tokens, types = _vocabulary(checkpoint)
+def _tokenizer(checkpoint: Checkpoint) -> Callable[[GGUFWriter], None]:
+    tokenizer = checkpoint.tokenizer
+    with named(checkpoint.directory / "tokenizer.json"):
+        try:
+            pre = _pre_tokenizer(tokenizer)
+            tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise Unfit(f"damaged ({error!r})", AGAIN) from error
+        ids = {token: number for number, token in enumerate(tokens)}
+        roles = _roles(ids)
     prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
-    if isinstance(prefix, bool):
-        writer.add_add_space_prefix(prefix)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
     # gguf's reader knows merges of old and new form and every place of a chat template; the ids are ours because
     # published configurations name a padding token outside the vocabulary.
     special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
-    special.special_token_ids = {role: tokens.index(token) for role, token in SPECIAL.items()}
+    special.special_token_ids = {role: ids[token] for role, token in roles.items()}
     special.add_special_token = {"bos": False, "eos": False}
-    special.add_to_gguf(writer, quiet=True)
+
+    def add(writer: GGUFWriter) -> None:
+        if isinstance(prefix, bool):
+            writer.add_add_space_prefix(prefix)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_list(tokens)
+        writer.add_token_types(types)
+        special.add_to_gguf(writer, quiet=True)
+
+    return add
 
 
-def _vocabulary(checkpoint: Checkpoint) -> tuple[list[str], list[TokenType]]:
+def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
     """Every token's text and type by id; ids without a token get a placeholder."""
-    tokenizer = checkpoint.tokenizer
-    _check_kind(tokenizer)
-    tokens = [f"[PAD{number}]" for number in range(checkpoint.text.vocabulary)]
-    types = [TokenType.UNUSED] * len(tokens)
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    types = [TokenType.UNUSED] * size
     added = {entry["content"]: entry for entry in tokenizer.get("added_tokens", [])}
     entries = tokenizer["model"]["vocab"] | {content: entry["id"] for content, entry in added.items()}
     for token, number in entries.items():
-        if number >= len(tokens):
-            raise ModelError(
-                f"the tokenizer has {max(entries.values()) + 1} tokens and the model {len(tokens)}",
-                "take both from the same checkpoint",
+        if not 0 <= number < size:
+            raise Unfit(
+                f"{max(entries.values()) + 1} tokens, but the model has {size}", "take both from the same checkpoint"
             )
         tokens[number] = token
         types[number] = _type(token, added.get(token))
-    for token in SPECIAL.values():
-        if token not in entries:
-            raise ModelError(f"the tokenizer has no token {token}", "only tokenizers of SmolVLM can be converted")
     return tokens, types
+
+
+def _roles(ids: dict[str, int]) -> dict[str, str]:
+    for roles in ROLES:
+        if all(token in ids for token in roles.values()):
+            return roles
+    missing = next(token for token in ROLES[0].values() if token not in ids)
+    raise Unfit(f"has no token {missing}", "only tokenizers of SmolVLM and the docling models can be converted")
 
 
 def _type(token: str, added: dict[str, Any] | None) -> TokenType:
@@ -106,12 +129,16 @@ def _type(token: str, added: dict[str, Any] | None) -> TokenType:
     return TokenType.CONTROL if control else TokenType.USER_DEFINED
 
 
-def _check_kind(tokenizer: dict[str, Any]) -> None:
-    """llama.cpp's pre-tokenizer "smollm" is one exact splitting of text: another would change the tokens."""
-    stages = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    found = [
-        (stage.get("type"), key, stage.get(key)) for stage, (_, key, _) in zip(stages, PRE_TOKENIZERS, strict=False)
-    ]
-    bpe = (tokenizer.get("model") or {}).get("type") == "BPE"
-    if not bpe or tokenizer.get("normalizer") or len(stages) != len(PRE_TOKENIZERS) or found != PRE_TOKENIZERS:
-        raise ModelError("the tokenizer splits text differently", "only tokenizers of SmolVLM can be converted")
+def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
+    """llama.cpp's name of what splits the text: each is one exact way, another would change the tokens."""
+    first = tokenizer.get("pre_tokenizer") or {}
+    stages = first.get("pretokenizers", [first])
+    if (tokenizer.get("model") or {}).get("type") == "BPE" and not tokenizer.get("normalizer"):
+        for name, wanted in PRE_TOKENIZERS.items():
+            found = [
+                {key: stage.get(key, key == "use_regex") for key in one}
+                for stage, one in zip(stages, wanted, strict=False)
+            ]
+            if len(stages) == len(wanted) and found == wanted:
+                return name
+    raise Unfit("splits text in a way that llama.cpp would not", "only tokenizers of SmolVLM and docling are known")

@@ -40,6 +40,7 @@ VISION_BLOCK = {
     "mlp.fc2": "ffn_down",
 }
 LM_HEAD = "lm_head.weight"
+PREFIX = "model."  # of every other name
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Weight:
     """One tensor: its name in the checkpoint, its name in GGUF, its shape (row-major, as in the checkpoint).
 
     `rotary_heads` is the number of heads whose rows are to be reordered for llama.cpp's rotary embedding, or 0;
-    `exact` keeps it in float32 whatever the quantization.
+    `exact` keeps it in float32 whatever the quantization; `head` says that logits are made of it.
     """
 
     source: str
@@ -86,12 +87,14 @@ class Weight:
     shape: tuple[int, ...]
     rotary_heads: int = 0
     exact: bool = False
+    head: bool = False
 
 
 def language_weights(text: Text, head: bool) -> Iterator[Weight]:
     """Every tensor of the language GGUF; `head` says that the checkpoint has an output matrix of its own."""
     root = "model.text_model"
-    yield Weight(f"{root}.embed_tokens.weight", "token_embd.weight", (text.vocabulary, text.hidden))
+    embeddings = (text.vocabulary, text.hidden)
+    yield Weight(f"{root}.embed_tokens.weight", "token_embd.weight", embeddings, head=not head)
     queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
     shapes = {
         "attn_norm": (text.hidden,),
@@ -115,7 +118,7 @@ def language_weights(text: Text, head: bool) -> Iterator[Weight]:
             )
     yield Weight(f"{root}.norm.weight", "output_norm.weight", (text.hidden,))
     if head:
-        yield Weight(LM_HEAD, "output.weight", (text.vocabulary, text.hidden))
+        yield Weight(LM_HEAD, "output.weight", embeddings, head=True)
 
 
 def vision_weights(vision: Vision, text_hidden: int) -> Iterator[Weight]:

@@ -1,34 +1,28 @@
-"""The mmproj GGUF: architecture clip, projector idefics3."""
+"""The vision half, or mmproj: architecture clip, projector idefics3."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, VisionProjectorType
 
 from .checkpoint import Checkpoint
-from .output import add_metadata, add_quantization, write_gguf
+from .half import Half
+from .output import add_metadata, add_quantization
 from .quantize import Quantization
-from .smolvlm import Weight, vision_weights
+from .smolvlm import vision_weights
 
 
-def weights(checkpoint: Checkpoint) -> list[Weight]:
-    """The tensors of the mmproj GGUF: vision tower and connector."""
-    return list(vision_weights(checkpoint.vision, checkpoint.text.hidden))
+def half(checkpoint: Checkpoint, name: str | None) -> Half:
+    """The vision half: tower and connector."""
 
-
-def write(checkpoint: Checkpoint, path: Path, quantization: Quantization, name: str | None = None) -> None:
-    """Write the vision half to `path`; ModelError as in `write_gguf`."""
-
-    def describe(writer: GGUFWriter) -> None:
+    def describe(writer: GGUFWriter, quantization: Quantization) -> None:
         writer.add_type(GGUFType.MMPROJ)
         add_metadata(writer, checkpoint, name)
         _add_sizes(writer, checkpoint)
         _add_preprocessing(writer, checkpoint)
         add_quantization(writer, quantization)
 
-    writer = GGUFWriter(None, MODEL_ARCH_NAMES[MODEL_ARCH.MMPROJ])
-    write_gguf(path, writer, describe, checkpoint, weights(checkpoint), quantization)
+    weights = vision_weights(checkpoint.vision, checkpoint.text.hidden)
+    return Half("mmproj-", MODEL_ARCH_NAMES[MODEL_ARCH.MMPROJ], tuple(weights), describe)
 
 
 def _add_sizes(writer: GGUFWriter, checkpoint: Checkpoint) -> None:

@@ -46,7 +46,7 @@ COMMANDS = {
     "models": Entry("smolcli.commands.models:app"),
 }
 LIBRARIES = {
-    "convert": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),
+    "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
     "hub": Entry("smolcli.hub:pull"),
 }
 

@@ -137,7 +137,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["frobnicate"], 2, "frobnicate"),
         (["caption", "x.png", "-m", "no/such-model"], 3, "no/such-model"),
         (["caption", "{scene}", "-o", "/nonexistent/out.txt"], 2, "/nonexistent/out.txt: cannot be written"),
-        (["convert-to-gguf", "nowhere"], 3, "nowhere is not a directory"),
+        (["convert-to-gguf", "nowhere"], 3, "nowhere: not a directory, known name or hub id"),
     ],
 )
 def test_usage_and_missing_things(tmp_path: Path, words: list[str], code: int, says: str) -> None:

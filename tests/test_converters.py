@@ -24,7 +24,7 @@ from smolcli.converters import convert
 from smolcli.converters.checkpoint import Checkpoint
 from smolcli.converters.quantize import encode, quantization, tensor_type
 from smolcli.converters.smolvlm import Weight, halve, interleave
-from smolcli.errors import ModelError
+from smolcli.errors import ModelError, UsageError
 from tests import tiny
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -224,18 +224,19 @@ def test_keys(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_types_follow_the_rules_of_llama_cpp() -> None:
-    q8_0 = quantization("Q8_0")
+    q8_0 = quantization("Q8_0").tensor
+    assert q8_0 is not None
     assert tensor_type(Weight("", "blk.0.ffn_up.weight", (96, 64)), q8_0) == GGMLQuantizationType.Q8_0
     assert tensor_type(Weight("", "v.blk.0.ffn_down.weight", (64, 4304)), q8_0) == GGMLQuantizationType.F16
     assert tensor_type(Weight("", "output_norm.weight", (64,)), q8_0) == GGMLQuantizationType.F32
     assert tensor_type(Weight("", "v.position_embd.weight", (64, 64), exact=True), q8_0) == GGMLQuantizationType.F32
-    with pytest.raises(ModelError, match="q9_9; choose from f32"):
+    with pytest.raises(UsageError, match="q9_9: not a quantization; choose from f32"):
         quantization("q9_9")
 
 
 def test_q8_0_errs_by_at_most_half_a_step() -> None:
     array = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
-    back = quants.dequantize(encode(array, GGMLQuantizationType.Q8_0, "x"), GGMLQuantizationType.Q8_0)
+    back = quants.dequantize(encode(array, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0)
     step = np.abs(array.reshape(4, 2, 32)).max(-1, keepdims=True) / 127
     # The step itself is stored in half precision: one part in 2048 of up to 127 steps.
     assert (np.abs(array - back).reshape(4, 2, 32) <= step * (0.5 + 127 / 2048)).all()
@@ -314,19 +315,19 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "another tokenizer": (edit("tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"})), "splits text"),
     "small vocabulary": (
         edit("tokenizer.json", lambda t: t["model"]["vocab"].update(more=tiny.VOCABULARY)),
-        f"{tiny.VOCABULARY + 1} tokens and the model {tiny.VOCABULARY}",
+        f"{tiny.VOCABULARY + 1} tokens, but the model has {tiny.VOCABULARY}",
     ),
     "no sizes of tiles": (lambda d: (d / "preprocessor_config.json").unlink(), "image_mean"),
-    "bad model card": (lambda d: (d / "README.md").write_text("---\na: [\n---\n"), "README.md is not valid YAML"),
+    "bad model card": (lambda d: (d / "README.md").write_text("---\na: [\n---\n"), "README.md: not valid YAML"),
     "truncated": (truncate, "damaged"),
     "pickle": (pickle_only, "unpickling runs code"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "no model.safetensors"),
-    "missing shard": (lose_a_shard, "model-00001-of-00002.safetensors is missing"),
+    "missing shard": (lose_a_shard, "model-00001-of-00002.safetensors: no such file"),
     "missing tensor": (retensor(lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
     "extra tensor": (retensor(lambda t: t.update(adapter=torch.zeros(1))), "tensor adapter"),
     "misshapen": (retensor(lambda t: t.update({NORM: torch.ones(63)})), rf"{NORM} has the shape \(63,\)"),
-    "not a number": (retensor(lambda t: t[UP].fill_(float("nan"))), f"{UP} holds NaN"),
-    "too large": (retensor(lambda t: t[UP].fill_(1e6)), f"{UP} holds 1e.06, too large for f16"),
+    "not a number": (retensor(lambda t: t[UP].fill_(float("nan"))), f"{UP}: holds NaN"),
+    "too large": (retensor(lambda t: t[UP].fill_(1e6)), f"{UP}: holds 1e.06, too large for f16"),
     "integers": (retensor(lambda t: t.update({NORM: torch.ones(64, dtype=torch.int8)})), f"{NORM} is stored as I8"),
 }
 
@@ -342,7 +343,7 @@ def test_a_broken_checkpoint_is_one_line_and_leaves_nothing(case: str, checkpoin
 
 def test_a_directory_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         convert(checkpoint, tmp_path / "file", "f16", "f16")
 
 

@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"}, {"types"}, {"registry"}, {"options"}, {"console", "models", "chat", "cores", "child"},
-    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies"}, {"run"}, {"flatten", "commands"}, {"cli"},
+    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters"}, {"run"}, {"flatten"}, {"commands"},
+    {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGES = {"inputs", "tasks", "backends", "writers"}
-OUTSIDE = {"nano", "__main__", "__init__", "converters"}
+OUTSIDE = {"nano", "__main__", "__init__"}
 
 
 def imported(path: Path) -> set[str]:
@@ -35,6 +36,7 @@ def imported(path: Path) -> set[str]:
 def parts() -> list[tuple[str, Path]]:
     package = ROOT / "smolcli"
     files = [(path.relative_to(package).parts[0].removesuffix(".py"), path) for path in sorted(package.rglob("*.py"))]
+    files += [("converters", path) for path in sorted((ROOT / "converters").glob("*.py"))]
     return [(part, path) for part, path in files if part not in OUTSIDE]
 
 

@@ -154,7 +154,7 @@ def test_edits(a: str, b: str, edits: int) -> None:
 def test_kl_is_nought_for_equal_and_right_for_known_distributions() -> None:
     class Fixed:
         def __init__(self, *shares: float) -> None:
-            self.logits: Callable[[object], np.ndarray] = lambda _: np.log(np.array(shares)) + 3
+            self.logits: Callable[[object], np.ndarray] = lambda _: np.log(np.array([shares])) + 3
 
     half = Fixed(0.5, 0.5)
     assert evaluate.kl([half, half], [None]) == pytest.approx([0])

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -25,7 +26,9 @@ from transformers import (
 
 GEOMETRY = {64: (8, 2), 384: (14, 3), 512: (16, 4)}  # tile: (patch_size, scale_factor)
 VOCABULARY = 384
-FIRST = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+# The special tokens by role, the first of the vocabulary.
+SMOL = {"unk": "<|endoftext|>", "bos": "<|im_start|>", "pad": "<|im_end|>", "eos": "<end_of_utterance>"}
+GRANITE = {"unk": "<|unk|>", "bos": "<|start_of_role|>", "pad": "<|end_of_text|>", "eos": "<|end_of_text|>"}
 MARKERS = (
     "<global-img>",
     *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
@@ -58,20 +61,27 @@ def make_checkpoint(
     layout: int = 5,
     dtype: torch.dtype = torch.float32,
     shard_size: str = "5GB",
+    exact: bool = False,
 ) -> Path:
     """Write a checkpoint to `directory` and return it.
 
-    `variant` is v1 (Idefics3) or v2 (SmolVLM); `tile` is the side of a tile in pixels, a key of GEOMETRY; `layout`
-    is the release of transformers whose config.json is written (5 or 4); a small `shard_size` makes many shards.
+    `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer); `tile` is the side of a
+    tile in pixels, a key of GEOMETRY; `layout` is the release of transformers whose config.json is written (5 or 4);
+    a small `shard_size` makes many shards; `exact` weights are the same to the bit on every machine.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
+    roles = GRANITE if variant == "docling" else SMOL
+    tokenizer = make_tokenizer(roles)
     model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer).to(dtype)
-    end = [tokenizer.token_to_id("<end_of_utterance>"), tokenizer.token_to_id("<|im_end|>")]
-    model.generation_config = GenerationConfig.from_dict({"bos_token_id": 1, "eos_token_id": end, "pad_token_id": 2})
+    if exact:
+        _fill(model, seed)
+    ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
+    model.generation_config = GenerationConfig.from_dict(
+        {"bos_token_id": ids["bos"], "eos_token_id": [ids["eos"], ids["pad"]], "pad_token_id": ids["pad"]}
+    )
     model.save_pretrained(directory, max_shard_size=shard_size)
     tokenizer.save(str(directory / "tokenizer.json"))
-    _save_processor(directory, variant, tile)
+    _save_processor(directory, variant, tile, roles)
     if layout == 4:
         _as_transformers_4(directory)
     return directory
@@ -82,7 +92,8 @@ def make_model(
 ) -> PreTrainedModel:
     """The random model alone, in float32."""
     patch, scale = GEOMETRY[tile]
-    tokenizer = tokenizer or make_tokenizer()
+    roles = GRANITE if variant == "docling" else SMOL
+    tokenizer = tokenizer or make_tokenizer(roles)
     text = {
         "model_type": "llama",
         "hidden_size": 64,
@@ -94,9 +105,9 @@ def make_model(
         "rms_norm_eps": 1e-5,
         "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
         "vocab_size": VOCABULARY,
-        "bos_token_id": 1,
-        "eos_token_id": tokenizer.token_to_id("<end_of_utterance>"),
-        "pad_token_id": 2,
+        "bos_token_id": tokenizer.token_to_id(roles["bos"]),
+        "eos_token_id": tokenizer.token_to_id(roles["eos"]),
+        "pad_token_id": tokenizer.token_to_id(roles["pad"]),
         "tie_word_embeddings": tied,
     }
     vision = {
@@ -116,7 +127,7 @@ def make_model(
     }
     torch.manual_seed(seed)
     model: PreTrainedModel
-    if variant == "v1":
+    if variant != "v2":
         model = Idefics3ForConditionalGeneration(Idefics3Config(**shared))
     else:
         model = SmolVLMForConditionalGeneration(SmolVLMConfig(**shared))
@@ -124,24 +135,33 @@ def make_model(
     return model.eval()
 
 
-def make_tokenizer() -> Tokenizer:
-    """SmolVLM's kind of tokenizer: digits one by one, byte-level BPE, `"\\n\\n"` one token."""
+def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:
+    """SmolVLM's kind of tokenizer: digits one by one, byte-level BPE, `"\\n\\n"` one token; Granite's joins digits."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), letters])
+    tokenizer.pre_tokenizer = split if roles is SMOL else letters
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
         vocab_size=320,
         min_frequency=2,
         show_progress=False,
-        special_tokens=[_special(token) for token in FIRST],
+        special_tokens=[_special(token) for role, token in roles.items() if role != "eos"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(CORPUS * 4, trainer)
     tokenizer.add_special_tokens([_special(token) for token in MARKERS])
     return tokenizer
+
+
+def _fill(model: PreTrainedModel, seed: int) -> None:
+    """Weights between -0.5 and 0.5 of 24 random bits each, from a generator whose stream is fixed."""
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            bits = rng.integers(-(2**23), 2**23, tuple(weight.shape))
+            weight.copy_(torch.from_numpy(bits.astype(np.float32) / 2**24))
 
 
 def _special(token: str) -> AddedToken:
@@ -161,9 +181,9 @@ def _randomise(model: PreTrainedModel) -> None:
                 weight.normal_(0.0, weight[0].numel() ** -0.5)
 
 
-def _save_processor(directory: Path, variant: str, tile: int) -> None:
+def _save_processor(directory: Path, variant: str, tile: int, roles: dict[str, str]) -> None:
     patch, scale = GEOMETRY[tile]
-    family = "Idefics3" if variant == "v1" else "SmolVLM"
+    family = "SmolVLM" if variant == "v2" else "Idefics3"
     image_processor = {
         "image_processor_type": f"{family}ImageProcessor",
         "processor_class": f"{family}Processor",
@@ -183,10 +203,7 @@ def _save_processor(directory: Path, variant: str, tile: int) -> None:
     tokenizer = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,
-        "bos_token": "<|im_start|>",
-        "eos_token": "<end_of_utterance>",
-        "pad_token": "<|im_end|>",
-        "unk_token": "<|endoftext|>",
+        **{f"{role}_token": token for role, token in roles.items()},
         "model_max_length": 2048,
         "chat_template": TEMPLATE,
     }

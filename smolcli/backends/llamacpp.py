@@ -68,15 +68,27 @@ class LlamaCpp:
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
-    def logits(self, prompt: Prompt) -> NDArray[np.float32]:
-        """float32 (vocabulary,): the scores of the next token of the reply. Raises EngineError if it does not fit."""
+    def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> NDArray[np.float32]:
+        """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
+        `answer`, of the next. Raises EngineError if it does not fit.
+        """
         runs = self._encoded(self._prepared(prompt))
-        self._prefill(runs, sum(len(run) for run in runs) + 1)
-        scores = llama.llama_get_logits_ith(self._context, -1)
-        found: NDArray[np.float32] = np.ctypeslib.as_array(
-            scores, (int(llama.llama_vocab_n_tokens(self._vocab)),)
-        ).copy()
-        return found
+        length = sum(len(run) for run in runs)
+        self._prefill(runs, length + len(answer) + 1)
+        scores = [self._scores()]
+        for number, token in enumerate(answer):
+            self._decode([token], length + number)
+            scores.append(self._scores())
+        return np.stack(scores)
+
+    def embeddings(self, prompt: Prompt) -> Embeddings:
+        """float32 (image tokens, hidden): what the pictures of `prompt` are to the language half."""
+        tiles = [run for run in self._encoded(self._prepared(prompt)) if not isinstance(run, list)]
+        return np.concatenate([np.empty((0, self._embedding), np.float32), *tiles])
+
+    def words(self, tokens: Sequence[int]) -> str:
+        """What `tokens` say; of a control token nothing."""
+        return b"".join(map(self._piece, tokens)).decode("utf-8", "replace")
 
     def close(self) -> None:
         """Frees the native objects."""
@@ -145,6 +157,12 @@ class LlamaCpp:
                 part = run[start : start + BATCH]
                 self._decode(part, position)
                 position += len(part)
+
+    def _scores(self) -> NDArray[np.float32]:
+        scores = llama.llama_get_logits_ith(self._context, -1)
+        size = int(llama.llama_vocab_n_tokens(self._vocab))
+        found: NDArray[np.float32] = np.ctypeslib.as_array(scores, (size,)).copy()
+        return found
 
     def _decode(self, part: Run, position: int) -> None:
         is_tokens = isinstance(part, list)

@@ -63,10 +63,29 @@ class PyTorch:
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
 
-    def logits(self, prompt: Prompt) -> Tensor:
-        """float32 (vocabulary,): the scores of the next token of the reply."""
+    def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
+        """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
+        `answer`, of the next.
+        """
         ids, pixels = self._prepared(prompt)
-        return self._prefill(ids, self._encode(pixels), DynamicCache(config=self.model.config.text_config))
+        cache = DynamicCache(config=self.model.config.text_config)
+        return self._prefill([*ids, *answer], self._encode(pixels), cache, 1 + len(answer))
+
+    @torch.inference_mode()
+    def greedy(self, prompt: Prompt, most: int) -> list[int]:
+        """The tokens of the greedy reply, at most `most`, without the one that ends it."""
+        ids, pixels = self._prepared(prompt)
+        cache = DynamicCache(config=self.model.config.text_config)
+        logits = self._prefill(ids, self._encode(pixels), cache)[0]
+        answer: list[int] = []
+        while len(answer) < most and (token := int(logits.argmax())) not in self.stops:
+            answer.append(token)
+            logits = self._step(token, cache)
+        return answer
+
+    def embeddings(self, prompt: Prompt) -> Tensor:
+        """float32 (image tokens, hidden): what the pictures of `prompt` are to the language half."""
+        return self._encode(self._prepared(prompt)[1]).float()
 
     def close(self) -> None:
         """Frees the model."""
@@ -87,7 +106,7 @@ class PyTorch:
         features = self._encode(pixels)
         encode = clock.lap()
         cache = DynamicCache(config=self.model.config.text_config)
-        logits = self._prefill(ids, features, cache)
+        logits = self._prefill(ids, features, cache)[0]
         prefill = clock.lap()
         new = 0
         reason: FinishReason = "length"
@@ -130,21 +149,25 @@ class PyTorch:
         return features
 
     @torch.inference_mode()
-    def _prefill(self, ids: Sequence[int], features: Tensor, cache: DynamicCache) -> Tensor:
+    def _prefill(self, ids: Sequence[int], features: Tensor, cache: DynamicCache, scored: int = 1) -> Tensor:
+        """float32 (scored, vocabulary): the scores after each of the last `scored` of `ids`."""
         row = torch.tensor([ids], device=self.device)
         embeds = self.model.get_input_embeddings()(row)
         places = torch.eq(row, self._image_id).unsqueeze(-1)
+        places[:, len(ids) - scored + 1 :] = False  # what a model says is no place for a picture, whatever it says
         embeds = embeds.masked_scatter(places, features.to(embeds.dtype))
-        return self._forward(embeds, cache)
+        return self._forward(embeds, cache, scored)
 
     def _step(self, token: int, cache: DynamicCache) -> Tensor:
-        return self._forward(self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device)), cache)
+        """float32 (vocabulary,)."""
+        embeds = self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device))
+        return self._forward(embeds, cache, 1)[0]
 
-    def _forward(self, embeds: Tensor, cache: DynamicCache) -> Tensor:
+    def _forward(self, embeds: Tensor, cache: DynamicCache, scored: int) -> Tensor:
         hidden = self.model.model.text_model(
             inputs_embeds=embeds, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        logits: Tensor = self.model.lm_head(hidden[0, -1]).float()
+        logits: Tensor = self.model.lm_head(hidden[0, -scored:]).float()
         return logits
 
 

@@ -1,40 +1,83 @@
-"""`smolcli convert-to-gguf`: a checkpoint directory to the pair of GGUF files that llama.cpp runs."""
+"""The command line of `smolcli convert-to-gguf`; conversion.py does it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from smolcli import registry
-from smolcli.errors import ModelError
-from smolcli.options import choice
+from smolcli.errors import UsageError
+from smolcli.flatten import flatten
+from smolcli.options import MOST_THREADS, choice, opt
 
-QUANTS = ("f32", "f16", "bf16", "q8_0")
+MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
+VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+LANGUAGE = (*VISION, *MIXES)
+IF_EXISTS = ("error", "skip", "overwrite")
 
 
-def convert_to_gguf(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A checkpoint directory: config.json, tokenizer.json, safetensors.")
-    ],
-    quant: Annotated[
-        str, typer.Option(help="Of the language half.", parser=choice("quant", QUANTS), metavar="|".join(QUANTS))
-    ] = "q8_0",
-    mmproj_quant: Annotated[
-        str, typer.Option(help="Of the vision half.", parser=choice("quant", QUANTS), metavar="|".join(QUANTS))
-    ] = "f16",
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the two files go.")] = Path("."),
-    name: Annotated[
-        str | None, typer.Option(help="The model's name in the file names; default: the directory's.")
-    ] = None,
-) -> None:
-    """Make a language GGUF and an mmproj GGUF of a SmolVLM or Idefics3 checkpoint; their paths are printed."""
-    if not model.is_dir():
-        raise ModelError(
-            f"{model} is not a directory",
-            "name a checkpoint directory; smolcli models pull NAME --for torch prints one",
-        )
-    convert = registry.load(registry.LIBRARIES, "convert")
-    for path in convert(model, output, quant, mmproj_quant, name):
-        print(path)
+@dataclass(frozen=True)
+class Conversion:
+    """What is converted, and to what."""
+
+    model: str | None = opt(
+        None,
+        "A checkpoint directory, a PEFT adapter directory, a registry name or a hub id.",
+        argument=True,
+        metavar="[MODEL]",
+        show_default=False,
+    )
+    quant: tuple[str, ...] = opt(
+        ("q8_0",),
+        f"Of the language half, repeatable: {', '.join(LANGUAGE)}.",
+        parser=choice("--quant", LANGUAGE),
+        metavar="QUANT",
+    )
+    mmproj_quant: tuple[str, ...] = opt(
+        ("f16",),
+        f"Of the vision half, repeatable: {', '.join(VISION)}.",
+        parser=choice("--mmproj-quant", VISION),
+        metavar="QUANT",
+    )
+    output: Path = opt(Path("."), "Where the files go.", "-o", "--output", metavar="DIR")
+    name: str | None = opt(None, "The model's name in the files; default: that of the directory or hub id.")
+    lora: Path | None = opt(None, "A PEFT LoRA adapter to merge into the weights.", metavar="DIR")
+    if_exists: str = opt(
+        "error", "Of a file that is there.", parser=choice("--if-exists", IF_EXISTS), metavar="|".join(IF_EXISTS)
+    )
+    dry_run: bool = opt(False, "Only say what would be written, its sizes, and the memory to run it.", "--dry-run")
+    verify: bool = opt(False, "Compare each pair with the checkpoint on PyTorch; exit 1 if they differ.", "--verify")
+    verify_only: Path | None = opt(None, "Compare this pair with --against; nothing is written.", metavar="GGUF")
+    against: str | None = opt(None, "The checkpoint that --verify-only compares with.", metavar="MODEL")
+    mmproj: Path | None = opt(None, "The vision half for --verify-only, where it is not beside the other.")
+    threads: int | None = opt(
+        None, "CPU threads of a comparison; default: the cores this process may use.", min=1, max=MOST_THREADS
+    )
+    as_json: bool = opt(False, "One JSON object on standard output.", "--json")
+    offline: bool = opt(False, "Never touch the network.", "--offline")
+    no_progress: bool = opt(False, "No progress bar.", "--no-progress")
+    quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
+    verbose: bool = opt(False, "Show what the engines print, and tracebacks.", "-v", "--verbose")
+
+    def __post_init__(self) -> None:
+        usage = "see smolcli convert-to-gguf --help"
+        if (self.verify_only is None) == (self.model is None):
+            raise UsageError("give a MODEL to convert, or --verify-only GGUF --against MODEL", usage)
+        if (self.verify_only is None) != (self.against is None):
+            raise UsageError("--verify-only and --against go together", usage)
+        if self.mmproj is not None and self.verify_only is None:
+            raise UsageError("--mmproj is for --verify-only", usage)
+        if self.verify and self.dry_run:
+            raise UsageError("--dry-run writes nothing that --verify could compare", "leave out one of them")
+
+
+def _run(options: Conversion) -> None:
+    registry.load(registry.LIBRARIES, "convert")(options)
+
+
+convert_to_gguf = flatten(_run, Conversion)
+convert_to_gguf.__doc__ = """Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.
+
+The paths of the files go to standard output. What --verify finds goes to standard error, with --verify-only to
+standard output.
+"""

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from smolcli import models, registry
+from smolcli.converters.verify import divergence
 from smolcli.nano import draw, lessons
 from smolcli.nano.draw import TILE, Picture, Rng
 from smolcli.options import Generate, Model
@@ -171,16 +172,7 @@ def half_said(prompt: Prompt, answer: str) -> Prompt:
 
 def kl(backends: Sequence[Any], prompts: Iterable[Prompt]) -> list[float]:
     """KL divergence of the second backend's next-token distribution from the first's, in nats, a number a prompt."""
-    found = []
-    for prompt in prompts:
-        p, q = (_log_softmax(np.asarray(backend.logits(prompt), np.float64)) for backend in backends)
-        found.append(float((np.exp(p) * (p - q)).sum()))
-    return found
-
-
-def _log_softmax(scores: Any) -> Any:
-    shifted = scores - scores.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    return [float(divergence(*(np.asarray(backend.logits(each)) for backend in backends))[0]) for each in prompts]
 
 
 def judge(args: argparse.Namespace) -> None:

@@ -109,7 +109,7 @@ def test_logits_and_greedy_text_are_those_of_transformers(
 ) -> None:
     given = inputs(processor, PROMPTS[name])
     theirs = reference(**given).logits[0, -1].double().log_softmax(-1)
-    ours = torch.from_numpy(backend.logits(PROMPTS[name])).double().log_softmax(-1)
+    ours = torch.from_numpy(backend.logits(PROMPTS[name])[0]).double().log_softmax(-1)
     assert float((theirs.exp() * (theirs - ours)).sum()) < 1e-6  # Kullback-Leibler divergence in nats
     whole = reference.generate(**given, max_new_tokens=WORDS.max_tokens, do_sample=False)[0]
     ids = whole[given["input_ids"].shape[1] :]
@@ -163,7 +163,7 @@ def test_the_smallest_nucleus_is_greedy(backend: LlamaCpp) -> None:
 
 def test_sampled_tokens_follow_the_logits(backend: LlamaCpp) -> None:
     prompt, temperature, draws = PROMPTS["text only"], 0.5, 300
-    scores = torch.from_numpy(backend.logits(prompt)).double() / temperature
+    scores = torch.from_numpy(backend.logits(prompt)[0]).double() / temperature
     best = int(scores.argmax())
     share = float(scores.softmax(-1)[best])
     piece = backend._piece(best).decode()

@@ -1,0 +1,31 @@
+"""Faults that are found where the name of the file is not known, and named where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from smolcli.errors import ModelError
+
+
+class Unfit(Exception):
+    """`what` is wrong with something that cannot be converted so; `advice` says what to do."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(what)
+        self.advice = advice
+
+
+@contextmanager
+def named(thing: object) -> Iterator[None]:
+    """Makes a ModelError that names `thing` of an Unfit.
+
+    >>> with named("config.json"):
+    ...     raise Unfit("is odd", "mend it")
+    Traceback (most recent call last):
+    smolcli.errors.ModelError: config.json: is odd; mend it
+    """
+    try:
+        yield
+    except Unfit as unfit:
+        raise ModelError(f"{thing}: {unfit}", unfit.advice) from None

@@ -1,0 +1,144 @@
+"""A LoRA adapter as PEFT saves it, merged into the weights that it was trained beside.
+
+The merged weight is W + scale * B @ A, with scale = lora_alpha / r, or lora_alpha / sqrt(r) with rslora
+(https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732); with DoRA its rows are given the
+lengths that were trained (https://arxiv.org/abs/2402.09353).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smolcli.errors import ModelError
+
+from .tensors import AGAIN, Tensors
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_ROOT = "base_model.model."
+_MERGE = "merge it with PEFT's merge_and_unload and save the result"
+_PARTS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_embedding_A": "A",
+    ".lora_embedding_B": "B",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+}
+
+
+class Adapter:
+    """The adapter in `directory`; opening it reads no weights. `base` is the model it was trained beside.
+
+    `changed` are the names of the tensors of the base that it changes, `replaced` those of them that it holds whole.
+    Raises ModelError for what is no LoRA, or uses what is not merged here.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        config = self._config()
+        self.base = str(config.get("base_model_name_or_path") or "")
+        self._rslora = bool(config.get("use_rslora"))
+        self._alpha = config.get("lora_alpha", 8)
+        self._alphas: dict[str, Any] = config.get("alpha_pattern") or {}
+        if not (directory / WEIGHTS).is_file() and list(directory.glob("*.bin")):
+            advice = "save it with save_pretrained(..., safe_serialization=True)"
+            raise ModelError(f"{directory}: has its weights in a pickle only, and unpickling runs code", advice)
+        self._tensors = Tensors([directory / WEIGHTS])
+        self._parts: dict[str, dict[str, str]] = {}
+        self.replaced: dict[str, str] = {}
+        for name in self._tensors.names():
+            self._place(name)
+        for target, parts in self._parts.items():
+            if not {"A", "B"} <= parts.keys():
+                raise ModelError(f"{directory / WEIGHTS}: lacks half of the adapter of {target}", AGAIN)
+            if "magnitude" in parts and self._is_embedding(target):
+                raise ModelError(f"{directory / WEIGHTS}: has DoRA of the embeddings", _MERGE)
+        self.changed = set(self._parts) | set(self.replaced)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one of `replaced`."""
+        return self._tensors.shape(self.replaced[name])
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows of one of `replaced`."""
+        return self._tensors.rows(self.replaced[name], start, stop)
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """ModelError if what is to be added to the base's tensor `name` has not its shape."""
+        if name in self.replaced:
+            return  # compared like any tensor
+        a, b = (self._tensors.shape(self._parts[name][part]) for part in "AB")
+        if self._is_embedding(name):
+            fits = (a[1], b[0]) == shape and a[0] == b[1]
+        else:
+            fits = b[0] == shape[0] and math.prod(a[1:]) == math.prod(shape[1:]) and a[0] == b[1]
+        if not fits:
+            raise ModelError(
+                f"{self.directory / WEIGHTS}: {a} and {b} do not fit {name} of the shape {shape}",
+                "give the model that it was trained beside",
+            )
+
+    def merged(self, name: str, weights: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        """`weights`, the base's rows of `name` from `start` on, float32, with the adapter added in place."""
+        a, b = (self._tensors.rows(self._parts[name][part]).astype(np.float32) for part in "AB")
+        stop, rank = start + len(weights), len(a)
+        scale = self._scale(name, rank)
+        if self._is_embedding(name):
+            weights += scale * (a[:, start:stop].T @ b.T)
+            return weights
+        delta = b.reshape(len(b), rank)[start:stop] @ a.reshape(rank, -1)
+        weights += scale * delta.reshape(weights.shape)
+        if "magnitude" in self._parts[name]:
+            lengths = self._tensors.rows(self._parts[name]["magnitude"]).astype(np.float32).ravel()[start:stop]
+            flat = weights.reshape(len(weights), -1)
+            np.multiply(flat, (lengths / np.linalg.norm(flat, axis=1))[:, None], out=flat)
+        return weights
+
+    def _config(self) -> dict[str, Any]:
+        path = self.directory / CONFIG
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(f"{self.directory}: has no {CONFIG}", "give the directory of a PEFT adapter") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        if kind != "LORA":
+            raise ModelError(f"{path}: an adapter of type {kind!r}", "only LORA can be merged")
+        for key in ("fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "layer_replication"):
+            if config.get(key):
+                raise ModelError(f"{path}: {key} is set", _MERGE)
+        if not isinstance(config.get("lora_alpha", 8), (int, float)):
+            raise ModelError(f"{path}: lora_alpha is no number", AGAIN)
+        return dict(config)
+
+    def _place(self, name: str) -> None:
+        """Puts one tensor of the adapter where it belongs."""
+        bare = name.removeprefix(_ROOT)
+        for ending, part in _PARTS.items():
+            if bare.endswith(ending):
+                target = bare.removesuffix(ending).removesuffix(".base_layer") + ".weight"
+                self._parts.setdefault(target, {})[part] = name
+                return
+        if ".lora_" in bare:
+            raise ModelError(
+                f"{self.directory / WEIGHTS}: {name} is of a kind that is not merged here",
+                _MERGE,
+            )
+        self.replaced[bare] = name
+
+    def _is_embedding(self, name: str) -> bool:
+        return "embedding_A" in self._parts[name]["A"]
+
+    def _scale(self, name: str, rank: int) -> float:
+        module = name.removesuffix(".weight")
+        own = [alpha for key, alpha in self._alphas.items() if re.fullmatch(rf"(.*\.)?({key})", module)]
+        return float((own or [self._alpha])[0]) / (math.sqrt(rank) if self._rslora else rank)
