@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
@@ -88,12 +87,13 @@ class Checkpoint:
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows `start` to `stop` of one tensor, float32 or float16, the adapter merged in."""
-        if self.adapter is None or name not in self.adapter.changed:
+        if self.adapter is None:
             return self._tensors.rows(name.removeprefix(self._prefix), start, stop)
         if name in self.adapter.replaced:
-            return self.adapter.rows(name, start, stop)
-        array = self._tensors.rows(name.removeprefix(self._prefix), start, stop)
-        return self.adapter.merged(name, array.astype(np.float32), start)
+            array = self.adapter.rows(name, start, stop)
+        else:
+            array = self._tensors.rows(name.removeprefix(self._prefix), start, stop)
+        return self.adapter.merged(name, array, start)
 
     @property
     def stored_as(self) -> str:

@@ -181,13 +181,13 @@ class _Planner:
         assert source.tensor is not None
         kinds = self._kinds(source.tensor)
         self._write_header(source, kinds)
-        with self._header.open("r+b") as file:  # a hole where the weights would be
+        with told(self._header), self._header.open("r+b") as file:  # a hole where the weights would be
             file.truncate(self._header_size + self._half.data_size(kinds))
         types, odd = call("smolcli.converters.native:chosen", self._header, wanted.file)
         return {name: GGMLQuantizationType[types[name].upper()] for name in kinds}, [fallback(*one) for one in odd]
 
     def _write_header(self, quantization: Quantization, kinds: dict[str, Type]) -> None:
-        with closing(self._half.start(self._header, quantization, kinds)) as started:
+        with told(self._header), closing(self._half.start(self._header, quantization, kinds)) as started:
             self._header_size = started.header_size
 
 

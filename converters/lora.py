@@ -73,8 +73,8 @@ class Adapter:
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """ModelError if what is to be added to the base's tensor `name` has not its shape."""
-        if name in self.replaced:
-            return  # compared like any tensor
+        if name not in self._parts:
+            return
         a, b = (self._tensors.shape(self._parts[name][part]) for part in "AB")
         if self._is_embedding(name):
             fits = (a[1], b[0]) == shape and a[0] == b[1]
@@ -86,8 +86,11 @@ class Adapter:
                 "give the model that it was trained beside",
             )
 
-    def merged(self, name: str, weights: NDArray[np.float32], start: int) -> NDArray[np.float32]:
-        """`weights`, the base's rows of `name` from `start` on, float32, with the adapter added in place."""
+    def merged(self, name: str, weights: NDArray[Any], start: int) -> NDArray[Any]:
+        """Rows of `name` from `start` on: `weights`, those without the adapter, with what it adds to them, if any."""
+        if name not in self._parts:
+            return weights
+        weights = weights.astype(np.float32)
         a, b = (self._tensors.rows(self._parts[name][part]).astype(np.float32) for part in "AB")
         stop, rank = start + len(weights), len(a)
         scale = self._scale(name, rank)
@@ -133,7 +136,7 @@ class Adapter:
                 f"{self.directory / WEIGHTS}: {name} is of a kind that is not merged here",
                 _MERGE,
             )
-        self.replaced[bare] = name
+        self.replaced[bare.replace(".base_layer.", ".")] = name
 
     def _is_embedding(self, name: str) -> bool:
         return "embedding_A" in self._parts[name]["A"]

@@ -164,7 +164,7 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{path}: cannot be written ({error.strerror or error})"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutputError(what, "make room, or choose another directory with -o") from error
         raise UsageError(what, "choose another directory with -o") from error
 

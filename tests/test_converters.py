@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from smolcli.converters import convert
+from smolcli.converters import convert, plan, write
 from smolcli.converters.checkpoint import Checkpoint
 from smolcli.converters.quantize import encode, quantization, tensor_type
 from smolcli.converters.smolvlm import Weight, halve, interleave
@@ -33,6 +33,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "v1-tied-384": ("v1", {"tile": 384, "layout": 4, "tied": True}),
     "v2-untied-512": ("v2", {"tile": 512, "layout": 5}),
 }
+# The KL divergence, in nats, that a quantization of random weights stays under.
+LIMITS = {
+    "f16": 1e-4, "bf16": 1e-2, "q8_0": 1e-2, "q6_k": 1e-2, "q5_k_m": 0.1, "q5_1": 0.1, "q5_0": 0.1, "q4_k_m": 0.2,
+    "q4_1": 0.3, "q4_0": 0.3, "q3_k_m": 0.5,
+}  # fmt: skip
 TEXTS = [
     "<|im_start|>User: What is in the picture?<end_of_utterance>\nAssistant:",
     "<|im_start|>User:<fake_token_around_image><row_1_col_2><image>\n\n<fake_token_around_image><global-img>",
@@ -159,11 +164,13 @@ def test_quantized_pairs_stay_close(checkpoint: Path, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.inference_mode():
         reference = model(input_ids=torch.tensor([tokens])).logits[0, -1]
-    for quant, limit in (("f16", 1e-4), ("bf16", 1e-2), ("q8_0", 1e-2)):
-        language, mmproj = convert(checkpoint, tmp_path / "out", quant, quant)
-        assert (language.name, mmproj.name) == (f"tiny-{quant.upper()}.gguf", f"mmproj-tiny-{quant.upper()}.gguf")
-        with llama(language) as converted:
-            assert divergence(reference, last_logits(converted, tokens)) < limit
+    planned = plan(checkpoint, tmp_path, [*LIMITS], ["f16", "q8_0", "q4_0"])
+    write(planned)
+    for (quant, limit), output in zip(LIMITS.items(), planned.language, strict=True):
+        assert output.path.name == f"tiny-{quant.upper()}.gguf"
+        with llama(output.path) as converted:
+            assert divergence(reference, last_logits(converted, tokens)) < limit, quant
+    assert [output.path.name for output in planned.vision] == [f"mmproj-tiny-{q}.gguf" for q in ("F16", "Q8_0", "Q4_0")]
 
 
 def test_bfloat16_weights_are_widened_exactly(tmp_path: Path) -> None:

@@ -13,12 +13,17 @@ from urllib.parse import urlsplit
 
 import huggingface_hub
 import pytest
+import torch
+from gguf import GGUFReader
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from smolcli import hub, models
+from smolcli.cli import make_app
 from smolcli.commands.models import app
 from smolcli.errors import ModelError, OfflineError
 from smolcli.options import Model
+from tests.tiny import make_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PAIR_REPO = "ggml-org/SmolVLM-256M-Instruct-GGUF"
@@ -307,3 +312,55 @@ def test_the_commands(server: Hub) -> None:
     assert [row["name"] for row in rows] == [cells[0] for cells in listed]
     paths = next(row["paths"] for row in rows if row["name"] == "256m")
     assert [paths["gguf"], paths["mmproj"]] == pulled.stdout.splitlines()
+
+
+# ---- convert-to-gguf HUB_ID ------------------------------------------------------------------------
+
+
+def converted(*words: object) -> list[str]:
+    """The names of the files that convert-to-gguf says it made."""
+    done = CliRunner().invoke(make_app(), ["convert-to-gguf", *map(str, words)], catch_exceptions=False)
+    return [Path(line).name for line in done.stdout.split()]
+
+
+def put(server: Hub, repo: str, directory: Path) -> None:
+    server.repos[repo] = {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
+    put(server, "org/My-Tiny", make_checkpoint(tmp_path / "x", "v2", shard_size="200KB"))
+    assert converted("org/My-Tiny", "-o", tmp_path / "out") == ["My-Tiny-Q8_0.gguf", "mmproj-My-Tiny-F16.gguf"]
+    keys = GGUFReader(tmp_path / "out" / "My-Tiny-Q8_0.gguf").fields
+    assert keys["general.source.repo_url"].contents() == "https://huggingface.co/org/My-Tiny"
+    assert keys["general.name"].contents() == "My-Tiny"
+    before = server.downloads()
+    assert converted("org/My-Tiny", "-o", tmp_path / "again", "--offline")
+    assert server.downloads() == before
+
+
+def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) -> None:
+    put(server, "org/My-Tiny", make_checkpoint(tmp_path / "x", "v2"))
+    tuned = tmp_path / "receipts"
+    tuned.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/My-Tiny"}
+    (tuned / "adapter_config.json").write_text(json.dumps(config))
+    place = "base_model.model.model.text_model.layers.0.self_attn.q_proj.lora_"
+    save_file({f"{place}A.weight": torch.ones(1, 64), f"{place}B.weight": torch.ones(64, 1)},
+              tuned / "adapter_model.safetensors")  # fmt: skip
+    names = converted(tuned, "-o", tmp_path / "out")
+    assert names == ["My-Tiny-receipts-Q8_0.gguf", "mmproj-My-Tiny-receipts-F16.gguf"]
+
+
+def test_a_hub_id_that_cannot_be_converted(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="org/none: not on the hub, or private"):
+        converted("org/none", "-o", tmp_path)
+    with pytest.raises(OfflineError, match="org/none: not on this machine and --offline forbids the network"):
+        converted("org/none", "-o", tmp_path, "--offline")
+    server.repos["org/pickle"] = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b""}
+    with pytest.raises(ModelError, match="org/pickle: lacks config.json, tokenizer.json or safetensors"):
+        converted("org/pickle", "-o", tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OfflineError, match="org/My-Tiny: the hub cannot be reached"):
+        converted("org/My-Tiny", "-o", tmp_path)

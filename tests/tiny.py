@@ -62,17 +62,19 @@ def make_checkpoint(
     dtype: torch.dtype = torch.float32,
     shard_size: str = "5GB",
     exact: bool = False,
+    width: int = 64,
 ) -> Path:
     """Write a checkpoint to `directory` and return it.
 
     `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer); `tile` is the side of a
     tile in pixels, a key of GEOMETRY; `layout` is the release of transformers whose config.json is written (5 or 4);
-    a small `shard_size` makes many shards; `exact` weights are the same to the bit on every machine.
+    a small `shard_size` makes many shards; `exact` weights are the same to the bit on every machine; `width` is the
+    hidden size of the language model.
     """
     directory.mkdir(parents=True, exist_ok=True)
     roles = GRANITE if variant == "docling" else SMOL
     tokenizer = make_tokenizer(roles)
-    model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer).to(dtype)
+    model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width).to(dtype)
     if exact:
         _fill(model, seed)
     ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
@@ -88,7 +90,13 @@ def make_checkpoint(
 
 
 def make_model(
-    variant: str, seed: int, *, tied: bool = False, tile: int = 64, tokenizer: Tokenizer | None = None
+    variant: str,
+    seed: int,
+    *,
+    tied: bool = False,
+    tile: int = 64,
+    tokenizer: Tokenizer | None = None,
+    width: int = 64,
 ) -> PreTrainedModel:
     """The random model alone, in float32."""
     patch, scale = GEOMETRY[tile]
@@ -96,8 +104,8 @@ def make_model(
     tokenizer = tokenizer or make_tokenizer(roles)
     text = {
         "model_type": "llama",
-        "hidden_size": 64,
-        "intermediate_size": 96,
+        "hidden_size": width,
+        "intermediate_size": 96 * width // 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

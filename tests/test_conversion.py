@@ -1,0 +1,306 @@
+"""What a conversion writes, of one reading and in little memory, and that it leaves nothing half-made."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFReader, quants
+
+from smolcli.child import call
+from smolcli.converters import convert, output, plan, write
+from smolcli.converters.convert import Plan
+from smolcli.converters.half import Started
+from smolcli.converters.quantize import QUANTIZATIONS
+from smolcli.converters.smolvlm import Text, Vision, language_weights, vision_weights
+from smolcli.converters.tensors import Tensors
+from smolcli.errors import OutputError, UsageError
+from tests.tiny import make_checkpoint
+
+ALL = list(QUANTIZATIONS)
+DIRECT = [one.name for one in QUANTIZATIONS.values() if one.tensor is not None]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path / "Tiny", "v2", seed=1)
+
+
+def smolcli(*words: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The program; `limit` is the most KiB that a file may have."""
+    command = ["bash", "-c", (f"ulimit -f {limit}; " if limit else "") + 'exec "$0" "$@"']
+    command += [sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def test_every_quantization_has_the_planned_size_and_types(checkpoint: Path, tmp_path: Path) -> None:
+    said = smolcli(
+        checkpoint, "-o", tmp_path / "out", "--dry-run", "--json",
+        *(word for quant in ALL for word in ("--quant", quant)),
+        *(word for quant in DIRECT for word in ("--mmproj-quant", quant)),
+    )  # fmt: skip
+    assert said.returncode == 0 and not (tmp_path / "out").exists()
+    files = json.loads(said.stdout)["files"]
+    planned = plan(checkpoint, tmp_path / "out", ALL, DIRECT)
+    write(planned)
+    assert {file["path"]: file["bytes"] for file in files} == {
+        str(path): path.stat().st_size for path in (tmp_path / "out").iterdir()
+    }
+    assert len(files) == len(ALL) + len(DIRECT)
+    for made in planned.outputs:
+        assert {tensor.name: tensor.tensor_type for tensor in GGUFReader(made.path).tensors} == made.kinds
+
+
+def test_llama_cpps_mixes_hold_the_weights(tmp_path: Path) -> None:
+    """Rows of 256 are whole blocks; a step of q4_k is a fifteenth of a range, its error a step's uniform one."""
+    source = make_checkpoint(tmp_path / "Wide", "v1", seed=2, width=256, exact=True)
+    planned = plan(source, tmp_path, ["f32", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m"], ["f16"])
+    write(planned)
+    exact, *mixes = ({t.name: t for t in GGUFReader(made.path).tensors} for made in planned.language)
+    for mix, kind, error in zip(mixes, ("Q6_K", "Q5_K", "Q4_K", "Q3_K"), (1 / 63, 1 / 31, 1 / 15, 1 / 7), strict=True):
+        assert mix["blk.0.attn_q.weight"].tensor_type.name == kind
+        found = quants.dequantize(mix["blk.0.attn_q.weight"].data, mix["blk.0.attn_q.weight"].tensor_type)
+        off = float(np.sqrt(np.mean((found - exact["blk.0.attn_q.weight"].data) ** 2)))
+        assert off < error / math.sqrt(12) * 1.1
+    assert all("since rows of 384 are not" in line for made in planned.language for line in made.fallbacks)
+
+
+def test_what_a_quantization_cannot_divide_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    done = smolcli(checkpoint, "-o", tmp_path / "out", "--quant", "q6_k")
+    assert f"smolcli: {tmp_path}/out/Tiny-Q6_K.gguf: 13 tensors as q8_0, since rows of 64 are not" in done.stderr
+    assert done.stdout.split() == [f"{tmp_path}/out/Tiny-Q6_K.gguf", f"{tmp_path}/out/mmproj-Tiny-F16.gguf"]
+    odd = make_checkpoint(tmp_path / "Odd", "v1", seed=1, width=72)
+    [made] = plan(odd, tmp_path, ["q8_0"], ["q8_0"]).language
+    assert made.fallbacks[0] == "14 tensors as f16, since rows of 72 are not whole blocks of q8_0"
+
+
+def test_the_output_matrix_keeps_eight_bits(checkpoint: Path, tmp_path: Path) -> None:
+    [made] = plan(checkpoint, tmp_path, ["q4_0"], ["q4_0"]).language
+    assert made.kinds["output.weight"].name == "Q8_0"
+    assert made.kinds["token_embd.weight"].name == "Q4_0"
+    tied = make_checkpoint(tmp_path / "Tied", "v2", seed=1, tied=True)
+    assert plan(tied, tmp_path, ["q4_0"], ["f16"]).language[0].kinds["token_embd.weight"].name == "Q8_0"
+
+
+def test_every_weight_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, read = Tensors.rows, Counter[str]()
+
+    def counted(self: Tensors, name: str, start: int = 0, stop: int | None = None) -> Any:
+        found = rows(self, name, start, stop)
+        read[name] += len(found)
+        return found
+
+    monkeypatch.setattr(Tensors, "rows", counted)
+    monkeypatch.setattr(output, "BLOCK", 1000)
+    planned = plan(checkpoint, tmp_path, ["f16", "q8_0", "q4_k_m"], ["f16", "q8_0"])
+    write(planned)
+    assert read == {weight.source: weight.shape[0] for half in planned.halves for weight in half.weights}
+
+
+def test_blocks_of_any_size_give_the_same_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [path.read_bytes() for path in convert(checkpoint, tmp_path, "q8_0", "f16")]
+    for size in (1, 1000):
+        monkeypatch.setattr(output, "BLOCK", size)
+        assert [path.read_bytes() for path in convert(checkpoint, tmp_path, "q8_0", "f16")] == whole
+
+
+def test_the_same_mix_whatever_else_is_made(checkpoint: Path, tmp_path: Path) -> None:
+    alone, among = plan(checkpoint, tmp_path / "a", ["q4_k_m"], ["f16"]), plan(checkpoint, tmp_path / "b", ALL, ["f16"])
+    for planned in (alone, among):
+        write(planned)
+    assert names(tmp_path / "a") == ["Tiny-Q4_K_M.gguf", "mmproj-Tiny-F16.gguf"]
+    for name in names(tmp_path / "a"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+TEXT_256M = Text(576, 1536, 30, 9, 3, 64, 49280, 8192, 100000.0, 1e-5, False)
+VISION_256M = Vision(768, 3072, 12, 12, 512, 16, 4, 1e-6)
+TEXT_2B = Text(2048, 8192, 24, 32, 32, 64, 49280, 8192, 130000.0, 1e-5, False)
+VISION_2B = Vision(1152, 4304, 27, 16, 384, 14, 3, 1e-6)
+
+
+def make_sparse(directory: Path, tokenizer_of: Path, text: Text, vision: Vision) -> int:
+    """A checkpoint of zeros that takes no room on the disk, in bfloat16; the bytes of its largest tensor in float32."""
+    directory.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        (directory / name).write_bytes((tokenizer_of / name).read_bytes())
+    config = json.loads((tokenizer_of / "config.json").read_text())
+    config["scale_factor"] = vision.scale
+    config["text_config"] |= {
+        "hidden_size": text.hidden, "intermediate_size": text.feed_forward, "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads, "num_key_value_heads": text.kv_heads, "head_dim": text.head_dim,
+        "vocab_size": text.vocabulary,
+    }  # fmt: skip
+    config["vision_config"] |= {
+        "hidden_size": vision.hidden, "intermediate_size": vision.feed_forward, "num_hidden_layers": vision.layers,
+        "num_attention_heads": vision.heads, "image_size": vision.image, "patch_size": vision.patch,
+    }  # fmt: skip
+    (directory / "config.json").write_text(json.dumps(config))
+    header, end = {}, 0
+    weights = [*language_weights(text, head=True), *vision_weights(vision, text.hidden)]
+    for weight in weights:
+        size = 2 * math.prod(weight.shape)
+        header[weight.source] = {"dtype": "BF16", "shape": weight.shape, "data_offsets": [end, end + size]}
+        end += size
+    data = json.dumps(header).encode()
+    with (directory / "model.safetensors").open("wb") as file:
+        file.write(len(data).to_bytes(8, "little") + data)
+        file.truncate(8 + len(data) + end)
+    return max(4 * math.prod(weight.shape) for weight in weights)
+
+
+def peak(*words: object) -> int:
+    """Peak resident bytes of the conversion, the larger of its processes."""
+    command = [sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    assert running.returncode == 0
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+SHAPES = {
+    "256M, a layer": (TEXT_256M, VISION_256M, 1),
+    "2.2B, a layer": (TEXT_2B, VISION_2B, 1),
+    "256M": (TEXT_256M, VISION_256M, None),
+    "2.2B": (TEXT_2B, VISION_2B, None),
+}
+MEMORY = [pytest.param(name, marks=[] if SHAPES[name][2] else [pytest.mark.slow]) for name in SHAPES]
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_memory_is_bounded_by_the_largest_tensor(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    text, vision, layers = SHAPES[name]
+    if layers:
+        text, vision = Text(**{**vars(text), "layers": layers}), Vision(**{**vars(vision), "layers": layers})
+    largest = make_sparse(tmp_path / "Sparse", checkpoint, text, vision)
+    quants = ["--quant", "f16", "--quant", "q8_0", "--quant", "q4_k_m", "--mmproj-quant", "f16"]
+    assert peak(tmp_path / "Sparse", "-o", tmp_path / "out", *quants) < 1.5 * largest + 250e6
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+
+
+# ---- whole or not at all -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("quant", "where"), [("f16", "{out}"), ("q4_k_m", tempfile.gettempdir())])
+def test_a_write_that_fails_leaves_nothing(quant: str, where: str, checkpoint: Path, tmp_path: Path) -> None:
+    """A limit on the length of files stands for a full disk: the system refuses in the middle of one."""
+    out = tmp_path / "out"
+    sizes = [made.size for made in plan(checkpoint, out, [quant], ["q4_0"]).work]
+    done = smolcli(checkpoint, "-o", out, "--quant", quant, "--mmproj-quant", "q4_0", limit=max(sizes) // 1024 - 10)
+    assert (done.returncode, done.stdout, names(out)) == (1, "", [])
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"smolcli: {where.format(out=out)}") and "cannot be written (File too large)" in line
+
+
+def test_llama_cpp_on_a_full_disk(checkpoint: Path, tmp_path: Path) -> None:
+    source, _ = convert(checkpoint, tmp_path, "f16", "f16")
+    with pytest.raises(OutputError, match="/dev: .*; make room"):
+        call("smolcli.converters.native:quantize", source, Path("/dev/full"), QUANTIZATIONS["q6_k"].file, 1)
+
+
+def test_a_full_disk_is_seen_before_and_while_it_fills(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=400_000))
+        with pytest.raises(OutputError, match="0 MB are needed and 0 MB free; make room"):
+            write(planned)
+    monkeypatch.setattr(Started, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left\); make room"):
+        write(planned)
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("after", [1, 60, 80])
+def test_an_interrupt_leaves_nothing(after: int, checkpoint: Path, tmp_path: Path) -> None:
+    told = []
+
+    def interrupt(_: int) -> None:
+        told.append(1)
+        if len(told) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(plan(checkpoint, tmp_path / "out", ["f16", "q8_0"], ["f16"]), interrupt)
+    assert names(tmp_path / "out") == []
+
+
+def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    dead, alive = (out / f".Tiny-F16.gguf.{pid}.part" for pid in (_unused_pid(), os.getppid()))
+    dead.touch()
+    alive.touch()
+    convert(checkpoint, out, "f16", "f16")
+    assert names(out) == [alive.name, "Tiny-F16.gguf", "mmproj-Tiny-F16.gguf"]
+
+
+def _unused_pid() -> int:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    old = tmp_path / "Tiny-F16.gguf"
+    old.write_bytes(b"old")
+
+    def again(**options: Any) -> Plan:
+        return plan(checkpoint, tmp_path, ["f16", "q8_0"], ["f16"], **options)
+
+    with pytest.raises(UsageError, match="Tiny-F16.gguf: exists already; --if-exists overwrite replaces it, skip"):
+        again()
+    assert names(tmp_path) == ["Tiny", "Tiny-F16.gguf"]
+    write(again(if_exists="skip"))
+    assert old.read_bytes() == b"old"
+    assert names(tmp_path) == ["Tiny", "Tiny-F16.gguf", "Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf"]
+    write(again(if_exists="overwrite"))
+    assert old.read_bytes()[:4] == b"GGUF"
+    done = smolcli(checkpoint, "-o", tmp_path, "--if-exists", "skip")
+    assert done.returncode == 0
+    assert done.stdout.split() == [str(tmp_path / name) for name in ("Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf")]
+    assert "is there and stays" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "give a MODEL to convert"),
+        (["{model}", "--verify-only", "x.gguf"], "give a MODEL to convert"),
+        (["--verify-only", "x.gguf"], "--verify-only and --against go together"),
+        (["{model}", "--against", "x"], "--verify-only and --against go together"),
+        (["{model}", "--mmproj", "x.gguf"], "--mmproj is for --verify-only"),
+        (["{model}", "--dry-run", "--verify"], "--dry-run writes nothing that --verify could compare"),
+        (["{model}", "--mmproj-quant", "q4_k_m"], "--mmproj-quant q4_k_m is not known; choose one of f32"),
+        (["{model}", "--if-exists", "ask"], "--if-exists ask is not known"),
+        (["{model}/config.json"], "a file; give the directory"),
+        (["{model}", "-o", "{model}/config.json/x"], "cannot be written (Not a directory)"),
+    ],
+)
+def test_usage(checkpoint: Path, words: list[str], says: str) -> None:
+    done = smolcli(*(word.format(model=checkpoint) for word in words))
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("smolcli: ") and says in line
