@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "v2-tied-64-sharded": ("v2", {"tile": 64, "layout": 4, "tied": True, "shard_size": "200KB"}),
     "v1-tied-384": ("v1", {"tile": 384, "layout": 4, "tied": True}),
     "v2-untied-512": ("v2", {"tile": 512, "layout": 5}),
+    "docling-tied-64": ("docling", {"tile": 64, "layout": 4, "tied": True}),
 }
 # The KL divergence, in nats, that a quantization of random weights stays under.
 LIMITS = {
@@ -320,6 +321,31 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "exact gelu": (edit("config.json", lambda c: c["vision_config"].update(hidden_act="gelu")), "hidden_act"),
     "no tokenizer": (lambda d: (d / "tokenizer.json").unlink(), "no tokenizer.json"),
     "another tokenizer": (edit("tokenizer.json", lambda t: t.update(normalizer={"type": "NFC"})), "splits text"),
+    "another splitting": (
+        edit("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(use_regex=False)),
+        "splits text in a way that llama.cpp would not",
+    ),
+    "no merges": (edit("tokenizer.json", lambda t: t["model"].pop("vocab")), "tokenizer.json: damaged"),
+    "no end of a turn": (
+        edit("tokenizer.json", lambda t: t["added_tokens"].pop()),
+        "has no token <end_of_utterance>; only tokenizers of SmolVLM and the docling models",
+    ),
+    "no size": (edit("config.json", lambda c: c["text_config"].update(hidden_size="64")), "hidden_size is '64'"),
+    "no layers": (edit("config.json", lambda c: c["vision_config"].update(num_hidden_layers=-1)), "num_hidden_layers"),
+    "no text": (edit("config.json", lambda c: c.update(text_config=[1])), "text_config is not an object"),
+    "biased": (edit("config.json", lambda c: c["text_config"].update(attention_bias=True)), "attention_bias is True"),
+    "scaled rotation": (
+        edit("config.json", lambda c: c["text_config"]["rope_parameters"].update(rope_type="linear")),
+        "the rotary embedding is 'linear'; only default",
+    ),
+    "no header": (lambda d: (d / "model.safetensors").write_bytes(b"\xff" * 64), "model.safetensors: damaged"),
+    "no index": (
+        lambda d: [
+            (d / "model.safetensors").unlink(),
+            (d / "model.safetensors.index.json").write_text('{"weight_map": 1}'),
+        ],
+        "model.safetensors.index.json: not an index of weights",
+    ),
     "small vocabulary": (
         edit("tokenizer.json", lambda t: t["model"]["vocab"].update(more=tiny.VOCABULARY)),
         f"{tiny.VOCABULARY + 1} tokens, but the model has {tiny.VOCABULARY}",
@@ -371,3 +397,15 @@ def test_a_name_from_the_directory_or_given(checkpoint: Path, tmp_path: Path) ->
     assert language.name == "SmolVLM-256M-Instruct-F16.gguf"
     assert mmproj.name == "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"
     assert fields(language)["general.basename"] == "SmolVLM"
+
+
+def test_a_model_saved_without_its_head_is_the_same(tmp_path: Path) -> None:
+    source = tiny.make_checkpoint(tmp_path / "Tiny", "v2", seed=1, tied=True)
+    bare = tmp_path / "bare" / "Tiny"
+    shutil.copytree(source, bare)
+    (bare / "model.safetensors").unlink()
+    AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32).model.save_pretrained(bare)
+    assert "text_model.norm.weight" in load_file(bare / "model.safetensors")
+    whole = convert(source, tmp_path / "whole", "q8_0", "f16")
+    for first, second in zip(whole, convert(bare, tmp_path / "again", "q8_0", "f16"), strict=True):
+        assert first.read_bytes() == second.read_bytes()

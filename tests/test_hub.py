@@ -351,9 +351,7 @@ def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) ->
     assert names == ["My-Tiny-receipts-Q8_0.gguf", "mmproj-My-Tiny-receipts-F16.gguf"]
 
 
-def test_a_hub_id_that_cannot_be_converted(
-    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="org/none: not on the hub, or private"):
         converted("org/none", "-o", tmp_path)
     with pytest.raises(OfflineError, match="org/none: not on this machine and --offline forbids the network"):
