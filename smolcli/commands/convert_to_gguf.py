@@ -24,7 +24,7 @@ class Conversion:
         None,
         "A checkpoint directory, a PEFT adapter directory, a registry name or a hub id.",
         argument=True,
-        metavar="[MODEL]",
+        metavar="MODEL",
         show_default=False,
     )
     quant: tuple[str, ...] = opt(

@@ -1,0 +1,72 @@
+"""What each quantization of a model costs and saves: the tables of docs/gguf.md.
+
+    python benchmarks/quantizations.py nano /tmp/nano
+    python benchmarks/quantizations.py ./256m /tmp/256m
+
+Converts a checkpoint to everything, verifies every file (`convert-to-gguf --verify`) and measures how fast each
+language half decodes: `smolcli ask` three questions about one picture, the median of --runs processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from smolcli.converters.quantize import QUANTIZATIONS
+
+PICTURE = Path(__file__).parent.parent / "docs" / "samples" / "scene.png"
+QUESTIONS = ("Tell a story about a fox.", "What is the capital of France? Tell its history.", "Why is the sky blue?")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a checkpoint directory or nano")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    direct = [one.name for one in QUANTIZATIONS.values() if one.tensor is not None]
+    words = [word for name in QUANTIZATIONS for word in ("--quant", name)]
+    words += [word for name in ("f16", *direct) for word in ("--mmproj-quant", name)]
+    report = json.loads(smolcli("convert-to-gguf", args.model, "-o", args.out, *words, "--verify", "--json"))
+    sizes = {file["path"]: file["bytes"] for file in report["files"]}
+    texts = report["verify"][: len(QUANTIZATIONS)]
+    print("| language half | MB | top-1 | mean KL | 99% KL | same answers | tokens/s |\n|---|---|---|---|---|---|---|")
+    for one in texts:
+        speed = statistics.median(decoded(one) for _ in range(args.runs))
+        print(f"| {one['quant']} | {row(one, sizes[one['language']])} | {speed:.0f} |", flush=True)
+    print(
+        "\n| vision half | MB | top-1 | mean KL | 99% KL | same answers | mean cosine |\n|---|---|---|---|---|---|---|"
+    )
+    for one in [texts[0], *report["verify"][len(QUANTIZATIONS) :]]:
+        print(f"| {one['mmproj_quant']} | {row(one, sizes[one['vision']])} | {one['cosine']:.6f} |")
+
+
+def row(one: dict[str, Any], size: int) -> str:
+    numbers = f"{one['top1']:.3f} | {one['kl']:.2g} | {one['kl_99']:.2g}"
+    return f"{size / 1e6:.1f} | {numbers} | {one['same']} of {one['probes']}"
+
+
+def decoded(one: dict[str, Any]) -> float:
+    """Tokens a second of three answers."""
+    also = [word for question in QUESTIONS[1:] for word in ("-Q", question)]
+    model = ["-m", one["language"], "--mmproj", one["vision"]]
+    said = smolcli("ask", QUESTIONS[0], *also, PICTURE, *model, "-n", "64", "--detail", "low", "-q", "-f", "jsonl")
+    record = json.loads(said)
+    return float(record["tokens"]["new"] / record["seconds"]["decode"])
+
+
+def smolcli(*words: object) -> str:
+    """Standard output of the program; that a pair misses its limits is a result like any other."""
+    done = subprocess.run([sys.executable, "-m", "smolcli", *map(str, words)], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"smolcli ended with {done.returncode}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
