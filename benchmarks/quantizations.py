@@ -35,15 +35,17 @@ def main() -> None:
     report = json.loads(smolcli("convert-to-gguf", args.model, "-o", args.out, *words, "--verify", "--json"))
     sizes = {file["path"]: file["bytes"] for file in report["files"]}
     texts = report["verify"][: len(QUANTIZATIONS)]
-    print("| language half | MB | top-1 | mean KL | 99% KL | same answers | tokens/s |\n|---|---|---|---|---|---|---|")
+    head("language", "tokens/s")
     for one in texts:
         speed = statistics.median(decoded(one) for _ in range(args.runs))
         print(f"| {one['quant']} | {row(one, sizes[one['language']])} | {speed:.0f} |", flush=True)
-    print(
-        "\n| vision half | MB | top-1 | mean KL | 99% KL | same answers | mean cosine |\n|---|---|---|---|---|---|---|"
-    )
+    head("vision", "mean cosine")
     for one in [texts[0], *report["verify"][len(QUANTIZATIONS) :]]:
         print(f"| {one['mmproj_quant']} | {row(one, sizes[one['vision']])} | {one['cosine']:.6f} |")
+
+
+def head(half: str, last: str) -> None:
+    print(f"\n| {half} half | MB | top-1 | mean KL | 99% KL | same answers | {last} |\n|---|---|---|---|---|---|---|")
 
 
 def row(one: dict[str, Any], size: int) -> str:

@@ -97,8 +97,9 @@ class Checkpoint:
 
     @property
     def stored_as(self) -> str:
-        """The narrowest of f16, bf16 and f32 that holds every weight of the language half exactly."""
-        types = {self._tensors.dtype(name) for name in self._tensors.names() if "vision" not in name}
+        """The narrowest of f16, bf16 and f32 that holds every matrix of the language half exactly."""
+        names = [name for name in self._tensors.names() if "vision" not in name and "connector" not in name]
+        types = {self._tensors.dtype(name) for name in names if len(self._tensors.shape(name)) > 1}
         return {frozenset({"F16"}): "f16", frozenset({"BF16"}): "bf16"}.get(
             frozenset(types) if self.adapter is None else frozenset(), "f32"
         )

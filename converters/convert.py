@@ -23,7 +23,6 @@ from .half import Half
 from .lora import Adapter
 from .output import Progress, Unfinished, check_shapes, hub_id_of, told, write_weights
 from .quantize import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
-from .tensors import AGAIN
 
 IfExists = Literal["error", "skip", "overwrite"]
 
@@ -62,10 +61,14 @@ class Plan:
         return [*self.language, *self.vision]
 
     @property
+    def made(self) -> list[Output]:
+        """The files that will be there afterwards and are not yet."""
+        return [output for output in self.outputs if output.path not in self.kept]
+
+    @property
     def work(self) -> list[Output]:
-        """The files that will be written, the one that does not stay included."""
-        made = [output for output in self.outputs if output.path not in self.kept]
-        return made if self.source is None or self.source in made else [self.source, *made]
+        """The files that will be written: `made`, before them `source` where it does not stay."""
+        return self.made if self.source is None or self.source in self.made else [self.source, *self.made]
 
 
 def convert(
@@ -123,7 +126,7 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
         return
     _check_space(plan)
     with Unfinished() as unfinished:
-        parts = {output.path: unfinished.path(output.path, temporary=output is plan.source) for output in plan.work}
+        parts = {output.path: unfinished.path(output.path, output not in plan.made) for output in plan.work}
         direct = [output for output in plan.work if output.quantization.tensor is not None]
         with told(plan.work[0].path.parent):
             for half, own in zip(plan.halves, ((*plan.language, plan.source), plan.vision), strict=True):
@@ -136,16 +139,8 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
                     write_weights(plan.checkpoint, half.weights, files, progress)
         for output in plan.work:
             if output.quantization.tensor is None and plan.source is not None:
-                source, part = parts[plan.source.path], parts[output.path]
-                threads = usable_cores()
-                call(
-                    "smolcli.converters.native:quantize",
-                    source,
-                    part,
-                    output.quantization.file,
-                    threads,
-                    verbose=verbose,
-                )
+                job = (parts[plan.source.path], parts[output.path], output.quantization.file, usable_cores())
+                call("smolcli.converters.native:quantize", *job, verbose=verbose)
                 progress(output.size)
             if (size := parts[output.path].stat().st_size) != output.size:
                 raise RuntimeError(f"{output.path} has {size} bytes, {output.size} were planned")
@@ -205,10 +200,10 @@ def _check_nothing_is_lost(checkpoint: Checkpoint, halves: Sequence[Half]) -> No
     known = {weight.source for weight in weights}
     for name in checkpoint.names():
         if name not in known:
-            where = checkpoint.directory
+            where, advice = checkpoint.directory, "save the whole model anew; an adapter goes with --lora"
             if checkpoint.adapter is not None and name in checkpoint.adapter.changed:
-                where = checkpoint.adapter.directory
-            raise ModelError(f"{where}: has a tensor {name} that the model does not know", AGAIN)
+                where, advice = checkpoint.adapter.directory, "give the model that it was trained beside"
+            raise ModelError(f"{where}: has a tensor {name} that the model does not know", advice)
 
 
 def _kept(paths: Sequence[Path], if_exists: IfExists) -> frozenset[Path]:

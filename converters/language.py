@@ -74,14 +74,16 @@ def _tokenizer(checkpoint: Checkpoint) -> Callable[[GGUFWriter], None]:
         try:
             pre = _pre_tokenizer(tokenizer)
             tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
+            # gguf's reader knows merges of old and new form and every place of a chat template
+            special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
+            if len(special.merges) != len(tokenizer["model"]["merges"]):
+                raise ValueError("merges")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise Unfit(f"damaged ({error!r})", AGAIN) from error
         ids = {token: number for number, token in enumerate(tokens)}
         roles = _roles(ids)
     prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
-    # gguf's reader knows merges of old and new form and every place of a chat template; the ids are ours because
-    # published configurations name a padding token outside the vocabulary.
-    special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
+    # the ids are ours because published configurations name a padding token outside the vocabulary
     special.special_token_ids = {role: ids[token] for role, token in roles.items()}
     special.add_special_token = {"bos": False, "eos": False}
 

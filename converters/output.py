@@ -82,7 +82,7 @@ def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -
     directory = checkpoint.directory
     try:
         card = Metadata.load_model_card(directory)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # the latter: no UTF-8
         raise ModelError(f"{directory / 'README.md'}: not valid YAML ({error})", "mend its head") from error
     settings = Metadata.load_hf_parameters(directory)
     place = Path(name) if name else directory
@@ -96,7 +96,7 @@ def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -
 
 def hub_id_of(directory: Path) -> str:
     """The hub id of a snapshot in the hub's cache, `models--org--name/snapshots/<revision>`; else empty."""
-    match = re.fullmatch(r"models--([^/]+)--([^/]+)", directory.parent.parent.name)
+    match = re.fullmatch(r"models--(.+?)--(.+)", directory.parent.parent.name)
     return f"{match[1]}/{match[2]}" if match and directory.parent.name == "snapshots" else ""
 
 

@@ -325,7 +325,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("tokenizer.json", lambda t: t["pre_tokenizer"]["pretokenizers"][1].update(use_regex=False)),
         "splits text in a way that llama.cpp would not",
     ),
-    "no merges": (edit("tokenizer.json", lambda t: t["model"].pop("vocab")), "tokenizer.json: damaged"),
+    "no vocabulary": (edit("tokenizer.json", lambda t: t["model"].pop("vocab")), "tokenizer.json: damaged"),
+    "odd merges": (edit("tokenizer.json", lambda t: t["model"].update(merges={"a": 1})), "tokenizer.json: damaged"),
+    "a card that is no text": (lambda d: (d / "README.md").write_bytes(b"---\n\xff\n---\n"), "README.md: not valid"),
     "no end of a turn": (
         edit("tokenizer.json", lambda t: t["added_tokens"].pop()),
         "has no token <end_of_utterance>; only tokenizers of SmolVLM and the docling models",
