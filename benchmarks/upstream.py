@@ -34,9 +34,10 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 DIGESTS = ROOT / "tests" / "data" / "upstream.json"
 TYPES = ("f32", "f16", "bf16", "q8_0")
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.1}
 # Tiny checkpoints by name: variant, options of make_checkpoint, llama.cpp's name of the tokenizer.
 TINY: dict[str, tuple[str, dict[str, Any], str]] = {
-    "Tiny-v1": ("v1", {"layout": 4}, "smollm"),
+    "Tiny-v1": ("v1", {"layout": 4, "generation": SAMPLING}, "smollm"),
     "Tiny-v2-tied": ("v2", {"tied": True, "shard_size": "200KB"}, "smollm"),
     "Tiny-docling": ("docling", {"tied": True, "layout": 4}, "granite-docling"),
 }
@@ -59,7 +60,7 @@ def main() -> None:
         if args.what == "digests":
             write_digests(args.sdist, Path(folder))
         else:
-            compare(args.sdist, args.model, args.quants.split(","), args.runs, Path(folder))
+            compare(args.sdist, args.model.resolve(), args.quants.split(","), args.runs, Path(folder))
 
 
 def write_digests(sdist: Path, folder: Path) -> None:

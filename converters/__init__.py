@@ -3,13 +3,21 @@
 planned = plan(Path("SmolVLM2-256M"), Path("out"), ["f16", "q8_0", "q4_k_m"], ["f16"])
 write(planned)
 [agreement, *_] = verify(Path("SmolVLM2-256M"), [(planned.language[0].path, planned.vision[0].path)])
+
+llama.cpp's quantizer and the comparison run in child processes: a script has this under `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
 
+import logging
+
 from .convert import Output, Plan, convert, plan, write
 from .lora import Adapter
 from .memory import run_memory
-from .verify import Agreement, verify
+from .verify import Agreement, check_libraries, verify
 
-__all__ = ["Adapter", "Agreement", "Output", "Plan", "convert", "plan", "run_memory", "verify", "write"]
+logging.getLogger("gguf").setLevel(logging.CRITICAL)  # its remarks on model cards are for its own developers
+
+__all__ = [
+    "Adapter", "Agreement", "Output", "Plan", "check_libraries", "convert", "plan", "run_memory", "verify", "write",
+]  # fmt: skip

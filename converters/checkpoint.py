@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .faults import Unfit, named
+from .faults import AGAIN, Unfit, named
+from .files import Tensors, read_json
 from .lora import Adapter
-from .smolvlm import LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
-from .tensors import AGAIN, Tensors
+from .smolvlm import COLOURS, LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
 
 # What transformers fills in for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -36,6 +37,8 @@ VISION_DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6,
 }
+MOST = 1 << 24  # of anything in a configuration; more is damage
+MOST_LAYERS = 512  # LLAMA_MAX_LAYERS of llama.cpp
 DEFAULT_ROPE_THETA = 10000.0
 DEFAULT_SCALE_FACTOR = 2
 # Buffers that older releases of transformers saved and that are computed anew.
@@ -64,7 +67,8 @@ class Checkpoint:
             self.text = _text(config)
             self.vision = _vision(config)
         self.tokenizer = self.json("tokenizer.json")
-        self.preprocessor = self._preprocessor()
+        with named(self.directory / "preprocessor_config.json"):
+            self.preprocessor = self._preprocessor()
 
     @property
     def has_head(self) -> bool:
@@ -110,7 +114,7 @@ class Checkpoint:
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """The same, empty where there is no such file."""
-        return self.json(name) if (self.directory / name).is_file() else {}
+        return self.json(name) if os.path.lexists(self.directory / name) else {}
 
     def _files(self) -> list[Path]:
         if (self.directory / "model.safetensors").is_file():
@@ -135,23 +139,13 @@ class Checkpoint:
         found |= self.optional_json("processor_config.json").get("image_processor") or {}
         for key in ("image_mean", "image_std", "size"):
             if key not in found:
-                raise ModelError(f"{self.directory}: has no {key} for images", "add preprocessor_config.json")
-        if not isinstance(found["size"], dict) or not isinstance(found["size"].get("longest_edge"), int):
-            raise ModelError(f"{self.directory}: has no size.longest_edge for images", "add preprocessor_config.json")
+                raise Unfit(f"has no {key}", "add the image processor's settings")
+        _count(found["size"], "longest_edge")
+        for key in ("image_mean", "image_std"):
+            found[key] = [_number(key, value) if key == "image_std" else float(value) for value in found[key]]
+            if len(found[key]) != COLOURS or not all(map(math.isfinite, found[key])):
+                raise Unfit(f"{key} is {found[key]}", f"{COLOURS} numbers are wanted")
         return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`; ModelError if it is missing or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent}: has no {path.name}", "give a checkpoint directory") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: not a JSON object", AGAIN)
-    return value
 
 
 def _text(config: dict[str, Any]) -> Text:
@@ -162,16 +156,20 @@ def _text(config: dict[str, Any]) -> Text:
     _require("text_config.hidden_act", text["hidden_act"], "silu")
     for key in ("attention_bias", "mlp_bias"):
         _require(f"text_config.{key}", bool(text.get(key)), False)
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    rope = _object(text, "rope_parameters") or _object(text, "rope_scaling")
     _require("the rotary embedding", rope.get("rope_type", rope.get("type", "default")), "default")
     heads, hidden = _count(text, "num_attention_heads"), _count(text, "hidden_size")
+    head_dim = _count(text, "head_dim", hidden // heads)
+    kv_heads = _count(text, "num_key_value_heads", heads)
+    _require("the remainder of head_dim and 2", head_dim % 2, 0)
+    _require("the remainder of num_attention_heads and num_key_value_heads", heads % kv_heads, 0)
     return Text(
         hidden=hidden,
         feed_forward=_count(text, "intermediate_size"),
-        layers=_count(text, "num_hidden_layers"),
+        layers=_count(text, "num_hidden_layers", most=MOST_LAYERS),
         heads=heads,
-        kv_heads=_count(text, "num_key_value_heads", heads),
-        head_dim=_count(text, "head_dim", hidden // heads),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
         vocabulary=_count(text, "vocab_size"),
         positions=_count(text, "max_position_embeddings"),
         rope_theta=_number("rope_theta", rope.get("rope_theta") or text.get("rope_theta") or DEFAULT_ROPE_THETA),
@@ -184,11 +182,13 @@ def _vision(config: dict[str, Any]) -> Vision:
     vision = VISION_DEFAULTS | _object(config, "vision_config")
     # llama.cpp's flag for GELU means the tanh approximation.
     _require("vision_config.hidden_act", vision["hidden_act"], "gelu_pytorch_tanh")
+    hidden, heads = _count(vision, "hidden_size"), _count(vision, "num_attention_heads")
+    _require("the remainder of vision_config.hidden_size and num_attention_heads", hidden % heads, 0)
     return Vision(
-        hidden=_count(vision, "hidden_size"),
+        hidden=hidden,
         feed_forward=_count(vision, "intermediate_size"),
-        layers=_count(vision, "num_hidden_layers"),
-        heads=_count(vision, "num_attention_heads"),
+        layers=_count(vision, "num_hidden_layers", most=MOST_LAYERS),
+        heads=heads,
         image=_square("image_size", vision["image_size"]),
         patch=_square("patch_size", vision["patch_size"]),
         scale=_count(config, "scale_factor", DEFAULT_SCALE_FACTOR),
@@ -203,10 +203,10 @@ def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def _count(config: dict[str, Any], key: str, default: int | None = None) -> int:
+def _count(config: dict[str, Any], key: str, default: int | None = None, most: int = MOST) -> int:
     value = config.get(key) or default
-    if not isinstance(value, int) or value < 1:
-        raise Unfit(f"{key} is {value!r}", "it must be a positive whole number")
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise Unfit(f"{key} is {str(value)[:40]!r}", f"it must be a whole number from 1 to {most}")
     return value
 
 

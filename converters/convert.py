@@ -15,16 +15,18 @@ from gguf import GGMLQuantizationType
 from smolcli import registry
 from smolcli.child import call
 from smolcli.cores import usable_cores
-from smolcli.errors import ModelError, OutputError, UsageError
+from smolcli.errors import EngineError, ModelError, OutputError, UsageError
 
 from . import language, vision
 from .checkpoint import Checkpoint
 from .half import Half
 from .lora import Adapter
-from .output import Progress, Unfinished, check_shapes, hub_id_of, told, write_weights
+from .output import Progress, Unfinished, check_shapes, hub_id_of, taken, told, write_weights
 from .quantize import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
 
+LONGEST_NAME = 200  # bytes: with quantization and the like below the 255 of most file systems
 IfExists = Literal["error", "skip", "overwrite"]
+TEMPORARY = "choose another folder for temporary files with TMPDIR"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,18 @@ class Plan:
     vision: tuple[Output, ...]
     kept: frozenset[Path]
     source: Output | None
+    overwrite: bool
 
     @property
     def outputs(self) -> list[Output]:
         """All files of the pair, the language half's first."""
         return [*self.language, *self.vision]
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know: tensors of other types, things the checkpoint lacks."""
+        told = [f"{output.path}: {line}" for output in self.outputs for line in output.fallbacks]
+        return [*told, *(line for half in self.halves for line in half.notices)]
 
     @property
     def made(self) -> list[Output]:
@@ -88,32 +97,34 @@ def plan(
     name: str | None = None,
     lora: Path | None = None,
     if_exists: IfExists = "error",
+    verbose: bool = False,
 ) -> Plan:
     """Read the headers of a checkpoint and say what its conversion will write.
 
     The files are `<Name>-<QUANT>.gguf` and `mmproj-<Name>-<QUANT>.gguf`; `quants` and `mmproj_quants` are keys of
     `quantize.QUANTIZATIONS`, the latter without llama.cpp's mixes; `name` is the directory's or its hub id's unless
-    given, followed by that of the adapter `lora`.
+    given, followed then by that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
     Raises ModelError for a checkpoint that cannot be converted, UsageError for quantizations that do not exist and
     for files that do (unless they shall be skipped or overwritten).
     """
-    wanted = [quantization(word) for word in dict.fromkeys(quants)]
-    wanted_vision = [quantization(word, vision=True) for word in dict.fromkeys(mmproj_quants)]
+    wanted = list(dict.fromkeys(quantization(word) for word in quants))
+    wanted_vision = list(dict.fromkeys(quantization(word, vision=True) for word in mmproj_quants))
     checkpoint = Checkpoint(checkpoint_dir, Adapter(lora) if lora else None)
     name, stem = _names(checkpoint, name)
     halves = (language.half(checkpoint, name), vision.half(checkpoint, name))
     _check_nothing_is_lost(checkpoint, halves)
-    with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
-        planners = [_Planner(half, out_dir, stem, Path(folder)) for half in halves]
+    with told(Path(tempfile.gettempdir()), TEMPORARY), tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
+        planners = [_Planner(half, out_dir, stem, Path(folder), verbose) for half in halves]
         texts, visions = (
             tuple(planner.output(one, checkpoint.stored_as) for one in quantizations)
             for planner, quantizations in zip(planners, (wanted, wanted_vision), strict=True)
         )
-        kept = _kept([output.path for output in (*texts, *visions)], if_exists)
+        with told(out_dir):
+            kept = _kept((*texts, *visions), if_exists)
         source = None
         if any(output.quantization.tensor is None and output.path not in kept for output in texts):
             source = planners[0].output(QUANTIZATIONS[checkpoint.stored_as], checkpoint.stored_as)
-    return Plan(checkpoint, halves, texts, visions, kept, source)
+    return Plan(checkpoint, halves, texts, visions, kept, source, if_exists == "overwrite")
 
 
 def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False) -> None:
@@ -124,8 +135,9 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
     """
     if not plan.work:
         return
-    _check_space(plan)
-    with Unfinished() as unfinished:
+    with told(plan.work[0].path.parent):
+        _check_space(plan)
+    with Unfinished(plan.overwrite) as unfinished:
         parts = {output.path: unfinished.path(output.path, output not in plan.made) for output in plan.work}
         direct = [output for output in plan.work if output.quantization.tensor is not None]
         with told(plan.work[0].path.parent):
@@ -136,10 +148,17 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
                         for one in direct
                         if one in own
                     ]
-                    write_weights(plan.checkpoint, half.weights, files, progress)
+                    if files:
+                        write_weights(plan.checkpoint, half.weights, files, progress)
         for output in plan.work:
             if output.quantization.tensor is None and plan.source is not None:
-                job = (parts[plan.source.path], parts[output.path], output.quantization.file, usable_cores())
+                job = (
+                    parts[plan.source.path],
+                    parts[output.path],
+                    output.quantization.file,
+                    usable_cores(),
+                    output.path,
+                )
                 call("smolcli.converters.native:quantize", *job, verbose=verbose)
                 progress(output.size)
             if (size := parts[output.path].stat().st_size) != output.size:
@@ -149,8 +168,9 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
 class _Planner:
     """Plans the files of one half; headers are tried in `folder`."""
 
-    def __init__(self, half: Half, out_dir: Path, stem: str, folder: Path) -> None:
+    def __init__(self, half: Half, out_dir: Path, stem: str, folder: Path, verbose: bool) -> None:
         self._half = half
+        self._verbose = verbose
         self._place = f"{half.prefix}{stem}"
         self._out_dir = out_dir
         self._header = folder / f"{self._place}.gguf"
@@ -176,22 +196,36 @@ class _Planner:
         assert source.tensor is not None
         kinds = self._kinds(source.tensor)
         self._write_header(source, kinds)
-        with told(self._header), self._header.open("r+b") as file:  # a hole where the weights would be
+        with self._header.open("r+b") as file:  # a hole where the weights would be
             file.truncate(self._header_size + self._half.data_size(kinds))
-        types, odd = call("smolcli.converters.native:chosen", self._header, wanted.file)
+        types, odd = call("smolcli.converters.native:chosen", self._header, wanted.file, verbose=self._verbose)
+        if not kinds.keys() <= types.keys():
+            what = "llama.cpp's quantizer does not say what it would do in the way that is known"
+            raise EngineError(what, "install the release of llama-cpp-python that smolcli was tested with, 0.3.36")
         return {name: GGMLQuantizationType[types[name].upper()] for name in kinds}, [fallback(*one) for one in odd]
 
     def _write_header(self, quantization: Quantization, kinds: dict[str, Type]) -> None:
-        with told(self._header), closing(self._half.start(self._header, quantization, kinds)) as started:
+        with closing(self._half.start(self._header, quantization, kinds)) as started:
             self._header_size = started.header_size
 
 
 def _names(checkpoint: Checkpoint, name: str | None) -> tuple[str | None, str]:
     """The name for the file's keys (None: what the directory's name tells) and for the file itself."""
-    name = name or hub_id_of(checkpoint.directory).rpartition("/")[2] or None
-    if checkpoint.adapter is not None:
-        name = f"{name or checkpoint.directory.name}-{checkpoint.adapter.directory.resolve().name}"
-    return name, (name or checkpoint.directory.name).replace("/", "-")
+    if not name:
+        name = hub_id_of(checkpoint.directory).rpartition("/")[2] or None
+        if checkpoint.adapter is not None:
+            name = f"{name or checkpoint.directory.name}-{checkpoint.adapter.directory.resolve().name}"
+    stem = (name or checkpoint.directory.name).replace("/", "-")
+    other = "give another with --name"
+    try:
+        length = len(stem.encode())
+    except UnicodeEncodeError:
+        raise UsageError("the model's name is not UTF-8", other) from None
+    if length > LONGEST_NAME:
+        raise UsageError(f"the model's name has {length} bytes, too many for a file's", other)
+    if "mmproj" in stem.lower():
+        raise UsageError(f"{stem}: a name with mmproj would be taken for that of a vision half", other)
+    return name, stem
 
 
 def _check_nothing_is_lost(checkpoint: Checkpoint, halves: Sequence[Half]) -> None:
@@ -206,11 +240,17 @@ def _check_nothing_is_lost(checkpoint: Checkpoint, halves: Sequence[Half]) -> No
             raise ModelError(f"{where}: has a tensor {name} that the model does not know", advice)
 
 
-def _kept(paths: Sequence[Path], if_exists: IfExists) -> frozenset[Path]:
-    there = [path for path in paths if path.exists()]
-    if there and if_exists == "error":
-        raise UsageError(f"{there[0]}: exists already", "--if-exists overwrite replaces it, skip keeps it")
-    return frozenset(there if if_exists == "skip" else ())
+def _kept(outputs: Sequence[Output], if_exists: IfExists) -> frozenset[Path]:
+    there = [output for output in outputs if output.path.exists() or output.path.is_symlink()]
+    for output in there:
+        if not output.path.is_file():
+            raise UsageError(f"{output.path}: is there and is no file", "choose another directory with -o, or a --name")
+        if if_exists == "error":
+            raise taken(output.path)
+        if if_exists == "skip" and (size := output.path.stat().st_size) != output.size:
+            what = f"{output.path}: has {size} bytes, what would be written {output.size}"
+            raise UsageError(what, "--if-exists overwrite replaces it")
+    return frozenset(output.path for output in there if if_exists == "skip")
 
 
 def _check_space(plan: Plan) -> None:
@@ -219,5 +259,5 @@ def _check_space(plan: Plan) -> None:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        what = f"{folder}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB free"
+        what = f"{folder}: {needed:,} bytes are needed and {free:,} free"
         raise OutputError(what, "make room, or choose another directory with -o")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from smolcli.errors import ModelError
+
+AGAIN = "download or save it again"
 
 
 class Unfit(Exception):
@@ -18,7 +21,7 @@ class Unfit(Exception):
 
 @contextmanager
 def named(thing: object) -> Iterator[None]:
-    """Makes a ModelError that names `thing` of an Unfit.
+    """Makes a ModelError that names `thing` of an Unfit, and of what reading damaged JSON may raise.
 
     >>> with named("config.json"):
     ...     raise Unfit("is odd", "mend it")
@@ -29,3 +32,5 @@ def named(thing: object) -> Iterator[None]:
         yield
     except Unfit as unfit:
         raise ModelError(f"{thing}: {unfit}", unfit.advice) from None
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, re.error) as error:
+        raise ModelError(f"{thing}: damaged ({error!r})", AGAIN) from error

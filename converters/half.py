@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFWriter
 
 from .quantize import Quantization, Type, size
 from .smolvlm import Weight
 
-ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
-
 
 @dataclass(frozen=True)
 class Half:
-    """`prefix` begins its files' names; `describe` adds its keys to a writer that has its tensors."""
+    """`prefix` begins its files' names; `describe` adds its keys to a writer that has its tensors.
+
+    `notices` are lines that the user should see.
+    """
 
     prefix: str
     architecture: str
     weights: tuple[Weight, ...]
     describe: Callable[[GGUFWriter, Quantization], None]
+    notices: tuple[str, ...] = ()
 
     def start(self, path: Path, quantization: Quantization, kinds: Mapping[str, Type]) -> Started:
         """A file whose header is written, with a type for each weight."""
@@ -35,7 +37,8 @@ class Half:
 
     def data_size(self, kinds: Mapping[str, Type]) -> int:
         """The bytes of all weights in a file, padding included."""
-        return sum(-(-size(weight, kinds[weight.name]) // ALIGNMENT) * ALIGNMENT for weight in self.weights)
+        sizes = (size(weight, kinds[weight.name]) for weight in self.weights)
+        return sum(GGUFWriter.ggml_pad(one, GGUF_DEFAULT_ALIGNMENT) for one in sizes)
 
 
 class Started:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
 from .checkpoint import Checkpoint
-from .faults import Unfit, named
+from .faults import AGAIN, Unfit, named
 from .half import Half
 from .output import add_metadata, add_quantization
 from .quantize import Quantization
 from .smolvlm import Text, language_weights
-from .tensors import AGAIN
 
 # llama.cpp's name of each splitting of text into words before BPE, and the stages of tokenizer.json that do it.
 # SmolVLM and SmolDocling split off digits one by one; granite-docling takes GPT-2's regular expression alone.
@@ -37,9 +37,12 @@ ROLES = (
 )
 
 
+_LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
+
+
 def half(checkpoint: Checkpoint, name: str | None) -> Half:
     """The language half; ModelError if llama.cpp does not know its tokenizer."""
-    add_tokenizer = _tokenizer(checkpoint)
+    add_tokenizer, notices = _tokenizer(checkpoint)
 
     def describe(writer: GGUFWriter, quantization: Quantization) -> None:
         writer.add_type(GGUFType.MODEL)
@@ -50,7 +53,7 @@ def half(checkpoint: Checkpoint, name: str | None) -> Half:
 
     # tied embeddings are stored once, as llama.cpp wants them
     weights = language_weights(checkpoint.text, head=checkpoint.has_head or not checkpoint.text.tied)
-    return Half("", MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA], tuple(weights), describe)
+    return Half("", MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA], tuple(weights), describe, notices)
 
 
 def _add_sizes(writer: GGUFWriter, text: Text) -> None:
@@ -68,24 +71,22 @@ def _add_sizes(writer: GGUFWriter, text: Text) -> None:
     writer.add_rope_dimension_count(text.head_dim)
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Callable[[GGUFWriter], None]:
+def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tuple[str, ...]]:
+    """What adds the tokenizer's keys, and what the user should know of it."""
     tokenizer = checkpoint.tokenizer
+    prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
     with named(checkpoint.directory / "tokenizer.json"):
-        try:
-            pre = _pre_tokenizer(tokenizer)
-            tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
-            # gguf's reader knows merges of old and new form and every place of a chat template
-            special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
-            if len(special.merges) != len(tokenizer["model"]["merges"]):
-                raise ValueError("merges")
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise Unfit(f"damaged ({error!r})", AGAIN) from error
+        pre = _pre_tokenizer(tokenizer)
+        tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
+        # gguf's reader knows merges of old and new form and every place of a chat template
+        special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
+        if len(special.merges) != len(tokenizer["model"]["merges"]):
+            raise ValueError("merges")
         ids = {token: number for number, token in enumerate(tokens)}
         roles = _roles(ids)
-    prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
     # the ids are ours because published configurations name a padding token outside the vocabulary
     special.special_token_ids = {role: ids[token] for role, token in roles.items()}
-    special.add_special_token = {"bos": False, "eos": False}
+    special.add_special_token = {"bos": False, "eos": False, **special.add_special_token}
 
     def add(writer: GGUFWriter) -> None:
         if isinstance(prefix, bool):
@@ -96,20 +97,22 @@ def _tokenizer(checkpoint: Checkpoint) -> Callable[[GGUFWriter], None]:
         writer.add_token_types(types)
         special.add_to_gguf(writer, quiet=True)
 
-    return add
+    without = f"{checkpoint.directory}: has no chat template; programs other than smolcli will have to guess one"
+    return add, () if special.chat_template else (without,)
 
 
 def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
     """Every token's text and type by id; ids without a token get a placeholder."""
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [TokenType.UNUSED] * size
-    added = {entry["content"]: entry for entry in tokenizer.get("added_tokens", [])}
+    added = {str(entry["content"]): entry for entry in tokenizer.get("added_tokens", [])}
     entries = tokenizer["model"]["vocab"] | {content: entry["id"] for content, entry in added.items()}
     for token, number in entries.items():
         if not 0 <= number < size:
-            raise Unfit(
-                f"{max(entries.values()) + 1} tokens, but the model has {size}", "take both from the same checkpoint"
-            )
+            what = f"the token {token} has the id {number}, but the model has {size} tokens"
+            raise Unfit(what, "take both from the same checkpoint")
+        if types[number] != TokenType.UNUSED:
+            raise Unfit(f"{tokens[number]} and {token} have one id, {number}", AGAIN)
         tokens[number] = token
         types[number] = _type(token, added.get(token))
     return tokens, types
@@ -126,8 +129,8 @@ def _roles(ids: dict[str, int]) -> dict[str, str]:
 def _type(token: str, added: dict[str, Any] | None) -> TokenType:
     if added is None:
         return TokenType.NORMAL
-    # llama.cpp takes tokens of this look for control tokens, whatever the file says.
-    control = added.get("special") or (token.startswith("<|") and token.endswith("|>"))
+    # upstream's converter takes tokens of these looks for control tokens, whatever the file says
+    control = added.get("special") or _LOOKS_SPECIAL.fullmatch(token)
     return TokenType.CONTROL if control else TokenType.USER_DEFINED
 
 

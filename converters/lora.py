@@ -7,7 +7,6 @@ lengths that were trained (https://arxiv.org/abs/2402.09353).
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -18,11 +17,18 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .tensors import AGAIN, Tensors
+from .faults import AGAIN, Unfit, named
+from .files import Tensors, read_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _ROOT = "base_model.model."
+# What makes an adapter something else than B @ A beside the base's weights.
+_OTHER = (
+    "fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "layer_replication", "kasa_config", "use_bdlora",
+)  # fmt: skip
+_CHANGE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+MOST_ALPHA = 1e6  # more is damage
 _MERGE = "merge it with PEFT's merge_and_unload and save the result"
 _PARTS = {
     ".lora_A.weight": "A",
@@ -46,8 +52,10 @@ class Adapter:
         config = self._config()
         self.base = str(config.get("base_model_name_or_path") or "")
         self._rslora = bool(config.get("use_rslora"))
-        self._alpha = config.get("lora_alpha", 8)
-        self._alphas: dict[str, Any] = config.get("alpha_pattern") or {}
+        with named(directory / CONFIG):
+            self._alpha = _alpha(config.get("lora_alpha", 8))
+            alphas = (config.get("alpha_pattern") or {}).items()
+            self._alphas = [(re.compile(rf"(.*\.)?({key})"), _alpha(alpha)) for key, alpha in alphas]
         if not (directory / WEIGHTS).is_file() and list(directory.glob("*.bin")):
             advice = "save it with save_pretrained(..., safe_serialization=True)"
             raise ModelError(f"{directory}: has its weights in a pickle only, and unpickling runs code", advice)
@@ -75,12 +83,13 @@ class Adapter:
         """ModelError if what is to be added to the base's tensor `name` has not its shape."""
         if name not in self._parts:
             return
-        a, b = (self._tensors.shape(self._parts[name][part]) for part in "AB")
+        a, b, *lengths = (self._tensors.shape(part) for _, part in sorted(self._parts[name].items()))
+        fits = len(a) >= 2 and len(b) >= 2 and a[0] == b[1]
         if self._is_embedding(name):
-            fits = (a[1], b[0]) == shape and a[0] == b[1]
+            fits = fits and (a[1], b[0]) == shape
         else:
-            fits = b[0] == shape[0] and math.prod(a[1:]) == math.prod(shape[1:]) and a[0] == b[1]
-        if not fits:
+            fits = fits and b[0] == shape[0] and math.prod(a[1:]) == math.prod(shape[1:])
+        if not fits or any(math.prod(one) != shape[0] for one in lengths):
             raise ModelError(
                 f"{self.directory / WEIGHTS}: {a} and {b} do not fit {name} of the shape {shape}",
                 "give the model that it was trained beside",
@@ -107,21 +116,17 @@ class Adapter:
 
     def _config(self) -> dict[str, Any]:
         path = self.directory / CONFIG
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(f"{self.directory}: has no {CONFIG}", "give the directory of a PEFT adapter") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
-        kind = config.get("peft_type") if isinstance(config, dict) else None
+        config = read_json(path)
+        kind = config.get("peft_type")
         if kind != "LORA":
             raise ModelError(f"{path}: an adapter of type {kind!r}", "only LORA can be merged")
-        for key in ("fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "layer_replication"):
+        for key in _OTHER:
             if config.get(key):
                 raise ModelError(f"{path}: {key} is set", _MERGE)
-        if not isinstance(config.get("lora_alpha", 8), (int, float)):
-            raise ModelError(f"{path}: lora_alpha is no number", AGAIN)
-        return dict(config)
+        start = config.get("init_lora_weights")
+        if isinstance(start, str) and start.lower().startswith(_CHANGE_BASE):
+            raise ModelError(f"{path}: init_lora_weights is {start!r}, which changes the base model", _MERGE)
+        return config
 
     def _place(self, name: str) -> None:
         """Puts one tensor of the adapter where it belongs."""
@@ -143,5 +148,11 @@ class Adapter:
 
     def _scale(self, name: str, rank: int) -> float:
         module = name.removesuffix(".weight")
-        own = [alpha for key, alpha in self._alphas.items() if re.fullmatch(rf"(.*\.)?({key})", module)]
-        return float((own or [self._alpha])[0]) / (math.sqrt(rank) if self._rslora else rank)
+        own = [alpha for pattern, alpha in self._alphas if pattern.fullmatch(module)]
+        return [*own, self._alpha][0] / (math.sqrt(rank) if self._rslora else rank)
+
+
+def _alpha(value: Any) -> float:
+    if not abs(float(value)) <= MOST_ALPHA:
+        raise Unfit(f"lora_alpha is {value}", f"a number up to {MOST_ALPHA:g} is wanted")
+    return float(value)

@@ -29,18 +29,21 @@ def chosen(header: Path, file_type: int) -> tuple[dict[str, str], list[tuple[int
     `header` is a GGUF file of the full length whose tensors may be a hole. Beside the types: how many tensors with
     rows of which length get, instead of which type, which. Raises ModelError where llama.cpp refuses.
     """
-    log = _quantize(header, Path(os.devnull), file_type, 1, dry_run=True)
+    log = _quantize(header, Path(os.devnull), file_type, 1, header, dry_run=True)
     types = {name: new or old for name, old, new in _TENSOR.findall(log)}
     odd = Counter(_FALLBACK.findall(log))
     return types, [(count, int(length), wanted, got) for (length, wanted, got), count in odd.items()]
 
 
-def quantize(source: Path, target: Path, file_type: int, threads: int) -> None:
-    """Write `target` of `file_type` (enum llama_ftype) from the GGUF `source`. Raises ModelError, OutputError."""
-    _quantize(source, target, file_type, threads, dry_run=False)
+def quantize(source: Path, target: Path, file_type: int, threads: int, final: Path) -> None:
+    """Write `target` of `file_type` (enum llama_ftype) from the GGUF `source`.
+
+    Raises ModelError and OutputError that name `final`, which `target` shall become.
+    """
+    _quantize(source, target, file_type, threads, final, dry_run=False)
 
 
-def _quantize(source: Path, target: Path, file_type: int, threads: int, dry_run: bool) -> str:
+def _quantize(source: Path, target: Path, file_type: int, threads: int, final: Path, dry_run: bool) -> str:
     log: list[str] = []
 
     def keep(level: int, text: bytes, _: Any) -> None:
@@ -55,14 +58,15 @@ def _quantize(source: Path, target: Path, file_type: int, threads: int, dry_run:
     if os.environ.get("SMOLCLI_VERBOSE"):
         os.write(2, said.encode())
     if code != 0:
-        _raise(source, target, said)
+        _raise(target.parent, final, said)
     return said
 
 
-def _raise(source: Path, target: Path, said: str) -> None:
+def _raise(folder: Path, final: Path, said: str) -> None:
     last = said.strip().splitlines()[-1].split("failed to quantize: ")[-1].strip() if said.strip() else "no reason"
     if "iostream" in last or "ios_base" in last or "basic_ios" in last:  # its only word for a write that failed
-        folder = os.statvfs(target.parent) if hasattr(os, "statvfs") else None
-        full = folder is not None and folder.f_bavail * folder.f_frsize < BUFFER
-        raise OutputError(f"{target.parent}: {os.strerror(errno.ENOSPC) if full else 'cannot be written'}", "make room")
-    raise ModelError(f"{source}: llama.cpp cannot quantize it ({last})", "-v shows what it says")
+        room = os.statvfs(folder) if hasattr(os, "statvfs") else None
+        full = room is not None and room.f_bavail * room.f_frsize < BUFFER
+        why = f" ({os.strerror(errno.ENOSPC)})" if full else ""
+        raise OutputError(f"{final}: cannot be written{why}", "make room, or choose another directory with -o")
+    raise ModelError(f"{final}: llama.cpp cannot quantize it ({last})", "-v shows what it says")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGUFWriter, Metadata, size_label
@@ -17,14 +20,26 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from smolcli.errors import ModelError, OutputError, UsageError
 
 from .checkpoint import Checkpoint
-from .faults import named
+from .faults import AGAIN, Unfit, named
 from .half import Started
 from .quantize import Quantization, Type, encode
 from .smolvlm import Weight, interleave
-from .tensors import AGAIN
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 BLOCK = 1 << 21  # weights in memory at once
 HUB = "https://huggingface.co/"
+# Settings of generation_config.json, and gguf's fields for them.
+SAMPLING = {
+    "temperature": "sampling_temp",
+    "top_k": "sampling_top_k",
+    "top_p": "sampling_top_p",
+    "min_p": "sampling_min_p",
+    "repetition_penalty": "sampling_penalty_repeat",
+}
 
 Progress = Callable[[int], None]  # is told of bytes written
 
@@ -45,8 +60,11 @@ def write_weights(
             for file in files:
                 kind = file.kinds[weight.name]
                 if kind not in encoded:
-                    with named(f"{checkpoint.directory}: {weight.source}"):
+                    try:
                         encoded[kind] = encode(rows, kind)
+                    except Unfit as unfit:
+                        what = f"{checkpoint.directory}: {weight.source}: {unfit}"
+                        raise ModelError(what, unfit.advice) from None
                 progress(file.write(encoded[kind]))
         for file in files:
             file.end_tensor()
@@ -86,12 +104,29 @@ def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -
         raise ModelError(f"{directory / 'README.md'}: not valid YAML ({error})", "mend its head") from error
     settings = Metadata.load_hf_parameters(directory)
     place = Path(name) if name else directory
-    metadata = Metadata.apply_metadata_heuristic(Metadata(), card, settings, place, parameters[0])
+    with named(directory / "README.md"):
+        metadata = Metadata.apply_metadata_heuristic(Metadata(), card, settings, place, parameters[0])
+    sampling = Metadata.load_generation_config(directory)
+    for key, field in SAMPLING.items():
+        setattr(metadata, field, sampling.get(key))
     metadata.name = name or metadata.name or directory.name
+    for one in fields(metadata):
+        setattr(metadata, one.name, _plain(getattr(metadata, one.name), is_text=str(one.type) == "Optional[str]"))
     metadata.size_label = metadata.size_label or size_label(*parameters)
     if hub_id := hub_id_of(directory):
         metadata.source_repo_url = HUB + hub_id
     metadata.set_gguf_meta_model(writer)
+
+
+def _plain(value: Any, is_text: bool) -> Any:
+    """What a card says as what a GGUF key holds: YAML reads `no`, Norwegian, as False and 2024 as a number."""
+    if isinstance(value, list) and not is_text and not any(isinstance(one, dict) for one in value):
+        return [_plain(one, True) for one in value if one is not None] or None
+    if isinstance(value, list) and is_text:
+        return ", ".join(map(str, value))
+    if is_text and value is not None and not isinstance(value, str):
+        return {False: "no", True: "yes"}[value] if isinstance(value, bool) else str(value)
+    return value
 
 
 def hub_id_of(directory: Path) -> str:
@@ -107,28 +142,30 @@ def add_quantization(writer: GGUFWriter, quantization: Quantization) -> None:
 
 
 class Unfinished:
-    """Files beside their final places, which they take together when the block ends well; else they vanish.
+    """Files beside their final places, which they take one after the other when the block ends well; else they vanish.
 
-    with Unfinished() as unfinished:
+    with Unfinished(overwrite=False) as unfinished:
         write_to(unfinished.path(Path("model.gguf")))
 
     A file that stays `temporary` never takes a place. Raises OutputError for a full disk, UsageError for a folder
-    that cannot be written.
+    that cannot be written, or, unless `overwrite`, for a place that was taken meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overwrite: bool) -> None:
+        self._overwrite = overwrite
         self._parts: dict[Path, Path] = {}
         self._temporary: list[Path] = []
+        self._open: dict[Path, int] = {}
 
     def path(self, final: Path, temporary: bool = False) -> Path:
         """Where to write what shall become `final`; its folder is made. What a killed run left there is removed."""
         with told(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            for stale in final.parent.glob(f".{final.name}.*.part"):
-                if not _is_alive(stale.suffixes[-2].lstrip(".")):
-                    stale.unlink(missing_ok=True)
-            part = final.with_name(f".{final.name}.{os.getpid()}.part")
-            part.touch()
+            for stale in final.parent.glob(".*.gguf.????????.part"):
+                _remove_unless_locked(stale)
+            part = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+            self._open[part] = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            _lock(self._open[part])
         if temporary:
             self._temporary.append(part)
         else:
@@ -145,45 +182,79 @@ class Unfinished:
             if kind is None:
                 for final, part in self._parts.items():
                     with told(final):
-                        _sync(part)
+                        os.fsync(self._open[part])
+            self._close()
+            if kind is None:
                 for final, part in self._parts.items():
                     with told(final):
-                        part.replace(final)
+                        self._place(part, final)
                 for folder in {final.parent for final in self._parts}:
-                    with suppress(OSError):  # not every file system lets a folder be synchronised
-                        _sync(folder)
+                    _sync_folder(folder)
         finally:
+            self._close()
             for part in (*self._parts.values(), *self._temporary):
                 part.unlink(missing_ok=True)
 
+    def _place(self, part: Path, final: Path) -> None:
+        if not self._overwrite:
+            try:
+                os.link(part, final)  # fails where something is, which a rename does not
+                return
+            except FileExistsError:
+                raise taken(final) from None
+            except OSError:  # a file system without links
+                pass
+        part.replace(final)
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+
+def taken(path: Path) -> UsageError:
+    """The error for a file that is there."""
+    return UsageError(f"{path}: exists already", "--if-exists overwrite replaces it, skip keeps it")
+
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write `path` into an error that names it."""
+def told(path: Path, where: str = "choose another directory with -o") -> Iterator[None]:
+    """Turns the system's refusal to write `path` into an error that names it; `where` says how to write elsewhere."""
     try:
         yield
     except OSError as error:
         what = f"{path}: cannot be written ({error.strerror or error})"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OutputError(what, "make room, or choose another directory with -o") from error
-        raise UsageError(what, "choose another directory with -o") from error
+        if error.errno == errno.EFBIG:
+            raise OutputError(what, "raise the limit on the length of files (ulimit -f)") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(what, f"make room, or {where}") from error
+        raise UsageError(what, where) from error
 
 
-def _is_alive(pid: str) -> bool:
-    if not pid.isdecimal():
-        return True  # not ours
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+def _lock(descriptor: int) -> bool:
+    """Takes the lock of a part file, which ends with its process; False where another has it, or there are no locks."""
+    if fcntl is None:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
+        return False
     return True
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove_unless_locked(part: Path) -> None:
+    with suppress(OSError):  # it went meanwhile, or is not ours to remove
+        descriptor = os.open(part, os.O_RDWR)
+        try:
+            if _lock(descriptor):
+                part.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system lets a folder be opened or synchronised
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

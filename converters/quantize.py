@@ -19,6 +19,17 @@ from .smolvlm import Weight
 
 Type = GGMLQuantizationType
 F16_MAX = float(np.finfo(np.float16).max)
+# The largest number of each type: what its scales, half precision, times its largest level give.
+LARGEST = {
+    Type.F32: float(np.finfo(np.float32).max),
+    Type.BF16: 3.38e38,
+    Type.F16: F16_MAX,
+    Type.Q8_0: 127 * F16_MAX,
+    Type.Q5_1: F16_MAX,
+    Type.Q5_0: 16 * F16_MAX,
+    Type.Q4_1: F16_MAX,
+    Type.Q4_0: 8 * F16_MAX,
+}
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,8 @@ def encode(array: NDArray[Any], kind: Type) -> NDArray[Any]:
     largest = max(float(array.max()), -float(array.min()))
     if not math.isfinite(largest):
         raise Unfit("holds NaN or infinite numbers", "train or download the checkpoint again")
-    if kind == Type.F16 and largest > F16_MAX:
-        raise Unfit(f"holds {largest:g}, too large for f16", "convert to bf16 or f32")
+    if largest > LARGEST[kind]:
+        raise Unfit(f"holds {largest:g}, too large for {kind.name.lower()}", "convert to bf16 or f32")
     if kind != Type.F16:
         array = array.astype(np.float32, copy=False)
     return quants.quantize(array, kind)

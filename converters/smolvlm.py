@@ -164,8 +164,3 @@ def halve(rows: NDArray[Any], heads: int) -> NDArray[Any]:
     """The inverse of `interleave`: from GGUF's order of rows to the checkpoint's."""
     pairs = rows.reshape(heads, -1, 2, rows.shape[-1]).swapaxes(1, 2)
     return np.reshape(pairs, rows.shape)
-
-
-def arrange(array: NDArray[Any], weight: Weight) -> NDArray[Any]:
-    """The tensor read from `weight.source` in the order that GGUF wants."""
-    return interleave(array, weight.rotary_heads) if weight.rotary_heads else np.ascontiguousarray(array)

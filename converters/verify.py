@@ -21,8 +21,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from smolcli import registry
 from smolcli.backends.gguf_header import read_header
+from smolcli.backends.tiles import Layout
 from smolcli.child import call
-from smolcli.errors import ModelError, UnavailableError
+from smolcli.errors import SmolError, UnavailableError
 from smolcli.models import ModelFiles
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
@@ -44,8 +45,8 @@ class Limits:
 
 # Beyond the losses measured on the models of docs/gguf.md, and far from those of a half converted wrongly.
 LIMITS: Mapping[str, Limits] = {
-    "f32": Limits(0.99, 1e-3, 0.9999),
-    "f16": Limits(0.99, 1e-3, 0.9999),
+    "f32": Limits(0.98, 1e-3, 0.9999),
+    "f16": Limits(0.98, 1e-3, 0.9999),
     "bf16": Limits(0.97, 1e-2, 0.999),
     "q8_0": Limits(0.95, 2e-2, 0.999),
     "q6_k": Limits(0.90, 5e-2, 0.99),
@@ -63,7 +64,8 @@ LIMITS: Mapping[str, Limits] = {
 class Trace:
     """What a checkpoint makes of one probe: its greedy answer, the logits along it, the embeddings of the pictures.
 
-    `logits` are (1 + len(answer), vocabulary), `embeddings` (image tokens, hidden).
+    `answer` lacks its last token, be it the one that ends it or the MOST_TOKENS-th, which `logits` tell: they are
+    (1 + len(answer), vocabulary), `embeddings` (image tokens, hidden).
     """
 
     probe: str
@@ -127,24 +129,30 @@ def verify(
 ) -> list[Agreement]:
     """Compare every (language half, vision half) with the checkpoint directory, into which PEFT merges `lora`.
 
-    `progress` is told what is about to run. Raises ModelError for files that cannot be loaded, EngineError for a
-    crash.
+    `progress` is told what is about to run. Raises SmolError for a pair that is made of something else, ModelError
+    for files that cannot be loaded, EngineError for a crash.
     """
+    check_libraries(lora)
+    progress(f"{checkpoint}: asking PyTorch, float32")
+    layout, traces = call("smolcli.converters.verify:reference", checkpoint, lora, threads, verbose=verbose)
+    found = []
+    for gguf, mmproj in pairs:
+        progress(f"{gguf}: asking llama.cpp")
+        job = (gguf, mmproj, layout, traces, threads)
+        found.append(call("smolcli.converters.verify:compared", *job, verbose=verbose))
+    return found
+
+
+def check_libraries(lora: Path | None = None) -> None:
+    """UnavailableError, with the command that installs it, for a library that `verify` would miss."""
     for backend in ("torch", "llamacpp"):
         registry.require(registry.BACKENDS, backend)
     if lora is not None and find_spec("peft") is None:
         raise UnavailableError("an adapter is compared by means of the library peft", "pip install peft")
-    progress(f"{checkpoint}: asking PyTorch, float32")
-    traces = call("smolcli.converters.verify:reference", checkpoint, lora, threads, verbose=verbose)
-    found = []
-    for gguf, mmproj in pairs:
-        progress(f"{gguf}: asking llama.cpp")
-        found.append(call("smolcli.converters.verify:compared", gguf, mmproj, traces, threads, verbose=verbose))
-    return found
 
 
-def reference(checkpoint: Path, lora: Path | None = None, threads: int | None = None) -> list[Trace]:
-    """The answers of a checkpoint to every probe, with the adapter `lora` merged into it."""
+def reference(checkpoint: Path, lora: Path | None = None, threads: int | None = None) -> tuple[Layout, list[Trace]]:
+    """How a checkpoint cuts pictures, and its answers to every probe, with the adapter `lora` merged into it."""
     options = Model(device="cpu", dtype="float32", threads=threads)
     with closing(registry.load(registry.BACKENDS, "torch")(ModelFiles(checkpoint.name, checkpoint), options)) as torch:
         if lora is not None:
@@ -152,24 +160,29 @@ def reference(checkpoint: Path, lora: Path | None = None, threads: int | None = 
 
             torch.model = PeftModel.from_pretrained(torch.model, lora).merge_and_unload()
         traces = []
-        for name, prompt in probes().items():
-            answer = torch.greedy(prompt, MOST_TOKENS)
+        for name, prompt in probes(torch.layout.tile).items():
+            answer = torch.greedy(prompt, MOST_TOKENS)[: MOST_TOKENS - 1]
             logits, embeddings = torch.logits(prompt, answer), torch.embeddings(prompt)
             traces.append(Trace(name, answer, logits.numpy(), embeddings.numpy()))
-        return traces
+        return torch.layout, traces
 
 
-def compared(gguf: Path, mmproj: Path, traces: Sequence[Trace], threads: int | None = None) -> Agreement:
-    """How far a pair agrees with the traces of its checkpoint."""
+def compared(
+    gguf: Path, mmproj: Path, layout: Layout, traces: Sequence[Trace], threads: int | None = None
+) -> Agreement:
+    """How far a pair agrees with its checkpoint: with how that cuts pictures, and with its traces."""
     files = ModelFiles(gguf.stem, gguf=gguf, mmproj=mmproj)
     wanted: list[NDArray[np.intp]] = []
     said: list[NDArray[np.intp]] = []
     divergences, cosines, differences = [], [], []
     with closing(registry.load(registry.BACKENDS, "llamacpp")(files, Model(threads=threads))) as llama:
-        for trace, prompt in zip(traces, probes().values(), strict=True):
+        if llama.layout != layout:
+            what = f"{mmproj}: cuts pictures as {llama.layout}, its checkpoint as {layout}"
+            raise SmolError(what, "convert it again")
+        for trace, prompt in zip(traces, probes(llama.layout.tile).values(), strict=True):
             logits, embeddings = llama.logits(prompt, trace.answer), llama.embeddings(prompt)
             if (logits.shape, embeddings.shape) != (trace.logits.shape, trace.embeddings.shape):
-                raise ModelError(f"{gguf}: not made of this checkpoint", "give --against the checkpoint it was made of")
+                raise SmolError(f"{gguf}: not made of this checkpoint", "give --against the checkpoint it was made of")
             wanted.append(trace.logits.argmax(-1))
             said.append(logits.argmax(-1))
             divergences.append(divergence(trace.logits, logits))
@@ -220,8 +233,8 @@ def _file_type(gguf: Path) -> str:
     number = read_header(gguf).keys.get("general.file_type")
     known = {one.file: name for name, one in QUANTIZATIONS.items()}
     try:
-        file_type = LlamaFileType(int(number or 0))
-    except (TypeError, ValueError):
+        file_type = LlamaFileType(number)  # type: ignore[arg-type]
+    except ValueError:
         return "unknown"
     return known.get(file_type, file_type.name.removeprefix("MOSTLY_").lower())
 
@@ -233,14 +246,17 @@ def _limits(quantization: str) -> Limits:
 # ---- the probes ----------------------------------------------------------------------------------
 
 
-def probes() -> dict[str, Prompt]:
-    """Pictures drawn from nothing and questions about them: one and many tiles, several pictures, frames, none."""
+def probes(tile: int) -> dict[str, Prompt]:
+    """Pictures drawn from nothing and questions about them: one and many tiles, several pictures, frames, none.
+
+    `tile` is the side of a tile in pixels, which the page is twice as wide as.
+    """
     circle, square = _shape("ellipse", "red"), _shape("rectangle", "blue")
     moving = [_shape("ellipse", "green", shift) for shift in (-36, 0, 36)]
     return {
         "a shape": Prompt.user(circle, "Describe this image in one sentence."),
         "a line of text": Prompt.user(_text(128, 128, ["Total 47.30"]), "What is written in the image?"),
-        "a page": Prompt.user(_text(384, 256, _LINES), "What is written in the image?"),
+        "a page": Prompt.user(_text(2 * tile, tile, _LINES), "What is written in the image?"),
         "a gradient": Prompt.user(_gradient(300, 200), "Describe this image."),
         "noise": Prompt.user(_noise(200, 260), "What is this?"),
         "blank": Prompt.user(_frame(Image.new("RGB", (128, 128), "gray")), "What is written in the image?"),

@@ -92,16 +92,18 @@ class Child:
         self._process.join()
         self._forget_chatter()
 
-    def post_mortem(self) -> Fault:
-        """What ended the child, from its exit code and its last words; the child is closed afterwards."""
+    def post_mortem(self, advice: str) -> Fault:
+        """What ended the child, from its exit code and its last words; the child is closed afterwards.
+
+        `advice` is for want of memory.
+        """
         self.pipe.close()
         self._process.join(5)
         self._process.kill()
         self._process.join()
         code = self._process.exitcode or 0
         if code == -getattr(signal, "SIGKILL", 9):
-            message = "the engine was killed, most likely for want of memory; use a smaller model or --detail low"
-            fault = Fault("memory", message)
+            fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
         else:
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             fault = Fault("crash", f"the engine crashed ({cause}){self._last_words()}")
@@ -133,8 +135,9 @@ def call(place: str, *args: Any, verbose: bool = False) -> Any:
         kind, value = child.pipe.receive()
         at_once = False
     except Gone:
-        fault = child.post_mortem()
-        raise EngineError(fault.message, "-v shows what it printed", kind=fault.kind) from None
+        fault = child.post_mortem("end other programs, or use a machine with more")
+        advice = "-v shows what it printed" if fault.kind == "crash" else ""
+        raise EngineError(fault.message, advice, kind=fault.kind) from None
     finally:
         child.close(at_once)
     if kind == "error":

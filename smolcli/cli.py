@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import traceback
@@ -13,7 +14,7 @@ import typer
 
 from smolcli import __version__, registry
 from smolcli.console import Console, cannot_write, claim_stdout, open_closed_streams, silence
-from smolcli.errors import Exit, OutputError, SmolError
+from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
 from smolcli.flatten import flatten
 from smolcli.options import Generate, Input, Model, Output
 from smolcli.run import run
@@ -45,6 +46,8 @@ def make_app() -> typer.Typer:
 def main() -> None:
     """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
     open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path of other bytes goes out as it is
     for name in ("SIGTERM", "SIGHUP"):  # what is open is closed; nohup's wish is respected; Windows has no SIGHUP
         ending = getattr(signal, name, None)
         if ending is not None and signal.getsignal(ending) is signal.SIG_DFL:
@@ -52,6 +55,8 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         code = make_app()(prog_name="smolcli", standalone_mode=False)
+    except ReaderGone:
+        code = Exit.OK  # whoever read the output has enough
     except SmolError as error:
         code = _failed(error, error.code, verbose)
     except KeyboardInterrupt:

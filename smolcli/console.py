@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from smolcli.errors import OutputError
+from smolcli.errors import OutputError, ReaderGone
 
 
 class Stream(io.TextIOWrapper):
@@ -47,6 +47,17 @@ class Stream(io.TextIOWrapper):
 def cannot_write(name: str, error: OSError) -> OutputError:
     """The error for an output called `name`."""
     return OutputError(f"{name}: cannot be written ({error.strerror})", "what was written before is whole")
+
+
+def say(text: str) -> None:
+    """Standard output of a command that has no writer; OutputError, or ReaderGone where nobody reads it any more."""
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        silence(1)  # what is still buffered would fail again at the end
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone("standard output") from None  # Typer would make an exit code 1 of the system's error
+        raise cannot_write("standard output", error) from error
 
 
 def silence(fileno: int) -> None:

@@ -7,6 +7,7 @@
     │   └── OfflineError           3   the network is needed and not allowed or not there
     ├── InputError                 4   one input cannot be used; in a run it becomes an error record
     ├── EngineError                1   the engine process failed: crash, kill, fault
+    ├── ReaderGone                 0   nobody reads standard output any more; nothing is said
     └── OutputError                1   answers cannot be written: a full disk
 
 A message is one line: what is wrong, then `advice`, what to do. An exception of any other
@@ -89,6 +90,12 @@ class EngineError(SmolError):
 
     code = Exit.FAULT
     kind = "engine"
+
+
+class ReaderGone(SmolError):
+    """Whoever read standard output has closed it: the end of the program, and no failure."""
+
+    code = Exit.OK
 
 
 class OutputError(SmolError):

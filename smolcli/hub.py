@@ -30,6 +30,7 @@ from smolcli.models import ModelFiles
 Format = Literal["auto", "llamacpp", "torch", "all"]
 # What a checkpoint is made of; only files at the top of a repository count, which leaves out onnx/ and the like.
 CHECKPOINT = (".safetensors", ".json", ".txt", ".jinja", ".model")
+CARD = "README.md"  # licence and base model, which a conversion carries on
 
 
 def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offline: bool = False) -> ModelFiles:
@@ -55,7 +56,7 @@ def choose(repo: str, names: list[str], wanted: Format, quant: str | None) -> li
     """The files of `repo` to fetch for `wanted`, of all its file `names`; raises ModelError where there are none."""
     top = [name for name in names if "/" not in name]
     pair = models.pair(top, quant)
-    checkpoint = {"config.json", "tokenizer.json"} <= set(top) and any(name.endswith(".safetensors") for name in top)
+    checkpoint = {"config.json", "tokenizer.json"} <= set(top) and any(map(_is_safetensors, top))
     if wanted == "auto":
         wanted = "llamacpp" if models.languages(top) else "torch"
     if wanted in ("llamacpp", "all") and pair is None:
@@ -63,14 +64,25 @@ def choose(repo: str, names: list[str], wanted: Format, quant: str | None) -> li
         if quant and quants:
             raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
         raise ModelError(f"{repo}: holds no .gguf with its mmproj", "try --for torch, or another repository")
+    if wanted in ("torch", "all") and any(map(_is_pickle, top)) and not any(map(_is_safetensors, top)):
+        what = f"{repo}: has its weights in pickle files only, and unpickling runs code"
+        raise ModelError(what, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
     if wanted in ("torch", "all") and not checkpoint:
         raise ModelError(
             f"{repo}: lacks config.json, tokenizer.json or safetensors", "try --for llamacpp, or another repository"
         )
     files = list(pair or ()) if wanted != "torch" else []
     if wanted != "llamacpp":
-        files += [name for name in top if PurePosixPath(name).suffix in CHECKPOINT]
+        files += [name for name in top if PurePosixPath(name).suffix in CHECKPOINT or name == CARD]
     return files
+
+
+def _is_pickle(name: str) -> bool:
+    return name.endswith((".bin", ".pt", ".pth"))
+
+
+def _is_safetensors(name: str) -> bool:
+    return name.endswith(".safetensors")
 
 
 def _repos(name: str, wanted: Format) -> dict[str, Format]:

@@ -324,7 +324,7 @@ def _single(path: Path, label: str, mmproj: Path | None) -> ModelFiles:
     if not path.is_file():
         raise ModelError(f"{label}: no such file", "check the path, or see smolcli models list")
     if _is_mmproj(path.name):
-        raise ModelError(f"{label}: is the vision half of a model", "give the language half with -m")
+        raise ModelError(f"{label}: is the vision half of a model", "give the language half of the pair")
     if mmproj:
         return ModelFiles(path.stem, gguf=path, mmproj=_file(mmproj))
     names = [one.name for one in path.parent.iterdir() if one.is_file()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -21,11 +22,11 @@ from gguf import GGUFReader, quants
 from smolcli.child import call
 from smolcli.converters import convert, output, plan, write
 from smolcli.converters.convert import Plan
+from smolcli.converters.files import Tensors
 from smolcli.converters.half import Started
 from smolcli.converters.quantize import QUANTIZATIONS
 from smolcli.converters.smolvlm import Text, Vision, language_weights, vision_weights
-from smolcli.converters.tensors import Tensors
-from smolcli.errors import OutputError, UsageError
+from smolcli.errors import ModelError, OutputError, UsageError
 from tests.tiny import make_checkpoint
 
 ALL = list(QUANTIZATIONS)
@@ -215,8 +216,15 @@ def test_a_write_that_fails_leaves_nothing(quant: str, where: str, checkpoint: P
 
 def test_llama_cpp_on_a_full_disk(checkpoint: Path, tmp_path: Path) -> None:
     source, _ = convert(checkpoint, tmp_path, "f16", "f16")
-    with pytest.raises(OutputError, match="/dev: .*; make room"):
-        call("smolcli.converters.native:quantize", source, Path("/dev/full"), QUANTIZATIONS["q6_k"].file, 1)
+    with pytest.raises(OutputError, match="/x.gguf: cannot be written.*; make room"):
+        call(
+            "smolcli.converters.native:quantize",
+            source,
+            Path("/dev/full"),
+            QUANTIZATIONS["q6_k"].file,
+            1,
+            Path("/x.gguf"),
+        )
 
 
 def test_a_full_disk_is_seen_before_and_while_it_fills(
@@ -225,7 +233,7 @@ def test_a_full_disk_is_seen_before_and_while_it_fills(
     planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=400_000))
-        with pytest.raises(OutputError, match="0 MB are needed and 0 MB free; make room"):
+        with pytest.raises(OutputError, match=r"[\d,]+ bytes are needed and 400,000 free; make room"):
             write(planned)
     monkeypatch.setattr(Started, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(OutputError, match=r"out: cannot be written \(No space left\); make room"):
@@ -250,17 +258,12 @@ def test_an_interrupt_leaves_nothing(after: int, checkpoint: Path, tmp_path: Pat
 def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    dead, alive = (out / f".Tiny-F16.gguf.{pid}.part" for pid in (_unused_pid(), os.getppid()))
+    dead, alive = (out / f".Tiny-{name}.gguf.0123abcd.part" for name in ("BF16", "Q4_0"))
     dead.touch()
-    alive.touch()
-    convert(checkpoint, out, "f16", "f16")
-    assert names(out) == [alive.name, "Tiny-F16.gguf", "mmproj-Tiny-F16.gguf"]
-
-
-def _unused_pid() -> int:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
+    with alive.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        convert(checkpoint, out, "f16", "f16")
+        assert names(out) == [alive.name, "Tiny-F16.gguf", "mmproj-Tiny-F16.gguf"]
 
 
 def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: Path) -> None:
@@ -273,11 +276,20 @@ def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: P
     with pytest.raises(UsageError, match="Tiny-F16.gguf: exists already; --if-exists overwrite replaces it, skip"):
         again()
     assert names(tmp_path) == ["Tiny", "Tiny-F16.gguf"]
+    with pytest.raises(UsageError, match="Tiny-F16.gguf: has 3 bytes, what would be written [0-9]+; --if-exists over"):
+        again(if_exists="skip")
+    size = plan(checkpoint, tmp_path / "elsewhere", ["f16"], ["f16"]).language[0].size
+    old.write_bytes(bytes(size))
     write(again(if_exists="skip"))
-    assert old.read_bytes() == b"old"
+    assert old.read_bytes() == bytes(size)
     assert names(tmp_path) == ["Tiny", "Tiny-F16.gguf", "Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf"]
     write(again(if_exists="overwrite"))
     assert old.read_bytes()[:4] == b"GGUF"
+    old.unlink()
+    old.mkdir()
+    with pytest.raises(UsageError, match="Tiny-F16.gguf: is there and is no file"):
+        again(if_exists="overwrite")
+    old.rmdir()
     done = smolcli(checkpoint, "-o", tmp_path, "--if-exists", "skip")
     assert done.returncode == 0
     assert done.stdout.split() == [str(tmp_path / name) for name in ("Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf")]
@@ -288,6 +300,7 @@ def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: P
     ("words", "says"),
     [
         ([], "give a MODEL to convert"),
+        ([""], "an empty word is no model and no name"),
         (["{model}", "--verify-only", "x.gguf"], "give a MODEL to convert"),
         (["--verify-only", "x.gguf"], "--verify-only and --against go together"),
         (["{model}", "--against", "x"], "--verify-only and --against go together"),
@@ -304,3 +317,88 @@ def test_usage(checkpoint: Path, words: list[str], says: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("smolcli: ") and says in line
+
+
+def test_a_place_taken_meanwhile_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    """Two runs into one directory: the second to end must not replace what the first made."""
+    planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
+    convert(checkpoint, tmp_path / "out", "f16", "f16")
+    before = [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
+    with pytest.raises(UsageError, match="Tiny-F16.gguf: exists already"):
+        write(planned)
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()] == before
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_llama_cpp_quantizes_leaves_nothing(
+    name: str, code: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import importlib, os, signal, sys\n"
+        "module = importlib.import_module('smolcli.converters.convert')\n"
+        "call = module.call\n"
+        "def ending(place, *args, **more):\n"
+        "    if place.endswith('quantize'):\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "    return call(place, *args, **more)\n"
+        "if __name__ == '__main__':\n"
+        "    module.call = ending\n"
+        "    from smolcli.cli import main\n"
+        f"    sys.argv = ['smolcli', 'convert-to-gguf', {str(checkpoint)!r}, '-o', {str(tmp_path / 'out')!r},\n"
+        "                '--quant', 'f16', '--quant', 'q4_k_m', '-q']\n"
+        "    main()\n"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run([sys.executable, script], env={**os.environ, "TMPDIR": str(temporary)}, timeout=60)
+    assert (done.returncode, names(tmp_path / "out"), names(temporary)) == (code, [], [])
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--dry-run", "--json"], []])
+def test_nobody_reads(words: list[str], checkpoint: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m smolcli convert-to-gguf {checkpoint} -o {tmp_path} -q {' '.join(words)}"
+    for where, code in (("| true", 0), ("> /dev/full", 1), (">&-", 1)):
+        whole = f"set -o pipefail; {command} --if-exists overwrite {where}"
+        done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("smolcli: standard output: cannot be written") if code else not done.stderr
+
+
+CARDS = {
+    "---\nlanguage: [en, no]\nlicense: 5\n---\n": {"general.languages": ["en", "no"], "general.license": "5"},
+    "---\ntags: [1, null, a]\nauthor: [a]\n---\n": {"general.tags": ["1", "a"]},
+    "---\nmodel_name: 2024-01-01\n---\n": {},
+    "---\nbase_model: [1, 2]\n---\n": {},
+    "---\n- a\n---\n": {},
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_an_odd_card_is_no_reason_to_stop(card: str, checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "README.md").write_text(card)
+    language, _ = convert(checkpoint, tmp_path, "f16", "f16")
+    keys = GGUFReader(language).fields
+    assert {key: keys[key].contents() for key in CARDS[card]} == CARDS[card]
+
+
+def test_a_lost_chat_template_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "tokenizer_config.json").unlink()
+    [notice] = plan(checkpoint, tmp_path, ["f16"], ["f16"]).notices
+    assert "has no chat template" in notice
+    (checkpoint / "tokenizer_config.json").symlink_to("gone")
+    with pytest.raises(ModelError, match="Tiny: has no tokenizer_config.json"):
+        plan(checkpoint, tmp_path, ["f16"], ["f16"])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mmproj-m", "a name with mmproj would be taken for that of a vision half"),
+        ("x" * 201, "has 201 bytes, too many"),
+        ("\udcff", "not UTF-8"),
+    ],
+)
+def test_names_that_cannot_be(name: str, says: str, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(checkpoint, tmp_path, ["f16"], ["f16"], name)

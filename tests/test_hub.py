@@ -357,7 +357,9 @@ def test_a_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypa
     with pytest.raises(OfflineError, match="org/none: not on this machine and --offline forbids the network"):
         converted("org/none", "-o", tmp_path, "--offline")
     server.repos["org/pickle"] = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b""}
-    with pytest.raises(ModelError, match="org/pickle: lacks config.json, tokenizer.json or safetensors"):
+    with pytest.raises(
+        ModelError, match="org/pickle: has its weights in pickle files only, and unpickling runs code; ask"
+    ):
         converted("org/pickle", "-o", tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(OfflineError, match="org/My-Tiny: the hub cannot be reached"):

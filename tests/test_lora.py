@@ -103,10 +103,12 @@ PLACE = "base_model.model.model.text_model.layers.0.self_attn.q_proj"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda d: (d / "adapter_config.json").unlink(), "has no adapter_config.json"),
     "not JSON": (lambda d: (d / "adapter_config.json").write_text("{"), "adapter_config.json: cannot be read"),
-    "no object": (lambda d: (d / "adapter_config.json").write_text("[]"), "an adapter of type None; only LORA"),
+    "no object": (lambda d: (d / "adapter_config.json").write_text("[]"), "adapter_config.json: not a JSON object"),
     "another kind": (config(peft_type="IA3"), "an adapter of type 'IA3'; only LORA"),
     "transposed": (config(fan_in_fan_out=True), "fan_in_fan_out is set; merge it with PEFT"),
-    "alpha": (config(lora_alpha="much"), "lora_alpha is no number"),
+    "alpha": (config(lora_alpha="much"), "adapter_config.json: damaged .*could not convert string to float"),
+    "patterns": (config(alpha_pattern={"(": 1}), "adapter_config.json: damaged"),
+    "principal components": (config(init_lora_weights="pissa_niter_16"), "which changes the base model; merge it"),
     "pickle": (lambda d: (d / "adapter_model.safetensors").rename(d / "adapter_model.bin"), "unpickling runs code"),
     "no weights": (lambda d: (d / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: no such file"),
     "half": (weights(lambda t: t.pop(f"{PLACE}.lora_B.weight")), "lacks half of the adapter of model.text_model.la"),
@@ -115,6 +117,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         weights(lambda t: t.update({f"{PLACE.replace('0', '9')}.lora_B.weight": torch.ones(64, 4),
                                     f"{PLACE.replace('0', '9')}.lora_A.weight": torch.ones(4, 64)})),
         "layers.9.self_attn.q_proj.weight that the model does not know",
+    ),
+    "lengths": (
+        weights(lambda t: t.update({f"{PLACE}.lora_magnitude_vector": torch.ones(1)})),
+        "do not fit .*q_proj.weight",
+    ),
+    "gathered nowhere": (
+        weights(lambda t: t.update({f"{PLACE}.lora_A.weight": torch.ones(0)})), "do not fit .*q_proj.weight",
     ),
     "misshapen": (
         weights(lambda t: t.update({f"{PLACE}.lora_B.weight": torch.ones(63, 4)})),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from smolcli import models
 from smolcli.converters import convert, plan, verify, write
 from smolcli.converters.verify import LIMITS, cosine, divergence, probes, reference
-from smolcli.errors import ModelError
+from smolcli.errors import SmolError
 from tests.tiny import make_checkpoint
 
 Q = "model.text_model.layers.0.self_attn.q_proj.weight"
@@ -49,17 +49,17 @@ def test_the_built_in_model_converted_is_proved(tmp_path: Path) -> None:
     planned = plan(source, tmp_path, ["f16", "q8_0"], ["f16"], "nano")
     write(planned)
     half, eight = verify(source, [(made.path, planned.vision[0].path) for made in planned.language])
-    assert half.same == half.probes == len(probes())
+    assert half.same == half.probes == len(probes(128))
     assert half.kl < 1e-3 and half.kl_99 < 1e-3 and half.cosine_least > 0.9999
     assert (half.language, half.vision, eight.language) == ("f16", "f16", "q8_0")
     assert eight.top1 >= 0.95
     assert half.failures == eight.failures == []
-    assert half.tokens == sum(len(trace.logits) for trace in reference(source))
+    assert half.tokens == sum(len(trace.logits) for trace in reference(source)[1])
 
 
 def test_the_traces_are_those_of_generation(checkpoint: Path) -> None:
     """Led along its own answer the reference gives the answer again: token by token, and all at once."""
-    for trace in reference(checkpoint):
+    for trace in reference(checkpoint)[1]:
         assert trace.logits.argmax(-1)[: len(trace.answer)].tolist() == trace.answer
 
 
@@ -119,10 +119,21 @@ def test_the_command_tells_and_judges(checkpoint: Path, tmp_path: Path) -> None:
     assert found["difference"]["wanted"] != found["difference"]["said"]
 
 
-def test_a_checkpoint_of_another_size_is_told(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path) -> None:
     wide = make_checkpoint(tmp_path / "Wide", "v2", seed=1, width=128)
-    with pytest.raises(ModelError, match="Wide-F16.gguf: not made of this checkpoint; give --against"):
+    with pytest.raises(SmolError, match="Wide-F16.gguf: not made of this checkpoint; give --against"):
         verify(checkpoint, [convert(wide, tmp_path, "f16", "f16")])
+
+
+def test_a_vision_half_that_cuts_otherwise_is_found(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "Tiny")
+    settings = json.loads((tmp_path / "Tiny" / "preprocessor_config.json").read_text())
+    settings["size"]["longest_edge"] = 128
+    (tmp_path / "Tiny" / "preprocessor_config.json").write_text(json.dumps(settings))
+    language, _ = convert(tmp_path / "Tiny", tmp_path, "f16", "f16")
+    done = smolcli("--verify-only", language, "--against", checkpoint)
+    assert done.returncode == 1
+    assert "mmproj-Tiny-F16.gguf: cuts pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
 
 
 def test_an_adapter_is_compared_with_pefts_merging(checkpoint: Path, tmp_path: Path) -> None:

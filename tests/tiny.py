@@ -63,13 +63,14 @@ def make_checkpoint(
     shard_size: str = "5GB",
     exact: bool = False,
     width: int = 64,
+    generation: dict[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint to `directory` and return it.
 
     `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer); `tile` is the side of a
     tile in pixels, a key of GEOMETRY; `layout` is the release of transformers whose config.json is written (5 or 4);
     a small `shard_size` makes many shards; `exact` weights are the same to the bit on every machine; `width` is the
-    hidden size of the language model.
+    hidden size of the language model, `generation` more of generation_config.json.
     """
     directory.mkdir(parents=True, exist_ok=True)
     roles = GRANITE if variant == "docling" else SMOL
@@ -80,6 +81,7 @@ def make_checkpoint(
     ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
     model.generation_config = GenerationConfig.from_dict(
         {"bos_token_id": ids["bos"], "eos_token_id": [ids["eos"], ids["pad"]], "pad_token_id": ids["pad"]}
+        | (generation or {})
     )
     model.save_pretrained(directory, max_shard_size=shard_size)
     tokenizer.save(str(directory / "tokenizer.json"))

@@ -82,7 +82,7 @@ class Worker:
     def _post_mortem(self) -> Fault:
         child, self._child = self._child, None
         assert child is not None
-        return child.post_mortem()
+        return child.post_mortem("use a smaller model or --detail low")
 
 
 _END = "end"  # sent instead of a prompt: there are no more

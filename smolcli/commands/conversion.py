@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +21,8 @@ from tqdm import tqdm
 
 from smolcli import models, registry
 from smolcli.commands.convert_to_gguf import Conversion
-from smolcli.console import Console
-from smolcli.converters import Adapter, Agreement, Output, Plan, plan, run_memory, verify, write
+from smolcli.console import Console, say
+from smolcli.converters import Adapter, Agreement, Output, Plan, check_libraries, plan, run_memory, verify, write
 from smolcli.converters.lora import CONFIG as ADAPTER_CONFIG
 from smolcli.converters.verify import Difference
 from smolcli.errors import ModelError, SmolError, UsageError
@@ -31,21 +34,16 @@ def convert(options: Conversion) -> None:
     """Write, or plan, or only verify; what is asked for goes to standard output."""
     console = Console(options.quiet)
     if options.verify_only is not None and options.against is not None:
-        found = models.find(str(options.verify_only), mmproj=options.mmproj)
-        if found.gguf is None or found.mmproj is None:
-            raise ModelError(f"{options.verify_only}: no GGUF pair", "give the language half, a .gguf file")
-        checkpoint, lora = _source(options.against, options)
-        agreements = _verified(options, console, checkpoint, lora, [(found.gguf, found.mmproj)])
-        _say(options, None, agreements, sys.stdout)
-        _judge(agreements)
+        _only_verify(options, console, options.verify_only, options.against)
         return
     checkpoint, lora = _source(options.model or "", options)
+    if options.verify:
+        check_libraries(lora)
     name = options.name or (models.NANO if options.model == models.NANO else None)
     wanted = (options.quant, options.mmproj_quant, name, lora, options.if_exists)
-    planned = plan(checkpoint, options.output, *wanted)
-    for output in planned.outputs:
-        for line in output.fallbacks:
-            console.notice(f"{output.path}: {line}")
+    planned = plan(checkpoint, options.output, *wanted, verbose=options.verbose)
+    for line in planned.notices:
+        console.notice(line)
     if options.dry_run:
         _say(options, planned, {}, sys.stdout)
         return
@@ -53,36 +51,60 @@ def convert(options: Conversion) -> None:
         write(planned, progress, options.verbose)
     for path in sorted(planned.kept):
         console.notice(f"{path}: is there and stays")
-    agreements = {}
-    if options.verify:
-        texts, visions = ([output.path for output in half] for half in (planned.language, planned.vision))
-        pairs = [(text, visions[0]) for text in texts] + [(texts[0], vision) for vision in visions[1:]]
-        agreements = _verified(options, console, checkpoint, lora, pairs)
-    if options.as_json:
-        _say(options, planned, agreements, sys.stdout)
-    else:
-        for output in planned.outputs:
-            print(output.path, flush=True)
+    if not options.as_json:
+        say("".join(f"{output.path}\n" for output in planned.outputs))
+    agreements: dict[Pair, Agreement] = {}
+    try:
+        if options.verify:
+            texts, visions = ([output.path for output in half] for half in (planned.language, planned.vision))
+            pairs = [(text, visions[0]) for text in texts] + [(texts[0], vision) for vision in visions[1:]]
+            agreements = _verified(options, console, checkpoint, lora, pairs)
+    finally:  # the files are there, whatever the comparison meets
+        if options.as_json:
+            _say(options, planned, agreements, sys.stdout)
+    if not (options.as_json or options.quiet):
         _say(options, None, agreements, sys.stderr)
+    _judge(agreements)
+
+
+def _only_verify(options: Conversion, console: Console, gguf: Path, against: str) -> None:
+    if not os.path.isfile(gguf):
+        raise ModelError(f"{gguf}: no such file", "give the language half of a pair, a .gguf file")
+    try:
+        found = models.find(str(gguf), mmproj=options.mmproj)
+    except OSError as error:
+        raise ModelError(f"{gguf}: {error.strerror}", "check the path and its rights") from error
+    if found.gguf is None or found.mmproj is None:
+        raise ModelError(f"{gguf}: no GGUF pair", "give the language half, a .gguf file")
+    checkpoint, lora = _source(against, options)
+    agreements = _verified(options, console, checkpoint, lora, [(found.gguf, found.mmproj)])
+    _say(options, None, agreements, sys.stdout)
     _judge(agreements)
 
 
 def _source(word: str, options: Conversion) -> tuple[Path, Path | None]:
     """The checkpoint that `word` means, fetched where it is not here, and the adapter to merge into it."""
     lora = options.lora
-    path = Path(word).expanduser()
+    path = Path(os.path.expanduser(word))  # os.path's tests are False, not an error, where one may not look
     if word in (models.NANO, *models.KNOWN):
         return _pulled(word, options), lora
-    if path.is_file():
+    if os.path.isfile(path):
         raise UsageError(f"{word}: a file", "give the directory of a checkpoint, a registry name or a hub id")
-    if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
+    if os.path.isfile(path / ADAPTER_CONFIG):
+        if list(path.glob("model*.safetensors")):
+            raise UsageError(f"{word}: holds a checkpoint and an adapter", "put them apart: MODEL --lora DIR")
         if lora is not None:
             raise UsageError(f"{word}: an adapter, and --lora names another", "give the model that both belong to")
         base = Adapter(path).base
+        advice = f"name it: MODEL --lora {shlex.quote(word)}"
         if not base:
-            raise ModelError(f"{path}: does not name its base model", f"name it: MODEL --lora {shlex.quote(word)}")
+            raise ModelError(f"{path}: does not name its base model", advice)
+        if os.path.isdir(base) and os.path.isfile(os.path.join(base, ADAPTER_CONFIG)):
+            raise ModelError(f"{path}: its base model {base} is an adapter", advice)
+        if not os.path.isdir(base) and not models.HUB_ID.fullmatch(base):
+            raise ModelError(f"{path}: its base model {base} is not here", advice)
         return _source(base, dataclasses.replace(options, lora=path))
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, lora
     if not models.HUB_ID.fullmatch(word):
         raise ModelError(f"{word}: not a directory, known name or hub id", "smolcli models list shows the names")
@@ -112,6 +134,8 @@ def _verified(
         if sys.stderr.isatty() and not options.no_progress:
             console.notice(line)
 
+    if lora is not None:
+        Adapter(lora)  # told here, in words of our own
     found = verify(checkpoint, pairs, lora, options.threads, options.verbose, progress)
     return dict(zip(pairs, found, strict=True))
 
@@ -129,16 +153,33 @@ def _say(options: Conversion, planned: Plan | None, agreements: dict[Pair, Agree
         files = [_file(planned, output) for output in planned.outputs] if planned else []
         verified = [_found(pair, agreement) for pair, agreement in agreements.items()]
         memory = _memory(planned) if planned else []
-        print(json.dumps({"files": files, "memory": memory, "verify": verified}, indent=2, ensure_ascii=False))
+        temporary = sum(output.size for output in planned.work if output not in planned.made) if planned else 0
+        report = {"files": files, "temporary_bytes": temporary, "memory": memory, "verify": verified}
+        say(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         return
-    terminal = Terminal(file=stream, highlight=False, width=None if stream.isatty() else 500)
+    shown = stream.isatty()
+    page = Terminal(file=io.StringIO(), highlight=False, width=None if shown else 500, force_terminal=shown)
+    _tables(page, planned, agreements)
+    text = page.file.getvalue()  # type: ignore[attr-defined]
+    if stream is sys.stdout:
+        say(text)
+    else:
+        print(text, end="", file=stream)
+
+
+def _tables(terminal: Terminal, planned: Plan | None, agreements: dict[Pair, Agreement]) -> None:
     if planned:
         table = _table("file", "MB", "MB to run")
         needed = {row["language"]: f"{row['bytes'] / 1e6:.0f}" for row in _memory(planned)}
         for output in planned.outputs:
-            table.add_row(str(output.path), f"{output.size / 1e6:.1f}", needed.get(str(output.path), ""))
+            there = " (is there)" if output.path in planned.kept else ""
+            memory = needed.get(str(output.path), "")
+            table.add_row(escape(f"{output.path}{there}"), f"{output.size / 1e6:.1f}", memory)
+        for output in planned.work:
+            if output not in planned.made:
+                table.add_row("(for llama.cpp's quantizer, meanwhile)", f"{output.size / 1e6:.1f}", "")
         terminal.print(table)
-    if agreements and not options.quiet:
+    if agreements:
         table = _table("quant + mmproj", "top-1", "mean KL", "99% KL", "cosine", "least", "same answers")
         for one in agreements.values():
             numbers = (f"{one.top1:.4f}", f"{one.kl:.2g}", f"{one.kl_99:.2g}")
@@ -189,6 +230,7 @@ def _file(planned: Plan, output: Output) -> dict[str, Any]:
 
 def _found(pair: Pair, agreement: Agreement) -> dict[str, Any]:
     paths = {"language": str(pair[0]), "vision": str(pair[1])}
-    numbers = dataclasses.asdict(agreement)
+    values = dataclasses.asdict(agreement).items()
+    numbers = {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in values}
     types = {"quant": numbers.pop("language"), "mmproj_quant": numbers.pop("vision")}
     return {**paths, **types, **numbers, "failures": agreement.failures}

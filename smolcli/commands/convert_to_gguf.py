@@ -46,7 +46,11 @@ class Conversion:
         "error", "Of a file that is there.", parser=choice("--if-exists", IF_EXISTS), metavar="|".join(IF_EXISTS)
     )
     dry_run: bool = opt(False, "Only say what would be written, its sizes, and the memory to run it.", "--dry-run")
-    verify: bool = opt(False, "Compare each pair with the checkpoint on PyTorch; exit 1 if they differ.", "--verify")
+    verify: bool = opt(
+        False,
+        "Compare with the checkpoint on PyTorch, each half beside the first other; exit 1 if not the same.",
+        "--verify",
+    )
     verify_only: Path | None = opt(None, "Compare this pair with --against; nothing is written.", metavar="GGUF")
     against: str | None = opt(None, "The checkpoint that --verify-only compares with.", metavar="MODEL")
     mmproj: Path | None = opt(None, "The vision half for --verify-only, where it is not beside the other.")
@@ -61,6 +65,8 @@ class Conversion:
 
     def __post_init__(self) -> None:
         usage = "see smolcli convert-to-gguf --help"
+        if "" in (self.model, self.name, self.against):
+            raise UsageError("an empty word is no model and no name", usage)
         if (self.verify_only is None) == (self.model is None):
             raise UsageError("give a MODEL to convert, or --verify-only GGUF --against MODEL", usage)
         if (self.verify_only is None) != (self.against is None):

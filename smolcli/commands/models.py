@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smolcli import models, registry
+from smolcli.console import say
 
 app = typer.Typer(help="List and fetch models.", no_args_is_help=True)
 
@@ -35,14 +36,14 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON a
     """
     rows = list(_rows())
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        say(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
         _show(rows)
     else:
         for row in rows:
             cells = [row["name"], ",".join(row["here"]), row["pair_bytes"], row["checkpoint_bytes"]]
             cells += [row["licence"], row["repo"], row["about"]]
-            print("\t".join("" if cell is None else str(cell) for cell in cells))
+            say("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
 
 
 @app.command("pull")
@@ -62,7 +63,7 @@ def pull(
     found = registry.load(registry.LIBRARIES, "hub")(name, wanted.value, quant, offline=offline)
     for path in (found.gguf, found.mmproj, found.checkpoint):
         if path is not None:
-            print(path)
+            say(f"{path}\n")
 
 
 def _rows() -> Iterator[dict[str, Any]]:

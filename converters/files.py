@@ -1,7 +1,8 @@
-"""The tensors of safetensors files, read from the memory map in blocks of rows."""
+"""What the files of a checkpoint or an adapter hold: JSON objects, and tensors read in blocks of rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 
 from smolcli.errors import ModelError
 
+from .faults import AGAIN
+
 DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-AGAIN = "download or save it again"
 
 
 class Tensors:
@@ -53,7 +55,12 @@ class Tensors:
         The map ends with the array, so that only what is read is in memory.
         """
         stored = self._tensors[name]
-        array: NDArray[Any] = stored.mmap_bytes().view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
+        try:
+            whole = stored.mmap_bytes()
+        except (OSError, ValueError) as error:  # it went or changed since its header was read
+            what = f"{stored.data_range.filename}: cannot be read ({error})"
+            raise ModelError(what, "is its disk still there?") from error
+        array: NDArray[Any] = whole.view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
         if stored.dtype != "BF16":
             return array
         wide = array.astype(np.uint32)  # bfloat16 is the upper half of a float32
@@ -68,5 +75,20 @@ def _header(file: Path) -> dict[str, LocalTensor]:
             return dict(SafetensorsLocal(file).tensors)
     except FileNotFoundError:
         raise ModelError(f"{file}: no such file", "download the rest of it") from None
+    except PermissionError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror})", "check its rights") from error
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
         raise ModelError(f"{file}: damaged ({error})", AGAIN) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`; ModelError if it is missing or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent}: has no {path.name}", "give a checkpoint directory") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object", AGAIN)
+    return value
