@@ -113,7 +113,12 @@ def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -
     for one in fields(metadata):
         setattr(metadata, one.name, _plain(getattr(metadata, one.name), is_text=str(one.type) == "Optional[str]"))
     metadata.size_label = metadata.size_label or size_label(*parameters)
-    if hub_id := hub_id_of(directory):
+    hub_id = hub_id_of(directory)
+    if checkpoint.adapter is not None:
+        organization, _, base = hub_id.rpartition("/")
+        place_of = {"organization": organization, "repo_url": HUB + hub_id} if hub_id else {}
+        metadata.base_models = [{"name": base or directory.name, **place_of}]
+    elif hub_id:
         metadata.source_repo_url = HUB + hub_id
     metadata.set_gguf_meta_model(writer)
 

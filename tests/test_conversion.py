@@ -169,14 +169,19 @@ def make_sparse(directory: Path, tokenizer_of: Path, text: Text, vision: Vision)
     return max(4 * math.prod(weight.shape) for weight in weights)
 
 
+# A process's peak counts what the process it was forked from had, which here would be all of pytest.
+LAUNCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def peak(*words: object) -> int:
-    """Peak resident bytes of the conversion, the larger of its processes."""
-    command = [sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
-    assert running.returncode == 0
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Peak resident bytes of the conversion, the largest of its processes."""
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
 SHAPES = {

@@ -328,11 +328,15 @@ def put(server: Hub, repo: str, directory: Path) -> None:
 
 
 def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
-    put(server, "org/My-Tiny", make_checkpoint(tmp_path / "x", "v2", shard_size="200KB"))
+    source = make_checkpoint(tmp_path / "x", "v2", shard_size="200KB")
+    (source / "README.md").write_text("---\nlicense: apache-2.0\nbase_model: org/Base-1B\n---\n")
+    put(server, "org/My-Tiny", source)
     assert converted("org/My-Tiny", "-o", tmp_path / "out") == ["My-Tiny-Q8_0.gguf", "mmproj-My-Tiny-F16.gguf"]
     keys = GGUFReader(tmp_path / "out" / "My-Tiny-Q8_0.gguf").fields
     assert keys["general.source.repo_url"].contents() == "https://huggingface.co/org/My-Tiny"
     assert keys["general.name"].contents() == "My-Tiny"
+    assert keys["general.license"].contents() == "apache-2.0"
+    assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/Base-1B"
     before = server.downloads()
     assert converted("org/My-Tiny", "-o", tmp_path / "again", "--offline")
     assert server.downloads() == before
@@ -349,6 +353,9 @@ def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) ->
               tuned / "adapter_model.safetensors")  # fmt: skip
     names = converted(tuned, "-o", tmp_path / "out")
     assert names == ["My-Tiny-receipts-Q8_0.gguf", "mmproj-My-Tiny-receipts-F16.gguf"]
+    keys = GGUFReader(tmp_path / "out" / names[0]).fields
+    assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/My-Tiny"
+    assert "general.source.repo_url" not in keys
 
 
 def test_a_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
