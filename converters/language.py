@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
@@ -82,6 +82,9 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tu
         special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
         if len(special.merges) != len(tokenizer["model"]["merges"]):
             raise ValueError("merges")
+        templates = special.chat_template
+        if isinstance(templates, Sequence) and not all(isinstance(one, (str, dict)) for one in templates):
+            raise ValueError("chat_template")
         ids = {token: number for number, token in enumerate(tokens)}
         roles = _roles(ids)
     # the ids are ours because published configurations name a padding token outside the vocabulary

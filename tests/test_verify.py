@@ -158,3 +158,9 @@ def test_every_quantization_has_a_limit_no_stricter_than_a_finer_one() -> None:
     assert np.all(np.diff([one.top1 for one in limits]) <= 0)
     assert np.all(np.diff([one.kl for one in limits]) >= 0)
     assert np.all(np.diff([one.cosine for one in limits]) <= 0)
+
+
+def test_the_documented_limits_are_the_programs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "gguf.md").read_text(encoding="utf-8")
+    for name, one in LIMITS.items():
+        assert f"| {name} | {one.top1:g} | {one.kl:g} | {one.cosine:g} |" in page
