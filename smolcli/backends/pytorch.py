@@ -29,6 +29,7 @@ from smolcli.models import MODEL_TYPES, ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Finish, FinishReason, Piece, Prompt, Seconds, Tokens
 
+HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
 TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
 
 
@@ -181,6 +182,9 @@ def layout_of(checkpoint: Path, config: Any) -> Layout:
     tokens = (side // int(config.vision_config.patch_size)) ** 2 // int(config.scale_factor) ** 2
     settings = _json(checkpoint / "preprocessor_config.json")
     settings |= _json(checkpoint / "processor_config.json").get("image_processor") or {}
+    for key in ("image_mean", "image_std"):
+        if settings.get(key, HALF) != HALF:
+            raise ModelError(f"{checkpoint}: {key} is {settings[key]}", "only models of 0.5 can be run by torch")
     longest = int((settings.get("size") or {}).get("longest_edge", REFERENCE_TILES * side))
     return Layout(side, tokens, longest)
 
