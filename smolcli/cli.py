@@ -109,7 +109,8 @@ def _other(error: Exception, verbose: bool) -> int:
             print(message, file=sys.stderr)
             return Exit.USAGE
         context = getattr(error, "ctx", None)
-        program = context.command_path if context else "smolcli"
+        command = next((word for word in sys.argv[1:] if word in (*registry.TASKS, *registry.COMMANDS)), "")
+        program = context.command_path if context else f"smolcli {command}".rstrip()
         return _failed(SmolError(message.rstrip("."), f"see {program} --help"), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _failed(OutputError(str(error.strerror), "make room and run it again"), Exit.FAULT, verbose)

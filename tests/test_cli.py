@@ -123,6 +123,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["ask", "What?", "-Q", "", "{scene}"], 2, "the question is empty"),
         (["caption", "x.png", "--threads", "100000"], 2, "less than or equal to 512"),
         (["caption", "--frob"], 2, "see smolcli caption --help"),
+        (["convert-to-gguf", "nano", "--quant"], 2, "see smolcli convert-to-gguf --help"),
         (["caption", "https://example.com/a.png"], 6, "addresses are not fetched"),
         (["models", "pull", "../x"], 3, "not a known name or hub id"),
         (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
