@@ -32,13 +32,13 @@ except ImportError:  # Windows
 
 BLOCK = 1 << 21  # weights in memory at once
 HUB = "https://huggingface.co/"
-# Settings of generation_config.json, and gguf's fields for them.
-SAMPLING = {
-    "temperature": "sampling_temp",
-    "top_k": "sampling_top_k",
-    "top_p": "sampling_top_p",
-    "min_p": "sampling_min_p",
-    "repetition_penalty": "sampling_penalty_repeat",
+# Settings of generation_config.json, gguf's fields for them and the kind of number each is.
+SAMPLING: dict[str, tuple[str, type[int] | type[float]]] = {
+    "temperature": ("sampling_temp", float),
+    "top_k": ("sampling_top_k", int),
+    "top_p": ("sampling_top_p", float),
+    "min_p": ("sampling_min_p", float),
+    "repetition_penalty": ("sampling_penalty_repeat", float),
 }
 
 Progress = Callable[[int], None]  # is told of bytes written
@@ -106,9 +106,10 @@ def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -
     place = Path(name) if name else directory
     with named(directory / "README.md"):
         metadata = Metadata.apply_metadata_heuristic(Metadata(), card, settings, place, parameters[0])
-    sampling = Metadata.load_generation_config(directory)
-    for key, field in SAMPLING.items():
-        setattr(metadata, field, sampling.get(key))
+    sampling = checkpoint.optional_json("generation_config.json")
+    with named(directory / "generation_config.json"):
+        for key, (field, kind) in SAMPLING.items():
+            setattr(metadata, field, None if sampling.get(key) is None else kind(sampling[key]))
     metadata.name = name or metadata.name or directory.name
     for one in fields(metadata):
         setattr(metadata, one.name, _plain(getattr(metadata, one.name), is_text=str(one.type) == "Optional[str]"))

@@ -128,6 +128,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         edit("tokenizer_config.json", lambda t: t.update(chat_template=[1])),
         "tokenizer.json: damaged",
     ),
+    "odd sampling": (
+        edit("generation_config.json", lambda c: c.update(temperature="hot")),
+        "generation_config.json: damaged",
+    ),
+    "no sampling": (lambda d: (d / "generation_config.json").write_text("{"), "generation_config.json: cannot be read"),
     "biased": (edit("config.json", lambda c: c["text_config"].update(attention_bias=True)), "attention_bias is True"),
     "scaled rotation": (
         edit("config.json", lambda c: c["text_config"]["rope_parameters"].update(rope_type="linear")),
