@@ -102,8 +102,8 @@ def plan(
     """Read the headers of a checkpoint and say what its conversion will write.
 
     The files are `<Name>-<QUANT>.gguf` and `mmproj-<Name>-<QUANT>.gguf`; `quants` and `mmproj_quants` are keys of
-    `quantize.QUANTIZATIONS`, the latter without llama.cpp's mixes; `name` is the directory's or its hub id's unless
-    given, followed then by that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
+    `quantize.QUANTIZATIONS`, the latter without llama.cpp's mixes; `name`, unless given, is that of the directory or
+    hub id, followed by that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
     Raises ModelError for a checkpoint that cannot be converted, UsageError for quantizations that do not exist and
     for files that do (unless they shall be skipped or overwritten).
     """
@@ -128,7 +128,7 @@ def plan(
 
 
 def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False) -> None:
-    """Write what is planned; every weight is read once. All files appear at the end, or none.
+    """Write what is planned; every weight is read once. Each file is whole when it appears, which all do at the end.
 
     `progress` is told of bytes as they are written. Raises ModelError for weights that cannot be stored so,
     OutputError for a full disk, UsageError for a directory that cannot be written.
