@@ -13,6 +13,12 @@ class Replies:
     >>> replies.add(Piece(0, " Two "))
     >>> replies.add(Piece(0, "cats.", Finish("stop"))).text
     'Two cats.'
+
+    A loop that was cut has been shown by then; `Finish.text` is the reply without it:
+
+    >>> replies.add(Piece(1, "A cat, a cat, a cat, a cat,"))
+    >>> replies.add(Piece(1, "", Finish("repetition", text="A cat,"))).text
+    'A cat,'
     """
 
     def __init__(self) -> None:
@@ -23,4 +29,5 @@ class Replies:
         self._parts.setdefault(piece.index, []).append(piece.text)
         if piece.finish is None:
             return None
-        return Reply("".join(self._parts.pop(piece.index)).strip(), piece.finish)
+        joined, whole = "".join(self._parts.pop(piece.index)), piece.finish.text
+        return Reply((joined if whole is None else whole).strip(), piece.finish)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from smolcli.backends.base import one_at_a_time
+from smolcli.backends.base import Pieces, one_at_a_time
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, Frame, Piece, Prompt, Tokens
+from smolcli.types import Finish, FinishReason, Frame, Piece, Prompt, Tokens
 
 
 class Echo:
@@ -19,15 +19,22 @@ class Echo:
         self.files = files
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
+        return one_at_a_time(
+            prompts,
+            lambda prompt: (self.words(prompt), len(prompt.frames)),
+            lambda index, prepared, _: self._reply(index, prepared, options),
+        )
 
-    def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
-        words = self.words(prompt)
-        said = words[: options.max_tokens]
-        for number, word in enumerate(said):
-            yield Piece(index, f" {word}" if number else word)
-        tokens = Tokens(prompt=len(words), image=len(prompt.frames), new=len(said))
-        yield Piece(index, "", Finish("stop" if len(said) == len(words) else "length", tokens))
+    def _reply(self, index: int, prepared: tuple[list[str], int], options: Generate) -> Pieces:
+        words, pictures = prepared
+        new = 0
+        reason: FinishReason = "stop" if len(words) <= options.max_tokens else "length"
+        for word in words[: options.max_tokens]:
+            new += 1
+            if (yield Piece(index, word if new == 1 else f" {word}")):
+                reason = "repetition"
+                break
+        yield Piece(index, "", Finish(reason, Tokens(len(words), pictures, new)))
 
     @staticmethod
     def words(prompt: Prompt) -> list[str]:

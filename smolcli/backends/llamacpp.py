@@ -10,6 +10,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,16 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli import chat
-from smolcli.backends.base import one_at_a_time, too_long
+from smolcli.backends.base import Pieces, one_at_a_time, too_long
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.mtmd import Embeddings, MtmdEncoder, layout_of
+from smolcli.backends.sampling import Sampler, samplers
 from smolcli.backends.tiles import cut
 from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, FinishReason, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, Piece, Prompt, Seconds, Tokens
 
 GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 BATCH = 512  # tokens or embeddings given to one llama_decode
@@ -55,6 +58,7 @@ class LlamaCpp:
         self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
         self._model = _load(files.gguf)
         self._vocab = llama.llama_model_get_vocab(self._model)
+        self._token_count = int(llama.llama_vocab_n_tokens(self._vocab))
         self._embedding = int(llama.llama_model_n_embd(self._model))
         self._limit = int(llama.llama_model_n_ctx_train(self._model))
         try:
@@ -66,7 +70,12 @@ class LlamaCpp:
         self._load_seconds = time.perf_counter() - started
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
+        sampler = samplers(options, lambda: self._vocabulary)
+        return one_at_a_time(
+            prompts,
+            self._prepared,
+            lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
+        )
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> NDArray[np.float32]:
         """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
@@ -75,10 +84,10 @@ class LlamaCpp:
         runs = self._encoded(self._prepared(prompt))
         length = sum(len(run) for run in runs)
         self._prefill(runs, length + len(answer) + 1)
-        scores = [self._scores()]
+        scores = [self._scores().copy()]
         for number, token in enumerate(answer):
             self._decode([token], length + number)
-            scores.append(self._scores())
+            scores.append(self._scores().copy())
         return np.stack(scores)
 
     def embeddings(self, prompt: Prompt) -> Embeddings:
@@ -99,42 +108,41 @@ class LlamaCpp:
             llama.llama_model_free(self._model)
         self._context = self._model = None
 
-    def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
+    def _reply(self, index: int, parts: list[Tokenised], sampler: Sampler) -> Pieces:
         begun = time.perf_counter()
         load, self._load_seconds = self._load_seconds, 0.0
-        parts = self._prepared(prompt)
         image = self.layout.tokens * sum(isinstance(part, bytes) for part in parts)
         length = image + sum(len(part) for part in parts if isinstance(part, list))
-        cut_at = time.perf_counter()
         if length >= self._limit:
-            fault = too_long(length, self._limit)
-            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load, cut_at - begun), fault))
+            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load), too_long(length, self._limit)))
             return
         runs = self._encoded(parts)
         encoded_at = time.perf_counter()
-        room = min(options.max_tokens, self._limit - length)
+        room = min(sampler.options.max_tokens, self._limit - length)
         self._prefill(runs, length + room)
         prefilled_at = time.perf_counter()
-        new = 0
-        reason: FinishReason = "length"
         text = _Utf8()
-        sampler = _sampler(options)
-        try:
-            while new < room:
-                token = int(llama.llama_sampler_sample(sampler, self._context, -1))
-                if token in self._stops or llama.llama_vocab_is_eog(self._vocab, token):
-                    reason = "stop"
-                    break
-                new += 1
-                if said := text.add(self._piece(token)):
-                    yield Piece(index, said)
-                if new < room:
-                    self._decode([token], length + new - 1)
-        finally:
-            llama.llama_sampler_free(sampler)
+        position = count(length)
+
+        def says(token: int) -> str | None:
+            is_stop = token in self._stops or llama.llama_vocab_is_eog(self._vocab, token)
+            return None if is_stop else text.add(self._piece(token))
+
+        def after(token: int) -> NDArray[np.float32]:
+            self._decode([token], next(position))
+            return self._scores()
+
+        reason, new = yield from sampler.decode(index, self._scores(), room, says, after, sampler.choose)
         now = time.perf_counter()
-        seconds = Seconds(load, cut_at - begun, encoded_at - cut_at, prefilled_at - encoded_at, now - prefilled_at)
+        seconds = Seconds(load, 0.0, encoded_at - begun, prefilled_at - encoded_at, now - prefilled_at)
         yield Piece(index, "", Finish(reason, Tokens(length, image, new), seconds))
+
+    @cached_property
+    def _vocabulary(self) -> Any:
+        """As a grammar needs it; llguidance is loaded for the first schema."""
+        from smolcli.backends.grammar import of_gguf
+
+        return of_gguf(self._vocab, self._token_count, self._stops)
 
     def _prepared(self, prompt: Prompt) -> list[Tokenised]:
         pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
@@ -159,10 +167,8 @@ class LlamaCpp:
                 position += len(part)
 
     def _scores(self) -> NDArray[np.float32]:
-        scores = llama.llama_get_logits_ith(self._context, -1)
-        size = int(llama.llama_vocab_n_tokens(self._vocab))
-        found: NDArray[np.float32] = np.ctypeslib.as_array(scores, (size,)).copy()
-        return found
+        """float32 (vocabulary,): a view, good until the next token is decoded."""
+        return np.ctypeslib.as_array(llama.llama_get_logits_ith(self._context, -1), (self._token_count,))
 
     def _decode(self, part: Run, position: int) -> None:
         is_tokens = isinstance(part, list)
@@ -259,17 +265,6 @@ def _has_amx() -> bool:
         return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-
-
-def _sampler(options: Generate) -> Any:
-    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-    if options.temperature == 0:
-        llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_greedy())
-        return chain
-    llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_temp(options.temperature))
-    llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_top_p(options.top_p, 1))
-    llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_dist(options.seed & 0xFFFFFFFF))
-    return chain
 
 
 class _Utf8:

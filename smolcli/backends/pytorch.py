@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,19 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
-from smolcli.backends.base import is_out_of_memory, one_at_a_time, too_long
+from smolcli.backends.base import Pieces, is_out_of_memory, one_at_a_time, too_long
+from smolcli.backends.sampling import Sampler, samplers
 from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout, cut
 from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.models import MODEL_TYPES, ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, FinishReason, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, Piece, Prompt, Seconds, Tokens
 
 HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
 TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
+
+Prepared = tuple[list[int], list[bytes]]  # the prompt's token ids, and each tile's RGB
 
 
 class PyTorch:
@@ -62,7 +66,12 @@ class PyTorch:
         self._load_seconds = time.perf_counter() - started
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        return one_at_a_time(prompts, lambda index, prompt: self._reply(index, prompt, options))
+        sampler = samplers(options, lambda: self._vocabulary)
+        return one_at_a_time(
+            prompts,
+            self._prepared,
+            lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
+        )
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
         """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
@@ -94,38 +103,41 @@ class PyTorch:
         self.model = None
 
     @torch.inference_mode()
-    def _reply(self, index: int, prompt: Prompt, options: Generate) -> Iterator[Piece]:
+    def _reply(self, index: int, prepared: Prepared, sampler: Sampler) -> Pieces:
         clock = _Clock(self.device)
         load, self._load_seconds = self._load_seconds, 0.0
-        ids, pixels = self._prepared(prompt)
+        ids, pixels = prepared
         image = sum(id == self._image_id for id in ids)
-        media = clock.lap()
         if len(ids) >= self.context:
             fault = too_long(len(ids), self.context)
-            yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load, media), fault))
+            yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load), fault))
             return
         features = self._encode(pixels)
         encode = clock.lap()
         cache = DynamicCache(config=self.model.config.text_config)
         logits = self._prefill(ids, features, cache)[0]
         prefill = clock.lap()
-        new = 0
-        reason: FinishReason = "length"
         stream = DecodeStream(skip_special_tokens=True)
-        sampler = torch.Generator(self.device).manual_seed(options.seed)
-        for _ in range(min(options.max_tokens, self.context - len(ids))):
-            token = _chosen(logits, options, sampler)
-            if token in self.stops:
-                reason = "stop"
-                break
-            new += 1
-            if text := stream.step(self.tokenizer, token):  # None while a character is incomplete
-                yield Piece(index, text)
-            logits = self._step(token, cache)
-        seconds = Seconds(load, media, encode, prefill, clock.lap())
+
+        def says(token: int) -> str | None:
+            return None if token in self.stops else stream.step(self.tokenizer, token) or ""
+
+        def choose(logits: Tensor) -> int:
+            return int(logits.argmax()) if sampler.takes_highest else sampler.choose(logits.cpu().numpy())
+
+        room = min(sampler.options.max_tokens, self.context - len(ids))
+        reason, new = yield from sampler.decode(index, logits, room, says, lambda t: self._step(t, cache), choose)
+        seconds = Seconds(load, 0.0, encode, prefill, clock.lap())
         yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
 
-    def _prepared(self, prompt: Prompt) -> tuple[list[int], list[bytes]]:
+    @cached_property
+    def _vocabulary(self) -> Any:
+        """As a grammar needs it; llguidance is loaded for the first schema."""
+        from smolcli.backends.grammar import of_tokenizer
+
+        return of_tokenizer(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stops)
+
+    def _prepared(self, prompt: Prompt) -> Prepared:
         pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
         text = chat.text(chat.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -250,16 +262,6 @@ def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
         ids = getattr(config, "eos_token_id", None)
         found |= set(ids if isinstance(ids, list) else [ids])
     return frozenset(token for token in found if token is not None)
-
-
-def _chosen(logits: Tensor, options: Generate, sampler: torch.Generator) -> int:
-    if options.temperature == 0:
-        return int(logits.argmax())
-    ordered, tokens = (logits / options.temperature).softmax(-1).sort(descending=True)
-    keep = ordered.cumsum(-1) - ordered < options.top_p
-    keep[0] = True
-    place = torch.multinomial(ordered * keep, 1, generator=sampler)
-    return int(tokens[place])
 
 
 class _Clock:

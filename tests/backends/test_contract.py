@@ -11,6 +11,8 @@ import pytest
 
 from smolcli import models, registry
 from smolcli.backends.base import Backend
+from smolcli.backends.echo import Echo
+from smolcli.backends.sampling import Sampler
 from smolcli.converters import convert
 from smolcli.errors import InputError
 from smolcli.models import ModelFiles
@@ -40,6 +42,12 @@ def noise(seed: int, side: int = 40) -> Frame:
     return Frame(np.random.default_rng(seed).bytes(3 * side * side), side, side)
 
 
+def says(backend: Backend, token: int) -> str:
+    if backend.name == "torch":
+        return str(backend.tokenizer.decode([token]))  # type: ignore[attr-defined]
+    return str(backend.words([token]))  # type: ignore[attr-defined]
+
+
 def texts(pieces: list[Piece]) -> dict[int, str]:
     return {index: "".join(p.text for p in pieces if p.index == index) for index in sorted({p.index for p in pieces})}
 
@@ -65,7 +73,7 @@ def test_each_prompt_ends_in_exactly_one_finish_with_its_account(backend: Backen
     assert ends[2].tokens.image > ends[0].tokens.image > 0
 
 
-def test_it_pulls_a_prompt_only_when_it_has_a_free_slot(backend: Backend) -> None:
+def test_it_takes_at_most_one_prompt_ahead(backend: Backend) -> None:
     pulled: list[int] = []
 
     def source() -> Iterator[Prompt]:
@@ -79,6 +87,66 @@ def test_it_pulls_a_prompt_only_when_it_has_a_free_slot(backend: Backend) -> Non
             break
     assert len(pulled) <= 2
     pieces.close()
+
+
+def test_the_first_piece_of_each_prompt_comes_before_any_of_its_text(backend: Backend) -> None:
+    """Even of one that cannot be answered."""
+    prompts = [PROMPTS[0], Prompt.user("far too long " * 20_000), PROMPTS[1]]
+    pieces = list(backend.generate(prompts, WORDS))
+    for index in range(3):
+        [first, *_, last] = [piece for piece in pieces if piece.index == index]
+        assert (first.text, first.finish) == ("", None)
+        assert last.finish is not None
+
+
+def test_a_prompt_is_taken_while_another_is_answered_as_soon_as_one_is_ready(backend: Backend) -> None:
+    under_way, taken_beside = 0, 0
+
+    def source() -> Iterator[Prompt | None]:
+        nonlocal under_way, taken_beside
+        for prompt in PROMPTS:
+            if under_way:
+                yield None
+            taken_beside += under_way > 0
+            under_way += 1
+            yield prompt
+
+    ends = []
+    for piece in backend.generate(source(), Generate(max_tokens=30)):
+        if piece.finish is not None:
+            under_way -= 1
+            ends.append(piece.finish.reason)
+    assert len(ends) == 3 and "error" not in ends
+    assert taken_beside >= 1  # a reply of no words is over too soon
+
+
+def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that says one token for ever, until it is penalised."""
+    if isinstance(backend, Echo):
+        [*_, last] = backend.generate([Prompt.user("and so on " * 90)], Generate(max_tokens=500))
+        assert last.finish is not None
+        assert (last.finish.reason, last.finish.text) == ("repetition", "and so on")
+        return
+    choose, prompt = Sampler.choose, Prompt.user(noise(77), "What is this?")
+    encoder = backend._encoded if backend.name == "torch" else backend._vision._encoded  # type: ignore[attr-defined]
+    encode, encoded = encoder._encode, []
+    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
+    [*_, alone] = backend.generate([prompt], WORDS)
+    the = next(n for n in range(384) if says(backend, n) == " the")
+    monkeypatch.setattr(Sampler, "takes_highest", False)
+    monkeypatch.setattr(Sampler, "choose", lambda self, scores: the if self._penalty == 1 else choose(self, scores))
+    pieces = list(backend.generate([prompt], Generate(max_tokens=70)))
+    shown, last = "".join(piece.text for piece in pieces), pieces[-1].finish
+    assert last is not None and alone.finish is not None
+    assert set(shown.split()) == {"the"} and 200 <= len(shown) < 240
+    assert last.reason in ("stop", "length")
+    assert last.text is not None and " the the the" not in last.text
+    assert last.tokens.prompt == 2 * alone.finish.tokens.prompt
+    assert last.tokens.image == 2 * alone.finish.tokens.image
+    assert last.tokens.new >= len(shown) // 4
+    assert len(encoded) == len(set(encoded))
 
 
 def test_greedy_answers_do_not_depend_on_neighbours_or_order(backend: Backend) -> None:
