@@ -13,8 +13,9 @@ from smolcli.writers.json_lines import Json, JsonLines
 from smolcli.writers.text import Text
 
 RECORD = Record(
-    "a.png", "0f", "caption", "a cat", None, "nano", "echo", "stop", Tokens(5, 3, 2), Seconds(decode=1 / 3), None
-)
+    "a.png", "0f", "1e", "2 3 4", "caption", "a cat", None, "nano", "echo", "stop", Tokens(5, 3, 2),
+    Seconds(decode=1 / 3), None,
+)  # fmt: skip
 LINES = replace(RECORD, text="one\n\ntwo")
 BAD = replace(
     RECORD, path="b.png", text="", finish_reason="error", error=Fault("missing", "no such file; check the path")

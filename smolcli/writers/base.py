@@ -24,6 +24,11 @@ class Writer:
     def piece(self, text: str) -> None:
         """A bit of the one answer, as it is made; only the format text shows it."""
 
+    @property
+    def position(self) -> int:
+        """The byte of a file where the next record will begin."""
+        return self.stream.tell()
+
     def write(self, record: Record) -> None:
         """One whole record, flushed."""
         raise NotImplementedError
@@ -37,3 +42,9 @@ class Writer:
 
     def close(self) -> None:
         """What the format needs after the last record."""
+
+
+class Silent(Writer):
+    """Writes nothing, where sidecars are all that is wanted."""
+
+    def write(self, record: Record) -> None: ...

@@ -13,24 +13,46 @@ from typing import TextIO
 from smolcli.console import Stream
 from smolcli.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 1 itself leads to standard error by now
 
 
 @contextlib.contextmanager
-def destination(path: Path | None, stdout: TextIO) -> Iterator[TextIO]:
+def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iterator[TextIO]:
     """The stream to write to; `-` is standard output; what a file held before is kept until the first record comes.
 
-    Raises UsageError for a file that cannot be written.
+    With `resume` it is kept for good, and no second run may write to the file at the same time. Raises UsageError for a
+    file that cannot be written.
     """
     if path is None or str(path) in STDOUT:
         yield stdout
         return
     try:
-        stream = _Replacing(io.FileIO(path, "a"), str(path))
+        file = io.FileIO(path, "a")
+        stream = Stream(file, str(path)) if resume else _Replacing(file, str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
+        if resume:
+            alone(stream.fileno(), path)
         yield stream
+
+
+def alone(fileno: int, path: Path) -> None:
+    """Takes the open file for this process, until it is closed; UsageError where another process has taken it."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(fileno, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        advice = "wait for its end, or choose another file with -o"
+        raise UsageError(f"{path}: another run writes to it", advice) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 class _Replacing(Stream):

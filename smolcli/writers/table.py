@@ -1,0 +1,123 @@
+"""The formats csv, tsv and md: a row or a block for each record, failed ones included."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from smolcli.types import Record
+from smolcli.writers.base import Writer
+
+Cell = str | int | float
+
+# What a name or a message must not begin inside a line of Markdown: code, emphasis, links, tags, entities, a cell, a
+# closing row of #. An underscore between letters is none of it.
+SPECIAL = re.compile(r"[\\`*\[\]<&|~]|(?<![^\W_])_|_(?![^\W_])|#\Z")
+AT_THE_EDGE = re.compile(r"[\n\r]|\A[ \t]|[ \t]\Z")  # what would end the line, or be stripped from it
+
+
+def _columns() -> Iterator[tuple[str, Any]]:
+    for name, hint in get_type_hints(Record).items():
+        nested = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), None)
+        if nested is None:
+            yield name, hint
+        else:
+            yield from ((f"{name}.{inner}", kind) for inner, kind in get_type_hints(nested).items())
+
+
+COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
+
+
+def compact(data: Any) -> str:
+    """`data` as JSON on one line without spaces; what is not UTF-8 in it is escaped."""
+    line = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def cells(record: Record) -> dict[str, Cell]:
+    """A value for each of COLUMNS, "" where the record has none; times in seconds, rounded to the microsecond."""
+    values: dict[str, Any] = asdict(record)
+    found: dict[str, Cell] = {}
+    for column in COLUMNS:
+        outer, _, inner = column.partition(".")
+        value = values[outer]
+        if inner and value is not None:
+            value = value[inner]
+        if column == "data" and value is not None:
+            value = compact(value)
+        found[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
+    return found
+
+
+class Csv(Writer):
+    """Comma-separated values as RFC 4180 quotes them, lines ended by a newline alone; the header comes first."""
+
+    def write(self, record: Record) -> None:
+        self.stream.write(self._header() + self._line(cells(record).values()))
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.stream.write(self._header())
+        self.stream.flush()
+
+    def _header(self) -> str:
+        """The names of the columns, the first time."""
+        first, self.begun = not self.begun, True
+        return self._line(COLUMNS) if first else ""
+
+    def _line(self, values: Iterable[Cell]) -> str:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(values)  # with "\n", older Pythons do not quote a "\r"
+        return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+class Tsv(Csv):
+    """Values between tabs, nothing quoted: tab, newline, return and backslash are written \\t \\n \\r \\\\."""
+
+    _escapes = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+    def _line(self, values: Iterable[Cell]) -> str:
+        return "\t".join(str(value).translate(self._escapes) for value in values) + "\n"
+
+
+class Markdown(Writer):
+    """A GitHub table of paths and texts; where answers have lines, a heading for each path and the text under it.
+
+    Texts stay the Markdown that they may be; in the table a newline is <br>.
+    """
+
+    def write(self, record: Record) -> None:
+        text = record.text if record.error is None else f"*{literal(f'error: {record.error.message}'.strip())}*"
+        path = literal(record.path)
+        if self.blocks:
+            gap = "\n" if self.begun else ""
+            self.stream.write(f"{gap}## {path}\n\n{text}\n")
+        else:
+            if record.error is None:
+                text = re.sub(r"\r\n|\r|\n", "<br>", text.replace("|", r"\|"))
+            self.stream.write(f"{self._header()}| {path} | {text} |\n")
+        self.begun = True
+        self.stream.flush()
+
+    def close(self) -> None:
+        if not self.blocks:
+            self.stream.write(self._header())
+        self.stream.flush()
+
+    def _header(self) -> str:
+        return "" if self.begun else "| path | text |\n| --- | --- |\n"
+
+
+def literal(text: str) -> str:
+    r"""`text` as one line of Markdown that shows it letter for letter; a newline in it is a character reference.
+
+    >>> print(literal("my_scan *2*|\n.png"))
+    my_scan \*2\*\|&#10;.png
+    """
+    line = SPECIAL.sub(lambda found: f"\\{found[0]}", text)
+    return AT_THE_EDGE.sub(lambda found: f"&#{ord(found[0])};", line)
