@@ -1,134 +1,235 @@
-"""The user's words to items, in order: files, directories, standard input."""
+"""The user's words to items, in order: files, directories, patterns, lists, URLs, standard input."""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import re
-import sys
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
-from typing import BinaryIO
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import IO, BinaryIO
 
-from smolcli import registry
-from smolcli.errors import InputError
-from smolcli.options import Input
-from smolcli.types import Item, Media
+from smolcli.errors import UsageError
+from smolcli.inputs.walk import Wanted, natural, walk
+from smolcli.options import Input, Output
+from smolcli.types import Item, Source
 
-# What a walk through a directory takes up; a file named outright is read whatever it is called.
-SUFFIXES = frozenset(
-    (
-        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
-        ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi", ".sgi", ".pcx",
-        ".dds", ".apng",
+MOST_PIPED = 2**28  # bytes of one medium from a pipe, which is held in memory
+URL = ("http://", "https://")
+_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a file there is not that of another process
+
+
+class Words:
+    """All that the options name, as items; nothing is opened but lists and pipes.
+
+    Raises UsageError for options that contradict each other or a list that cannot be read.
+    """
+
+    def __init__(self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None) -> None:
+        self._input = input
+        self._wanted = wanted(input, output or Output())
+        self._stdin = stdin
+        self._shard = _shard(input.shard)
+        if input.files_from == "-" and "-" in input.inputs:
+            raise UsageError("standard input is both the list and an input", "give the list as a file")
+        if input.null and input.files_from is None:
+            raise UsageError("-0 is for --files-from", "find . -print0 | smolcli ... --files-from - -0")
+        if input.files_from not in (None, "-") and not os.access(str(input.files_from), os.R_OK):
+            raise UsageError(f"{input.files_from}: cannot be read", "give --files-from a list of paths")
+
+    def items(self) -> Iterator[Item]:
+        """One item for each input of this shard; one that cannot be used fails when it is opened."""
+        for path in self._paths(True):
+            if self._is_ours(path):
+                yield Item(without_password(path) if path.startswith(URL) else path, (Source(path, self._piped(path)),))
+
+    def survey(self) -> Iterator[tuple[int, int]]:
+        """How many items there are and how many bytes their files have, one after the other.
+
+        Nothing where that cannot be known: of a list on standard input, and where more may arrive.
+        """
+        listed = self._input.files_from
+        if self._input.watch or (listed is not None and not os.path.isfile(listed)):
+            return
+        count = size = 0
+        for path in self._paths(False):
+            if self._is_ours(path):
+                count, size = count + 1, size + _size(path)
+                yield count, size
+
+    def accepts(self, path: str) -> bool:
+        """Whether a file that arrives in a watched folder is an input."""
+        folder = max((one for one in self._input.watch if _is_below(path, one)), key=len, default="")
+        parts = PurePath(os.path.relpath(path, folder or ".")).parts
+        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return (
+            self._wanted.file(path, "/".join(parts))
+            and all(self._wanted.folder(os.path.join(folder, one), one) for one in above)
+            and self._is_ours(path)
+        )
+
+    def watched(self) -> Iterator[str]:
+        """What lies in the watched folders already."""
+        for folder in self._input.watch:
+            yield from filter(self._is_ours, walk(folder, self._input.recursive, self._wanted))
+
+    @property
+    def is_many(self) -> bool:
+        """Whether there may be more than one item, told without opening anything."""
+        words = self._input.inputs
+        if self._input.files_from is not None or self._input.watch or len(words) != 1:
+            return True
+        return os.path.isdir(words[0]) or _is_pattern(words[0])
+
+    def _is_ours(self, path: str) -> bool:
+        """Whether a path belongs to this shard, told by its name alone: new files move no other."""
+        number, of = self._shard
+        return of == 1 or int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") % of == number
+
+    def _paths(self, ordered: bool) -> Iterator[str]:
+        for word in self._words():
+            if word.startswith(URL) or word == "-":
+                yield word
+            elif os.path.isdir(word):
+                yield from self._files(word, ordered)
+            elif _is_pattern(word):
+                yield from self._matches(word, ordered)
+            else:
+                yield word
+
+    def _words(self) -> Iterator[str]:
+        yield from self._input.inputs
+        if self._input.files_from is not None:
+            with _open_list(self._input.files_from, self._stdin) as file:
+                yield from _lines(file, b"\0" if self._input.null else b"\n")
+
+    def _files(self, folder: str, ordered: bool) -> Iterator[str]:
+        """The files of a folder; the folder itself where it has none, which is an error when it is opened."""
+        found = False
+        for path in walk(folder, self._input.recursive, self._wanted, ordered):
+            found = True
+            yield path
+        if not found:
+            yield folder
+
+    def _matches(self, pattern: str, ordered: bool) -> Iterator[str]:
+        """What a pattern that the shell has not replaced stands for; itself, which is missing, where it is nothing."""
+        found = glob.glob(pattern, recursive=True)
+        files = [path for path in found if not os.path.isdir(path)]
+        yield from sorted(files, key=lambda path: [natural(part) for part in path.split(os.sep)]) if ordered else files
+        if not files:
+            yield pattern
+
+    def _piped(self, word: str) -> bytes | None:
+        """The bytes of what only this process can read, and only once: standard input, a named pipe."""
+        try:
+            if word == "-":
+                return _content(self._stdin or open(0, "rb", closefd=False))
+            if word.startswith(URL) or not _is_pipe(word):
+                return None
+            with open(word, "rb") as file:
+                return _content(file)
+        except (OSError, ValueError):
+            return None  # it is an error when it is opened again
+
+
+def wanted(input: Input, output: Output) -> Wanted:
+    """The rule for walks, by the options; what the run itself writes is no input."""
+    outputs = [path for path in (output.output, output.out_dir) if path is not None]
+    return Wanted(input.include, input.exclude, outputs, output.sidecar if output.out_dir is None else ())
+
+
+def takes(input: Input, path: Path) -> bool:
+    """Whether the file `path` is itself one of the inputs, under whatever name."""
+    words = (word for word in input.inputs if word == "-" or os.path.isfile(word))
+    return path.is_file() and any(
+        os.path.samestat(os.fstat(0), path.stat()) if word == "-" else os.path.samefile(word, path) for word in words
     )
-)  # fmt: skip
 
 
-CHUNK = 2**20  # bytes read at once
-MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
+def stamp(status: os.stat_result) -> str:
+    """A file's size and times: while they stay, so does its content, and it need not be read to know that.
 
-
-def items(options: Input, stdin: BinaryIO | None = None) -> Iterator[Item]:
-    """One item for each input; a word that cannot be used is an item whose `read` raises InputError."""
-    for path in _paths(options):
-        yield Item(path, partial(_open, path, options, stdin))
-
-
-def is_many(options: Input) -> bool:
-    """Whether the words may give more than one item, told without opening anything."""
-    return len(options.inputs) != 1 or os.path.isdir(options.inputs[0])
-
-
-def takes(options: Input, path: Path) -> bool:
-    """Whether the file `path` is one of the inputs, under whatever name, or one that a directory of theirs gives."""
-    return path.is_file() and any(_is_or_gives(word, path) for word in options.inputs)
-
-
-def _is_or_gives(word: str, path: Path) -> bool:
-    if word == "-":
-        return os.path.samestat(os.fstat(0), path.stat())
-    if os.path.isdir(word):
-        return _is_picture_name(path.name) and path.resolve().is_relative_to(Path(word).resolve())
-    return os.path.exists(word) and os.path.samefile(path, word)
-
-
-def _paths(options: Input) -> Iterator[str]:
-    for word in options.inputs:
-        if word != "-" and os.path.isdir(word):
-            yield from _walk(word, options.recursive)
-        else:
-            yield word
-
-
-def _walk(folder: str, recursive: bool) -> Iterator[str]:
-    """Pictures of a folder in natural order; hidden ones and everything that is not a plain file left out.
-
-    A folder that cannot be listed is given itself, so that it becomes an error.
+    The time of the inode's last change is among them, which no program can set back.
     """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
-    except OSError:
-        yield folder
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                yield from _walk(entry.path, recursive)
-        elif _is_picture_name(entry.name) and _may_be_file(entry):
-            yield entry.path
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
-def _is_picture_name(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+def _is_below(path: str, folder: str) -> bool:
+    return PurePath(os.path.relpath(path, folder)).parts[0] != ".."
 
 
-def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link in a circle, or into a folder without rights: an error when it is opened
+def _is_pattern(word: str) -> bool:
+    return glob.has_magic(word) and not word.startswith(URL) and not os.path.lexists(word)
+
+
+def _is_pipe(word: str) -> bool:
+    if word.startswith(_DESCRIPTORS):
         return True
+    mode = os.stat(word).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key by which page2 comes before page10.
-
-    >>> sorted(["p10", "p2", "P1"], key=natural)
-    ['P1', 'p2', 'p10']
-    """
-    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
 
 
-def _content(file: BinaryIO) -> bytes:
-    """All of it, bit by bit: it may be small, or have no end."""
+def _content(file: IO[bytes]) -> bytes:
+    """All of it, or what is one byte too much."""
     data = bytearray()
-    while chunk := file.read(CHUNK):
+    while len(data) <= MOST_PIPED and (chunk := file.read(min(2**20, MOST_PIPED + 1 - len(data)))):
         data += chunk
-        if len(data) > MOST_BYTES:
-            raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
     return bytes(data)
 
 
-def _open(word: str, options: Input, stdin: BinaryIO | None) -> Media:
-    """Reads and decodes one word, by the reader for its kind."""
+def _open_list(name: str, stdin: BinaryIO | None = None) -> IO[bytes]:
     try:
-        if word == "-":
-            data = _content(stdin or sys.stdin.buffer)
-        else:
-            with open(word, "rb") as file:
-                data = _content(file)
-    except FileNotFoundError:
-        url = word.startswith(("http://", "https://"))
-        advice = "addresses are not fetched; curl it into smolcli's standard input" if url else "check the path"
-        raise InputError("no such file", advice, kind="missing") from None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot be read ({error})", "check the path and its permissions", kind="unreadable"
-        ) from error
-    if not data:
-        raise InputError("is empty", "give a picture", kind="empty")
-    media: Media = registry.load(registry.READERS, "image")(data, options)
-    return media
+        return stdin or open(0, "rb", closefd=False) if name == "-" else open(name, "rb")
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})", "give --files-from a list of paths") from error
+
+
+def _lines(file: IO[bytes], end: bytes) -> Iterator[str]:
+    """The paths of a list as they come; empty ones are left out."""
+    held = b""
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # of a pipe what is there, without waiting
+    while chunk := read(2**16):
+        *lines, held = (held + chunk).split(end)
+        yield from _decoded(lines)
+    yield from _decoded([held])
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    return (os.fsdecode(line) for line in lines if line)
+
+
+def _shard(word: str | None) -> tuple[int, int]:
+    """I/N, counted from 1, as (I - 1, N)."""
+    if word is None:
+        return 0, 1
+    number, _, of = word.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(f"--shard {word} is not one of the shards", "give 1/4, 2/4, 3/4 and 4/4 to four runs")
+    return int(number) - 1, int(of)
+
+
+def without_password(url: str) -> str:
+    """The address for people and records: `user:password@` left out.
+
+    >>> without_password("https://me:secret@example.org/a.png")
+    'https://example.org/a.png'
+    """
+    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+
+
+def base_of(words: Sequence[str]) -> str:
+    """The folder that --out-dir repeats the tree below: the one directory named, else what all words have in common."""
+    folders = [word if os.path.isdir(word) else os.path.dirname(word) for word in words if not word.startswith(URL)]
+    if len(words) == 1 and folders:
+        return folders[0] or "."
+    return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."

@@ -1,0 +1,99 @@
+"""Opens items, in the engine's process: bytes by whatever way, then pictures by the reader for their kind."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+from smolcli import registry
+from smolcli.errors import InputError
+from smolcli.inputs.words import MOST_PIPED, URL, stamp
+from smolcli.options import Input
+from smolcli.types import Content, Frame, Item, Source
+
+CHUNK = 2**20  # bytes read at once
+MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
+
+
+def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
+    """The bytes of each of an item's sources, and what they come to. Raises InputError."""
+    loaded: list[bytes] = []
+    marks: list[str] = []
+    for source in item.sources:
+        with _named(item, source):
+            data, mark = _read(source, offline)
+        loaded.append(data)
+        marks.append(mark)
+    parts = [hashlib.sha256(data).hexdigest() for data in loaded]
+    whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+    return loaded, Content(whole, " ".join(marks) if all(marks) else "")
+
+
+def decode(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[Frame, ...]:
+    """The pictures in them. Raises InputError."""
+    frames: list[Frame] = []
+    for source, data in zip(item.sources, loaded, strict=True):
+        with _named(item, source):
+            if not data:
+                raise InputError("is empty", "give a picture", kind="empty")
+            frames += registry.load(registry.READERS, "image")(data, options)
+    return tuple(frames)
+
+
+@contextlib.contextmanager
+def _named(item: Item, source: Source) -> Iterator[None]:
+    """Of several sources, an error says which."""
+    try:
+        yield
+    except InputError as error:
+        if len(item.sources) == 1:
+            raise
+        raise InputError(f"{source.word}: {error.what}", error.advice, kind=error.kind) from error
+
+
+def _read(source: Source, offline: bool) -> tuple[bytes, str]:
+    """A source's bytes and, of a file, its stamp."""
+    if source.data is not None:
+        if len(source.data) > MOST_PIPED:
+            raise InputError(f"has more than {MOST_PIPED:,} bytes", "give it as a file", kind="too-large")
+        return source.data, ""
+    if source.word.startswith(URL):
+        if offline:
+            raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
+        data: bytes = registry.load(registry.LIBRARIES, "fetch")(source.word)
+        return data, ""
+    try:
+        with open(source.word, "rb") as file:
+            mark = stamp(os.fstat(file.fileno()))  # before it is read: what changes it meanwhile changes its time
+            return _content(file), mark
+    except FileNotFoundError:
+        raise InputError("no such file", "check the path", kind="missing") from None
+    except IsADirectoryError:
+        raise _nothing_in(source.word) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        what = f"cannot be read ({reason})"
+        raise InputError(what, "check the path and its permissions", kind="unreadable") from error
+
+
+def _nothing_in(folder: str) -> InputError:
+    """Why a directory is an input itself: it cannot be listed, or has no files that are wanted."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        what = f"cannot be listed ({error.strerror})"
+        return InputError(what, "check its permissions", kind="unreadable")
+    return InputError("no picture was found in it", "name picture files or a directory that has some", kind="no-input")
+
+
+def _content(file: BinaryIO) -> bytes:
+    """All of it, bit by bit: it may be small, or have no end."""
+    data = bytearray()
+    while chunk := file.read(CHUNK):
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
+    return bytes(data)
