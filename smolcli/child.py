@@ -39,10 +39,12 @@ class Pipe:
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
+        self._sending = threading.Lock()  # several threads of the engine send
 
     def send(self, value: Any) -> None:
         try:
-            self._connection.send(value)
+            with self._sending:
+                self._connection.send(value)
         except (EOFError, OSError):
             raise Gone from None
 
@@ -83,13 +85,22 @@ class Child:
         theirs.close()
         self.pipe = Pipe(ours)
 
-    def close(self, at_once: bool = False) -> None:
-        """Ends the child, which has some seconds to do so itself unless `at_once`."""
-        self.pipe.close()
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid or 0
+
+    def end(self, at_once: bool) -> None:
+        """Ends the process, which has some seconds to do so itself unless `at_once`; the pipe can still be read."""
         if not at_once:
             self._process.join(5)
         self._process.kill()
         self._process.join()
+
+    def close(self, at_once: bool = False) -> None:
+        """Ends the child, which has some seconds to do so itself unless `at_once`."""
+        self.pipe.close()
+        self.end(at_once)
         self._forget_chatter()
 
     def post_mortem(self, advice: str) -> Fault:
@@ -98,9 +109,7 @@ class Child:
         `advice` is for want of memory.
         """
         self.pipe.close()
-        self._process.join(5)
-        self._process.kill()
-        self._process.join()
+        self.end(at_once=False)
         code = self._process.exitcode or 0
         if code == -getattr(signal, "SIGKILL", 9):
             fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
@@ -174,7 +183,7 @@ def _run(connection: Connection[Any, Any], place: str, args: tuple[Any, ...], ch
     _take_streams(chatter)
     pipe = Pipe(connection)
     try:
-        _load(place)(pipe, *args)
+        resolve(place)(pipe, *args)
     except Gone:
         return  # the parent has ended, or wants no more
     except SmolError as error:
@@ -186,10 +195,11 @@ def _run(connection: Connection[Any, Any], place: str, args: tuple[Any, ...], ch
 
 
 def _answer(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:
-    pipe.send(("value", _load(place)(*args)))
+    pipe.send(("value", resolve(place)(*args)))
 
 
-def _load(place: str) -> Any:
+def resolve(place: str) -> Any:
+    """What is at `place`, "module:attribute"."""
     module, attribute = place.split(":")
     return getattr(importlib.import_module(module), attribute)
 

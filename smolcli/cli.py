@@ -16,7 +16,7 @@ from smolcli import __version__, registry
 from smolcli.console import Console, cannot_write, claim_stdout, open_closed_streams, silence
 from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
 from smolcli.flatten import flatten
-from smolcli.options import Generate, Input, Model, Output
+from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.run import run
 
 
@@ -33,7 +33,7 @@ def make_app() -> typer.Typer:
     app.callback()(_program)
     for name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
-        app.command(name, help=task.__doc__)(flatten(partial(_run, name), task, Input, Model, Generate, Output))
+        app.command(name, help=task.__doc__)(flatten(partial(_run, name), task, Input, Model, Generate, Output, Batch))
     for name in registry.COMMANDS:
         command = registry.load(registry.COMMANDS, name)
         if isinstance(command, typer.Typer):

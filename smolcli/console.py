@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
 from smolcli.errors import OutputError, ReaderGone
 
@@ -89,11 +90,20 @@ def claim_stdout() -> Stream:
     return own
 
 
+class Line(Protocol):
+    """A line at the bottom of a terminal that changes: it makes place for what is said."""
+
+    def clear(self) -> None: ...
+
+    def refresh(self) -> object: ...
+
+
 class Console:
-    """What is said to people: one line each, on standard error."""
+    """What is said to people: one line each, on standard error, above the `line` that shows progress."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
+        self.line: Line | None = None
 
     def error(self, message: object) -> None:
         """A failure; shown even with -q."""
@@ -105,7 +115,14 @@ class Console:
             self._say(message)
 
     def _say(self, message: object) -> None:
-        line = " ".join(str(message).split())
-        line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
         with contextlib.suppress(OSError):  # nobody listens: no reason to stop
-            print(f"smolcli: {line}", file=sys.stderr, flush=True)
+            if self.line is not None:
+                self.line.clear()
+            print(f"smolcli: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
+            if self.line is not None:
+                self.line.refresh()
+
+
+def printable(text: str) -> str:
+    """`text` with what would move a terminal's cursor, or is no character, written out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

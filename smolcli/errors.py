@@ -78,7 +78,8 @@ class OfflineError(UnavailableError):
 class InputError(SmolError):
     """One input is missing, unreadable or not a medium the command reads.
 
-    `kind` is one of missing, unreadable, empty, unsupported, truncated, too-large.
+    `kind` is one of missing, unreadable, unreachable, offline, empty, no-input, unsupported, truncated, too-large,
+    exists.
     """
 
     code = Exit.NO_INPUT

@@ -80,6 +80,12 @@ class Generate:
     temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0, max=100.0)
     top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
     seed: int = opt(0, "Seed of sampled answers.", min=0, max=2**32 - 1)
+    schema: str | None = opt(
+        None,
+        "The answer is one JSON object: 'vendor, total float', or a JSON Schema file.",
+        "--schema",
+        metavar="SCHEMA",
+    )
 
 
 @dataclass(frozen=True)
@@ -88,27 +94,72 @@ class Input:
 
     inputs: tuple[str, ...] = opt(
         (),
-        "Files, directories (the pictures in them, by suffix), or - for standard input.",
+        "Files, directories (the pictures in them), 'patterns', http(s) URLs, or - for standard input.",
         argument=True,
         metavar="INPUT...",
     )
+    files_from: str | None = opt(None, "Read inputs from FILE, a path a line; - is standard input.", metavar="FILE")
+    null: bool = opt(False, "The paths of --files-from end with NUL, as those of find -print0.", "-0", "--null")
     recursive: bool = opt(True, "Look into the folders of a directory.", "--recursive/--no-recursive")
+    include: tuple[str, ...] = opt(
+        (), "Of directories take what matches, whatever its suffix; with a slash the path is matched.", metavar="GLOB"
+    )
+    exclude: tuple[str, ...] = opt((), "Of directories leave out what matches, files and folders.", metavar="GLOB")
+    shard: str | None = opt(None, "Take the I-th of N parts of the inputs, for job arrays: 1/4 ... 4/4.", metavar="I/N")
+    watch: tuple[str, ...] = opt((), "Take the files in DIR and keep taking those that arrive.", metavar="DIR")
     max_pixels: int = opt(200_000_000, "Refuse larger pictures before decoding them.", "--max-pixels", min=1)
+
+
+def suffixes(word: str) -> str:
+    """A parser for typer of the suffix of a sidecar."""
+    suffix = word if word.startswith(".") else f".{word}"
+    return choice("sidecar", registry.SIDECARS)(suffix)
 
 
 @dataclass(frozen=True)
 class Output:
     """What comes out."""
 
-    format: str = opt(
-        "text",
-        "How records are written.",
+    format: str | None = opt(
+        None,
+        "How records are written; without it the suffix of -o decides, else text.",
         "-f",
         "--format",
         parser=choice("format", registry.WRITERS),
         metavar="|".join(registry.WRITERS),
     )
+    template: str | None = opt(None, "A line of your own for each record: '{path}: {text}'.", metavar="TEXT")
     output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
-    fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
+    sidecar: tuple[str, ...] = opt(
+        (),
+        "Write a file beside each input; repeatable. Without -f, --template and -o there is no other output.",
+        parser=suffixes,
+        metavar="|".join(registry.SIDECARS),
+    )
+    out_dir: Path | None = opt(None, "Write sidecars under DIR, the tree of folders kept.", metavar="DIR")
+    if_exists: str = opt(
+        "skip",
+        "What to do where a sidecar exists.",
+        parser=choice("choice", ("skip", "overwrite", "error")),
+        metavar="skip|overwrite|error",
+    )
+    no_progress: bool = opt(False, "Show no progress.", "--no-progress")
     quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
     verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Many inputs."""
+
+    resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume")
+    retry_failed: bool = opt(False, "With --resume, try again what failed.", "--retry-failed")
+    fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
+    timeout: float = opt(600.0, "Give up an input after so many seconds of work on it.", min=0.001, metavar="SECONDS")
+    engine: str = opt(
+        "local",
+        "Where the work is done: on this machine, or on a Ray cluster.",
+        parser=choice("engine", registry.ENGINES),
+        metavar="|".join(registry.ENGINES),
+    )
+    address: str | None = opt(None, "Of the Ray cluster; without it one is started here.", metavar="ADDRESS")

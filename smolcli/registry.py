@@ -37,9 +37,17 @@ WRITERS = {
     "text": Entry("smolcli.writers.text:Text"),
     "json": Entry("smolcli.writers.json_lines:Json"),
     "jsonl": Entry("smolcli.writers.json_lines:JsonLines"),
+    "csv": Entry("smolcli.writers.table:Csv"),
+    "tsv": Entry("smolcli.writers.table:Tsv"),
+    "md": Entry("smolcli.writers.table:Markdown"),
 }
+SIDECARS = (".txt", ".json", ".xmp")
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
+}
+ENGINES = {
+    "local": Entry("smolcli.answers:Answers"),
+    "ray": Entry("smolcli.cluster:Cluster", "ray", ("ray",)),
 }
 COMMANDS = {
     "convert-to-gguf": Entry("smolcli.commands.convert_to_gguf:convert_to_gguf"),
@@ -48,6 +56,9 @@ COMMANDS = {
 LIBRARIES = {
     "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
     "hub": Entry("smolcli.hub:pull"),
+    "--schema": Entry("smolcli.backends.grammar:Grammar", "schema", ("llguidance",)),
+    "fetch": Entry("smolcli.inputs.fetch:fetch"),
+    "--watch": Entry("smolcli.inputs.watch:arrivals", "watch", ("watchfiles",)),
 }
 
 

@@ -1,6 +1,4 @@
-"""Takes one request from options to its last record.
-
-    items -> task.steps -> prompts -> backend -> pieces -> replies -> answer -> record -> writer
+"""Takes one request from options to exit code: who answers, from what, and where the records go.
 
 The only module that sees every stage.
 """
@@ -8,205 +6,59 @@ The only module that sees every stage.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import platform
 import signal
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
+from threading import Event
 from types import FrameType
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from smolcli import models, registry
-from smolcli.backends.base import Backend
-from smolcli.backends.worker import Worker
+from smolcli import models, registry, schema
 from smolcli.console import Console
+from smolcli.delivery import Delivery
+from smolcli.engine import Work
 from smolcli.errors import EngineError, Exit, InputError, UsageError
-from smolcli.inputs.words import is_many, items, takes
-from smolcli.options import Generate, Input, Model, Output
-from smolcli.replies import Replies
+from smolcli.identity import Identity
+from smolcli.inputs.walk import SUFFIXES
+from smolcli.inputs.words import URL, Words, base_of, takes
+from smolcli.options import Batch, Generate, Input, Model, Output
+from smolcli.progress import Progress
+from smolcli.results import Results
 from smolcli.tasks.base import Task
-from smolcli.types import Answer, Fault, FinishReason, Item, Media, Prompt, Record, Reply, Seconds, Steps, Tokens
-from smolcli.writers.base import Writer
-from smolcli.writers.destination import destination
+from smolcli.types import Fault, Item
+from smolcli.writers.base import Silent, Writer
+from smolcli.writers.destination import STDOUT, destination
+from smolcli.writers.sidecar import Sidecars
+from smolcli.writers.template import Template
 
 
-@dataclass
-class _Job:
-    """One item on its way: its steps, and what it has cost."""
+class Answering(Protocol):
+    """What makes records of items: answers.py here, cluster.py on many machines."""
 
-    item: Item
-    steps: Steps
-    id: str
-    media: float
-    waiting: int = 0
-    replies: list[Reply | None] = field(default_factory=list)
-    tokens: Tokens = Tokens()
-    seconds: Seconds = Seconds()
+    stopping: bool
+    is_idle: bool
+
+    def over(self, source: Iterable[Item]) -> None: ...
+
+    def stop(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What, beside the medium, decides an answer; `id_of` makes a record's id of both."""
-
-    task: str
-    model: str
-    backend: str
-    fingerprint: str = ""
-    options: str = ""
-
-    def id_of(self, sha256: str) -> str:
-        """SHA-256, in hex, of the medium's content, the task, the model's files and all options that change answers.
-
-        The model's name is no part of it: a copy under another name answers alike.
-        """
-        parts = [sha256, self.task, self.backend, self.fingerprint, self.options]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-class Run:
-    """One task over many items through one backend; records go to `writer` as they are done."""
-
-    def __init__(
-        self, task: Task, identity: Identity, writer: Writer, console: Console, fail_fast: bool = False
-    ) -> None:
-        self.task, self.identity, self.writer, self.console = task, identity, writer, console
-        self.fail_fast = fail_fast
-        self.done = self.failed = 0
-        self.stopping = self.interrupted = False
-        self.idle = False  # whether an input is waited for and nothing else is under way
-        self._ready: deque[tuple[_Job, int, Prompt]] = deque()
-        self._taken: dict[int, tuple[_Job, int, Prompt]] = {}
-
-    def over(self, source: Iterable[Item], backend: Backend, options: Generate) -> None:
-        """Answers every item."""
-        replies = Replies()
-        for piece in backend.generate(self._prompts(iter(source)), options):
-            job, slot, prompt = self._taken[piece.index]
-            if piece.text and len(job.replies) == 1 and not prompt.draft:
-                self.writer.piece(piece.text)
-            if reply := replies.add(piece):
-                del self._taken[piece.index]
-                self._answered(job, slot, reply)
-
-    def _prompts(self, source: Iterator[Item]) -> Iterator[Prompt | None]:
-        index = 0
-        while True:
-            if self._ready:
-                self._taken[index] = self._ready.popleft()
-                yield self._taken[index][2]
-                index += 1
-            elif (item := None if self.stopping else next(source, None)) is not None:
-                self.idle = not self._taken
-                self._open(item)
-            elif self._taken:
-                yield None
-            else:
-                return
-
-    def _open(self, item: Item) -> None:
-        started = time.perf_counter()
-        try:
-            media = item.read()
-        except InputError as error:
-            self._fail(item, Fault(error.kind, str(error)))
-            return
-        except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
-            self._fail(item, Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}"))
-            return
-        finally:
-            self.idle = False
-        job = _Job(item, self.task.steps(media), self.identity.id_of(media.sha256), time.perf_counter() - started)
-        self._advance(job, None)
-
-    def _advance(self, job: _Job, replies: Sequence[Reply] | None) -> None:
-        try:
-            prompts = next(job.steps) if replies is None else job.steps.send(replies)
-        except StopIteration as end:
-            self._finish(job, end.value, replies or ())
-            return
-        if not prompts:
-            return self._advance(job, [])
-        job.waiting, job.replies = len(prompts), [None] * len(prompts)
-        self._ready.extend((job, slot, prompt) for slot, prompt in enumerate(prompts))
-
-    def _answered(self, job: _Job, slot: int, reply: Reply) -> None:
-        job.replies[slot] = reply
-        job.waiting -= 1
-        job.tokens += reply.finish.tokens
-        job.seconds += reply.finish.seconds
-        if job.waiting:
-            return
-        replies = [each for each in job.replies if each is not None]
-        fault = next((each.finish.fault for each in replies if each.finish.fault), None)
-        if fault is None:
-            self._advance(job, replies)
-        else:
-            self._write(self._record(job.item, job.id, Answer(""), "error", job.tokens, self._cost(job), fault))
-
-    def _finish(self, job: _Job, answer: Answer, replies: Sequence[Reply]) -> None:
-        reasons = [reply.finish.reason for reply in replies]
-        reason: FinishReason = next((r for r in reasons if r != "stop"), "stop")
-        self._write(self._record(job.item, job.id, answer, reason, job.tokens, self._cost(job), None))
-
-    def _cost(self, job: _Job) -> Seconds:
-        return replace(job.seconds, media=job.seconds.media + job.media)
-
-    def _fail(self, item: Item, fault: Fault) -> None:
-        self._write(self._record(item, "", Answer(""), "error", Tokens(), Seconds(), fault))
-
-    def _record(
-        self,
-        item: Item,
-        identity: str,
-        answer: Answer,
-        reason: FinishReason,
-        tokens: Tokens,
-        seconds: Seconds,
-        fault: Fault | None,
-    ) -> Record:
-        who = self.identity
-        return Record(
-            item.path, identity, who.task, answer.text, answer.data, who.model, who.backend,
-            reason, tokens, seconds, fault,
-        )  # fmt: skip
-
-    def _write(self, record: Record) -> None:
-        self.done += 1
-        if record.error is not None:
-            self.failed += 1
-            self.console.error(f"{record.path}: {record.error.message}")
-            self.stopping = self.stopping or self.fail_fast
-        self.writer.write(record)
-
-    @property
-    def exit_code(self) -> Exit:
-        """What the whole run comes to, by CLI.md."""
-        if self.interrupted:
-            return Exit.INTERRUPTED
-        if not self.done:
-            return Exit.NO_INPUT
-        if not self.failed:
-            return Exit.OK
-        return Exit.SOME_FAILED if self.failed < self.done else Exit.ALL_FAILED
-
-
-def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, generate: Generate, output: Output) -> Exit:
+def run(
+    name: str, stdout: TextIO, task: Task, input: Input, model: Model, generate: Generate, output: Output, batch: Batch
+) -> Exit:
     """The command `name`: everything between its options and its exit code.
 
     Raises UsageError, UnavailableError, EngineError, OutputError, and BrokenPipeError where nobody reads the answers.
     """
     console = Console(output.quiet)
-    if not input.inputs:
-        words = "".join(f'"{each.name.upper()}" ' for each in fields(task) if each.metadata.get("argument"))
-        raise UsageError(
-            "no input was given", f"smolcli {name} {words}picture.png, a directory, or - for standard input"
-        )
-    if output.output is not None and takes(input, output.output):
-        raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
+    if generate.schema is not None:
+        generate = replace(generate, schema=schema.canonical(generate.schema))
+    _check(name, task, input, output, batch)
+    words = Words(input, output)
     files, backend = models.choose(model, candidates(model))
     _check_options(model, backend)
     if files.notice:
@@ -215,25 +67,50 @@ def run(name: str, stdout: TextIO, task: Task, input: Input, model: Model, gener
         name, files.name, backend, models.fingerprint(files, backend),
         f"{task.asks} {generate} {model.detail} {model.dtype}",
     )  # fmt: skip
-    source = _together(items(input)) if task.together else items(input)
-    many = is_many(input) and not task.together
-    with (
-        destination(output.output, stdout) as stream,
-        registry.load(registry.WRITERS, output.format)(stream, many, task.blocks) as writer,
-        contextlib.closing(Worker(backend, files, model, output.verbose)) as worker,
-    ):
-        this = Run(task, identity, writer, console, output.fail_fast)
-        with _interruptible(this):
-            try:
-                this.over(source, worker, generate)
-            except EngineError:
-                if not this.interrupted:
-                    raise
-    if not this.done and not this.interrupted:
-        console.error(
-            f"{', '.join(input.inputs)}: no picture was found; name picture files or a directory that has some"
+    many = words.is_many and not task.together
+    with contextlib.ExitStack() as stack:
+        results = _results(stack, batch, output, identity, console)
+        stream = stack.enter_context(destination(_file(output), stdout, batch.resume))
+        if results is not None:
+            results.read()
+        writer = stack.enter_context(_writer(output, stream, many, task.blocks))
+        sidecars = _sidecars(input, output)
+        to_terminal = stream is stdout and stdout.isatty()
+        progress = None
+        if many and not (output.quiet or output.no_progress):
+            answers_shown = to_terminal and _format(output) is not None
+            progress = stack.enter_context(closing(Progress(console, words.survey(), answers_shown)))
+        delivery = Delivery(
+            writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast
         )
-    return this.exit_code
+        work = Work(registry.BACKENDS[backend].place, files, model, input, generate, streams=to_terminal and not many)
+        answering: Answering = registry.load(registry.ENGINES, batch.engine)(
+            task, identity, work, delivery, results, batch, output.verbose
+        )
+        only_sidecars = _format(output) is None and output.if_exists == "skip"
+        source = _undone(_arriving(words, input), results, sidecars, only_sidecars, delivery.skip)
+        with _interruptible(answering, console) as interrupted:
+            try:
+                answering.over(_together(source) if task.together else source)
+            except EngineError:
+                if not interrupted():
+                    raise
+    if interrupted():
+        return Exit.INTERRUPTED
+    _conclude(delivery, console, input)
+    return delivery.exit_code
+
+
+def _results(
+    stack: contextlib.ExitStack, batch: Batch, output: Output, identity: Identity, console: Console
+) -> Results | None:
+    path = _file(output)
+    if not batch.resume or path is None:
+        return None
+    results = stack.enter_context(closing(Results(path, identity)))
+    if torn := results.mend(batch.retry_failed):
+        console.notice(f"{path}: a record of {torn} bytes was torn and is made again")
+    return results
 
 
 def candidates(options: Model) -> tuple[str, ...]:
@@ -260,34 +137,133 @@ def gpu_may_be_here() -> bool:
 def _together(source: Iterable[Item]) -> Iterator[Item]:
     """All items as one, for a task that looks at them together; none of none."""
     parts = list(source)
-    if not parts:
-        return
+    if parts:
+        yield Item(" ".join(part.path for part in parts), tuple(one for part in parts for one in part.sources))
 
-    def read() -> Media:
-        media = []
-        for part in parts:
-            try:
-                media.append(part.read())
-            except InputError as error:
-                raise InputError(f"{part.path}: {error.what}", error.advice, kind=error.kind) from error
-        frames = tuple(frame for one in media for frame in one.frames)
-        return Media(frames, hashlib.sha256("".join(one.sha256 for one in media).encode()).hexdigest())
 
-    yield Item(" ".join(part.path for part in parts), read)
+def _undone(
+    source: Iterable[Item],
+    results: Results | None,
+    sidecars: Sidecars | None,
+    skip_existing: bool,
+    skip: Callable[[str], None],
+) -> Iterator[Item]:
+    """The items that have no answer yet, as far as can be told unread; one whose sidecar is refused has a fault."""
+    for item in source:
+        unread = all(each.data is None for each in item.sources)
+        if (results and unread and results.has(item.path)) or (
+            sidecars and skip_existing and sidecars.exists(item.path)
+        ):
+            skip(item.path)
+            continue
+        try:
+            if sidecars is not None:
+                sidecars.check(item.path)
+        except InputError as error:
+            item = replace(item, fault=Fault(error.kind, str(error)))
+        yield item
+
+
+def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) -> None:
+    """Options that contradict each other."""
+    words = (*input.inputs, *input.watch)
+    if not words and input.files_from is None:
+        asked = "".join(f'"{each.name.upper()}" ' for each in fields(task) if each.metadata.get("argument"))
+        raise UsageError(
+            "no input was given", f"smolcli {name} {asked}picture.png, a directory, or - for standard input"
+        )
+    if output.output is not None and takes(input, output.output):
+        raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
+    if output.template is not None and output.format is not None:
+        raise UsageError("--template is a format of its own", "leave out --format")
+    if batch.resume and (_file(output) is None or _format(output) != "jsonl"):
+        raise UsageError("--resume goes on with a file of records", "name it: -o results.jsonl")
+    if batch.resume and output.output and output.output.exists() and not output.output.is_file():
+        raise UsageError(f"{output.output}: is no file that could be resumed", "name another: -o results.jsonl")
+    if batch.retry_failed and not batch.resume:
+        raise UsageError("--retry-failed is for --resume", "add --resume -o results.jsonl")
+    if output.out_dir is not None and not output.sidecar:
+        raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
+    if output.sidecar and ("-" in words or task.together):
+        raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
+    if output.sidecar and output.out_dir is None and any(word.startswith(URL) for word in words):
+        raise UsageError("there is no place beside a URL for its sidecar", "add --out-dir DIR")
+    if batch.address is not None and batch.engine != "ray":
+        raise UsageError("--address is that of a Ray cluster", "add --engine ray")
+
+
+def _file(output: Output) -> Path | None:
+    """The file that records go to; None is standard output."""
+    return None if output.output is None or str(output.output) in STDOUT else output.output
+
+
+def _format(output: Output) -> str | None:
+    """The format of the records; None where sidecars are all that is wanted."""
+    if output.template is not None:
+        return "template"
+    if output.format is not None:
+        return output.format
+    if output.output is not None:
+        suffix = output.output.suffix.lower().removeprefix(".")
+        return suffix if suffix in registry.WRITERS else "text"
+    return None if output.sidecar else "text"
+
+
+def _writer(output: Output, stream: TextIO, many: bool, blocks: bool) -> Writer:
+    format = _format(output)
+    if format is None:
+        return Silent(stream)
+    if output.template is not None:
+        return Template(stream, many, blocks, template=output.template)
+    writer: Writer = registry.load(registry.WRITERS, format)(stream, many, blocks)
+    return writer
+
+
+def _sidecars(input: Input, output: Output) -> Sidecars | None:
+    if not output.sidecar:
+        return None
+    base = "." if input.files_from is not None else base_of((*input.inputs, *input.watch))
+    return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=SUFFIXES)
+
+
+def _arriving(words: Words, input: Input) -> Iterator[Item]:
+    """All that is named, what lies in the folders watched, and then for ever what arrives in them."""
+    if not input.watch:
+        return words.items()
+    arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
+    arrived = arrivals(input.watch, words.accepts, Event(), input.recursive, existing=words.watched())
+    return chain(words.items(), map(Item.of, arrived))
 
 
 @contextlib.contextmanager
-def _interruptible(this: Run) -> Iterator[None]:
-    """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once."""
+def _interruptible(answering: Answering, console: Console) -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once.
+
+    Gives a function that says whether there was one.
+    """
+    hit = False
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        if this.stopping or this.idle:
+        nonlocal hit
+        if hit or answering.is_idle:
             raise KeyboardInterrupt
-        this.stopping = this.interrupted = True
-        this.console.notice("finishing what is under way; Ctrl-C again stops at once")
+        hit = True
+        answering.stop()
+        console.notice("finishing what is under way; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield
+        yield lambda: hit
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _conclude(delivery: Delivery, console: Console, input: Input) -> None:
+    """What is said at the end."""
+    if delivery.skipped:
+        console.notice(
+            f"{delivery.done} done, {delivery.failed} of them failed; {delivery.skipped} had their answers already"
+        )
+    elif not delivery.done:
+        named = ", ".join((*input.inputs, *filter(None, (input.files_from,))))
+        console.error(f"{named}: no picture was found; name picture files or a directory that has some")

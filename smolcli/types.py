@@ -7,45 +7,73 @@ They are plain data: no stage is known here and no library is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "repetition", "error"]
 
 
 @dataclass(frozen=True)
 class Frame:
     """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
 
-    `time` is the moment in seconds of a video frame, None for a still picture.
+    `time` is the moment in seconds of a video frame, None for a still picture. Outside the engine's process, which
+    holds the pixels, `rgb` is empty and `held` says where they are: the number of the item and of the frame in it.
     """
 
     rgb: bytes = field(repr=False)
     width: int
     height: int
     time: float | None = None
+    held: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.rgb) != self.width * self.height * 3:
+        if self.held is None and len(self.rgb) != self.width * self.height * 3:
             raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
 
 
 @dataclass(frozen=True)
+class Source:
+    """One medium, not opened: a path or URL, or the bytes of what can be read only once, as a pipe."""
+
+    word: str
+    data: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Item:
-    """One input of the user: `path` is the word it came from; nothing is opened before `read()`."""
+    """One input of the user, named `path`; several sources where a task looks at all inputs together.
+
+    `fault` is why it is not even opened.
+    """
 
     path: str
-    read: Callable[[], Media] = field(repr=False, compare=False)
+    sources: tuple[Source, ...]
+    fault: Fault | None = None
+
+    @classmethod
+    def of(cls, word: str, data: bytes | None = None) -> Item:
+        """The usual case: one source, under its own name."""
+        return cls(word, (Source(word, data),))
+
+
+@dataclass(frozen=True)
+class Content:
+    """The SHA-256 of an item's bytes, and its stamp: size and times, by which a file is known unchanged unread."""
+
+    sha256: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
 class Media:
-    """What an opened item holds: its pictures and the SHA-256 of its bytes."""
+    """What an opened item holds: its pictures, and what it was made of."""
 
     frames: tuple[Frame, ...]
-    sha256: str
+    content: Content = Content()
+    seconds: float = 0.0  # that opening it took
 
 
 Part = str | Frame
@@ -129,12 +157,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of one reply, and its account."""
+    """The end of one reply, and its account.
+
+    `text` is the whole reply where that is not its pieces joined: a loop was cut, or the reply was tried again.
+    """
 
     reason: FinishReason
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
     fault: Fault | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,10 +180,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reply:
-    """All pieces of one reply, joined."""
+    """All pieces of one reply, joined; `data` is the object it is where a schema was asked for."""
 
     text: str
     finish: Finish
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +205,8 @@ class Record:
 
     path: str
     id: str
+    sha256: str
+    stamp: str
     task: str
     text: str
     data: Any
@@ -181,3 +216,7 @@ class Record:
     tokens: Tokens
     seconds: Seconds
     error: Fault | None
+
+    def failed(self, fault: Fault) -> Record:
+        """The same input without its answer; what it has cost stays."""
+        return replace(self, text="", data=None, finish_reason="error", error=fault)

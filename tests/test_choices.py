@@ -64,7 +64,9 @@ def test_extras_of_the_registry_are_those_of_the_package() -> None:
     else:
         import tomllib
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-    tables = (registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS)
+    tables = (
+        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.ENGINES,
+    )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):
         if entry.extra:
             wanted = " ".join(project["optional-dependencies"][entry.extra])

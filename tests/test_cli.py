@@ -78,7 +78,21 @@ def test_records() -> None:
     done = smolcli("ask", "How many circles?", SAMPLES / "circles.png", SAMPLES / "scene.png", "-f", "jsonl", "-q")
     records = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [set(record) for record in records] == [
-        {"path", "id", "task", "text", "data", "model", "backend", "finish_reason", "tokens", "seconds", "error"}
+        {
+            "path",
+            "id",
+            "sha256",
+            "stamp",
+            "task",
+            "text",
+            "data",
+            "model",
+            "backend",
+            "finish_reason",
+            "tokens",
+            "seconds",
+            "error",
+        }
     ] * 2
     assert [record["model"] for record in records] == ["nano", "nano"]
     assert set(records[0]["seconds"]) == {"load", "media", "encode", "prefill", "decode"}
@@ -124,7 +138,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "x.png", "--threads", "100000"], 2, "less than or equal to 512"),
         (["caption", "--frob"], 2, "see smolcli caption --help"),
         (["convert-to-gguf", "nano", "--quant"], 2, "see smolcli convert-to-gguf --help"),
-        (["caption", "https://example.com/a.png"], 6, "addresses are not fetched"),
+        (["caption", "https://example.com/a.png", "--offline"], 6, "--offline forbids the network"),
         (["models", "pull", "../x"], 3, "not a known name or hub id"),
         (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
         (["caption", "{scene}", "--seed", "-1"], 2, "greater than or equal to 0"),

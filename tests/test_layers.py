@@ -12,9 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors"}, {"types"}, {"registry"}, {"options"}, {"console", "models", "chat", "cores", "child"},
-    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters"}, {"run"}, {"flatten"}, {"commands"},
-    {"cli"},
+    {"errors"}, {"types"}, {"registry", "schema"}, {"options"},
+    {"console", "models", "chat", "cores", "child", "identity"},
+    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress"}, {"engine", "results"},
+    {"inside", "delivery"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGES = {"inputs", "tasks", "backends", "writers"}

@@ -44,9 +44,9 @@ class Ask(Task):
     def answer(self, replies: Sequence[Reply]) -> Answer:
         """One question: its answer. Several: an answer a line, and question-answer pairs as data."""
         if not self.also:
-            return Answer(replies[0].text)
+            return super().answer(replies)
         pairs = zip((self.question, *self.also), replies, strict=True)
-        data = [{"question": question, "answer": reply.text} for question, reply in pairs]
+        data = [{"question": question, "answer": reply.data or reply.text} for question, reply in pairs]
         return Answer("\n".join(reply.text for reply in replies), data)
 
     def _parts(self, question: str, media: Media) -> list[Part]:

@@ -42,7 +42,7 @@ class Task:
 
     def answer(self, replies: Sequence[Reply]) -> Answer:
         """What is made of their replies."""
-        return Answer(replies[0].text)
+        return Answer(replies[0].text, replies[0].data)
 
     def steps(self, media: Media) -> Steps:
         """The whole task as a generator."""

@@ -1,0 +1,284 @@
+"""Items to records: every item is opened ahead, asked about in order, and its record given out as it is done.
+
+    item -> engine.open -> task.steps -> engine.ask -> reply ... -> answer -> record -> delivery
+
+Records of one model at work come in the order of the inputs; where a backend answers several at once, each leaves when
+its own reply is done. What failed, and what is a copy of another answer, waits for its turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import Semaphore, Thread
+from typing import Any
+
+from smolcli.delivery import Delivery
+from smolcli.engine import Engine, Event, Failed, Opened, Said, Work
+from smolcli.identity import Identity
+from smolcli.options import Batch
+from smolcli.results import Results
+from smolcli.tasks.base import Task
+from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
+
+AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
+
+
+@dataclass
+class _Job:
+    """One item on its way, and what it has cost."""
+
+    number: int
+    item: Item
+    media: Media | None = None
+    id: str = ""
+    steps: Steps | None = None
+    waiting: int = 0
+    replies: list[Reply | None] = field(default_factory=list)
+    tokens: Tokens = Tokens()
+    seconds: Seconds = Seconds()
+    record: Record | None = None  # done, and waiting for its turn
+
+
+class Answers:
+    """One task over many items, here; every record goes to `delivery`.
+
+    With `results` an item that has its record there is left out, and one of the same content takes the answer that is
+    there.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        identity: Identity,
+        work: Work,
+        delivery: Delivery,
+        results: Results | None = None,
+        batch: Batch | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self._task, self._identity, self._work = task, identity, work
+        self._delivery, self._results = delivery, results
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._engine = Engine(work, self._inbox, (batch or Batch()).timeout, verbose)
+        self._line: dict[int, _Job] = {}  # every item that is not done, in order
+        self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
+        self._numbers = count()
+        self._room = Semaphore(AHEAD)
+        self._fed = False  # whether all items came
+        self.stopping = False
+        self._let_go = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the model is at nothing."""
+        return not self._engine.answering
+
+    def over(self, source: Iterable[Item]) -> None:
+        """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
+        Thread(target=self._feed, args=(source,), daemon=True).start()
+        try:
+            while self._line or not (self._fed or self.stopping):
+                self._take(self._next())
+                if self.stopping and not self._let_go:
+                    self._drop_what_waits()
+        finally:
+            self.stopping = True
+            self._room.release()  # the thread that feeds may wait for room
+            self._engine.close()
+
+    def stop(self) -> None:
+        """Begin no item any more; what the model is at is finished. Safe in a signal handler."""
+        self.stopping = True
+        self._inbox.put(None)
+
+    def _feed(self, source: Iterable[Item]) -> None:
+        end: Any = _END
+        try:
+            for item in source:
+                self._room.acquire()
+                if self.stopping:
+                    return
+                self._inbox.put(item)
+        except BaseException as error:  # told where the records are made
+            end = error
+        self._inbox.put(end)
+
+    def _next(self) -> Any:
+        try:
+            return self._inbox.get(timeout=self._engine.patience)
+        except Empty:
+            return None
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, Item):
+            self._enter(message)
+        elif isinstance(message, tuple):
+            self._on(self._engine.handle(message))
+        elif message is _END:
+            self._fed = True
+        elif message is not None:
+            raise message
+        self._on(self._engine.check())
+
+    def _enter(self, item: Item) -> None:
+        if self.stopping:
+            return
+        number = next(self._numbers)
+        self._line[number] = _Job(number, item)
+        if item.fault is None:
+            self._engine.open(number, item)
+        else:
+            self._failed(self._line[number], item.fault, Content())
+            self._settle()
+
+    def _on(self, events: Sequence[Event]) -> None:
+        for event in events:
+            job = self._line.get(event.number)
+            if job is None:
+                continue
+            if isinstance(event, Said):
+                if len(job.replies) == 1:
+                    self._delivery.piece(event.text)
+            elif isinstance(event, Opened):
+                self._opened(job, event.media)
+            elif isinstance(event, Failed):
+                self._failed(job, event.fault, event.content)
+            else:
+                self._replied(job, event.slot, event.reply)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Gives out the records whose turn has come and begins what is open, in order."""
+        for job in list(self._line.values()):
+            if job.record is not None and job is next(iter(self._line.values())):
+                self._done(job, job.record)
+        for job in list(self._line.values()):
+            if job.record is None and job.media is None:
+                break  # it is being opened; what comes after it waits
+            if job.record is None and job.steps is None and not self._is_twin(job):
+                self._begin(job)
+
+    def _opened(self, job: _Job, media: Media) -> None:
+        job.media, job.id = media, self._identity.id_of(media.content.sha256)
+        job.seconds = Seconds(media=media.seconds)
+        if self._results is None:
+            return
+        if self._results.holds(job.item.path, job.id):
+            self._leave_out(job)
+        elif (same := self._results.answer(job.id)) is not None:
+            job.record = self._copy(job, same)
+
+    def _is_twin(self, job: _Job) -> bool:
+        """Whether an item before it has the same content and is not done yet."""
+        if self._results is None:
+            return False
+        waiting = self._twins.get(job.id)
+        if waiting is None:
+            self._twins[job.id] = []
+            return False
+        if job not in waiting:
+            waiting.append(job)
+        return True
+
+    def _begin(self, job: _Job) -> None:
+        assert job.media is not None
+        job.steps = self._task.steps(job.media)
+        self._advance(job, None)
+
+    def _advance(self, job: _Job, replies: Sequence[Reply] | None) -> None:
+        assert job.steps is not None
+        try:
+            prompts = next(job.steps) if replies is None else job.steps.send(replies)
+        except StopIteration as end:
+            reasons = [reply.finish.reason for reply in replies or ()]
+            reason: FinishReason = next((one for one in reasons if one != "stop"), "stop")
+            self._done(job, self._record(job, end.value, reason, None))
+            return
+        if not prompts:
+            return self._advance(job, [])
+        job.waiting, job.replies = len(prompts), [None] * len(prompts)
+        for slot, prompt in enumerate(prompts):
+            self._engine.ask(job.number, slot, prompt)
+
+    def _replied(self, job: _Job, slot: int, reply: Reply) -> None:
+        job.replies[slot] = reply
+        job.waiting -= 1
+        job.tokens += reply.finish.tokens
+        job.seconds += reply.finish.seconds
+        if job.waiting:
+            return
+        replies = [each for each in job.replies if each is not None]
+        fault = next((each.finish.fault for each in replies if each.finish.fault), None)
+        if fault is None and self._work.generate.schema:
+            replies, fault = _parsed(replies)
+        if fault is None:
+            self._advance(job, replies)
+        else:
+            self._done(job, self._record(job, Answer(""), "error", fault))
+
+    def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
+        job.media = job.media or Media((), content)
+        job.id = self._identity.id_of(content.sha256)
+        if self._results is not None and self._results.holds(job.item.path, job.id):
+            self._leave_out(job)
+            return
+        job.record = self._record(job, Answer(""), "error", fault)
+        self._engine.forget(job.number)
+
+    def _record(self, job: _Job, answer: Answer, reason: FinishReason, fault: Fault | None) -> Record:
+        who, content = self._identity, job.media.content if job.media else Content()
+        return Record(
+            job.item.path, job.id, content.sha256, content.stamp, who.task, answer.text, answer.data, who.model,
+            who.backend, reason, job.tokens, job.seconds, fault,
+        )  # fmt: skip
+
+    def _copy(self, job: _Job, same: Record) -> Record:
+        """The answer of another path of the same content; it has cost the time to find that out."""
+        assert job.media is not None
+        return replace(same, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
+
+    def _leave_out(self, job: _Job) -> None:
+        self._remove(job)
+        self._delivery.skip(job.item.path)
+
+    def _done(self, job: _Job, record: Record) -> None:
+        self._remove(job)
+        if not self._delivery.take(record):
+            self.stopping = True
+        for twin in self._twins.pop(job.id, ()):
+            if record.error is None:
+                twin.record = self._copy(twin, record)
+
+    def _remove(self, job: _Job) -> None:
+        del self._line[job.number]
+        self._engine.forget(job.number)
+        self._room.release()
+
+    def _drop_what_waits(self) -> None:
+        """Forgets all items but those that the model has begun."""
+        self._let_go = True
+        begun = self._engine.answering
+        for job in list(self._line.values()):
+            if job.number not in begun and not any(job.replies):
+                self._remove(job)
+
+
+_END = object()
+
+
+def _parsed(replies: Sequence[Reply]) -> tuple[list[Reply], Fault | None]:
+    """Replies to a schema with the objects that they are; a fault where one has no end."""
+    whole = []
+    for reply in replies:
+        try:
+            data = json.loads(reply.text)
+            json.dumps(data, allow_nan=False)  # 1e999 is a number of JSON's grammar that none of its readers has
+        except ValueError:
+            what = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
+            return whole, Fault("schema", what)
+        whole.append(replace(reply, data=data))
+    return whole, None

@@ -1,0 +1,69 @@
+"""Where records go as they are done: standard output or a file, sidecars, the count."""
+
+from __future__ import annotations
+
+from smolcli.console import Console
+from smolcli.errors import Exit, InputError
+from smolcli.progress import Progress
+from smolcli.results import Results
+from smolcli.types import Fault, Record
+from smolcli.writers.base import Writer
+from smolcli.writers.sidecar import Sidecars
+
+
+class Delivery:
+    """Gives every record where it belongs, and keeps the count that becomes the exit code."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        console: Console,
+        *,
+        sidecars: Sidecars | None = None,
+        results: Results | None = None,
+        progress: Progress | None = None,
+        fail_fast: bool = False,
+    ) -> None:
+        self._writer, self._console, self._fail_fast = writer, console, fail_fast
+        self._sidecars, self._results, self._progress = sidecars, results, progress
+        self.done = self.failed = self.skipped = 0
+        self._empty = 0
+
+    def piece(self, text: str) -> None:
+        """A bit of the one answer, as it is made."""
+        self._writer.piece(text)
+
+    def take(self, record: Record) -> bool:
+        """One record; whether the run is to go on. Raises OutputError, and BrokenPipeError where nobody reads."""
+        if self._sidecars is not None:
+            try:  # before the record, which says that all is done
+                self._sidecars.write(record)
+            except InputError as error:
+                record = record.failed(Fault(error.kind, str(error)))
+        self.done += 1
+        if record.error is not None:
+            self.failed += 1
+            self._empty += record.error.kind == "no-input"
+            self._console.error(f"{record.path}: {record.error.message}")
+        at = self._writer.position if self._results is not None else 0
+        self._writer.write(record)
+        if self._results is not None:
+            self._results.add(record, at)
+        if self._progress is not None:
+            self._progress.record(record.path, record.tokens.new, record.error is not None)
+        return record.error is None or not self._fail_fast
+
+    def skip(self, path: str) -> None:
+        """An input that has its answer already."""
+        self.skipped += 1
+        if self._progress is not None:
+            self._progress.skip(path)
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the whole run comes to, by CLI.md."""
+        if self.done == self._empty and not self.skipped:
+            return Exit.NO_INPUT
+        if not self.failed:
+            return Exit.OK
+        return Exit.SOME_FAILED if self.failed < self.done + self.skipped else Exit.ALL_FAILED

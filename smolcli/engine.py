@@ -1,0 +1,391 @@
+"""The engine: a child process that opens inputs and runs the model, and the watch kept over it.
+
+    engine = Engine(Work("smolcli.backends.echo:Echo", files, model, input, generate), inbox, timeout=600)
+    engine.open(0, Item.of("a.png"))          # -> Opened(0, media) or Failed(0, fault)
+    engine.ask(0, 0, Prompt.user(...))        # -> Replied(0, 0, reply) or Failed(0, fault)
+    for event in engine.handle(inbox.get()): ...
+    engine.forget(0)
+
+The process that owns it touches no pixel and no native library. What ends the child, a crash, a kill for want of
+memory, a hang, costs the one input that it was at; everything else is given to a new child. Where several inputs
+were being worked on at once, each is tried again alone to find the one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from smolcli import child
+from smolcli.child import Child, Gone, Pipe
+from smolcli.errors import EngineError
+from smolcli.models import ModelFiles
+from smolcli.options import Generate, Input, Model
+from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
+
+CRASHES = 3  # so many in a row, without an answer between them, end the run
+GROWTH = 2**30  # bytes the engine may grow beyond what it held when it had warmed up, and half of that again
+WARM = 16  # replies after which it has
+LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
+OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the engine does: the backend at a place, "module:class", runs a model; `streams` has every piece told."""
+
+    backend: str
+    files: ModelFiles
+    model: Model
+    input: Input
+    generate: Generate
+    streams: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An item is open; the frames of `media` have no pixels here."""
+
+    number: int
+    media: Media
+
+
+@dataclass(frozen=True)
+class Said:
+    """A piece of a reply, where the work streams."""
+
+    number: int
+    slot: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Replied:
+    """A whole reply."""
+
+    number: int
+    slot: int
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An item that cannot be opened, or that ended the engine."""
+
+    number: int
+    fault: Fault
+    content: Content = Content()
+
+
+Event = Opened | Said | Replied | Failed
+
+
+@dataclass
+class _Life:
+    """What is known of one child; keys are the number of an item and a slot."""
+
+    child: Child | None = None
+    pump: Thread | None = None
+    started: float = 0.0
+    ready: bool = False  # whether the model is loaded
+    retiring: bool = False  # whether it gets nothing more
+    sent: set[tuple[int, int]] = field(default_factory=set)
+    here: set[int] = field(default_factory=set)  # items it has been told to open
+    begun: dict[tuple[int, int], float] = field(default_factory=dict)  # what it is at, and since when
+    speaking: set[tuple[int, int]] = field(default_factory=set)
+    replies: int = 0
+    base: int = 0  # bytes of memory it had when it was warm
+
+
+class Engine:
+    """Opens items and answers prompts; what happens comes into `inbox`, to be given to `handle`.
+
+    `timeout` is in seconds of work on one item. When the child's own memory has grown by more than `growth` bytes,
+    and half of what it was, it finishes what it has and a new one goes on.
+    """
+
+    def __init__(
+        self, work: Work, inbox: SimpleQueue[Any], timeout: float = LOAD_SECONDS, verbose: bool = False,
+        growth: int = GROWTH,
+    ) -> None:  # fmt: skip
+        self._work, self._inbox, self._timeout, self._verbose, self._growth = work, inbox, timeout, verbose, growth
+        self._items: dict[int, Item] = {}
+        self._contents: dict[int, Content] = {}  # of items that were open in any child
+        self._waiting: dict[int, dict[int, Any]] = {}  # number -> slot -> message that is not answered
+        self._spent: dict[int, float] = {}
+        self._alone: deque[tuple[int, int]] = deque()  # what may have ended a child, to be tried one by one
+        self._crashes = 0  # in a row, each of one item
+        self._unexplained = 0  # ends of a child, in a row, that are no item's doing
+        self._withheld = False  # whether nothing is opened before the model is loaded
+        self._life = _Life()
+        self._generation = 0
+        self._check_at = 0.0
+        self.restarts = 0
+
+    def open(self, number: int, item: Item) -> None:
+        """Begin to open an item, under a number of its own."""
+        self._items[number] = item
+        self._spent[number] = 0.0
+        self._give(number, OPENING, ("open", number, item))
+
+    def ask(self, number: int, slot: int, prompt: Prompt) -> None:
+        """Have a prompt about an open item answered."""
+        self._give(number, slot, ("ask", number, slot, prompt))
+
+    def forget(self, number: int) -> None:
+        """The item is done: what is held for it is let go; what was asked is not answered any more."""
+        for one in (self._items, self._contents, self._waiting, self._spent):
+            one.pop(number, None)
+        if self._life.child is not None and number in self._life.here:
+            self._life.here.discard(number)
+            self._tell(("forget", number))
+        self._life.sent = {key for key in self._life.sent if key[0] != number}
+        for key in [key for key in self._life.begun if key[0] == number]:
+            del self._life.begun[key]
+        if any(key[0] == number for key in self._alone):
+            self._alone = deque(key for key in self._alone if key[0] != number)
+            self._flush()
+        if self._life.retiring and not self._life.sent:
+            self._renew()
+
+    @property
+    def answering(self) -> set[int]:
+        """The items that the model is at."""
+        return {number for number, slot in self._life.begun if slot != OPENING}
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which `check` is to be called."""
+        return max(0.01, self._check_at - time.monotonic())
+
+    def handle(self, message: tuple[int, Any]) -> list[Event]:
+        """What a message of the child's means. Raises EngineError, or the error with which the model was refused."""
+        generation, told = message
+        if generation != self._generation:
+            return []  # of a child that is gone
+        handler: Callable[..., list[Event]] = getattr(self, f"_on_{told[0]}")
+        return handler(*told[1:])
+
+    def check(self) -> list[Event]:
+        """Looks, some times a second, whether anything takes too long."""
+        now = time.monotonic()
+        if now < self._check_at:
+            return []
+        self._check_at = now + min(1.0, self._timeout / 4)
+        if (
+            self._life.child is not None
+            and not self._life.ready
+            and now - self._life.started > max(self._timeout, LOAD_SECONDS)
+        ):
+            raise EngineError(f"the model was not loaded within {now - self._life.started:.0f} s", "try a smaller one")
+        for (number, slot), since in self._life.begun.items():
+            if self._spent[number] + now - since > self._timeout:
+                fault = self._too_slow(slot, (number, slot) in self._life.speaking)
+                self._stop_child()
+                return self._convict(number, fault)
+        return []
+
+    def close(self) -> None:
+        """Ends the child; at once if it is at work."""
+        self._stop_child()
+
+    # ---- giving work ---------------------------------------------------------------------------------
+
+    def _give(self, number: int, slot: int, message: Any) -> None:
+        self._waiting.setdefault(number, {})[slot] = message
+        self._send(number, slot)
+
+    def _flush(self) -> None:
+        for number, slots in list(self._waiting.items()):
+            for slot in list(slots):
+                self._send(number, slot)
+
+    def _send(self, number: int, slot: int) -> None:
+        """Sends what may be sent now; to a new child first what it has to open again."""
+        if (number, slot) in self._life.sent or self._life.retiring or (self._alone and number != self._alone[0][0]):
+            return
+        self._start()
+        if self._withheld and not self._life.ready:
+            return
+        if slot != OPENING and number not in self._life.here:
+            self._life.sent.add((number, OPENING))
+            self._tell(("open", number, self._items[number]))
+        self._life.here.add(number)
+        self._life.sent.add((number, slot))
+        self._tell(self._waiting[number][slot])
+
+    def _tell(self, message: Any) -> None:
+        assert self._life.child is not None
+        try:
+            self._life.child.pipe.send(message)
+        except Gone:
+            pass  # its end comes into the inbox
+
+    # ---- what the child says -------------------------------------------------------------------------
+
+    def _on_ready(self) -> list[Event]:
+        self._life.ready, self._withheld = True, False
+        self._flush()
+        return []
+
+    def _on_begun(self, number: int, slot: int) -> list[Event]:
+        if number in self._items:
+            self._life.begun[number, slot] = time.monotonic()
+        return []
+
+    def _on_speaking(self, number: int, slot: int) -> list[Event]:
+        self._life.speaking = {(number, slot)}
+        return []
+
+    def _on_piece(self, number: int, slot: int, text: str) -> list[Event]:
+        return [Said(number, slot, text)] if number in self._items else []
+
+    def _on_opened(self, number: int, media: Media) -> list[Event]:
+        if number not in self._items:
+            return []
+        known = self._contents.get(number)
+        self._contents[number] = media.content
+        self._ended(number, OPENING)
+        if known is None:
+            return [Opened(number, media)]
+        if known.sha256 != media.content.sha256:
+            return [Failed(number, Fault("changed", "was changed while it was read; run it again"), media.content)]
+        return []
+
+    def _on_refused(self, number: int, fault: Fault, content: Content) -> list[Event]:
+        if number not in self._items:
+            return []
+        self._ended(number, OPENING)
+        return [Failed(number, fault, content)]
+
+    def _on_replied(self, number: int, slot: int, reply: Reply) -> list[Event]:
+        self._life.replies += 1
+        if number not in self._items:
+            return []
+        if reply.finish.fault is None:
+            self._crashes = self._unexplained = 0
+        self._ended(number, slot)
+        self._watch_memory()
+        return [Replied(number, slot, reply)]
+
+    def _on_error(self, told: tuple[str, str, str, str]) -> list[Event]:
+        raise child.received(told)
+
+    def _on_gone(self) -> list[Event]:
+        """The child has ended. The item it was at has its verdict; of several, each is tried again alone."""
+        assert self._life.child is not None
+        fault = self._life.child.post_mortem("use a smaller model or --detail low")
+        life = self._life
+        self._forget_child()
+        suspects = sorted(life.begun)
+        if life.ready and len({number for number, _ in suspects}) == 1:
+            return self._convict(suspects[0][0], fault)
+        if not life.ready or not suspects:  # while the model was loaded, or between two inputs
+            self._unexplained += 1
+            self._withheld = True
+            if self._unexplained == CRASHES:
+                raise _too_many(fault)
+        self._alone = deque(suspects)
+        self._renew()
+        return []
+
+    def _ended(self, number: int, slot: int) -> None:
+        begun = self._life.begun.pop((number, slot), None)
+        if begun is not None:
+            self._spent[number] += time.monotonic() - begun
+        self._waiting.get(number, {}).pop(slot, None)
+        self._life.sent.discard((number, slot))
+        if self._alone and self._alone[0] == (number, slot):
+            self._alone.popleft()
+            self._flush()
+        if self._life.retiring and not self._life.sent:
+            self._renew()
+
+    def _convict(self, number: int, fault: Fault) -> list[Event]:
+        """The verdict on an item that ended the child; after too many in a row the run ends when it is told."""
+        content = self._contents.get(number, Content())
+        self._crashes += fault.kind != "timeout"
+        self._waiting.pop(number, None)
+        if self._crashes >= CRASHES:
+            self._inbox.put((self._generation, ("doomed", fault)))
+        else:
+            self._flush()
+        return [Failed(number, fault, content)]
+
+    def _on_doomed(self, fault: Fault) -> list[Event]:
+        raise _too_many(fault)
+
+    def _too_slow(self, slot: int, speaking: bool) -> Fault:
+        limit = f"{self._timeout:g} s"
+        if slot == OPENING:
+            return Fault("timeout", f"could not be opened within {limit}; is its disk or server there? or --timeout")
+        if speaking:
+            return Fault("timeout", f"the answer had no end within {limit}; lower --max-tokens or raise --timeout")
+        return Fault("timeout", f"no word of an answer within {limit}; use --detail low or raise --timeout")
+
+    # ---- the child -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._life.child is not None:
+            return
+        self._life.child = Child("smolcli.inside:serve", (self._work,), self._verbose)
+        self._life.started = time.monotonic()
+        self._life.pump = Thread(target=_pump, args=(self._life.child.pipe, self._generation, self._inbox), daemon=True)
+        self._life.pump.start()
+
+    def _stop_child(self) -> None:
+        if self._life.child is not None and self._life.pump is not None:
+            if not self._life.sent:
+                self._tell(("end",))
+            self._life.child.end(at_once=bool(self._life.sent))
+            self._life.pump.join()  # it reads what is closed next
+            self._life.child.close(at_once=True)
+        self._forget_child()
+
+    def _forget_child(self) -> None:
+        self._life = _Life()
+        self._generation += 1
+        self._spent = dict.fromkeys(self._items, 0.0)  # what is not done begins anew
+
+    def _renew(self) -> None:
+        """What waits goes to a new child."""
+        self._stop_child()
+        self.restarts += 1
+        self._flush()
+
+    def _watch_memory(self) -> None:
+        if self._life.replies % WARM or self._life.child is None:
+            return
+        held = own_memory(self._life.child.pid)
+        self._life.base = self._life.base or held
+        if held > self._life.base + self._growth + self._life.base // 2:
+            self._life.retiring = True  # it gets nothing more
+
+
+def own_memory(pid: int) -> int:
+    """Bytes of memory that a process has for itself, without files mapped; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _too_many(fault: Fault) -> EngineError:
+    advice = "try the other --backend, or -v for what it printed"
+    return EngineError(f"{CRASHES} times in a row {fault.message}", advice, kind=fault.kind)
+
+
+def _pump(pipe: Pipe, generation: int, inbox: SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            inbox.put((generation, pipe.receive()))
+    except Gone:
+        inbox.put((generation, ("gone",)))

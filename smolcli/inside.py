@@ -1,0 +1,160 @@
+"""What runs in the engine's process: inputs are opened ahead in a small pool, the model answers one after the other."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from threading import Condition, Thread
+
+from smolcli.child import Gone, Pipe, resolve
+from smolcli.cores import usable_cores
+from smolcli.engine import OPENING, Work
+from smolcli.errors import InputError
+from smolcli.inputs.opening import decode, load
+from smolcli.replies import Replies
+from smolcli.types import Content, Fault, Frame, Item, Media, Piece, Prompt
+
+OPENERS = 4  # threads that open inputs, at most
+HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
+
+
+def serve(pipe: Pipe, work: Work) -> None:
+    """The whole life of the engine's process."""
+    desk = _Desk(pipe, work)
+    Thread(target=desk.receive, daemon=True).start()
+    backend = resolve(work.backend)(work.files, work.model)
+    pipe.send(("ready",))
+    replies = Replies()
+    for piece in backend.generate(desk.prompts(), work.generate):
+        desk.tell(piece, replies)
+
+
+class _Desk:
+    def __init__(self, pipe: Pipe, work: Work) -> None:
+        self._pipe, self._work = pipe, work
+        self._asked: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
+        self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
+        self._begun: set[int] = set()
+        self._speaking: set[int] = set()
+        self._pool = ThreadPoolExecutor(min(OPENERS, usable_cores()), "opener")
+        self._opening: set[int] = set()
+        self._frames: dict[int, tuple[Frame, ...]] = {}
+        self._held = 0
+        self._room = Condition()
+
+    def receive(self) -> None:
+        """Takes what the owner says, in a thread of its own; the owner's end is this process's end."""
+        try:
+            while True:
+                kind, *rest = self._pipe.receive()
+                if kind == "open":
+                    self._opening.add(rest[0])
+                    self._pool.submit(self._open, *rest)
+                elif kind == "ask":
+                    self._asked.put((rest[0], rest[1], rest[2]))
+                elif kind == "forget":
+                    self._forget(*rest)
+                else:
+                    break
+        except Gone:
+            pass
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(0)  # whatever the other threads are at
+
+    def prompts(self) -> Iterator[Prompt | None]:
+        """What is asked, with its pixels; None where nothing is ready and a reply is under way."""
+        index = 0
+        asked: tuple[int, int, Prompt] | None = None
+        while True:
+            try:
+                asked = asked or self._asked.get(block=not self._keys)
+            except Empty:
+                yield None
+                continue
+            number, slot, prompt = asked
+            if self._keys and not self._is_settled(number):
+                yield None
+                continue
+            with self._room:
+                self._room.wait_for(lambda: self._is_settled(number))  # noqa: B023 - waited for here
+                frames = self._frames.get(number)
+            asked = None
+            if frames is not None:
+                self._keys[index] = number, slot
+                yield _with_pixels(prompt, frames)
+                index += 1
+
+    def _is_settled(self, number: int) -> bool:
+        """Whether an item is open, or will not be."""
+        return number in self._frames or number not in self._opening
+
+    def tell(self, piece: Piece, replies: Replies) -> None:
+        """Says what a piece of the backend's means."""
+        number, slot = self._keys[piece.index]
+        if piece.index not in self._begun:
+            self._begun.add(piece.index)
+            self._pipe.send(("begun", number, slot))
+        if piece.text and piece.index not in self._speaking:
+            self._speaking.add(piece.index)
+            self._pipe.send(("speaking", number, slot))
+        if piece.text and self._work.streams:
+            self._pipe.send(("piece", number, slot, piece.text))
+        if reply := replies.add(piece):
+            del self._keys[piece.index]
+            self._begun.discard(piece.index)
+            self._speaking.discard(piece.index)
+            self._pipe.send(("replied", number, slot, reply))
+
+    def _open(self, number: int, item: Item) -> None:
+        with self._room:
+            self._room.wait_for(lambda: self._held < HELD_BYTES)
+        self._pipe.send(("begun", number, OPENING))
+        started, content, fault = time.perf_counter(), Content(), None
+        frames: tuple[Frame, ...] = ()
+        try:
+            loaded, content = load(item, self._work.model.offline)
+            frames = decode(item, loaded, self._work.input)
+        except InputError as error:
+            fault = Fault(error.kind, str(error))
+        except MemoryError:
+            fault = Fault("too-large", "does not fit in memory; make it smaller")
+        except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
+            what = f"unexpected fault while it was opened: {type(error).__name__}: {error}"
+            fault = Fault("fault", what)
+        if fault is None:
+            stubs = tuple(replace(frame, rgb=b"", held=(number, n)) for n, frame in enumerate(frames))
+            self._pipe.send(("opened", number, Media(stubs, content, time.perf_counter() - started)))
+        else:
+            self._pipe.send(("refused", number, fault, content))
+        with self._room:
+            if fault is None and number in self._opening:
+                self._frames[number] = frames
+                self._held += _bytes(frames)
+            self._opening.discard(number)
+            self._room.notify_all()
+
+    def _forget(self, number: int) -> None:
+        with self._room:
+            self._opening.discard(number)
+            self._held -= _bytes(self._frames.pop(number, ()))
+            self._room.notify_all()
+
+
+def _bytes(frames: tuple[Frame, ...]) -> int:
+    return sum(len(frame.rgb) for frame in frames)
+
+
+def _with_pixels(prompt: Prompt, frames: tuple[Frame, ...]) -> Prompt:
+    turns = tuple(
+        replace(turn, parts=tuple(
+            frames[part.held[1]] if isinstance(part, Frame) and part.held else part for part in turn.parts
+        ))
+        for turn in prompt.turns
+    )  # fmt: skip
+    return replace(prompt, turns=turns)

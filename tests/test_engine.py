@@ -1,0 +1,278 @@
+"""engine.py: what ends the child costs the input that did it, never the run, and stays in the child."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import pytest
+from PIL import Image
+
+from smolcli import engine as engine_module
+from smolcli.engine import Engine, Failed, Opened, Replied, Said, Work, own_memory
+from smolcli.errors import EngineError, ModelError
+from smolcli.models import ModelFiles
+from smolcli.options import Generate, Input, Model
+from smolcli.types import Finish, Item, Piece, Prompt
+
+
+def png(size: tuple[int, int] = (2, 1)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURE = png()
+
+
+class Trouble:
+    """Does to itself what the prompt says."""
+
+    name = "trouble"
+    leaked: list[bytes] = []  # noqa: RUF012
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        if files.name == "broken":
+            raise ModelError("broken.gguf is not a GGUF", "get another")
+        if files.name == "deadly":
+            os.kill(os.getpid(), signal.SIGILL)
+        os.write(1, b"native chatter on standard output\n")
+        os.write(2, b"native chatter on standard error\n")
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            assert prompt is not None
+            yield Piece(index, "")
+            word = str(prompt.turns[0].parts[0])
+            if word.startswith("SIG"):
+                os.write(2, b"GGML_ASSERT failed\n")
+                os.kill(os.getpid(), getattr(signal, word))
+            if word == "once" and not os.path.exists(str(prompt.turns[0].parts[1])):
+                Path(str(prompt.turns[0].parts[1])).touch()
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if word.isupper():
+                word = os.environ.get(word, "")
+            if word == "exit":
+                os._exit(7)
+            if word == "fault":
+                raise ZeroDivisionError("a fault of ours")
+            if word == "hang":
+                signal.pause()
+            if word == "leak":
+                self.leaked.append(os.urandom(1) * 2**20)
+            while word == "endless":
+                yield Piece(index, "on and on ")
+            print("python chatter", flush=True)
+            yield Piece(index, f"{word}!")
+            yield Piece(index, "", Finish("stop"))
+            if word == "the last":
+                os.kill(os.getpid(), signal.SIGKILL)  # after it has answered, before it takes another
+
+    def close(self) -> None: ...
+
+
+def work(files: str = "fine", **more: bool) -> Work:
+    return Work(f"{__name__}:Trouble", ModelFiles(files), Model(), Input(), Generate(), **more)
+
+
+def outcome(
+    *words: object, files: str = "fine", items: list[Item] | None = None, **more: object
+) -> list[tuple[int, str, str | None]]:
+    """What becomes of a picture each with a prompt of each word, all given at once: number, text, kind of fault."""
+    return [
+        (number, text, fault and fault[0]) for number, text, fault in faults(*words, files=files, items=items, **more)
+    ]
+
+
+def faults(
+    *words: object, files: str = "fine", items: list[Item] | None = None, verbose: bool = False, timeout: float = 60.0,
+    growth: int = 2**30,
+) -> list[tuple[int, str, tuple[str, str] | None]]:  # fmt: skip
+    inbox: SimpleQueue[object] = SimpleQueue()
+    ended = []
+    with closing(Engine(work(files), inbox, timeout, verbose, growth)) as engine:
+        for number in range(len(words)):
+            engine.open(number, items[number] if items else Item.of(f"{number}.png", PICTURE))
+        while len(ended) < len(words):
+            try:
+                events = engine.handle(inbox.get(timeout=engine.patience))
+            except Empty:
+                events = []
+            for event in events + engine.check():
+                if isinstance(event, Opened):
+                    word = words[event.number]
+                    engine.ask(event.number, 0, Prompt.user(*(word if isinstance(word, tuple) else (word,))))
+                elif isinstance(event, Replied):
+                    ended.append((event.number, event.reply.text, None))
+                    engine.forget(event.number)
+                elif isinstance(event, Failed):
+                    ended.append((event.number, "", (event.fault.kind, event.fault.message)))
+                    engine.forget(event.number)
+    return ended
+
+
+def test_a_crash_costs_one_input_and_the_engine_goes_on() -> None:
+    made = outcome("one", "SIGSEGV", "two", "SIGILL", "three")
+    assert sorted(made) == [
+        (0, "one!", None), (1, "", "crash"), (2, "two!", None), (3, "", "crash"), (4, "three!", None),
+    ]  # fmt: skip
+
+
+def test_a_kill_says_memory_and_a_crash_says_the_signal_and_the_last_words_of_this_crash() -> None:
+    by_number = {number: fault for number, _, fault in faults("SIGKILL", "SIGSEGV", "one", "exit")}
+    assert by_number[0][0] == "memory"
+    assert "memory" in by_number[0][1]
+    assert "SIGSEGV" in by_number[1][1] and "GGML_ASSERT failed" in by_number[1][1]
+    assert "exit code 7" in by_number[3][1] and "GGML_ASSERT" not in by_number[3][1]
+
+
+def test_an_engine_that_dies_between_two_inputs_costs_none() -> None:
+    made = outcome("one", "the last", "two", "three")
+    assert sorted(made) == [(0, "one!", None), (1, "the last!", None), (2, "two!", None), (3, "three!", None)]
+
+
+def test_what_ends_the_engine_once_and_not_when_it_is_alone_is_answered(tmp_path: Path) -> None:
+    """As a kill for want of memory, while another input was opened beside it."""
+    fifo = tmp_path / "slow.png"
+    os.mkfifo(fifo)  # its opening lasts until the engine has died
+    made = outcome(
+        ("once", str(tmp_path / "mark")), "two",
+        items=[Item.of("0.png", PICTURE), Item.of(str(fifo))], timeout=3.0,
+    )  # fmt: skip
+    assert made == [(0, "once!", None), (1, "", "timeout")]
+
+
+def test_an_input_that_hangs_and_one_without_end_are_told_apart(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.png")
+    items = [Item.of("0.png", PICTURE), Item.of(str(tmp_path / "never.png")), *[Item.of("x", PICTURE)] * 2]
+    said = {
+        number: (text, fault) for number, text, fault in faults("hang", "", "endless", "one", items=items, timeout=1.0)
+    }
+    assert said[3] == ("one!", None)
+    assert {said[number][1][0] for number in (0, 1, 2)} == {"timeout"}
+    assert "no word of an answer within 1 s" in said[0][1][1]
+    assert "could not be opened within 1 s" in said[1][1][1]
+    assert "the answer had no end within 1 s" in said[2][1][1]
+
+
+def test_three_crashes_in_a_row_end_the_run_and_one_answer_between_them_does_not() -> None:
+    with pytest.raises(EngineError, match=r"3 times in a row the engine crashed \(SIGSEGV\)"):
+        outcome("SIGSEGV", "SIGSEGV", "SIGSEGV", "never")
+    assert len(outcome("SIGSEGV", "SIGSEGV", "one", "SIGSEGV", "SIGSEGV", "two")) == 6
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run_and_blames_no_input() -> None:
+    with pytest.raises(EngineError, match=r"3 times in a row the engine crashed \(SIGILL\)"):
+        outcome("one", "two", files="deadly")
+
+
+def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
+    """2,000 inputs that leak a MiB each, 2 GB in all, in engines that stay under 300 MB; none is lost."""
+    inbox: SimpleQueue[object] = SimpleQueue()
+    most, done, asked = 0, 0, 0
+    with closing(Engine(work(), inbox, growth=60 * 2**20)) as engine:
+        while done < 2000:
+            while asked < min(2000, done + 8):
+                engine.open(asked, Item.of("a.png", PICTURE))
+                asked += 1
+            for event in engine.handle(inbox.get(timeout=60)):
+                if isinstance(event, Opened):
+                    engine.ask(event.number, 0, Prompt.user("leak"))
+                elif isinstance(event, Replied):
+                    assert event.reply.text == "leak!"
+                    done += 1
+                    engine.forget(event.number)
+                    if child := engine._life.child:
+                        most = max(most, own_memory(child.pid))
+        assert engine.restarts > 5
+    assert 0 < most < 300e6
+
+
+def test_a_file_that_changes_while_the_engine_starts_again_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(PICTURE)
+    inbox: SimpleQueue[object] = SimpleQueue()
+    with closing(Engine(work(), inbox)) as engine:
+        engine.open(0, Item.of(str(file)))
+        failed = None
+        while failed is None:
+            for event in engine.handle(inbox.get(timeout=60)):
+                if isinstance(event, Opened):
+                    file.write_bytes(png((3, 3)))
+                    engine.ask(0, 0, Prompt.user("SIGKILL"))
+                    engine._alone.append((0, 0))  # as if another input had been under way: it is tried again
+                    engine._life.begun[1, 0] = time.monotonic()
+                failed = event if isinstance(event, Failed) else None
+    assert failed.fault.kind == "changed"
+
+
+def test_pieces_are_told_where_the_work_streams() -> None:
+    inbox: SimpleQueue[object] = SimpleQueue()
+    said = []
+    with closing(Engine(work(streams=True), inbox)) as engine:
+        engine.open(0, Item.of("a.png", PICTURE))
+        while not any(isinstance(one, Replied) for one in said):
+            said += engine.handle(inbox.get(timeout=60))
+            if said and isinstance(said[-1], Opened):
+                engine.ask(0, 0, Prompt.user("word"))
+    assert [one.text for one in said if isinstance(one, Said)] == ["word!"]
+
+
+def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    inbox: SimpleQueue[object] = SimpleQueue()
+    with closing(Engine(work(), inbox)) as engine:
+        engine.open(0, Item.of("a.png", PICTURE))
+        inbox.get(timeout=60)
+        assert list(tmp_path.iterdir()) == []  # while it runs
+
+
+def test_an_engine_that_cannot_be_started_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "pipe", lambda: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+    monkeypatch.setattr("socket.socketpair", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+    with pytest.raises(EngineError, match="cannot be started .Too many open files"):
+        outcome("one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_idle_threads_of_the_engine_do_not_spin_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libgomp's own default starves whatever else runs on the cores: two runs side by side took 50 times as long."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert outcome("GOMP_SPINCOUNT") == [(0, "1000!", None)]
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert outcome("GOMP_SPINCOUNT") == [(0, "7!", None)]
+
+
+def test_errors_of_the_child_arrive_as_they_are() -> None:
+    with pytest.raises(ModelError, match="broken.gguf is not a GGUF; get another"):
+        outcome("one", files="broken")
+    with pytest.raises(EngineError, match="a fault of ours"):
+        outcome("fault")
+
+
+def test_chatter_of_the_child_reaches_neither_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    assert outcome("one") == [(0, "one!", None)]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_with_verbose_chatter_goes_to_standard_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    outcome("one", verbose=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "native chatter on standard output" in err
+    assert "python chatter" in err
+
+
+def test_a_model_that_takes_for_ever_to_load_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LOAD_SECONDS", 0.0)
+    with pytest.raises(EngineError, match="was not loaded within"):
+        outcome("one", timeout=0.01)

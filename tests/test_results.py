@@ -1,0 +1,164 @@
+"""results.py: a run goes on where the one before ended, and no record is made twice or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smolcli.errors import UsageError
+from smolcli.identity import Identity
+from smolcli.inputs.words import stamp
+from smolcli.results import Results, as_record
+from smolcli.types import Fault, Record, Seconds
+from smolcli.writers.json_lines import as_json
+from tests.test_writers import RECORD
+
+IDENTITY = Identity("caption", "nano", "echo", "f", "o")
+OTHER = replace(IDENTITY, options="another prompt")
+
+
+def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: object) -> Record:
+    mark = stamp(os.stat(path)) if os.path.exists(path) else ""
+    fields = {"seconds": Seconds(decode=0.25), **more}
+    return replace(RECORD, path=str(path), id=identity.id_of(content), sha256=content, stamp=mark, **fields)
+
+
+def failed(path: Path | str) -> Record:
+    return record(path, "", text="", finish_reason="error", error=Fault("missing", "no such file"))
+
+
+def written(file: Path, *records: Record, torn: str = "") -> Results:
+    file.write_text("".join(as_json(one) + "\n" for one in records) + torn)
+    return read(file)
+
+
+def read(file: Path, retry_failed: bool = False, identity: Identity = IDENTITY) -> Results:
+    results = Results(file, identity)
+    results.mend(retry_failed)
+    results.read()
+    return results
+
+
+def test_an_unchanged_file_with_a_record_is_done_and_nothing_else(tmp_path: Path) -> None:
+    same, changed, new = (tmp_path / name for name in ("same.png", "changed.png", "new.png"))
+    for path in (same, changed, new):
+        path.write_bytes(b"one")
+    results = written(tmp_path / "r.jsonl", record(same), record(changed))
+    changed.write_bytes(b"two")
+    assert [results.has(str(path)) for path in (same, changed, new)] == [True, False, False]
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    """By the time of the inode, which no program can set."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    before = path.stat()
+    results = written(tmp_path / "r.jsonl", record(path))
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert not results.has(str(path))
+
+
+def test_records_of_another_task_model_or_options_are_not_this_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    results = written(tmp_path / "r.jsonl", record(path, identity=OTHER))
+    assert not results.has(str(path))
+    assert results.answer(IDENTITY.id_of("c")) is None
+    assert read(tmp_path / "r.jsonl", identity=OTHER).has(str(path))
+
+
+@pytest.mark.parametrize("cut", range(1, 300, 19))
+def test_a_torn_last_line_is_cut_off_and_whole_ones_stay(tmp_path: Path, cut: int) -> None:
+    lines = [as_json(record(f"{n}.png", str(n))) + "\n" for n in range(3)]
+    file = tmp_path / "r.jsonl"
+    file.write_text("".join(lines) + lines[0][:cut])
+    results = Results(file, IDENTITY)
+    assert results.mend() == cut
+    assert file.read_text() == "".join(lines)
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text(as_json(RECORD))
+    assert Results(file, IDENTITY).mend() == 0
+    assert file.read_text() == as_json(RECORD) + "\n"
+
+
+def test_one_torn_record_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    whole = as_json(RECORD) + "\n"
+    (tmp_path / "r.jsonl").write_text(whole + as_json(replace(RECORD, text="x" * 200_000))[:-9])
+    Results(tmp_path / "r.jsonl", IDENTITY).mend()
+    assert (tmp_path / "r.jsonl").read_text() == whole
+
+
+def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    made = [record(f"{n}.png", str(n), text=f"é {n}") for n in range(3)]
+    results = written(file, made[0], failed("x.png"), made[1])
+    assert results.answer(IDENTITY.id_of("1")) == made[1]
+    assert results.answer(IDENTITY.id_of("")) is None  # a failure is no answer
+    at = file.stat().st_size
+    with file.open("a") as stream:
+        stream.write(as_json(made[2]) + "\n")
+    results.add(made[2], at)
+    assert results.answer(IDENTITY.id_of("2")) == made[2]
+    assert results.holds("2.png", IDENTITY.id_of("2"))
+    assert not results.holds("2.png", IDENTITY.id_of("1"))
+
+
+def test_failed_inputs_are_done_unless_they_are_to_be_tried_again_or_have_come(tmp_path: Path) -> None:
+    file, late = tmp_path / "r.jsonl", tmp_path / "late.png"
+    results = written(file, record("a.png"), failed("gone.png"), failed(late), replace(failed("x"), id="other"))
+    late.touch()
+    assert results.has("gone.png")
+    assert not results.has(str(late))
+    again = read(file, retry_failed=True)
+    assert not again.has("gone.png")
+    assert [json.loads(line)["path"] for line in file.read_text().splitlines()] == ["a.png", "x"]
+
+
+def test_paths_of_any_bytes(tmp_path: Path) -> None:
+    for name in (os.fsdecode(b"\xff.png"), 'quo"te\\.png', "two\nlines.png", "é.png"):
+        path = tmp_path / name
+        path.touch()
+        assert written(tmp_path / "r.jsonl", record(path)).has(str(path)), name
+
+
+def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    fields = json.loads(as_json(record(path)))
+    (tmp_path / "r.jsonl").write_text(json.dumps(dict(reversed(fields.items()))) + "\n")
+    assert read(tmp_path / "r.jsonl").has(str(path))
+    assert as_record(fields) == record(path)
+
+
+@pytest.mark.parametrize("line", ["notes\n", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n"])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, line: str) -> None:
+    (tmp_path / "r.jsonl").write_text(line)
+    with pytest.raises(UsageError, match="holds something else than records"):
+        read(tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_text() == line
+
+
+def test_a_file_that_another_run_writes_to_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text("")
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(UsageError, match="another run writes to it"):
+        Results(file, IDENTITY).mend()
+    holder.communicate("\n")
+    Results(file, IDENTITY).mend()
