@@ -27,7 +27,7 @@ from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Rec
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """One item on its way, and what it has cost."""
 
@@ -167,8 +167,8 @@ class Answers:
         job.seconds = Seconds(media=media.seconds)
         if self._results is None:
             return
-        if self._results.holds(job.item.path, job.id):
-            self._leave_out(job)
+        if (state := self._results.state_of(job.item.path, job.id)) != "new":
+            self._leave_out(job, state == "failed")
         elif (same := self._results.answer(job.id)) is not None:
             job.record = self._copy(job, same)
 
@@ -223,8 +223,8 @@ class Answers:
     def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
         job.media = job.media or Media((), content)
         job.id = self._identity.id_of(content.sha256)
-        if self._results is not None and self._results.holds(job.item.path, job.id):
-            self._leave_out(job)
+        if self._results is not None and (state := self._results.state_of(job.item.path, job.id)) != "new":
+            self._leave_out(job, state == "failed")
             return
         job.record = self._record(job, Answer(""), "error", fault)
         self._engine.forget(job.number)
@@ -241,9 +241,9 @@ class Answers:
         assert job.media is not None
         return replace(same, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
 
-    def _leave_out(self, job: _Job) -> None:
+    def _leave_out(self, job: _Job, failed: bool) -> None:
         self._remove(job)
-        self._delivery.skip(job.item.path)
+        self._delivery.skip(job.item.path, failed)
 
     def _done(self, job: _Job, record: Record) -> None:
         self._remove(job)

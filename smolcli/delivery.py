@@ -26,7 +26,7 @@ class Delivery:
     ) -> None:
         self._writer, self._console, self._fail_fast = writer, console, fail_fast
         self._sidecars, self._results, self._progress = sidecars, results, progress
-        self.done = self.failed = self.skipped = 0
+        self.done = self.failed = self.skipped = self.failed_before = 0
         self._empty = 0
 
     def piece(self, text: str) -> None:
@@ -53,9 +53,10 @@ class Delivery:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
         return record.error is None or not self._fail_fast
 
-    def skip(self, path: str) -> None:
-        """An input that has its answer already."""
+    def skip(self, path: str, failed: bool = False) -> None:
+        """An input that has its answer already, or `failed` in a run before."""
         self.skipped += 1
+        self.failed_before += failed
         if self._progress is not None:
             self._progress.skip(path)
 
@@ -64,6 +65,7 @@ class Delivery:
         """What the whole run comes to, by CLI.md."""
         if self.done == self._empty and not self.skipped:
             return Exit.NO_INPUT
-        if not self.failed:
+        failed = self.failed + self.failed_before
+        if not failed:
             return Exit.OK
-        return Exit.SOME_FAILED if self.failed < self.done + self.skipped else Exit.ALL_FAILED
+        return Exit.SOME_FAILED if failed < self.done + self.skipped else Exit.ALL_FAILED

@@ -34,6 +34,7 @@ CRASHES = 3  # so many in a row, without an answer between them, end the run
 GROWTH = 2**30  # bytes the engine may grow beyond what it held when it had warmed up, and half of that again
 WARM = 16  # replies after which it has
 LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
+LATE = 1.0  # seconds after its time at which a look at the clock says nothing about the engine
 OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
 
 
@@ -126,7 +127,7 @@ class Engine:
         self._withheld = False  # whether nothing is opened before the model is loaded
         self._life = _Life()
         self._generation = 0
-        self._check_at = 0.0
+        self._check_at = time.monotonic()
         self.restarts = 0
 
     def open(self, number: int, item: Item) -> None:
@@ -178,6 +179,9 @@ class Engine:
         now = time.monotonic()
         if now < self._check_at:
             return []
+        if (late := now - self._check_at) > LATE:  # this process was stopped, or nobody read what it writes
+            self._life.begun = {key: since + late for key, since in self._life.begun.items()}
+            self._life.started += late
         self._check_at = now + min(1.0, self._timeout / 4)
         if (
             self._life.child is not None

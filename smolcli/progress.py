@@ -31,10 +31,11 @@ class Progress:
         self._counted = self._bytes = 0
         self._bar: tqdm[None] | None = None
         if sys.stderr.isatty() and not answers_shown:
-            layout = "{n_fmt}/{total_fmt} {percentage:3.0f}% {elapsed}<{remaining} {rate_fmt}{postfix}"
+            layout = "{n_fmt}/{total_fmt}{desc} {percentage:3.0f}% {elapsed}<{remaining} {rate_fmt}{postfix}"
             self._bar = tqdm(unit="", bar_format=layout, dynamic_ncols=True, leave=False, smoothing=0.1)
             console.line = self._bar
-        Thread(target=self._count, daemon=True).start()
+        self.counting = Thread(target=self._count, daemon=True)
+        self.counting.start()
 
     def record(self, path: str, tokens: int, failed: bool) -> None:
         """One more is done."""
@@ -60,6 +61,8 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.total = self._total
+            if self._total:
+                self._bar.set_description_str(f" ({self._bytes / 1e6:.1f} MB)", refresh=False)
             self._bar.set_postfix_str(self._now(path, now), refresh=False)
             self._bar.update()
         elif now - self._told >= LOG_SECONDS:
@@ -71,7 +74,7 @@ class Progress:
 
     def _line(self, path: str, now: float) -> str:
         rate = (self._done - self._skipped) / (now - self._begun)
-        of = f" of {self._total} ({self._bytes / 1e6:.0f} MB)" if self._total else ""
+        of = f" of {self._total} ({self._bytes / 1e6:.1f} MB)" if self._total else ""
         left = ""
         if self._total and rate:
             seconds = max(0, self._total - self._done) / rate

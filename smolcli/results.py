@@ -3,7 +3,7 @@
     results = Results(Path("out.jsonl"), identity)
     results.mend()                                      # a torn last line
     results.read()
-    results.has("a.png")                                # by its path and stamp, unread
+    results.state("a.png")                              # by its path and stamp, unread
     results.answer(id)                                  # the record of the same content under another path
     results.add(record, offset)
 
@@ -19,7 +19,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from smolcli.errors import OutputError, UsageError
 from smolcli.identity import Identity
@@ -33,6 +33,7 @@ _BEGINNING = re.compile(
 )
 _NO_ERROR = b'"error": null}\n'
 _INDEXED_AT_ONCE = 10_000
+State = Literal["new", "done", "failed"]  # of an input, by the records there are
 _TAIL = 2**16
 
 
@@ -78,17 +79,18 @@ class Results:
         self._insert(rows)
         self._index.executescript("CREATE INDEX paths ON done (path); CREATE INDEX ids ON done (id)")
 
-    def has(self, path: str) -> bool:
-        """Whether the file `path` has a record and is, by its stamp, what it was then."""
+    def state(self, path: str) -> State:
+        """Of the file `path`, unread: whether it has a record and is, by its stamp, what it was then."""
         with self._lock:
-            found = self._index.execute("SELECT stamp FROM done WHERE path = ?", (os.fsencode(path),)).fetchall()
-        return bool(found) and _stamp_of(path) in {one for (one,) in found}
+            found = self._index.execute("SELECT stamp, at FROM done WHERE path = ?", (os.fsencode(path),)).fetchall()
+        mark = _stamp_of(path) if found else ""
+        return _state([at for stamp, at in found if stamp == mark])
 
-    def holds(self, path: str, id: str) -> bool:
-        """Whether there is a record of this path and id, which is known once the input was read."""
-        query = "SELECT 1 FROM done WHERE path = ? AND id = ?"
+    def state_of(self, path: str, id: str) -> State:
+        """The same once it was read: whether there is a record of this path and id."""
+        query = "SELECT at FROM done WHERE path = ? AND id = ?"
         with self._lock:
-            return self._index.execute(query, (os.fsencode(path), bytes.fromhex(id))).fetchone() is not None
+            return _state([at for (at,) in self._index.execute(query, (os.fsencode(path), bytes.fromhex(id)))])
 
     def answer(self, id: str) -> Record | None:
         """The record of an answer with this id, under whatever path."""
@@ -136,6 +138,12 @@ class Results:
                 if not (failed and id == self._identity.id_of(sha256)):
                     new.write(line)
         os.replace(fresh, self._path)
+
+
+def _state(places: list[int]) -> State:
+    if not places:
+        return "new"
+    return "done" if max(places) >= 0 else "failed"
 
 
 def as_record(fields: dict[str, Any]) -> Record:

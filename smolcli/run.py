@@ -83,7 +83,14 @@ def run(
         delivery = Delivery(
             writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast
         )
-        work = Work(registry.BACKENDS[backend].place, files, model, input, generate, streams=to_terminal and not many)
+        work = Work(
+            registry.BACKENDS[backend].place,
+            files,
+            model,
+            replace(input, inputs=()),  # a shell may have named a hundred thousand
+            generate,
+            streams=to_terminal and not many,
+        )
         answering: Answering = registry.load(registry.ENGINES, batch.engine)(
             task, identity, work, delivery, results, batch, output.verbose
         )
@@ -146,15 +153,14 @@ def _undone(
     results: Results | None,
     sidecars: Sidecars | None,
     skip_existing: bool,
-    skip: Callable[[str], None],
+    skip: Callable[[str, bool], None],
 ) -> Iterator[Item]:
     """The items that have no answer yet, as far as can be told unread; one whose sidecar is refused has a fault."""
     for item in source:
         unread = all(each.data is None for each in item.sources)
-        if (results and unread and results.has(item.path)) or (
-            sidecars and skip_existing and sidecars.exists(item.path)
-        ):
-            skip(item.path)
+        state = results.state(item.path) if results and unread else "new"
+        if state != "new" or (sidecars and skip_existing and sidecars.exists(item.path)):
+            skip(item.path, state == "failed")
             continue
         try:
             if sidecars is not None:
@@ -261,9 +267,10 @@ def _interruptible(answering: Answering, console: Console) -> Iterator[Callable[
 def _conclude(delivery: Delivery, console: Console, input: Input) -> None:
     """What is said at the end."""
     if delivery.skipped:
-        console.notice(
-            f"{delivery.done} done, {delivery.failed} of them failed; {delivery.skipped} had their answers already"
-        )
+        told = f"{delivery.done} done now, {delivery.failed} of them failed; {delivery.skipped} were done before"
+        if delivery.failed_before:
+            told += f", {delivery.failed_before} of them failed: --retry-failed tries again"
+        console.notice(told)
     elif not delivery.done:
         named = ", ".join((*input.inputs, *filter(None, (input.files_from,))))
         console.error(f"{named}: no picture was found; name picture files or a directory that has some")

@@ -162,6 +162,21 @@ def test_an_input_that_hangs_and_one_without_end_are_told_apart(tmp_path: Path) 
     assert "the answer had no end within 1 s" in said[2][1][1]
 
 
+def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-Z, or because nobody read what it writes."""
+    inbox: SimpleQueue[object] = SimpleQueue()
+    with closing(Engine(work(), inbox, timeout=50.0)) as engine:
+        engine.open(0, Item.of("a.png", PICTURE))
+        while not engine._life.begun:
+            engine.handle(inbox.get(timeout=60))
+        now = time.monotonic()
+        engine.check()
+        monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 3600)
+        assert engine.check() == []
+        monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 3600.9)
+        assert engine.check() == []
+
+
 def test_three_crashes_in_a_row_end_the_run_and_one_answer_between_them_does_not() -> None:
     with pytest.raises(EngineError, match=r"3 times in a row the engine crashed \(SIGSEGV\)"):
         outcome("SIGSEGV", "SIGSEGV", "SIGSEGV", "never")

@@ -51,7 +51,7 @@ def test_an_unchanged_file_with_a_record_is_done_and_nothing_else(tmp_path: Path
         path.write_bytes(b"one")
     results = written(tmp_path / "r.jsonl", record(same), record(changed))
     changed.write_bytes(b"two")
-    assert [results.has(str(path)) for path in (same, changed, new)] == [True, False, False]
+    assert [results.state(str(path)) for path in (same, changed, new)] == ["done", "new", "new"]
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
@@ -63,16 +63,16 @@ def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert not results.has(str(path))
+    assert results.state(str(path)) == "new"
 
 
 def test_records_of_another_task_model_or_options_are_not_this_jobs(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.touch()
     results = written(tmp_path / "r.jsonl", record(path, identity=OTHER))
-    assert not results.has(str(path))
+    assert results.state(str(path)) == "new"
     assert results.answer(IDENTITY.id_of("c")) is None
-    assert read(tmp_path / "r.jsonl", identity=OTHER).has(str(path))
+    assert read(tmp_path / "r.jsonl", identity=OTHER).state(str(path)) == "done"
 
 
 @pytest.mark.parametrize("cut", range(1, 300, 19))
@@ -110,18 +110,18 @@ def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path
         stream.write(as_json(made[2]) + "\n")
     results.add(made[2], at)
     assert results.answer(IDENTITY.id_of("2")) == made[2]
-    assert results.holds("2.png", IDENTITY.id_of("2"))
-    assert not results.holds("2.png", IDENTITY.id_of("1"))
+    assert results.state_of("2.png", IDENTITY.id_of("2")) == "done"
+    assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
 
 
 def test_failed_inputs_are_done_unless_they_are_to_be_tried_again_or_have_come(tmp_path: Path) -> None:
     file, late = tmp_path / "r.jsonl", tmp_path / "late.png"
     results = written(file, record("a.png"), failed("gone.png"), failed(late), replace(failed("x"), id="other"))
     late.touch()
-    assert results.has("gone.png")
-    assert not results.has(str(late))
+    assert results.state("gone.png") == "failed"
+    assert results.state(str(late)) == "new"
     again = read(file, retry_failed=True)
-    assert not again.has("gone.png")
+    assert again.state("gone.png") == "new"
     assert [json.loads(line)["path"] for line in file.read_text().splitlines()] == ["a.png", "x"]
 
 
@@ -129,7 +129,7 @@ def test_paths_of_any_bytes(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"\xff.png"), 'quo"te\\.png', "two\nlines.png", "é.png"):
         path = tmp_path / name
         path.touch()
-        assert written(tmp_path / "r.jsonl", record(path)).has(str(path)), name
+        assert written(tmp_path / "r.jsonl", record(path)).state(str(path)) == "done", name
 
 
 def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
     path.touch()
     fields = json.loads(as_json(record(path)))
     (tmp_path / "r.jsonl").write_text(json.dumps(dict(reversed(fields.items()))) + "\n")
-    assert read(tmp_path / "r.jsonl").has(str(path))
+    assert read(tmp_path / "r.jsonl").state(str(path)) == "done"
     assert as_record(fields) == record(path)
 
 
