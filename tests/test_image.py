@@ -212,12 +212,11 @@ def test_lab_by_its_formula() -> None:
     assert near(pixels(encoded(image, "TIFF"))[0], expected, 2)
 
 
-@pytest.mark.parametrize("compression", ["raw", "jpeg"])
-def test_ycbcr_tiff_by_its_formula(compression: str) -> None:
+def test_ycbcr_tiff_by_its_formula() -> None:
     luma, blue, red = 110, 118, 190
     image = Image.new("YCbCr", (16, 16), (luma, blue, red))
     expected = [luma + 1.402 * (red - 128), luma - 0.344136 * (blue - 128) - 0.714136 * (red - 128), luma - 17.72]
-    assert near(pixels(encoded(image, "TIFF", compression=compression, quality=100)), expected, 3)
+    assert near(pixels(encoded(image, "TIFF", compression="jpeg", quality=100)), expected, 3)
 
 
 @pytest.mark.parametrize(("format", "more"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "group4"})])
