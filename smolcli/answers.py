@@ -62,20 +62,22 @@ class Answers:
     ) -> None:
         self._task, self._identity, self._work = task, identity, work
         self._delivery, self._results = delivery, results
+        batch = batch or Batch()
+        self._retry_failed = batch.retry_failed
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._engine = Engine(work, self._inbox, (batch or Batch()).timeout, verbose)
+        self._engine = Engine(work, self._inbox, batch.timeout, verbose)
         self._line: dict[int, _Job] = {}  # every item that is not done, in order
         self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
         self._numbers = count()
         self._room = Semaphore(AHEAD)
         self._fed = False  # whether all items came
         self.stopping = False
-        self._let_go = False
+        self._let_go = self._delivering = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether the model is at nothing."""
-        return not self._engine.answering
+        """Whether nothing is under way: the model has been asked nothing, and no record is being given out."""
+        return not (self._engine.is_busy or self._delivering)
 
     def over(self, source: Iterable[Item]) -> None:
         """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
@@ -159,7 +161,7 @@ class Answers:
         for job in list(self._line.values()):
             if job.record is None and job.media is None:
                 break  # it is being opened; what comes after it waits
-            if job.record is None and job.steps is None and not self._is_twin(job):
+            if job.record is None and job.steps is None and not self._waits_for_twin(job):
                 self._begin(job)
 
     def _opened(self, job: _Job, media: Media) -> None:
@@ -167,21 +169,20 @@ class Answers:
         job.seconds = Seconds(media=media.seconds)
         if self._results is None:
             return
-        if (state := self._results.state_of(job.item.path, job.id)) != "new":
-            self._leave_out(job, state == "failed")
+        if self._has_its_record(job):
+            self._leave_out(job)
         elif (same := self._results.answer(job.id)) is not None:
             job.record = self._copy(job, same)
 
-    def _is_twin(self, job: _Job) -> bool:
-        """Whether an item before it has the same content and is not done yet."""
+    def _waits_for_twin(self, job: _Job) -> bool:
+        """Whether an item of the same content is under way; if none is, this one now is."""
         if self._results is None:
             return False
-        waiting = self._twins.get(job.id)
-        if waiting is None:
+        if job.id not in self._twins:
             self._twins[job.id] = []
             return False
-        if job not in waiting:
-            waiting.append(job)
+        if job not in self._twins[job.id]:
+            self._twins[job.id].append(job)
         return True
 
     def _begin(self, job: _Job) -> None:
@@ -221,10 +222,10 @@ class Answers:
             self._done(job, self._record(job, Answer(""), "error", fault))
 
     def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
-        job.media = job.media or Media((), content)
+        job.media = Media((), content)  # which is not what it was, where it had been open before
         job.id = self._identity.id_of(content.sha256)
-        if self._results is not None and (state := self._results.state_of(job.item.path, job.id)) != "new":
-            self._leave_out(job, state == "failed")
+        if self._has_its_record(job):
+            self._leave_out(job)
             return
         job.record = self._record(job, Answer(""), "error", fault)
         self._engine.forget(job.number)
@@ -241,16 +242,25 @@ class Answers:
         assert job.media is not None
         return replace(same, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
 
-    def _leave_out(self, job: _Job, failed: bool) -> None:
+    def _has_its_record(self, job: _Job) -> bool:
+        state = self._results.state_of(job.item.path, job.id) if self._results is not None else "new"
+        return state == "done" or (state == "failed" and not self._retry_failed)
+
+    def _leave_out(self, job: _Job) -> None:
         self._remove(job)
-        self._delivery.skip(job.item.path, failed)
+        assert self._results is not None
+        self._delivery.skip(job.item.path, self._results.state_of(job.item.path, job.id) == "failed")
 
     def _done(self, job: _Job, record: Record) -> None:
         self._remove(job)
+        self._delivering = True
         if not self._delivery.take(record):
             self.stopping = True
+        self._delivering = False
         for twin in self._twins.pop(job.id, ()):
-            if record.error is None:
+            if twin.item.path == job.item.path:
+                self._leave_out(twin)
+            elif record.error is None:
                 twin.record = self._copy(twin, record)
 
     def _remove(self, job: _Job) -> None:
@@ -272,12 +282,12 @@ _END = object()
 
 def _parsed(replies: Sequence[Reply]) -> tuple[list[Reply], Fault | None]:
     """Replies to a schema with the objects that they are; a fault where one has no end."""
-    whole = []
+    whole: list[Reply] = []
     for reply in replies:
         try:
             data = json.loads(reply.text)
             json.dumps(data, allow_nan=False)  # 1e999 is a number of JSON's grammar that none of its readers has
-        except ValueError:
+        except (ValueError, RecursionError):
             what = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
             return whole, Fault("schema", what)
         whole.append(replace(reply, data=data))

@@ -29,6 +29,8 @@ from smolcli.types import Fault
 
 SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
 
+LAST_BYTES = 4096  # of what a child printed, in which its last words are looked for
+
 
 class Gone(Exception):
     """The process at the other end of the pipe has ended."""
@@ -114,7 +116,7 @@ class Child:
         if code == -getattr(signal, "SIGKILL", 9):
             fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
         else:
-            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            cause = _signal(-code) if code < 0 else f"exit code {code}"
             fault = Fault("crash", f"the engine crashed ({cause}){self._last_words()}")
         self._forget_chatter()
         return fault
@@ -122,6 +124,7 @@ class Child:
     def _last_words(self) -> str:
         if self._chatter is None:
             return ""
+        self._chatter.seek(max(0, self._chatter.seek(0, os.SEEK_END) - LAST_BYTES))
         lines = self._chatter.read().decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
@@ -131,6 +134,13 @@ class Child:
             with contextlib.suppress(OSError):  # the child has done it, where open files can be removed
                 os.unlink(self._chatter.name)
         self._chatter = None
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def call(place: str, *args: Any, verbose: bool = False) -> Any:

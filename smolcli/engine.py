@@ -97,8 +97,9 @@ class _Life:
     started: float = 0.0
     ready: bool = False  # whether the model is loaded
     retiring: bool = False  # whether it gets nothing more
-    sent: set[tuple[int, int]] = field(default_factory=set)
-    here: set[int] = field(default_factory=set)  # items it has been told to open
+    heard: float = 0.0  # when it last said something
+    sent: set[tuple[int, int]] = field(default_factory=set)  # what it has not answered
+    told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
     begun: dict[tuple[int, int], float] = field(default_factory=dict)  # what it is at, and since when
     speaking: set[tuple[int, int]] = field(default_factory=set)
     replies: int = 0
@@ -144,8 +145,8 @@ class Engine:
         """The item is done: what is held for it is let go; what was asked is not answered any more."""
         for one in (self._items, self._contents, self._waiting, self._spent):
             one.pop(number, None)
-        if self._life.child is not None and number in self._life.here:
-            self._life.here.discard(number)
+        if (number, OPENING) in self._life.told:
+            self._life.told.discard((number, OPENING))
             self._tell(("forget", number))
         self._life.sent = {key for key in self._life.sent if key[0] != number}
         for key in [key for key in self._life.begun if key[0] == number]:
@@ -153,8 +154,12 @@ class Engine:
         if any(key[0] == number for key in self._alone):
             self._alone = deque(key for key in self._alone if key[0] != number)
             self._flush()
-        if self._life.retiring and not self._life.sent:
-            self._renew()
+        self._retire()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the model has been given something that it has not answered."""
+        return any(slot != OPENING for _, slot in self._life.sent)
 
     @property
     def answering(self) -> set[int]:
@@ -171,6 +176,7 @@ class Engine:
         generation, told = message
         if generation != self._generation:
             return []  # of a child that is gone
+        self._life.heard = time.monotonic()
         handler: Callable[..., list[Event]] = getattr(self, f"_on_{told[0]}")
         return handler(*told[1:])
 
@@ -179,21 +185,22 @@ class Engine:
         now = time.monotonic()
         if now < self._check_at:
             return []
+        life = self._life
         if (late := now - self._check_at) > LATE:  # this process was stopped, or nobody read what it writes
-            self._life.begun = {key: since + late for key, since in self._life.begun.items()}
-            self._life.started += late
+            life.begun = {key: min(now, since + late) for key, since in life.begun.items()}
+            life.started, life.heard = life.started + late, now
         self._check_at = now + min(1.0, self._timeout / 4)
-        if (
-            self._life.child is not None
-            and not self._life.ready
-            and now - self._life.started > max(self._timeout, LOAD_SECONDS)
-        ):
-            raise EngineError(f"the model was not loaded within {now - self._life.started:.0f} s", "try a smaller one")
-        for (number, slot), since in self._life.begun.items():
+        patience = max(self._timeout, LOAD_SECONDS)
+        if life.child is not None and not life.ready and now - life.started > patience:
+            raise EngineError(f"the model was not loaded within {now - life.started:.0f} s", "try a smaller one")
+        for (number, slot), since in life.begun.items():
             if self._spent[number] + now - since > self._timeout:
-                fault = self._too_slow(slot, (number, slot) in self._life.speaking)
+                fault = self._too_slow(slot, (number, slot) in life.speaking)
                 self._stop_child()
                 return self._convict(number, fault)
+        if life.ready and life.sent and not life.begun and now - life.heard > patience:
+            self._stop_child()
+            return self._unexplained_end([], Fault("hang", f"the engine did nothing for {patience:.0f} s"))
         return []
 
     def close(self) -> None:
@@ -212,17 +219,15 @@ class Engine:
                 self._send(number, slot)
 
     def _send(self, number: int, slot: int) -> None:
-        """Sends what may be sent now; to a new child first what it has to open again."""
+        """Sends what may be sent now."""
         if (number, slot) in self._life.sent or self._life.retiring or (self._alone and number != self._alone[0][0]):
             return
         self._start()
         if self._withheld and not self._life.ready:
             return
-        if slot != OPENING and number not in self._life.here:
-            self._life.sent.add((number, OPENING))
-            self._tell(("open", number, self._items[number]))
-        self._life.here.add(number)
         self._life.sent.add((number, slot))
+        if slot == OPENING:
+            self._life.told.add((number, slot))
         self._tell(self._waiting[number][slot])
 
     def _tell(self, message: Any) -> None:
@@ -275,8 +280,8 @@ class Engine:
             return []
         if reply.finish.fault is None:
             self._crashes = self._unexplained = 0
-        self._ended(number, slot)
         self._watch_memory()
+        self._ended(number, slot)
         return [Replied(number, slot, reply)]
 
     def _on_error(self, told: tuple[str, str, str, str]) -> list[Event]:
@@ -286,18 +291,30 @@ class Engine:
         """The child has ended. The item it was at has its verdict; of several, each is tried again alone."""
         assert self._life.child is not None
         fault = self._life.child.post_mortem("use a smaller model or --detail low")
-        life = self._life
+        life, ahead = self._life, self._next_ask()
         self._forget_child()
-        suspects = sorted(life.begun)
+        suspects = sorted({*life.begun, *ahead})
         if life.ready and len({number for number, _ in suspects}) == 1:
             return self._convict(suspects[0][0], fault)
-        if not life.ready or not suspects:  # while the model was loaded, or between two inputs
-            self._unexplained += 1
-            self._withheld = True
-            if self._unexplained == CRASHES:
-                raise _too_many(fault)
+        if life.ready and suspects:
+            self._alone = deque(suspects)
+            self._flush()
+            return []
+        return self._unexplained_end(suspects, fault)
+
+    def _next_ask(self) -> list[tuple[int, int]]:
+        """The prompt that a backend may be preparing while it is at another: the first that it has not begun."""
+        waiting = sorted(key for key in self._life.sent if key[1] != OPENING and key not in self._life.begun)
+        return waiting[:1] if self.answering else []
+
+    def _unexplained_end(self, suspects: list[tuple[int, int]], fault: Fault) -> list[Event]:
+        """The child ended while the model was loaded, or between two inputs: no item's doing, if it goes on."""
+        self._unexplained += 1
+        self._withheld = True
+        if self._unexplained == CRASHES:
+            raise _too_many(fault)
         self._alone = deque(suspects)
-        self._renew()
+        self._flush()
         return []
 
     def _ended(self, number: int, slot: int) -> None:
@@ -309,14 +326,14 @@ class Engine:
         if self._alone and self._alone[0] == (number, slot):
             self._alone.popleft()
             self._flush()
-        if self._life.retiring and not self._life.sent:
-            self._renew()
+        self._retire()
 
     def _convict(self, number: int, fault: Fault) -> list[Event]:
         """The verdict on an item that ended the child; after too many in a row the run ends when it is told."""
         content = self._contents.get(number, Content())
         self._crashes += fault.kind != "timeout"
         self._waiting.pop(number, None)
+        self._items.pop(number, None)  # no child is to open it again
         if self._crashes >= CRASHES:
             self._inbox.put((self._generation, ("doomed", fault)))
         else:
@@ -340,37 +357,43 @@ class Engine:
         if self._life.child is not None:
             return
         self._life.child = Child("smolcli.inside:serve", (self._work,), self._verbose)
-        self._life.started = time.monotonic()
+        self._life.started = self._life.heard = time.monotonic()
         self._life.pump = Thread(target=_pump, args=(self._life.child.pipe, self._generation, self._inbox), daemon=True)
         self._life.pump.start()
 
     def _stop_child(self) -> None:
         if self._life.child is not None and self._life.pump is not None:
-            if not self._life.sent:
+            if not self.is_busy:
                 self._tell(("end",))
-            self._life.child.end(at_once=bool(self._life.sent))
+            self._life.child.end(at_once=self.is_busy)
             self._life.pump.join()  # it reads what is closed next
             self._life.child.close(at_once=True)
         self._forget_child()
 
     def _forget_child(self) -> None:
+        """What is not done begins anew, in order: the next child has to open it first."""
         self._life = _Life()
         self._generation += 1
-        self._spent = dict.fromkeys(self._items, 0.0)  # what is not done begins anew
+        self._spent = dict.fromkeys(self._items, 0.0)
+        self._waiting = {
+            number: {OPENING: ("open", number, item), **self._waiting.get(number, {})}
+            for number, item in sorted(self._items.items())
+        }
 
-    def _renew(self) -> None:
-        """What waits goes to a new child."""
-        self._stop_child()
-        self.restarts += 1
-        self._flush()
+    def _retire(self) -> None:
+        """Lets a child go that gets nothing more, once it has answered what it was asked."""
+        if self._life.retiring and not self.is_busy:
+            self._stop_child()
+            self.restarts += 1
+            self._flush()
 
     def _watch_memory(self) -> None:
-        if self._life.replies % WARM or self._life.child is None:
+        life = self._life
+        if life.replies % WARM or life.child is None:
             return
-        held = own_memory(self._life.child.pid)
-        self._life.base = self._life.base or held
-        if held > self._life.base + self._growth + self._life.base // 2:
-            self._life.retiring = True  # it gets nothing more
+        held = own_memory(life.child.pid)
+        life.base = life.base or held
+        life.retiring = held > life.base + self._growth + life.base // 2
 
 
 def own_memory(pid: int) -> int:

@@ -23,9 +23,13 @@ class Identity:
 
         The model's name is no part of it: a copy under another name answers alike. Nor is a path or a time.
         """
+        return self.digest_of(sha256.encode()).hex()
+
+    def digest_of(self, sha256: bytes) -> bytes:
+        """The same in 32 bytes, of the hexadecimal digits of a SHA-256."""
         whole = self._begun.copy()
-        whole.update(sha256.encode())
-        return whole.hexdigest()
+        whole.update(sha256)
+        return whole.digest()
 
     @cached_property
     def _begun(self) -> hashlib._Hash:

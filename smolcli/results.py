@@ -7,7 +7,7 @@
     results.answer(id)                                  # the record of the same content under another path
     results.add(record, offset)
 
-An index in a private database of SQLite, which goes to disk when it is large: memory does not grow with the file.
+Of a record 48 bytes are kept in memory; the record itself is read again where its answer is wanted.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import sqlite3
-import threading
-from collections.abc import Iterator
+import shutil
+from binascii import unhexlify
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, Literal
 
 from smolcli.errors import OutputError, UsageError
 from smolcli.identity import Identity
+from smolcli.index import Index
 from smolcli.inputs.words import stamp
 from smolcli.types import Fault, Record, Seconds, Tokens
 from smolcli.writers.destination import alone
 
-# The beginning of a line as writers/json_lines.py makes it; any other line is read as JSON.
+# The beginning of a line as writers/json_lines.py makes it, and its end; any other line is read as JSON.
 _BEGINNING = re.compile(
-    rb'\{"path": "((?:[^"\\]|\\.)*)", "id": "([0-9a-f]*)", "sha256": "([0-9a-f]*)", "stamp": "([^"\\]*)", '
+    rb'\{"path": "([^"\\]*)", "id": "([0-9a-f]{64})", "sha256": "([0-9a-f]*)", "stamp": "([^"\\]*)", '
 )
 _NO_ERROR = b'"error": null}\n'
-_INDEXED_AT_ONCE = 10_000
+_START = b'{"path": "'
+FAILED = -1
 State = Literal["new", "done", "failed"]  # of an input, by the records there are
 _TAIL = 2**16
 
@@ -42,108 +44,107 @@ class Results:
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path, self._identity = path, identity
-        self._lock = threading.Lock()  # inputs are looked up in another thread than records are added
-        self._index = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._index.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32000;"
-            "CREATE TABLE done (path BLOB, id BLOB, stamp TEXT, at INTEGER)"
-        )
-        self.count = 0
+        self._lock = Lock()  # inputs are looked up in another thread than records are added
+        self._index = Index()  # of (path, stamp), (path, id) and id: the byte where the record begins, or FAILED
+        self._failures = Index()  # of a path: the byte where its failed record begins
+        self._outdated: set[int] = set()  # failed records with a later one of the same path
 
-    def mend(self, retry_failed: bool = False) -> int:
+    def mend(self) -> int:
         """Ends the file with its last whole line; how many bytes of a torn one were cut off.
 
-        `retry_failed` also takes the failed records of this job out of it. Raises UsageError for a file that holds
-        something else than records or that another run writes to, OutputError where it cannot be mended.
+        Raises UsageError for a file that holds something else than records or that another run writes to, OutputError
+        where it cannot be mended.
         """
         if not self._path.exists():
             return 0
         try:
             with self._path.open("r+b") as file:
                 alone(file.fileno(), self._path)
-                torn = _mend(file)
-                if retry_failed:
-                    self._drop_failed()
-                return torn
+                return _mend(file, self._path)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be resumed ({error.strerror})", "check its rights") from error
 
     def read(self) -> None:
         """Learns what the file holds. Raises UsageError for a file that holds something else than records."""
-        rows: list[tuple[bytes, bytes, str, int]] = []
+        digest_of, at = self._identity.digest_of, 0
         with self._path.open("rb", buffering=2**20) as file:
-            for row in self._rows(file):
-                rows.append(row)
-                if len(rows) == _INDEXED_AT_ONCE:
-                    self._insert(rows)
-        self._insert(rows)
-        self._index.executescript("CREATE INDEX paths ON done (path); CREATE INDEX ids ON done (id)")
+            for line in file:
+                if line.strip(b"\0\r\n"):  # a power cut may leave zeros
+                    path, id, sha256, mark, failed = _parts(line, self._path)
+                    if id == digest_of(sha256):
+                        self._learn(path, id, mark, at, failed)
+                at += len(line)
 
     def state(self, path: str) -> State:
         """Of the file `path`, unread: whether it has a record and is, by its stamp, what it was then."""
+        mark = _stamp_of(path)
         with self._lock:
-            found = self._index.execute("SELECT stamp, at FROM done WHERE path = ?", (os.fsencode(path),)).fetchall()
-        mark = _stamp_of(path) if found else ""
-        return _state([at for stamp, at in found if stamp == mark])
+            found = _state(self._index.find((_bytes(path), mark)))
+        return found if mark or found == "failed" else "new"  # what is no file has to be read
 
     def state_of(self, path: str, id: str) -> State:
         """The same once it was read: whether there is a record of this path and id."""
-        query = "SELECT at FROM done WHERE path = ? AND id = ?"
         with self._lock:
-            return _state([at for (at,) in self._index.execute(query, (os.fsencode(path), bytes.fromhex(id)))])
+            return _state(self._index.find((_bytes(path), bytes.fromhex(id))))
 
     def answer(self, id: str) -> Record | None:
         """The record of an answer with this id, under whatever path."""
         with self._lock:
-            found = self._index.execute("SELECT at FROM done WHERE id = ? AND at >= 0", (bytes.fromhex(id),)).fetchone()
-        if found is None:
+            at = self._index.find(bytes.fromhex(id))
+        if at is None or at == FAILED:
             return None
         with self._path.open("rb") as file:
-            file.seek(found[0])
+            file.seek(at)
             return as_record(json.loads(file.readline()))
 
     def add(self, record: Record, at: int) -> None:
         """A record that was written at the byte `at` of the file."""
-        at = -1 if record.error else at
-        row = os.fsencode(record.path), bytes.fromhex(record.id), record.stamp, at
+        mark, id = record.stamp.encode(), bytes.fromhex(record.id)
         with self._lock:
-            self._index.execute("INSERT INTO done VALUES (?, ?, ?, ?)", row)
+            self._learn(_bytes(record.path), id, mark, at, record.error is not None)
 
-    def close(self) -> None:
-        """Lets the index go."""
-        self._index.close()
+    def tidy(self) -> None:
+        """Writes the file anew without failed records that have a later one of the same path, if there are any.
 
-    def _insert(self, rows: list[tuple[bytes, bytes, str, int]]) -> None:
-        self._index.execute("BEGIN")
-        self._index.executemany("INSERT INTO done VALUES (?, ?, ?, ?)", rows)
-        self._index.execute("COMMIT")
-        self.count += len(rows)
-        rows.clear()
+        The new file is whole before it takes the old one's place. Raises OutputError, the old file being as it was.
+        """
+        if not self._outdated:
+            return
+        place = Path(os.path.realpath(self._path))
+        fresh = place.with_name(f".{place.name}.smolcli")
+        try:
+            with place.open("rb") as old, fresh.open("wb") as new:
+                alone(old.fileno(), self._path)
+                self._copy(old, new)
+            shutil.copymode(place, fresh)
+            os.replace(fresh, place)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            what = f"{self._path}: failed records that were made again cannot be taken out ({error.strerror})"
+            raise OutputError(what, "it is whole, with both") from error
 
-    def _rows(self, file: IO[bytes]) -> Iterator[tuple[bytes, bytes, str, int]]:
-        """The path, id, stamp and place of each record of this job; the place of a failed one is -1."""
-        id_of, at = self._identity.id_of, 0
-        for line in file:
-            path, id, sha256, mark, failed = _parts(line, self._path)
-            if id == id_of(sha256):
-                yield path, bytes.fromhex(id), mark, -1 if failed else at
+    def _copy(self, old: IO[bytes], new: IO[bytes]) -> None:
+        at = 0
+        for line in old:
+            if at not in self._outdated:
+                new.write(line)
             at += len(line)
+        new.flush()
+        os.fsync(new.fileno())
 
-    def _drop_failed(self) -> None:
-        """Writes the file anew without the failed records of this job; whole before it takes the old one's place."""
-        fresh = self._path.with_name(f".{self._path.name}.smolcli")
-        with self._path.open("rb") as old, fresh.open("wb") as new:
-            for line in old:
-                _, id, sha256, _, failed = _parts(line, self._path)
-                if not (failed and id == self._identity.id_of(sha256)):
-                    new.write(line)
-        os.replace(fresh, self._path)
+    def _learn(self, path: bytes, id: bytes, mark: bytes, at: int, failed: bool) -> None:
+        if (before := self._failures.find(path)) is not None and before != at:
+            self._outdated.add(before)
+        if failed:
+            self._failures.add(path, at)
+        for key in ((path, mark), (path, id), id):
+            self._index.add(key, FAILED if failed else at)
 
 
-def _state(places: list[int]) -> State:
-    if not places:
+def _state(at: int | None) -> State:
+    if at is None:
         return "new"
-    return "done" if max(places) >= 0 else "failed"
+    return "failed" if at == FAILED else "done"
 
 
 def as_record(fields: dict[str, Any]) -> Record:
@@ -154,21 +155,22 @@ def as_record(fields: dict[str, Any]) -> Record:
     return Record(**fields, tokens=tokens, seconds=seconds, error=Fault(**error) if error else None)
 
 
-def _parts(line: bytes, source: Path) -> tuple[bytes, str, str, str, bool]:
-    """Path, id, SHA-256, stamp of a line's record, and whether it failed."""
+def _parts(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:
+    """Path, id (32 bytes), SHA-256 in hex, stamp of a line's record, and whether it failed."""
     match = _BEGINNING.match(line)
-    if match and b"\\" not in match[1]:
-        return match[1], match[2].decode(), match[3].decode(), match[4].decode(), not line.endswith(_NO_ERROR)
+    if match:
+        path, id, sha256, mark = match.groups()
+        return path, unhexlify(id), sha256, mark, not line.endswith(_NO_ERROR)
     try:
         fields = json.loads(line)
-        path, id = os.fsencode(fields["path"]), fields["id"]
-        return path, id, fields.get("sha256", ""), fields.get("stamp", ""), fields["error"] is not None
+        id, sha256, mark = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
+        return _bytes(fields["path"]), unhexlify(id), sha256, mark, fields["error"] is not None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{source}: holds something else than records", "choose another file with -o") from None
+        raise _foreign(source) from None
 
 
-def _mend(file: IO[bytes]) -> int:
-    """Ends a file with its last whole line; how many bytes of a torn one were cut off."""
+def _mend(file: IO[bytes], source: Path) -> int:
+    """Ends a file with its last whole line; how many bytes of a torn record, or of zeros, were cut off."""
     size = start = file.seek(0, os.SEEK_END)
     tail = b""
     while start and b"\n" not in tail:
@@ -178,6 +180,8 @@ def _mend(file: IO[bytes]) -> int:
     last = tail[tail.rfind(b"\n") + 1 :]
     if not last:
         return 0
+    if not (last.startswith(_START) or _START.startswith(last) or not last.strip(b"\0")):
+        raise _foreign(source)
     try:
         json.loads(last)
     except ValueError:
@@ -188,9 +192,18 @@ def _mend(file: IO[bytes]) -> int:
     return 0
 
 
-def _stamp_of(path: str) -> str:
+def _foreign(source: Path) -> UsageError:
+    return UsageError(f"{source}: holds something else than records", "choose another file with -o")
+
+
+def _bytes(path: str) -> bytes:
+    """A path as it stands in the file, whatever the locale."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _stamp_of(path: str) -> bytes:
     """The stamp of a file as it is; empty where there is none, as of what could not be opened."""
     try:
-        return stamp(os.stat(path))
+        return stamp(os.stat(path)).encode()
     except (OSError, ValueError):
-        return ""
+        return b""

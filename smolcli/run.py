@@ -65,11 +65,11 @@ def run(
         console.notice(files.notice)
     identity = Identity(
         name, files.name, backend, models.fingerprint(files, backend),
-        f"{task.asks} {generate} {model.detail} {model.dtype}",
+        f"{task.asks} {_deciding(generate)} {model.detail} {model.dtype}",
     )  # fmt: skip
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
-        results = _results(stack, batch, output, identity, console)
+        results = _results(batch, output, identity, console)
         stream = stack.enter_context(destination(_file(output), stdout, batch.resume))
         if results is not None:
             results.read()
@@ -95,27 +95,35 @@ def run(
             task, identity, work, delivery, results, batch, output.verbose
         )
         only_sidecars = _format(output) is None and output.if_exists == "skip"
-        source = _undone(_arriving(words, input), results, sidecars, only_sidecars, delivery.skip)
+        named = _arriving(words, input, stack)
+        source = _undone(
+            _together(named) if task.together else named, results, sidecars, only_sidecars, batch.retry_failed,
+            delivery.skip,
+        )  # fmt: skip
         with _interruptible(answering, console) as interrupted:
             try:
-                answering.over(_together(source) if task.together else source)
+                answering.over(source)
             except EngineError:
                 if not interrupted():
                     raise
     if interrupted():
         return Exit.INTERRUPTED
-    _conclude(delivery, console, input)
-    return delivery.exit_code
+    if results is not None:
+        results.tidy()
+    return _concluded(delivery, console, input)
 
 
-def _results(
-    stack: contextlib.ExitStack, batch: Batch, output: Output, identity: Identity, console: Console
-) -> Results | None:
+def _deciding(generate: Generate) -> Generate:
+    """The options that change answers: without chance there is nothing to choose from."""
+    return replace(generate, top_p=1.0, seed=0) if generate.temperature == 0 else generate
+
+
+def _results(batch: Batch, output: Output, identity: Identity, console: Console) -> Results | None:
     path = _file(output)
     if not batch.resume or path is None:
         return None
-    results = stack.enter_context(closing(Results(path, identity)))
-    if torn := results.mend(batch.retry_failed):
+    results = Results(path, identity)
+    if torn := results.mend():
         console.notice(f"{path}: a record of {torn} bytes was torn and is made again")
     return results
 
@@ -153,12 +161,15 @@ def _undone(
     results: Results | None,
     sidecars: Sidecars | None,
     skip_existing: bool,
+    retry_failed: bool,
     skip: Callable[[str, bool], None],
 ) -> Iterator[Item]:
     """The items that have no answer yet, as far as can be told unread; one whose sidecar is refused has a fault."""
     for item in source:
-        unread = all(each.data is None for each in item.sources)
+        unread = len(item.sources) == 1 and item.sources[0].data is None
         state = results.state(item.path) if results and unread else "new"
+        if state == "failed" and retry_failed:
+            state = "new"
         if state != "new" or (sidecars and skip_existing and sidecars.exists(item.path)):
             skip(item.path, state == "failed")
             continue
@@ -232,12 +243,14 @@ def _sidecars(input: Input, output: Output) -> Sidecars | None:
     return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=SUFFIXES)
 
 
-def _arriving(words: Words, input: Input) -> Iterator[Item]:
+def _arriving(words: Words, input: Input, stack: contextlib.ExitStack) -> Iterator[Item]:
     """All that is named, what lies in the folders watched, and then for ever what arrives in them."""
     if not input.watch:
         return words.items()
     arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
-    arrived = arrivals(input.watch, words.accepts, Event(), input.recursive, existing=words.watched())
+    end = Event()
+    stack.callback(end.set)
+    arrived = arrivals(input.watch, words.accepts, end, input.recursive, existing=words.watched())
     return chain(words.items(), map(Item.of, arrived))
 
 
@@ -264,13 +277,17 @@ def _interruptible(answering: Answering, console: Console) -> Iterator[Callable[
         signal.signal(signal.SIGINT, before)
 
 
-def _conclude(delivery: Delivery, console: Console, input: Input) -> None:
-    """What is said at the end."""
+def _concluded(delivery: Delivery, console: Console, input: Input) -> Exit:
+    """What is said at the end, and the exit code."""
     if delivery.skipped:
         told = f"{delivery.done} done now, {delivery.failed} of them failed; {delivery.skipped} were done before"
         if delivery.failed_before:
             told += f", {delivery.failed_before} of them failed: --retry-failed tries again"
         console.notice(told)
+    elif not delivery.done and input.shard is not None:
+        console.notice(f"none of the inputs is of shard {input.shard}")
+        return Exit.OK
     elif not delivery.done:
         named = ", ".join((*input.inputs, *filter(None, (input.files_from,))))
         console.error(f"{named}: no picture was found; name picture files or a directory that has some")
+    return delivery.exit_code

@@ -38,9 +38,9 @@ def written(file: Path, *records: Record, torn: str = "") -> Results:
     return read(file)
 
 
-def read(file: Path, retry_failed: bool = False, identity: Identity = IDENTITY) -> Results:
+def read(file: Path, identity: Identity = IDENTITY) -> Results:
     results = Results(file, identity)
-    results.mend(retry_failed)
+    results.mend()
     results.read()
     return results
 
@@ -114,15 +114,58 @@ def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path
     assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
 
 
-def test_failed_inputs_are_done_unless_they_are_to_be_tried_again_or_have_come(tmp_path: Path) -> None:
-    file, late = tmp_path / "r.jsonl", tmp_path / "late.png"
-    results = written(file, record("a.png"), failed("gone.png"), failed(late), replace(failed("x"), id="other"))
+def test_failed_inputs_have_failed_unless_they_have_come(tmp_path: Path) -> None:
+    late = tmp_path / "late.png"
+    results = written(tmp_path / "r.jsonl", record("a.png"), failed("gone.png"), failed(late))
     late.touch()
     assert results.state("gone.png") == "failed"
     assert results.state(str(late)) == "new"
-    again = read(file, retry_failed=True)
-    assert again.state("gone.png") == "new"
-    assert [json.loads(line)["path"] for line in file.read_text().splitlines()] == ["a.png", "x"]
+    assert results.state_of("gone.png", IDENTITY.id_of("")) == "failed"
+
+
+def test_a_failure_that_was_made_again_is_taken_out_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    kept = [record("a.png"), failed("gone.png"), replace(failed("b.png"), id=OTHER.id_of("")), record("b.png")]
+    results = written(file, failed("b.png"), *kept)
+    file.chmod(0o640)
+    at = file.stat().st_size
+    with file.open("a") as stream:
+        stream.write(as_json(failed("gone.png")) + "\n")
+    results.add(failed("gone.png"), at)
+    results.tidy()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["path"], line["error"] is None) for line in lines] == [
+        ("a.png", True), ("b.png", False), ("b.png", True), ("gone.png", False),
+    ]  # fmt: skip
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+    read(file).tidy()
+    assert len(file.read_text().splitlines()) == 4
+
+
+def test_a_link_to_results_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "r.jsonl").symlink_to(tmp_path / "far" / "real.jsonl")
+    written(tmp_path / "r.jsonl", failed("a.png"), record("a.png")).tidy()
+    assert (tmp_path / "r.jsonl").is_symlink()
+    assert len((tmp_path / "far" / "real.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_no_file_has_to_be_read(tmp_path: Path) -> None:
+    """A URL, or several pictures of one conversation: only the content tells whether it is the same."""
+    results = written(tmp_path / "r.jsonl", record("http://localhost/a.png"))
+    assert results.state("http://localhost/a.png") == "new"
+    assert results.state_of("http://localhost/a.png", IDENTITY.id_of("c")) == "done"
+
+
+def test_zeros_of_a_power_cut_are_no_records(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    line = as_json(record("a.png", "a")).encode() + b"\n"
+    file.write_bytes(line + bytes(100) + b"\n" + line + bytes(50))
+    results = Results(file, IDENTITY)
+    assert results.mend() == 50
+    results.read()
+    assert results.answer(IDENTITY.id_of("a")) is not None
 
 
 def test_paths_of_any_bytes(tmp_path: Path) -> None:
@@ -141,7 +184,7 @@ def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
     assert as_record(fields) == record(path)
 
 
-@pytest.mark.parametrize("line", ["notes\n", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n"])
+@pytest.mark.parametrize("line", ["notes\n", "notes", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n", "[1]"])
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, line: str) -> None:
     (tmp_path / "r.jsonl").write_text(line)
     with pytest.raises(UsageError, match="holds something else than records"):

@@ -25,7 +25,7 @@ STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 
 def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iterator[TextIO]:
     """The stream to write to; `-` is standard output; what a file held before is kept until the first record comes.
 
-    With `resume` it is kept for good, and no second run may write to the file at the same time. Raises UsageError for a
+    With `resume` it is kept for good. No second run may write to the file at the same time. Raises UsageError for a
     file that cannot be written.
     """
     if path is None or str(path) in STDOUT:
@@ -37,7 +37,7 @@ def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iter
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
-        if resume:
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             alone(stream.fileno(), path)
         yield stream
 

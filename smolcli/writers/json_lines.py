@@ -30,9 +30,8 @@ class Json(Writer):
     """One record for one input, an array for several."""
 
     def write(self, record: Record) -> None:
-        if self.many:
-            self.stream.write(",\n" if self.begun else "[\n")
-        self.stream.write(as_json(record, indent=2))
+        before = (",\n" if self.begun else "[\n") if self.many else ""
+        self.stream.write(before + as_json(record, indent=2))  # at once: an interrupt leaves no comma alone
         self.stream.flush()
         self.begun = True
 
