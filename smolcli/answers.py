@@ -14,15 +14,17 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolcli.delivery import Delivery
 from smolcli.engine import Engine, Event, Failed, Opened, Said, Work
 from smolcli.identity import Identity
 from smolcli.options import Batch
-from smolcli.results import Results
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
+
+if TYPE_CHECKING:
+    from smolcli.results import Results
 
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
 

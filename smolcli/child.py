@@ -3,6 +3,7 @@
     child = Child("smolcli.backends.worker:serve", ("llamacpp", files, options))
     child.pipe.send(...)              # what it receives is up to the two ends
     value = call("smolcli.converters.native:quantize", source, target)    # or one function, its value awaited
+    for value in stream("smolcli.inputs.words:stamped", input, output):   # or what a generator gives
 
 The child's file descriptors 1 and 2 go to standard error with `verbose`, else to a file that is read
 only to explain a crash.
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +31,7 @@ from smolcli.types import Fault
 
 SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
 
+BATCH = 1000  # values of a stream sent at once
 LAST_BYTES = 4096  # of what a child printed, in which its last words are looked for
 
 
@@ -164,6 +167,30 @@ def call(place: str, *args: Any, verbose: bool = False) -> Any:
     return value
 
 
+def stream(place: str, *args: Any) -> Iterator[Any]:
+    """What the generator at `place` ("module:function") gives for `args`, made ahead in a child that begins now.
+
+    Raises the SmolError that it raises, EngineError for any other end; closing it ends the child.
+    """
+    child = Child("smolcli.child:_stream", (place, args))
+
+    def values() -> Iterator[Any]:
+        try:
+            while True:
+                kind, value = child.pipe.receive()
+                if kind == "error":
+                    raise received(value)
+                if not value:
+                    return
+                yield from value
+        except Gone:
+            raise EngineError(child.post_mortem("end other programs").message) from None
+        finally:
+            child.close(at_once=True)
+
+    return values()
+
+
 def received(told: tuple[str, str, str, str]) -> SmolError:
     """The exception that the child told of."""
     name, what, advice, kind = told
@@ -206,6 +233,13 @@ def _run(connection: Connection[Any, Any], place: str, args: tuple[Any, ...], ch
 
 def _answer(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:
     pipe.send(("value", resolve(place)(*args)))
+
+
+def _stream(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:
+    values = iter(resolve(place)(*args))
+    while batch := list(islice(values, BATCH)):
+        pipe.send(("values", batch))
+    pipe.send(("values", []))
 
 
 def resolve(place: str) -> Any:

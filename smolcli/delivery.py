@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
+from typing import TYPE_CHECKING
+
 from smolcli.console import Console
 from smolcli.errors import Exit, InputError
 from smolcli.progress import Progress
-from smolcli.results import Results
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
 from smolcli.writers.sidecar import Sidecars
+
+if TYPE_CHECKING:
+    from smolcli.results import Results
+
+KEEP_SECONDS = 5.0  # of records that a power cut may take; a resumed run makes them again
 
 
 class Delivery:
@@ -28,6 +36,7 @@ class Delivery:
         self._sidecars, self._results, self._progress = sidecars, results, progress
         self.done = self.failed = self.skipped = self.failed_before = 0
         self._empty = 0
+        self._kept_at = time.monotonic()
 
     def piece(self, text: str) -> None:
         """A bit of the one answer, as it is made."""
@@ -49,6 +58,9 @@ class Delivery:
         self._writer.write(record)
         if self._results is not None:
             self._results.add(record, at)
+            if time.monotonic() - self._kept_at > KEEP_SECONDS:
+                self._kept_at = time.monotonic()
+                os.fsync(self._writer.stream.fileno())
         if self._progress is not None:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
         return record.error is None or not self._fail_fast

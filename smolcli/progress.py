@@ -82,6 +82,9 @@ class Progress:
         return f"{self._done}{of} done, {rate:.2f} a second{left}, {self._now(path, now)}"
 
     def _count(self) -> None:
-        for count, size in self._survey:
-            self._counted, self._bytes = count, size
+        try:
+            for count, size in self._survey:
+                self._counted, self._bytes = count, size
+        except Exception:
+            return  # what is wrong is told where the inputs are opened
         self._total = self._counted or None

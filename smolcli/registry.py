@@ -56,6 +56,7 @@ COMMANDS = {
 LIBRARIES = {
     "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
     "hub": Entry("smolcli.hub:pull"),
+    "--resume": Entry("smolcli.results:Results"),
     "--schema": Entry("smolcli.backends.grammar:Grammar", "schema", ("llguidance",)),
     "fetch": Entry("smolcli.inputs.fetch:fetch"),
     "--watch": Entry("smolcli.inputs.watch:arrivals", "watch", ("watchfiles",)),

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 from binascii import unhexlify
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Literal
@@ -24,7 +25,7 @@ from typing import IO, Any, Literal
 from smolcli.errors import OutputError, UsageError
 from smolcli.identity import Identity
 from smolcli.index import Index
-from smolcli.inputs.words import stamp
+from smolcli.inputs.words import stamp_of
 from smolcli.types import Fault, Record, Seconds, Tokens
 from smolcli.writers.destination import alone
 
@@ -35,6 +36,7 @@ _BEGINNING = re.compile(
 _NO_ERROR = b'"error": null}\n'
 _START = b'{"path": "'
 FAILED = -1
+LARGE = 2**25  # bytes; some 70,000 records, read in half a second
 State = Literal["new", "done", "failed"]  # of an input, by the records there are
 _TAIL = 2**16
 
@@ -46,8 +48,13 @@ class Results:
         self._path, self._identity = path, identity
         self._lock = Lock()  # inputs are looked up in another thread than records are added
         self._index = Index()  # of (path, stamp), (path, id) and id: the byte where the record begins, or FAILED
-        self._failures = Index()  # of a path: the byte where its failed record begins
+        self._failures: dict[bytes, int] = {}  # of a path: the byte where its failed record begins
         self._outdated: set[int] = set()  # failed records with a later one of the same path
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it takes a while to read."""
+        return self._path.exists() and self._path.stat().st_size > LARGE
 
     def mend(self) -> int:
         """Ends the file with its last whole line; how many bytes of a torn one were cut off.
@@ -66,20 +73,14 @@ class Results:
 
     def read(self) -> None:
         """Learns what the file holds. Raises UsageError for a file that holds something else than records."""
-        digest_of, at = self._identity.digest_of, 0
         with self._path.open("rb", buffering=2**20) as file:
-            for line in file:
-                if line.strip(b"\0\r\n"):  # a power cut may leave zeros
-                    path, id, sha256, mark, failed = _parts(line, self._path)
-                    if id == digest_of(sha256):
-                        self._learn(path, id, mark, at, failed)
-                at += len(line)
+            self._index.load(self._rows(file))
 
-    def state(self, path: str) -> State:
+    def state(self, path: str, mark: str | None = None) -> State:
         """Of the file `path`, unread: whether it has a record and is, by its stamp, what it was then."""
-        mark = _stamp_of(path)
+        mark = stamp_of(path) if mark is None else mark
         with self._lock:
-            found = _state(self._index.find((_bytes(path), mark)))
+            found = _state(self._index.find((_bytes(path), mark.encode())))
         return found if mark or found == "failed" else "new"  # what is no file has to be read
 
     def state_of(self, path: str, id: str) -> State:
@@ -101,7 +102,8 @@ class Results:
         """A record that was written at the byte `at` of the file."""
         mark, id = record.stamp.encode(), bytes.fromhex(record.id)
         with self._lock:
-            self._learn(_bytes(record.path), id, mark, at, record.error is not None)
+            for key, number in self._learned(_bytes(record.path), id, mark, at, record.error is not None):
+                self._index.add(key, number)
 
     def tidy(self) -> None:
         """Writes the file anew without failed records that have a later one of the same path, if there are any.
@@ -132,13 +134,23 @@ class Results:
         new.flush()
         os.fsync(new.fileno())
 
-    def _learn(self, path: bytes, id: bytes, mark: bytes, at: int, failed: bool) -> None:
-        if (before := self._failures.find(path)) is not None and before != at:
+    def _rows(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
+        digest_of, at = self._identity.digest_of, 0
+        for line in file:
+            if line[0] or line.strip(b"\0\r\n"):  # a power cut may leave zeros
+                path, id, sha256, mark, failed = _parts(line, self._path)
+                if id == digest_of(sha256):
+                    yield from self._learned(path, id, mark, at, failed)
+            at += len(line)
+
+    def _learned(self, path: bytes, id: bytes, mark: bytes, at: int, failed: bool) -> tuple[tuple[Hashable, int], ...]:
+        """What goes into the index of a record."""
+        if self._failures and (before := self._failures.get(path)) is not None and before != at:
             self._outdated.add(before)
         if failed:
-            self._failures.add(path, at)
-        for key in ((path, mark), (path, id), id):
-            self._index.add(key, FAILED if failed else at)
+            self._failures[path] = at
+            at = FAILED
+        return ((path, mark), at), ((path, id), at), (id, at)
 
 
 def _state(at: int | None) -> State:
@@ -199,11 +211,3 @@ def _foreign(source: Path) -> UsageError:
 def _bytes(path: str) -> bytes:
     """A path as it stands in the file, whatever the locale."""
     return path.encode("utf-8", "surrogateescape")
-
-
-def _stamp_of(path: str) -> bytes:
-    """The stamp of a file as it is; empty where there is none, as of what could not be opened."""
-    try:
-        return stamp(os.stat(path)).encode()
-    except (OSError, ValueError):
-        return b""

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from smolcli import models, registry, schema
 from smolcli.console import Console
@@ -24,16 +24,18 @@ from smolcli.engine import Work
 from smolcli.errors import EngineError, Exit, InputError, UsageError
 from smolcli.identity import Identity
 from smolcli.inputs.walk import SUFFIXES
-from smolcli.inputs.words import URL, Words, base_of, takes
+from smolcli.inputs.words import IsDone, Words, base_of, takes
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.progress import Progress
-from smolcli.results import Results
 from smolcli.tasks.base import Task
-from smolcli.types import Fault, Item
+from smolcli.types import Fault, Item, is_url
 from smolcli.writers.base import Silent, Writer
 from smolcli.writers.destination import STDOUT, destination
 from smolcli.writers.sidecar import Sidecars
 from smolcli.writers.template import Template
+
+if TYPE_CHECKING:
+    from smolcli.results import Results
 
 
 class Answering(Protocol):
@@ -70,6 +72,8 @@ def run(
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
         results = _results(batch, output, identity, console)
+        if results is not None and results.is_large and not task.together:
+            words.look_ahead()
         stream = stack.enter_context(destination(_file(output), stdout, batch.resume))
         if results is not None:
             results.read()
@@ -94,12 +98,11 @@ def run(
         answering: Answering = registry.load(registry.ENGINES, batch.engine)(
             task, identity, work, delivery, results, batch, output.verbose
         )
-        only_sidecars = _format(output) is None and output.if_exists == "skip"
-        named = _arriving(words, input, stack)
-        source = _undone(
-            _together(named) if task.together else named, results, sidecars, only_sidecars, batch.retry_failed,
-            delivery.skip,
-        )  # fmt: skip
+        skips = sidecars if _format(output) is None and output.if_exists == "skip" else None
+        is_done = _done_before(results, skips, batch.retry_failed, delivery.skip)
+        source = _together(words.items()) if task.together else _arriving(words, input, is_done, stack)
+        if sidecars is not None:
+            source = _checked(source, sidecars)
         with _interruptible(answering, console) as interrupted:
             try:
                 answering.over(source)
@@ -122,7 +125,7 @@ def _results(batch: Batch, output: Output, identity: Identity, console: Console)
     path = _file(output)
     if not batch.resume or path is None:
         return None
-    results = Results(path, identity)
+    results: Results = registry.load(registry.LIBRARIES, "--resume")(path, identity)
     if torn := results.mend():
         console.notice(f"{path}: a record of {torn} bytes was torn and is made again")
     return results
@@ -156,26 +159,26 @@ def _together(source: Iterable[Item]) -> Iterator[Item]:
         yield Item(" ".join(part.path for part in parts), tuple(one for part in parts for one in part.sources))
 
 
-def _undone(
-    source: Iterable[Item],
-    results: Results | None,
-    sidecars: Sidecars | None,
-    skip_existing: bool,
-    retry_failed: bool,
-    skip: Callable[[str, bool], None],
-) -> Iterator[Item]:
-    """The items that have no answer yet, as far as can be told unread; one whose sidecar is refused has a fault."""
+def _done_before(
+    results: Results | None, sidecars: Sidecars | None, retry_failed: bool, skip: Callable[[str, bool], None]
+) -> IsDone:
+    """Whether a path needs no answer, as far as can be told unread; `sidecars` where they are all that is wanted."""
+
+    def is_done(path: str, mark: str | None = None) -> bool:
+        state = results.state(path, mark) if results is not None else "new"
+        done = state == "done" or (state == "failed" and not retry_failed) or (sidecars and sidecars.exists(path))
+        if done:
+            skip(path, state == "failed")
+        return bool(done)
+
+    return is_done
+
+
+def _checked(source: Iterable[Item], sidecars: Sidecars) -> Iterator[Item]:
+    """The items; one that can have no sidecar is not asked about."""
     for item in source:
-        unread = len(item.sources) == 1 and item.sources[0].data is None
-        state = results.state(item.path) if results and unread else "new"
-        if state == "failed" and retry_failed:
-            state = "new"
-        if state != "new" or (sidecars and skip_existing and sidecars.exists(item.path)):
-            skip(item.path, state == "failed")
-            continue
         try:
-            if sidecars is not None:
-                sidecars.check(item.path)
+            sidecars.check(item.path)
         except InputError as error:
             item = replace(item, fault=Fault(error.kind, str(error)))
         yield item
@@ -203,7 +206,7 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
     if output.sidecar and ("-" in words or task.together):
         raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
-    if output.sidecar and output.out_dir is None and any(word.startswith(URL) for word in words):
+    if output.sidecar and output.out_dir is None and any(map(is_url, words)):
         raise UsageError("there is no place beside a URL for its sidecar", "add --out-dir DIR")
     if batch.address is not None and batch.engine != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
@@ -243,15 +246,15 @@ def _sidecars(input: Input, output: Output) -> Sidecars | None:
     return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=SUFFIXES)
 
 
-def _arriving(words: Words, input: Input, stack: contextlib.ExitStack) -> Iterator[Item]:
+def _arriving(words: Words, input: Input, is_done: IsDone, stack: contextlib.ExitStack) -> Iterator[Item]:
     """All that is named, what lies in the folders watched, and then for ever what arrives in them."""
     if not input.watch:
-        return words.items()
-    arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
+        return words.items(is_done)
     end = Event()
     stack.callback(end.set)
+    arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
     arrived = arrivals(input.watch, words.accepts, end, input.recursive, existing=words.watched())
-    return chain(words.items(), map(Item.of, arrived))
+    return chain(words.items(is_done), (Item.of(path) for path in arrived if not is_done(path, None)))
 
 
 @contextlib.contextmanager

@@ -34,6 +34,11 @@ class Frame:
             raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
 
 
+def is_url(word: str) -> bool:
+    """Whether a user's word is an address to fetch."""
+    return word[:8].lower().startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True)
 class Source:
     """One medium, not opened: a path or URL, or the bytes of what can be read only once, as a pipe."""

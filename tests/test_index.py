@@ -21,6 +21,9 @@ def test_it_finds_what_a_dictionary_finds(monkeypatch: pytest.MonkeyPatch, fresh
         other = (b"path", chance.randrange(400))
         assert made.find(other) == plain.get(other)
     assert all(made.find(key) == number for key, number in plain.items())
+    made.load([((b"more", number), number) for number in range(50)] + [((b"more", 7), 3)])
+    assert [made.find((b"more", number)) for number in range(51)] == [*range(50), None]
+    assert all(made.find(key) == number for key, number in plain.items())
 
 
 def test_an_empty_one_finds_nothing() -> None:

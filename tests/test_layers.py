@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"}, {"types"}, {"registry", "schema"}, {"options"},
-    {"console", "models", "chat", "cores", "child", "identity"},
+    {"console", "models", "chat", "cores", "child", "identity", "index"},
     {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress"}, {"engine", "results"},
     {"inside", "delivery"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
 )  # fmt: skip

@@ -281,7 +281,7 @@ def test_a_place_that_cannot_be_is_an_error_with_its_name(here: Path) -> None:
     sidecars(".txt").write(replace(RECORD, path="n" * 251))
     assert os.path.exists("n" * 251 + ".txt")
     for path, out_dir in (("n" * 252, None), ("a.png", Path("file"))):
-        with pytest.raises(OutputError, match="txt: cannot be written"):
+        with pytest.raises(InputError, match="txt cannot be written"):
             sidecars(".txt", out_dir=out_dir).write(replace(RECORD, path=path))
     assert sorted(os.listdir()) == ["file", "n" * 251 + ".txt"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import random
+import subprocess
 import threading
 from pathlib import Path
 
@@ -124,6 +126,54 @@ def test_a_pattern_that_the_shell_left_alone(tmp_path: Path) -> None:
     assert paths(odd) == [str(odd)]
 
 
+def test_patterns_are_those_of_pythons_glob_but_for_links_and_hidden_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a.png", "b1.png", "b2.jpg", "x.dat", "one/a.png", "one/b1.png", "one/two/a.png", "one/two/x.dat",
+             "two/one/a.png", "two/b[1].png")  # fmt: skip
+    for name in names:
+        picture(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("*.png", "**/*.png", "one/**/a.png", "*/a.png", "*/*/a.png", "**/b?.*", "one/*/*", "[ab]*.png",
+                    "[!a]*.png", "**/b[[]1].png", "o?e/*.png", "./*.png", "**/two/*.dat"):  # fmt: skip
+        expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
+        assert {os.path.normpath(path) for path in paths(pattern)} == set(map(os.path.normpath, expected)), pattern
+    assert set(paths("o*")) == {"one/a.png", "one/b1.png", "one/two/a.png"}  # of a folder what is known
+    (tmp_path / "two" / "loop").symlink_to(tmp_path)
+    assert len(paths("**/*.png")) == 7
+
+
+def test_a_pattern_goes_into_no_folder_that_cannot_lead_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "in/b.png", "in/deep/c.png", "out/d.png"):
+        picture(tmp_path / name)
+    seen: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(os.path.relpath(path, tmp_path)) or scandir(path))
+    assert len(paths(tmp_path / "i*/*.png")) == 1
+    assert sorted(seen) == [".", "in"]
+    seen.clear()
+    assert len(paths(tmp_path / "*.png")) == 1
+    assert seen == ["."]
+
+
+def test_a_tree_deeper_than_pythons_stack(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=folder)
+        inside = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inside
+    os.close(os.open("a.png", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    assert len(paths(tmp_path)) == 1
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+
+
+def test_a_minus_in_a_list_is_a_file_and_not_the_list_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert paths(files_from="-", stdin=io.BytesIO(b"a.png\n-\nb.png\n")) == ["a.png", "./-", "b.png"]
+
+
 @pytest.mark.parametrize(("end", "null"), [("\n", False), ("\0", True)])
 def test_a_list_of_paths(tmp_path: Path, end: str, null: bool) -> None:
     named = [picture(tmp_path / name) for name in ("b.png", "a b.png", "folder/c.png")]
@@ -196,20 +246,29 @@ def test_an_output_that_is_an_input_is_known_under_every_name(tmp_path: Path) ->
     link.symlink_to(inside)
     assert takes(Input((str(inside),)), link)
     assert takes(Input((str(link),)), inside)
+    assert takes(Input(files_from=str(link)), inside)
     assert not takes(Input((str(inside),)), outside)
     assert not takes(Input((str(inside),)), tmp_path / "new.png")
 
 
-def test_standard_input_and_pipes_are_read_here_and_only_once(tmp_path: Path) -> None:
+def test_standard_input_is_read_here_and_only_once_and_a_pipe_where_it_can_be_given_up(tmp_path: Path) -> None:
     data = picture(tmp_path / "a.png").read_bytes()
     [item] = items("-", stdin=io.BytesIO(data))
     assert (item.path, item.sources[0].data) == ("-", data)
+    assert opened(item) == opened(item) == 3
+    ours, theirs = os.pipe()
+    os.write(theirs, data)
+    os.close(theirs)
+    [item] = items(f"/dev/fd/{ours}")
+    assert item.sources[0].data == data
+    os.close(ours)
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
-    writer.start()
     [item] = items(tmp_path / "pipe")
+    assert item.sources[0].data is None
+    writer.start()
+    assert opened(item) == 3
     writer.join()
-    assert opened(item) == opened(item) == 3
 
 
 @pytest.mark.parametrize(
@@ -287,3 +346,4 @@ def test_the_tree_below_which_an_out_dir_repeats_it(tmp_path: Path, monkeypatch:
     assert base_of(["in/a/x.png"]) == "in/a"
     assert base_of(["in/a", "in/b"]) == str(tmp_path / "in")
     assert base_of(["in/a/x.png", "in/b/y.png"]) == str(tmp_path / "in")
+    assert base_of(["in/**/*.png"]) == "in"

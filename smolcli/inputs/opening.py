@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from smolcli import registry
 from smolcli.errors import InputError
-from smolcli.inputs.words import MOST_PIPED, URL, stamp
+from smolcli.inputs.words import MOST_PIPED, content, stamp
 from smolcli.options import Input
-from smolcli.types import Content, Frame, Item, Source
+from smolcli.types import Content, Frame, Item, Source, is_url
 
-CHUNK = 2**20  # bytes read at once
 MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
 
 
@@ -60,15 +59,16 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
         if len(source.data) > MOST_PIPED:
             raise InputError(f"has more than {MOST_PIPED:,} bytes", "give it as a file", kind="too-large")
         return source.data, ""
-    if source.word.startswith(URL):
+    if is_url(source.word):
         if offline:
             raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
         data: bytes = registry.load(registry.LIBRARIES, "fetch")(source.word)
         return data, ""
     try:
         with open(source.word, "rb") as file:
-            mark = stamp(os.fstat(file.fileno()))  # before it is read: what changes it meanwhile changes its time
-            return _content(file), mark
+            status = os.fstat(file.fileno())  # before it is read: what changes it meanwhile changes its time
+            mark = stamp(status) if stat.S_ISREG(status.st_mode) else ""
+            data = content(file, MOST_BYTES)
     except FileNotFoundError:
         raise InputError("no such file", "check the path", kind="missing") from None
     except IsADirectoryError:
@@ -77,6 +77,9 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
         reason = getattr(error, "strerror", None) or error
         what = f"cannot be read ({reason})"
         raise InputError(what, "check the path and its permissions", kind="unreadable") from error
+    if len(data) > MOST_BYTES:
+        raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
+    return data, mark
 
 
 def _nothing_in(folder: str) -> InputError:
@@ -87,13 +90,3 @@ def _nothing_in(folder: str) -> InputError:
         what = f"cannot be listed ({error.strerror})"
         return InputError(what, "check its permissions", kind="unreadable")
     return InputError("no picture was found in it", "name picture files or a directory that has some", kind="no-input")
-
-
-def _content(file: BinaryIO) -> bytes:
-    """All of it, bit by bit: it may be small, or have no end."""
-    data = bytearray()
-    while chunk := file.read(CHUNK):
-        data += chunk
-        if len(data) > MOST_BYTES:
-            raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
-    return bytes(data)

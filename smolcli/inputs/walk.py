@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import heapq
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -22,6 +24,7 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 SORTED_AT_ONCE = 200_000  # names of one folder held in memory; more are sorted in parts, on disk
 _DIGITS = re.compile(r"\d+")
+_BROKEN = "/"  # no name: a listing that broke off
 
 
 class Wanted:
@@ -39,37 +42,80 @@ class Wanted:
         outputs: Iterable[Path] = (),
         made: tuple[str, ...] = (),
     ) -> None:
-        self._include = _Patterns(include) if include else None
-        self._exclude = _Patterns(exclude)
+        self._included = _matcher(include) if include else _has_known_suffix
+        self._excluded = _matcher(exclude) if exclude else None
+        self._leads: Callable[[str], bool] | None = None
         self._outputs = {path.name: path for path in outputs}
         self._made = made
 
-    def file(self, path: str, below: str) -> bool:
-        """Whether the file `path` is wanted, which is `below` the directory walked."""
-        name = os.path.basename(below)
-        if name.startswith(".") or (self._made and name.endswith(self._made)) or self._is_output(path, name):
-            return False
-        taken = self._include.match(name, below) if self._include else os.path.splitext(name)[1].lower() in SUFFIXES
-        return taken and not self._exclude.match(name, below)
+    def matching(self, pattern: str) -> Wanted:
+        """The same rules for what a shell's pattern stands for: it takes the place of the known suffixes.
 
-    def folder(self, path: str, below: str) -> bool:
+        `*` does not cross slashes here, `**` does. Of a folder that it stands for, the known suffixes are taken.
+        """
+        whole, inside = _shell(pattern), _shell(f"{pattern}/**")
+        parts = pattern.split("/")
+        leading = [_shell("/".join(parts[:depth])) for depth in range(1, len(parts))]
+        other = copy(self)
+        other._included = lambda name, below: bool(
+            whole.fullmatch(below) or (inside.fullmatch(below) and self._included(name, below))
+        )
+        other._leads = lambda below: any(one.fullmatch(below) for one in (whole, inside, *leading))
+        return other
+
+    def file(self, path: str, name: str, below: str) -> bool:
+        """Whether the file `path` is wanted, called `name`, which is `below` the directory walked."""
+        if name.startswith(".") or (self._made and name.endswith(self._made)) or not self._included(name, below):
+            return False
+        return not ((self._excluded and self._excluded(name, below)) or self._is_output(path, name))
+
+    def folder(self, path: str, name: str, below: str) -> bool:
         """Whether the walk goes into the folder `path`."""
-        name = os.path.basename(below)
-        return not (name.startswith(".") or self._is_output(path, name) or self._exclude.match(name, below))
+        if name.startswith(".") or (self._excluded and self._excluded(name, below)):
+            return False
+        return not self._is_output(path, name) and (self._leads is None or self._leads(below))
 
     def _is_output(self, path: str, name: str) -> bool:
         one = self._outputs.get(name)  # by name first: the system is asked about very few
         return one is not None and one.exists() and os.path.exists(path) and os.path.samefile(path, one)
 
 
-class _Patterns:
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = tuple(patterns)
-        self._names = [re.compile(fnmatch.translate(one)) for one in patterns if "/" not in one]
-        self._paths = [re.compile(fnmatch.translate(one.strip("/"))) for one in patterns if "/" in one]
+def parts_of(pattern: str) -> tuple[str, str]:
+    """The folder where a shell's pattern begins, and the rest of it.
 
-    def match(self, name: str, below: str) -> bool:
-        return any(one.match(name) for one in self._names) or any(one.match(below) for one in self._paths)
+    >>> parts_of("photos/20*/**/a?.png")
+    ('photos', '20*/**/a?.png')
+    """
+    parts = pattern.split("/")
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
+
+
+def _has_known_suffix(name: str, below: str) -> bool:
+    return name[name.rfind(".") :].lower() in SUFFIXES
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:
+    """A function of a name and a path that says whether one of the patterns is like it."""
+    patterns = tuple(patterns)
+    names = [re.compile(fnmatch.translate(one)) for one in patterns if "/" not in one]
+    paths = [re.compile(fnmatch.translate(one.strip("/"))) for one in patterns if "/" in one]
+    return lambda name, below: any(one.match(name) for one in names) or any(one.match(below) for one in paths)
+
+
+def _shell(pattern: str) -> re.Pattern[str]:
+    """A pattern of the shell for a path: `*` and `?` are within a name, `**` is any folders."""
+    translated = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])", pattern):
+        fixed = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*", "?": "[^/]"}
+        if part in fixed:
+            translated += fixed[part]
+        elif part.startswith("[") and part.endswith("]") and len(part) > 2:
+            inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+            translated += f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+        else:
+            translated += re.escape(part)
+    return re.compile(translated, re.DOTALL)
 
 
 def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> Iterator[str]:
@@ -78,7 +124,17 @@ def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> 
     Hidden ones, links to folders and everything that is not a plain file are left out. A folder that cannot be listed
     is given itself, so that it becomes an error.
     """
-    yield from _walk(folder, "", recursive, wanted, ordered)
+    stack = [_listed(folder, "", recursive, wanted, ordered)]
+    while stack:  # a tree may be deeper than Python's own stack
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        path, below = found
+        if below is None:
+            yield path
+        else:
+            stack.append(_listed(path, below, recursive, wanted, ordered))
 
 
 def natural(name: str) -> bytes:
@@ -90,30 +146,38 @@ def natural(name: str) -> bytes:
     return os.fsencode(_DIGITS.sub(_number, name.casefold())).replace(b"\n", b"/n")  # no name has a slash
 
 
-def _walk(folder: str, below: str, recursive: bool, wanted: Wanted, ordered: bool) -> Iterator[str]:
+def _listed(
+    folder: str, below: str, recursive: bool, wanted: Wanted, ordered: bool
+) -> Iterator[tuple[str, str | None]]:
+    """What is wanted of one folder: files, and folders with their path below the directory walked."""
     try:
         entries = os.scandir(folder)
     except OSError:
-        yield folder
+        yield folder, None
         return
     with entries:
         names = _names(entries, f"{below}/" if below else "", recursive, wanted)
         for name in _in_order(names) if ordered else names:
-            if name.endswith("/"):
-                inside = os.path.join(folder, name[:-1])
-                yield from _walk(inside, os.path.join(below, name[:-1]), recursive, wanted, ordered)
+            if name == _BROKEN:
+                yield folder, None
+            elif name.endswith("/"):
+                yield os.path.join(folder, name[:-1]), os.path.join(below, name[:-1])
             else:
-                yield os.path.join(folder, name)
+                yield os.path.join(folder, name), None
 
 
 def _names(entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, wanted: Wanted) -> Iterator[str]:
     """The wanted names of one folder, those of folders with a slash at their end."""
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            if recursive and wanted.folder(entry.path, below + entry.name):
-                yield entry.name + "/"
-        elif wanted.file(entry.path, below + entry.name) and _may_be_file(entry):
-            yield entry.name
+    try:
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if recursive and wanted.folder(entry.path, name, below + name):
+                    yield name + "/"
+            elif wanted.file(entry.path, name, below + name) and _may_be_file(entry):
+                yield name
+    except OSError:  # a disk or a server that has gone away
+        yield _BROKEN
 
 
 def _in_order(names: Iterator[str]) -> Iterator[str]:

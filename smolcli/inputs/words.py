@@ -6,18 +6,19 @@ import glob
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO
 
+from smolcli.child import stream
 from smolcli.errors import UsageError
-from smolcli.inputs.walk import Wanted, natural, walk
+from smolcli.inputs.walk import Wanted, parts_of, walk
 from smolcli.options import Input, Output
-from smolcli.types import Item, Source
+from smolcli.types import Item, Source, is_url
 
 MOST_PIPED = 2**28  # bytes of one medium from a pipe, which is held in memory
-URL = ("http://", "https://")
+IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp where it is known
 _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a file there is not that of another process
 
 
@@ -28,7 +29,8 @@ class Words:
     """
 
     def __init__(self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None) -> None:
-        self._input = input
+        self._input, self._output = input, output or Output()
+        self._ahead: Iterator[tuple[str, bool, str | None]] | None = None
         self._wanted = wanted(input, output or Output())
         self._stdin = stdin
         self._shard = _shard(input.shard)
@@ -39,11 +41,25 @@ class Words:
         if input.files_from not in (None, "-") and not os.access(str(input.files_from), os.R_OK):
             raise UsageError(f"{input.files_from}: cannot be read", "give --files-from a list of paths")
 
-    def items(self) -> Iterator[Item]:
-        """One item for each input of this shard; one that cannot be used fails when it is opened."""
-        for path in self._paths(True):
-            if self._is_ours(path):
-                yield Item(without_password(path) if path.startswith(URL) else path, (Source(path, self._piped(path)),))
+    def items(self, is_done: IsDone = lambda path, mark: False) -> Iterator[Item]:
+        """One item for each input of this shard; one that cannot be used fails when it is opened.
+
+        `is_done` says of a path and its stamp whether to leave it out; of what can be read only once it is not asked.
+        """
+        for path, named, mark in self._ahead or self._ours():
+            shown = without_password(path) if named and is_url(path) else path
+            data = self._piped(path) if named else None
+            if data is not None or not is_done(shown, mark):
+                yield Item(shown, (Source(path, data),))
+
+    def look_ahead(self) -> None:
+        """Begins to find the inputs and their stamps in a process of its own, where that is possible."""
+        if self._input.files_from != "-" and "-" not in self._input.inputs:
+            self._ahead = stream("smolcli.inputs.words:stamped", self._input, self._output)
+
+    def stamped(self) -> Iterator[tuple[str, bool, str | None]]:
+        """Every input of this shard, whether it was named by itself, and its stamp."""
+        return ((path, named, stamp_of(path)) for path, named, _ in self._ours())
 
     def survey(self) -> Iterator[tuple[int, int]]:
         """How many items there are and how many bytes their files have, one after the other.
@@ -54,7 +70,7 @@ class Words:
         if self._input.watch or (listed is not None and not os.path.isfile(listed)):
             return
         count = size = 0
-        for path in self._paths(False):
+        for path, _ in self._paths(False):
             if self._is_ours(path):
                 count, size = count + 1, size + _size(path)
                 yield count, size
@@ -65,8 +81,8 @@ class Words:
         parts = PurePath(os.path.relpath(path, folder or ".")).parts
         above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
         return (
-            self._wanted.file(path, "/".join(parts))
-            and all(self._wanted.folder(os.path.join(folder, one), one) for one in above)
+            self._wanted.file(path, parts[-1], "/".join(parts))
+            and all(self._wanted.folder(os.path.join(folder, one), os.path.basename(one), one) for one in above)
             and self._is_ours(path)
         )
 
@@ -83,27 +99,32 @@ class Words:
             return True
         return os.path.isdir(words[0]) or _is_pattern(words[0])
 
+    def _ours(self) -> Iterator[tuple[str, bool, str | None]]:
+        return ((path, named, None) for path, named in self._paths(True) if self._is_ours(path))
+
     def _is_ours(self, path: str) -> bool:
         """Whether a path belongs to this shard, told by its name alone: new files move no other."""
         number, of = self._shard
         return of == 1 or int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") % of == number
 
-    def _paths(self, ordered: bool) -> Iterator[str]:
+    def _paths(self, ordered: bool) -> Iterator[tuple[str, bool]]:
+        """Every input, and whether it was named by itself."""
         for word in self._words():
-            if word.startswith(URL) or word == "-":
-                yield word
-            elif os.path.isdir(word):
-                yield from self._files(word, ordered)
+            if not is_url(word) and os.path.isdir(word):
+                yield from zip(self._files(word, ordered), repeat(False))
             elif _is_pattern(word):
-                yield from self._matches(word, ordered)
+                yield from zip(self._matches(word, ordered), repeat(False))
             else:
-                yield word
+                yield word, True
 
     def _words(self) -> Iterator[str]:
         yield from self._input.inputs
         if self._input.files_from is not None:
             with _open_list(self._input.files_from, self._stdin) as file:
-                yield from _lines(file, b"\0" if self._input.null else b"\n")
+                for line in _lines(file, b"\0" if self._input.null else b"\n"):
+                    yield (
+                        "./-" if line == "-" else line
+                    )  # a file of that name: standard input is named on the command line
 
     def _files(self, folder: str, ordered: bool) -> Iterator[str]:
         """The files of a folder; the folder itself where it has none, which is an error when it is opened."""
@@ -116,23 +137,31 @@ class Words:
 
     def _matches(self, pattern: str, ordered: bool) -> Iterator[str]:
         """What a pattern that the shell has not replaced stands for; itself, which is missing, where it is nothing."""
-        found = glob.glob(pattern, recursive=True)
-        files = [path for path in found if not os.path.isdir(path)]
-        yield from sorted(files, key=lambda path: [natural(part) for part in path.split(os.sep)]) if ordered else files
-        if not files:
+        root, rest = parts_of(pattern)
+        found = False
+        for path in walk(root, True, self._wanted.matching(rest), ordered):
+            found = found or path != root
+            if path != root:  # that is what a walk gives where there is no such folder
+                yield path.removeprefix("./")
+        if not found:
             yield pattern
 
     def _piped(self, word: str) -> bytes | None:
-        """The bytes of what only this process can read, and only once: standard input, a named pipe."""
+        """The bytes of what only this process can read, and only once: standard input, a descriptor of it."""
         try:
             if word == "-":
-                return _content(self._stdin or open(0, "rb", closefd=False))
-            if word.startswith(URL) or not _is_pipe(word):
-                return None
-            with open(word, "rb") as file:
-                return _content(file)
+                return content(self._stdin or open(0, "rb", closefd=False), MOST_PIPED)
+            if word.startswith(_DESCRIPTORS):
+                with open(word, "rb") as file:
+                    return content(file, MOST_PIPED)
         except (OSError, ValueError):
-            return None  # it is an error when it is opened again
+            pass  # it is an error when it is opened again
+        return None
+
+
+def stamped(input: Input, output: Output) -> Iterator[tuple[str, bool, str | None]]:
+    """What `Words.look_ahead` has made in a process of its own."""
+    return Words(input, output).stamped()
 
 
 def wanted(input: Input, output: Output) -> Wanted:
@@ -142,8 +171,9 @@ def wanted(input: Input, output: Output) -> Wanted:
 
 
 def takes(input: Input, path: Path) -> bool:
-    """Whether the file `path` is itself one of the inputs, under whatever name."""
-    words = (word for word in input.inputs if word == "-" or os.path.isfile(word))
+    """Whether the file `path` is itself one of the inputs or the list of them, under whatever name."""
+    named = (*input.inputs, *filter(None, (input.files_from,)))
+    words = (word for word in named if word == "-" or os.path.isfile(word))
     return path.is_file() and any(
         os.path.samestat(os.fstat(0), path.stat()) if word == "-" else os.path.samefile(word, path) for word in words
     )
@@ -157,19 +187,20 @@ def stamp(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
+def stamp_of(path: str) -> str:
+    """The stamp of a file as it is; empty where there is none, as of what could not be opened."""
+    try:
+        return stamp(os.stat(path))
+    except (OSError, ValueError):
+        return ""
+
+
 def _is_below(path: str, folder: str) -> bool:
     return PurePath(os.path.relpath(path, folder)).parts[0] != ".."
 
 
 def _is_pattern(word: str) -> bool:
-    return glob.has_magic(word) and not word.startswith(URL) and not os.path.lexists(word)
-
-
-def _is_pipe(word: str) -> bool:
-    if word.startswith(_DESCRIPTORS):
-        return True
-    mode = os.stat(word).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    return glob.has_magic(word) and not is_url(word) and not os.path.lexists(word)
 
 
 def _size(path: str) -> int:
@@ -179,10 +210,10 @@ def _size(path: str) -> int:
         return 0
 
 
-def _content(file: IO[bytes]) -> bytes:
-    """All of it, or what is one byte too much."""
+def content(file: IO[bytes], most: int) -> bytes:
+    """All of it, bit by bit, or what is one byte more than `most`: it may be small, or have no end."""
     data = bytearray()
-    while len(data) <= MOST_PIPED and (chunk := file.read(min(2**20, MOST_PIPED + 1 - len(data)))):
+    while len(data) <= most and (chunk := file.read(min(2**20, most + 1 - len(data)))):
         data += chunk
     return bytes(data)
 
@@ -229,7 +260,16 @@ def without_password(url: str) -> str:
 
 def base_of(words: Sequence[str]) -> str:
     """The folder that --out-dir repeats the tree below: the one directory named, else what all words have in common."""
-    folders = [word if os.path.isdir(word) else os.path.dirname(word) for word in words if not word.startswith(URL)]
+    folders = [_folder(word) for word in words if not is_url(word)]
     if len(words) == 1 and folders:
         return folders[0] or "."
-    return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."
+    except ValueError:  # of two drives of Windows
+        return "."
+
+
+def _folder(word: str) -> str:
+    if os.path.isdir(word):
+        return word
+    return parts_of(word)[0] if _is_pattern(word) else os.path.dirname(word)

@@ -8,11 +8,13 @@ Two different inputs never write one file, and no file is ever half written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +22,7 @@ from xml.sax.saxutils import escape
 
 from smolcli import __version__
 from smolcli.console import cannot_write
-from smolcli.errors import InputError
+from smolcli.errors import InputError, SmolError
 from smolcli.types import Record
 from smolcli.writers.json_lines import as_json
 
@@ -49,6 +51,8 @@ PACKET = """\
 </x:xmpmeta>
 <?xpacket end="w"?>
 """
+
+REMEMBERED = 1024  # inputs whose sidecars' places are known between the first question about them and the last
 
 
 def target(path: str, suffix: str, base: str | None, out_dir: Path | None, suffixes: frozenset[str]) -> Path:
@@ -95,8 +99,9 @@ class Sidecars:
     ) -> None:
         self.wanted, self.if_exists = tuple(dict.fromkeys(wanted)), if_exists
         self._base, self._out_dir, self._suffixes = base, out_dir, suffixes
+        self.targets = lru_cache(REMEMBERED)(self._targets)  # a path is asked about before its answer and after it
 
-    def targets(self, path: str) -> dict[str, Path]:
+    def _targets(self, path: str) -> dict[str, Path]:
         """The place of each sidecar of the input `path`, by its kind."""
         return {kind: target(path, kind, self._base, self._out_dir, self._suffixes) for kind in self.wanted}
 
@@ -200,13 +205,14 @@ def _read(place: Path, most: int = -1) -> bytes:
         with open(place, "rb") as file:
             return file.read(most)
     except OSError as error:
-        raise cannot_write(str(place), error) from error
+        raise _cannot_write(place, error) from error
 
 
 def _save(place: Path, content: bytes) -> None:
     """Writes a file whole or not at all; what a killed run left of it is replaced.
 
-    The temporary name has one length, so that a long name fits wherever its sidecar's does. Raises OutputError.
+    The temporary name has one length, so that a long name fits wherever its sidecar's does. Raises OutputError where no
+    file can be written any more, InputError where this one cannot.
     """
     half = place.with_name(f".smolcli-{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}")
     try:
@@ -223,7 +229,16 @@ def _save(place: Path, content: bytes) -> None:
                 half.unlink()
             raise
     except OSError as error:
-        raise cannot_write(str(place), error) from error
+        raise _cannot_write(place, error) from error
+
+
+def _cannot_write(place: Path, error: OSError) -> SmolError:
+    """The end of the run where no other sidecar could be written either, else the failure of one input."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        return cannot_write(str(place), error)
+    return InputError(
+        f"its sidecar {place} cannot be written ({error.strerror})", "see to it, or use --out-dir", kind="unwritable"
+    )
 
 
 def _new_packet(text: str) -> bytes:
