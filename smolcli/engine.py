@@ -99,6 +99,7 @@ class _Life:
     retiring: bool = False  # whether it gets nothing more
     heard: float = 0.0  # when it last said something
     sent: set[tuple[int, int]] = field(default_factory=set)  # what it has not answered
+    later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
     begun: dict[tuple[int, int], float] = field(default_factory=dict)  # what it is at, and since when
     speaking: set[tuple[int, int]] = field(default_factory=set)
@@ -147,7 +148,7 @@ class Engine:
             one.pop(number, None)
         if (number, OPENING) in self._life.told:
             self._life.told.discard((number, OPENING))
-            self._tell(("forget", number))
+            self._life.later.append(("forget", number))
         self._life.sent = {key for key in self._life.sent if key[0] != number}
         for key in [key for key in self._life.begun if key[0] == number]:
             del self._life.begun[key]
@@ -232,8 +233,9 @@ class Engine:
 
     def _tell(self, message: Any) -> None:
         assert self._life.child is not None
+        messages, self._life.later = [*self._life.later, message], []
         try:
-            self._life.child.pipe.send(message)
+            self._life.child.pipe.send(messages)
         except Gone:
             pass  # its end comes into the inbox
 

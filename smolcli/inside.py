@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
+from typing import Any
 
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
@@ -20,6 +21,7 @@ from smolcli.replies import Replies
 from smolcli.types import Content, Fault, Frame, Item, Media, Piece, Prompt
 
 OPENERS = 4  # threads that open inputs, at most
+SILENCE = 0.1  # seconds within which a reply's end says that there were words
 HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
 
 
@@ -39,7 +41,7 @@ class _Desk:
         self._pipe, self._work = pipe, work
         self._asked: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
         self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
-        self._begun: set[int] = set()
+        self._begun: dict[int, float] = {}
         self._speaking: set[int] = set()
         self._pool = ThreadPoolExecutor(min(OPENERS, usable_cores()), "opener")
         self._opening: set[int] = set()
@@ -50,22 +52,24 @@ class _Desk:
     def receive(self) -> None:
         """Takes what the owner says, in a thread of its own; the owner's end is this process's end."""
         try:
-            while True:
-                kind, *rest = self._pipe.receive()
-                if kind == "open":
-                    self._opening.add(rest[0])
-                    self._pool.submit(self._open, *rest)
-                elif kind == "ask":
-                    self._asked.put((rest[0], rest[1], rest[2]))
-                elif kind == "forget":
-                    self._forget(*rest)
-                else:
-                    break
+            while all(self._hears(*message) for message in self._pipe.receive()):
+                pass
         except Gone:
             pass
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(0)  # whatever the other threads are at
+
+    def _hears(self, kind: str, *rest: Any) -> bool:
+        """Does what it is told; whether to go on."""
+        if kind == "open":
+            self._opening.add(rest[0])
+            self._pool.submit(self._open, *rest)
+        elif kind == "ask":
+            self._asked.put((rest[0], rest[1], rest[2]))
+        elif kind == "forget":
+            self._forget(*rest)
+        return kind != "end"
 
     def prompts(self) -> Iterator[Prompt | None]:
         """What is asked, with its pixels; None where nothing is ready and a reply is under way."""
@@ -97,17 +101,18 @@ class _Desk:
     def tell(self, piece: Piece, replies: Replies) -> None:
         """Says what a piece of the backend's means."""
         number, slot = self._keys[piece.index]
+        now = time.monotonic()
         if piece.index not in self._begun:
-            self._begun.add(piece.index)
+            self._begun[piece.index] = now
             self._pipe.send(("begun", number, slot))
-        if piece.text and piece.index not in self._speaking:
+        if piece.text and piece.index not in self._speaking and now - self._begun[piece.index] > SILENCE:
             self._speaking.add(piece.index)
             self._pipe.send(("speaking", number, slot))
         if piece.text and self._work.streams:
             self._pipe.send(("piece", number, slot, piece.text))
         if reply := replies.add(piece):
             del self._keys[piece.index]
-            self._begun.discard(piece.index)
+            del self._begun[piece.index]
             self._speaking.discard(piece.index)
             self._pipe.send(("replied", number, slot, reply))
 

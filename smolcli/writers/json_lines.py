@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from smolcli.types import Record
@@ -12,8 +11,9 @@ from smolcli.writers.base import Writer
 
 def as_json(record: Record, indent: int | None = None) -> str:
     """The record as JSON; times rounded to the microsecond, a path that is not UTF-8 escaped as Python does."""
-    fields: dict[str, Any] = asdict(record)
-    fields["seconds"] = {name: round(value, 6) for name, value in fields["seconds"].items()}
+    fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
+    fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
+    fields["error"] = record.error and vars(record.error)
     line = json.dumps(fields, ensure_ascii=False, indent=indent)
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
