@@ -47,7 +47,7 @@ READERS = {
 }
 ENGINES = {
     "local": Entry("smolcli.answers:Answers"),
-    "ray": Entry("smolcli.cluster:Cluster", "ray", ("ray",)),
+    "ray": Entry("smolcli.cluster.driver:Cluster", "ray", ("ray",)),
 }
 COMMANDS = {
     "convert-to-gguf": Entry("smolcli.commands.convert_to_gguf:convert_to_gguf"),
