@@ -167,6 +167,11 @@ def call(place: str, *args: Any, verbose: bool = False) -> Any:
     return value
 
 
+def shared(size: int) -> Any:
+    """So many whole numbers of 64 bits, all 0, that a child sees too when it is given them as an argument."""
+    return multiprocessing.get_context("spawn").RawArray("q", size)
+
+
 def stream(place: str, *args: Any) -> Iterator[Any]:
     """What the generator at `place` ("module:function") gives for `args`, made ahead in a child that begins now.
 

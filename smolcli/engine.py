@@ -35,6 +35,7 @@ GROWTH = 2**30  # bytes the engine may grow beyond what it held when it had warm
 WARM = 16  # replies after which it has
 LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
 LATE = 1.0  # seconds after its time at which a look at the clock says nothing about the engine
+MARKS = 64  # things that a child may be at, at a time
 OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
 
 
@@ -88,6 +89,14 @@ class Failed:
 Event = Opened | Said | Replied | Failed
 
 
+def mark(number: int, slot: int) -> int:
+    """What a child that is at a prompt, or at an opening, writes into one of its MARKS, and 0 when it is done.
+
+    As many numbers after them are 1 where the reply has words. Nothing need be sent, and a child's end leaves them.
+    """
+    return number << 16 | (slot + 2)
+
+
 @dataclass
 class _Life:
     """What is known of one child; keys are the number of an item and a slot."""
@@ -101,8 +110,8 @@ class _Life:
     sent: set[tuple[int, int]] = field(default_factory=set)  # what it has not answered
     later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
-    begun: dict[tuple[int, int], float] = field(default_factory=dict)  # what it is at, and since when
-    speaking: set[tuple[int, int]] = field(default_factory=set)
+    marks: Any = None  # of what it is at, in memory that it shares: see `mark`
+    begun: dict[tuple[int, int], float] = field(default_factory=dict)  # since when it was seen at that
     replies: int = 0
     base: int = 0  # bytes of memory it had when it was warm
 
@@ -150,8 +159,6 @@ class Engine:
             self._life.told.discard((number, OPENING))
             self._life.later.append(("forget", number))
         self._life.sent = {key for key in self._life.sent if key[0] != number}
-        for key in [key for key in self._life.begun if key[0] == number]:
-            del self._life.begun[key]
         if any(key[0] == number for key in self._alone):
             self._alone = deque(key for key in self._alone if key[0] != number)
             self._flush()
@@ -165,7 +172,7 @@ class Engine:
     @property
     def answering(self) -> set[int]:
         """The items that the model is at."""
-        return {number for number, slot in self._life.begun if slot != OPENING}
+        return {number for number, slot in self._at() if slot != OPENING}
 
     @property
     def patience(self) -> float:
@@ -190,13 +197,15 @@ class Engine:
         if (late := now - self._check_at) > LATE:  # this process was stopped, or nobody read what it writes
             life.begun = {key: min(now, since + late) for key, since in life.begun.items()}
             life.started, life.heard = life.started + late, now
+        at = self._at()
+        life.begun = {key: life.begun.get(key, now) for key in at}
         self._check_at = now + min(1.0, self._timeout / 4)
         patience = max(self._timeout, LOAD_SECONDS)
         if life.child is not None and not life.ready and now - life.started > patience:
             raise EngineError(f"the model was not loaded within {now - life.started:.0f} s", "try a smaller one")
         for (number, slot), since in life.begun.items():
             if self._spent[number] + now - since > self._timeout:
-                fault = self._too_slow(slot, (number, slot) in life.speaking)
+                fault = self._too_slow(slot, at[number, slot])
                 self._stop_child()
                 return self._convict(number, fault)
         if life.ready and life.sent and not life.begun and now - life.heard > patience:
@@ -246,15 +255,6 @@ class Engine:
         self._flush()
         return []
 
-    def _on_begun(self, number: int, slot: int) -> list[Event]:
-        if number in self._items:
-            self._life.begun[number, slot] = time.monotonic()
-        return []
-
-    def _on_speaking(self, number: int, slot: int) -> list[Event]:
-        self._life.speaking = {(number, slot)}
-        return []
-
     def _on_piece(self, number: int, slot: int, text: str) -> list[Event]:
         return [Said(number, slot, text)] if number in self._items else []
 
@@ -293,9 +293,9 @@ class Engine:
         """The child has ended. The item it was at has its verdict; of several, each is tried again alone."""
         assert self._life.child is not None
         fault = self._life.child.post_mortem("use a smaller model or --detail low")
-        life, ahead = self._life, self._next_ask()
+        life = self._life
+        suspects = sorted({*self._at(), *self._next_ask()})
         self._forget_child()
-        suspects = sorted({*life.begun, *ahead})
         if life.ready and len({number for number, _ in suspects}) == 1:
             return self._convict(suspects[0][0], fault)
         if life.ready and suspects:
@@ -306,8 +306,17 @@ class Engine:
 
     def _next_ask(self) -> list[tuple[int, int]]:
         """The prompt that a backend may be preparing while it is at another: the first that it has not begun."""
-        waiting = sorted(key for key in self._life.sent if key[1] != OPENING and key not in self._life.begun)
+        at = self._at()
+        waiting = sorted(key for key in self._life.sent if key[1] != OPENING and key not in at)
         return waiting[:1] if self.answering else []
+
+    def _at(self) -> dict[tuple[int, int], bool]:
+        """What the child is at, or was when it ended; of a reply, whether it has begun to speak."""
+        if self._life.marks is None:
+            return {}
+        marks = self._life.marks[:]
+        found = {(one >> 16, (one & 0xFFFF) - 2): bool(marks[MARKS + n]) for n, one in enumerate(marks[:MARKS]) if one}
+        return {key: speaks for key, speaks in found.items() if key[0] in self._items}
 
     def _unexplained_end(self, suspects: list[tuple[int, int]], fault: Fault) -> list[Event]:
         """The child ended while the model was loaded, or between two inputs: no item's doing, if it goes on."""
@@ -358,7 +367,8 @@ class Engine:
     def _start(self) -> None:
         if self._life.child is not None:
             return
-        self._life.child = Child("smolcli.inside:serve", (self._work,), self._verbose)
+        self._life.marks = child.shared(2 * MARKS)
+        self._life.child = Child("smolcli.inside:serve", (self._work, self._life.marks), self._verbose)
         self._life.started = self._life.heard = time.monotonic()
         self._life.pump = Thread(target=_pump, args=(self._life.child.pipe, self._generation, self._inbox), daemon=True)
         self._life.pump.start()

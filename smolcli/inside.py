@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
@@ -14,20 +13,19 @@ from typing import Any
 
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
-from smolcli.engine import OPENING, Work
+from smolcli.engine import MARKS, OPENING, Work, mark
 from smolcli.errors import InputError
 from smolcli.inputs.opening import decode, load
 from smolcli.replies import Replies
 from smolcli.types import Content, Fault, Frame, Item, Media, Piece, Prompt
 
-OPENERS = 4  # threads that open inputs, at most
-SILENCE = 0.1  # seconds within which a reply's end says that there were words
+OPENERS = 4  # threads that open inputs, at most; the first marks are theirs
 HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
 
 
-def serve(pipe: Pipe, work: Work) -> None:
+def serve(pipe: Pipe, work: Work, marks: Any) -> None:
     """The whole life of the engine's process."""
-    desk = _Desk(pipe, work)
+    desk = _Desk(pipe, work, marks)
     Thread(target=desk.receive, daemon=True).start()
     backend = resolve(work.backend)(work.files, work.model)
     pipe.send(("ready",))
@@ -37,13 +35,13 @@ def serve(pipe: Pipe, work: Work) -> None:
 
 
 class _Desk:
-    def __init__(self, pipe: Pipe, work: Work) -> None:
-        self._pipe, self._work = pipe, work
+    def __init__(self, pipe: Pipe, work: Work, marks: Any) -> None:
+        self._pipe, self._work, self._marks = pipe, work, marks
         self._asked: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
         self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
-        self._begun: dict[int, float] = {}
-        self._speaking: set[int] = set()
-        self._pool = ThreadPoolExecutor(min(OPENERS, usable_cores()), "opener")
+        self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
+        for opener in range(min(OPENERS, usable_cores())):
+            Thread(target=self._open_all, args=(opener,), daemon=True).start()
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
@@ -64,7 +62,7 @@ class _Desk:
         """Does what it is told; whether to go on."""
         if kind == "open":
             self._opening.add(rest[0])
-            self._pool.submit(self._open, *rest)
+            self._to_open.put((rest[0], rest[1]))
         elif kind == "ask":
             self._asked.put((rest[0], rest[1], rest[2]))
         elif kind == "forget":
@@ -101,25 +99,27 @@ class _Desk:
     def tell(self, piece: Piece, replies: Replies) -> None:
         """Says what a piece of the backend's means."""
         number, slot = self._keys[piece.index]
-        now = time.monotonic()
-        if piece.index not in self._begun:
-            self._begun[piece.index] = now
-            self._pipe.send(("begun", number, slot))
-        if piece.text and piece.index not in self._speaking and now - self._begun[piece.index] > SILENCE:
-            self._speaking.add(piece.index)
-            self._pipe.send(("speaking", number, slot))
-        if piece.text and self._work.streams:
-            self._pipe.send(("piece", number, slot, piece.text))
+        place = OPENERS + piece.index % (MARKS - OPENERS)
+        self._marks[place] = mark(number, slot)
+        if piece.text:
+            self._marks[MARKS + place] = 1
+            if self._work.streams:
+                self._pipe.send(("piece", number, slot, piece.text))
         if reply := replies.add(piece):
             del self._keys[piece.index]
-            del self._begun[piece.index]
-            self._speaking.discard(piece.index)
             self._pipe.send(("replied", number, slot, reply))
+            self._marks[place] = self._marks[MARKS + place] = 0
+
+    def _open_all(self, opener: int) -> None:
+        while True:
+            number, item = self._to_open.get()
+            with self._room:
+                self._room.wait_for(lambda: self._held < HELD_BYTES)
+            self._marks[opener] = mark(number, OPENING)
+            self._open(number, item)
+            self._marks[opener] = 0
 
     def _open(self, number: int, item: Item) -> None:
-        with self._room:
-            self._room.wait_for(lambda: self._held < HELD_BYTES)
-        self._pipe.send(("begun", number, OPENING))
         started, content, fault = time.perf_counter(), Content(), None
         frames: tuple[Frame, ...] = ()
         try:

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from smolcli import engine as engine_module
-from smolcli.backends.base import one_at_a_time
+from smolcli.backends import base
 from smolcli.engine import Engine, Failed, Opened, Replied, Said, Work, own_memory
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
@@ -96,7 +96,8 @@ class Preparing(Trouble):
             yield Piece(index, "fine")
             yield Piece(index, "", Finish("stop"))
 
-        return one_at_a_time(prompts, prepare, reply)
+        base.SMALL = -1  # every prompt is worth a thread
+        return base.one_at_a_time(prompts, prepare, reply)
 
 
 def work(files: str = "fine", backend: str = "Trouble", **more: bool) -> Work:
@@ -188,8 +189,13 @@ def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: p
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox, timeout=50.0)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
-        while not engine._life.begun:
-            engine.handle(inbox.get(timeout=60))
+        while not engine.answering:
+            with suppress(Empty):
+                for event in engine.handle(inbox.get(timeout=0.01)):
+                    if isinstance(event, Opened):
+                        engine.ask(0, 0, Prompt.user("hang"))
+        while engine.patience > 0.01:
+            pass
         now = time.monotonic()
         engine.check()
         monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 3600)
@@ -263,19 +269,19 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
 def test_a_file_that_changes_while_the_engine_starts_again_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
+    os.mkfifo(tmp_path / "slow.png")  # is being opened when the engine ends, so that both are tried again
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of(str(file)))
+        engine.open(1, Item.of(str(tmp_path / "slow.png")))
         failed = None
         while failed is None:
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, Opened):
                     file.write_bytes(png((3, 3)))
                     engine.ask(0, 0, Prompt.user("SIGKILL"))
-                    engine._alone.append((0, 0))  # as if another input had been under way: it is tried again
-                    engine._life.begun[1, 0] = time.monotonic()
                 failed = event if isinstance(event, Failed) else None
-    assert failed.fault.kind == "changed"
+    assert (failed.number, failed.fault.kind) == (0, "changed")
 
 
 def test_pieces_are_told_where_the_work_streams() -> None:

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -36,9 +37,11 @@ from smolcli.options import Generate
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
 
 NO_PENALTY = 1.0
+SMALL = 2**16  # pixels of a prompt that are cut sooner than another thread is woken
 PENALTY = 1.3  # for a reply that is tried again; CTRL's authors take 1.2 for every text
 
 Prepared = TypeVar("Prepared")  # a prompt, its pictures cut and its text made tokens
+Preparing = Callable[[], tuple[Prepared, float]]  # gives it, and the seconds that it took
 Pieces = Generator[Piece, bool, None]  # of one reply; sent True when it repeats itself: it ends as "repetition"
 MakeReply = Callable[[int, Prepared, float], Pieces]  # of an index, what was prepared, and the penalty
 
@@ -104,7 +107,7 @@ class _Ahead(Generic[Prepared]):
     def __init__(self, prompts: Iterable[Prompt | None], prepare: Callable[[Prompt], Prepared]) -> None:
         self._prompts, self._prepare = iter(prompts), prepare
         self._pool = ThreadPoolExecutor(1, "prepare")
-        self._next: Future[tuple[Prepared, float]] | None = None
+        self._next: Preparing[Prepared] | None = None
         self._ended = False
 
     def look(self) -> None:
@@ -117,10 +120,13 @@ class _Ahead(Generic[Prepared]):
             self._ended = True
             return
         if prompt is not None:
-            self._next = self._pool.submit(self._timed, prompt)
+            if sum(frame.width * frame.height for frame in prompt.frames) > SMALL:
+                self._next = self._pool.submit(self._timed, prompt).result
+            else:
+                self._next = partial(self._timed, prompt)
 
-    def take(self) -> Future[tuple[Prepared, float]] | None:
-        """The next prompt, waited for: prepared, and the seconds that took; None after the last."""
+    def take(self) -> Preparing[Prepared] | None:
+        """The next prompt, waited for; None after the last."""
         self.look()
         if self._next is None and not self._ended:
             raise RuntimeError("None was given while no reply was under way")
@@ -145,18 +151,16 @@ class _Attempt(NamedTuple):
     cut: int | None
 
 
-def _never_raising(
-    index: int, preparing: Future[tuple[Prepared, float]], reply: MakeReply[Prepared]
-) -> Iterator[Piece]:
+def _never_raising(index: int, preparing: Preparing[Prepared], reply: MakeReply[Prepared]) -> Iterator[Piece]:
     try:
         yield from _guarded(index, preparing, reply)
     except Exception as error:  # one prompt's failure costs that prompt alone
         yield Piece(index, "", Finish("error", fault=_fault(error)))
 
 
-def _guarded(index: int, preparing: Future[tuple[Prepared, float]], reply: MakeReply[Prepared]) -> Iterator[Piece]:
+def _guarded(index: int, preparing: Preparing[Prepared], reply: MakeReply[Prepared]) -> Iterator[Piece]:
     """The pieces of a reply, of a looping one those of its first attempt and the whole text of the better one."""
-    prepared, media = preparing.result()
+    prepared, media = preparing()
     first = yield from _attempt(reply(index, prepared, NO_PENALTY), shown=True)
     finish = _ended(first)
     finish = replace(finish, seconds=finish.seconds + Seconds(media=media))
