@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread
 from typing import TYPE_CHECKING, Any
 
 from smolcli.delivery import Delivery
 from smolcli.engine import Engine, Event, Failed, Opened, Said, Work
+from smolcli.feed import END, Feed
 from smolcli.identity import Identity
 from smolcli.options import Batch
 from smolcli.tasks.base import Task
@@ -71,7 +71,7 @@ class Answers:
         self._line: dict[int, _Job] = {}  # every item that is not done, in order
         self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
         self._numbers = count()
-        self._room = Semaphore(AHEAD)
+        self._feed = Feed(self._inbox, AHEAD)
         self._fed = False  # whether all items came
         self.stopping = False
         self._let_go = self._delivering = False
@@ -83,7 +83,7 @@ class Answers:
 
     def over(self, source: Iterable[Item]) -> None:
         """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
-        Thread(target=self._feed, args=(source,), daemon=True).start()
+        self._feed.begin(source)
         try:
             while self._line or not (self._fed or self.stopping):
                 self._take(self._next())
@@ -91,25 +91,13 @@ class Answers:
                     self._drop_what_waits()
         finally:
             self.stopping = True
-            self._room.release()  # the thread that feeds may wait for room
+            self._feed.stop()
             self._engine.close()
 
     def stop(self) -> None:
         """Begin no item any more; what the model is at is finished. Safe in a signal handler."""
         self.stopping = True
         self._inbox.put(None)
-
-    def _feed(self, source: Iterable[Item]) -> None:
-        end: Any = _END
-        try:
-            for item in source:
-                self._room.acquire()
-                if self.stopping:
-                    return
-                self._inbox.put(item)
-        except BaseException as error:  # told where the records are made
-            end = error
-        self._inbox.put(end)
 
     def _next(self) -> Any:
         try:
@@ -122,7 +110,7 @@ class Answers:
             self._enter(message)
         elif isinstance(message, tuple):
             self._on(self._engine.handle(message))
-        elif message is _END:
+        elif message is END:
             self._fed = True
         elif message is not None:
             raise message
@@ -268,7 +256,7 @@ class Answers:
     def _remove(self, job: _Job) -> None:
         del self._line[job.number]
         self._engine.forget(job.number)
-        self._room.release()
+        self._feed.make_room()
 
     def _drop_what_waits(self) -> None:
         """Forgets all items but those that the model has begun."""
@@ -277,9 +265,6 @@ class Answers:
         for job in list(self._line.values()):
             if job.number not in begun and not any(job.replies):
                 self._remove(job)
-
-
-_END = object()
 
 
 def _parsed(replies: Sequence[Reply]) -> tuple[list[Reply], Fault | None]:

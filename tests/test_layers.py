@@ -15,7 +15,7 @@ LAYERS = (
     {"errors"}, {"types"}, {"registry", "schema"}, {"options"},
     {"console", "models", "chat", "cores", "child", "identity", "index"},
     {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress"}, {"engine", "results"},
-    {"inside", "delivery"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
+    {"inside", "delivery", "feed"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGES = {"inputs", "tasks", "backends", "writers"}

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread
 from typing import Any
 
 from smolcli import __version__
@@ -27,6 +26,7 @@ from smolcli.cluster.worker import Worker, moved
 from smolcli.delivery import Delivery
 from smolcli.engine import LOAD_SECONDS, Work
 from smolcli.errors import EngineError, SmolError, UnavailableError, UsageError
+from smolcli.feed import END, Feed
 from smolcli.identity import Identity
 from smolcli.models import BUILT_IN, ModelFiles, weights
 from smolcli.options import Batch
@@ -121,7 +121,7 @@ class Cluster:
         self._job = pickle.dumps((task, fresh, work, batch, verbose, BUILT_IN))
         self._folder = os.getcwd()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._room = Semaphore(0)
+        self._feed = Feed(self._inbox)
         self._seats: list[_Seat] = []
         self._items: dict[int, Item] = {}  # that are not delivered, by number
         self._waiting: deque[int] = deque()
@@ -153,7 +153,7 @@ class Cluster:
                 self._man()
                 if not self._seats:
                     raise self._no_seat()
-                Thread(target=self._feed, args=(source,), daemon=True).start()
+                self._feed.begin(source)
                 while not self._is_over:
                     self._take(self._next())
                     self._hand_out()
@@ -161,7 +161,7 @@ class Cluster:
                 self._hand_out(gaps=True)
             finally:
                 self.stopping = True
-                self._room.release()  # the thread that feeds may wait for room
+                self._feed.stop()
                 for seat in self._seats:
                     _kill(seat.actor)
         if self._error is not None:
@@ -184,18 +184,6 @@ class Cluster:
 
     # ---- items come ----------------------------------------------------------------------------------
 
-    def _feed(self, source: Iterable[Item]) -> None:
-        end: Any = _END
-        try:
-            for item in source:
-                self._room.acquire()
-                if self.stopping:
-                    return
-                self._inbox.put(item)
-        except BaseException as error:  # told where the records are delivered
-            end = error
-        self._inbox.put(end)
-
     def _next(self) -> Any:
         try:
             return self._inbox.get(timeout=max(0.01, self._look_at - time.monotonic()))
@@ -209,7 +197,7 @@ class Cluster:
             self._items[self._count] = message
             self._waiting.append(self._count)
             self._count += 1
-        elif message is _END:
+        elif message is END:
             self._fed = True
         elif message is not None:
             raise message
@@ -292,7 +280,7 @@ class Cluster:
             record = self._done.pop(self._next_out)
             item = self._items.pop(self._next_out)
             self._next_out += 1
-            self._room.release()
+            self._feed.make_room()
             if not self._deliver(item, record):
                 self._enough = self.stopping = True
 
@@ -335,7 +323,7 @@ class Cluster:
             host = nodes[id]["NodeManagerHostname"]
             self._seats += [_Seat(id, host, cpus, self._gpus) for _ in range(count)]
             for _ in range(AHEAD * count):
-                self._room.release()
+                self._feed.make_room()
         for seat in self._seats:
             if seat.actor is None:
                 self._start(seat)
@@ -374,9 +362,6 @@ class Cluster:
         if self._threads is not None:
             return UsageError(f"no node of the Ray cluster has {self._threads} CPUs", "lower --threads")
         return UnavailableError("no node of the Ray cluster has a CPU to give", "see ray status")
-
-
-_END = object()
 
 
 def share(resources: Mapping[str, float], threads: int | None, gpus: bool, memory: int) -> tuple[int, int]:
