@@ -24,7 +24,7 @@ from smolcli.tasks.base import Task
 from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
 
 if TYPE_CHECKING:
-    from smolcli.results import Results
+    from smolcli.results import Results, State
 
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
 
@@ -146,6 +146,8 @@ class Answers:
     def _settle(self) -> None:
         """Gives out the records whose turn has come and begins what is open, in order."""
         for job in list(self._line.values()):
+            if self.stopping:
+                return
             if job.record is not None and job is next(iter(self._line.values())):
                 self._done(job, job.record)
         for job in list(self._line.values()):
@@ -233,13 +235,17 @@ class Answers:
         return replace(same, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
 
     def _has_its_record(self, job: _Job) -> bool:
-        state = self._results.state_of(job.item.path, job.id) if self._results is not None else "new"
+        state = self._state(job)
         return state == "done" or (state == "failed" and not self._retry_failed)
 
     def _leave_out(self, job: _Job) -> None:
         self._remove(job)
-        assert self._results is not None
-        self._delivery.skip(job.item.path, self._results.state_of(job.item.path, job.id) == "failed")
+        self._delivery.skip(job.item.path, self._state(job) == "failed")
+
+    def _state(self, job: _Job) -> State:
+        if self._results is None or job.media is None:
+            return "new"
+        return self._results.state_of(job.item.path, job.id, job.media.content.stamp)
 
     def _done(self, job: _Job, record: Record) -> None:
         self._remove(job)

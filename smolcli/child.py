@@ -169,7 +169,11 @@ def call(place: str, *args: Any, verbose: bool = False) -> Any:
 
 def shared(size: int) -> Any:
     """So many whole numbers of 64 bits, all 0, that a child sees too when it is given them as an argument."""
-    return multiprocessing.get_context("spawn").RawArray("q", size)
+    try:
+        return multiprocessing.get_context("spawn").RawArray("q", size)
+    except OSError as error:
+        what = f"no memory can be shared with the engine's process ({error.strerror or error})"
+        raise EngineError(what, "make room in /dev/shm and the temporary folder") from error
 
 
 def stream(place: str, *args: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Protocol
@@ -25,6 +26,7 @@ class Stream(io.TextIOWrapper):
     def __init__(self, file: io.FileIO, name: str) -> None:
         super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
         self._called = name
+        self._flushed: int | None = None  # the end of what is whole, in a file
 
     def write(self, text: str) -> int:
         with self._told():
@@ -33,12 +35,17 @@ class Stream(io.TextIOWrapper):
     def flush(self) -> None:
         with self._told():
             super().flush()
+            if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+                self._flushed = os.lseek(self.fileno(), 0, os.SEEK_CUR)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            if self._flushed is not None:  # of a record half written nothing stays
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self.fileno(), self._flushed)
             silence(self.fileno())  # what is still buffered would fail again when the stream is closed
             if isinstance(error, BrokenPipeError):
                 raise

@@ -34,6 +34,7 @@ CRASHES = 3  # so many in a row, without an answer between them, end the run
 GROWTH = 2**30  # bytes the engine may grow beyond what it held when it had warmed up, and half of that again
 WARM = 16  # replies after which it has
 LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
+IDLE = 10.0  # seconds in which an engine that was given something begins with it, at least
 LATE = 1.0  # seconds after its time at which a look at the clock says nothing about the engine
 MARKS = 64  # things that a child may be at, at a time
 OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
@@ -208,9 +209,9 @@ class Engine:
                 fault = self._too_slow(slot, at[number, slot])
                 self._stop_child()
                 return self._convict(number, fault)
-        if life.ready and life.sent and not life.begun and now - life.heard > patience:
+        if life.ready and life.sent and not life.begun and now - life.heard > max(self._timeout, IDLE):
             self._stop_child()
-            return self._unexplained_end([], Fault("hang", f"the engine did nothing for {patience:.0f} s"))
+            return self._unexplained_end([], Fault("hang", "the engine did nothing with what it was given"))
         return []
 
     def close(self) -> None:

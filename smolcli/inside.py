@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
 from typing import Any
 
+from smolcli import registry
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
 from smolcli.engine import MARKS, OPENING, Work, mark
@@ -111,6 +113,8 @@ class _Desk:
             self._marks[place] = self._marks[MARKS + place] = 0
 
     def _open_all(self, opener: int) -> None:
+        with suppress(Exception):  # told where it is used; its libraries are no input's time
+            registry.load(registry.READERS, "image")
         while True:
             number, item = self._to_open.get()
             with self._room:

@@ -83,10 +83,13 @@ class Results:
             found = _state(self._index.find((_bytes(path), mark.encode())))
         return found if mark or found == "failed" else "new"  # what is no file has to be read
 
-    def state_of(self, path: str, id: str) -> State:
-        """The same once it was read: whether there is a record of this path and id."""
+    def state_of(self, path: str, id: str, mark: str = "") -> State:
+        """The same once it was read: whether there is a record of this path and id, or of this file unchanged."""
         with self._lock:
-            return _state(self._index.find((_bytes(path), bytes.fromhex(id))))
+            found = self._index.find((_bytes(path), bytes.fromhex(id)))
+            if found is None and mark:
+                found = self._index.find((_bytes(path), mark.encode()))
+        return _state(found)
 
     def answer(self, id: str) -> Record | None:
         """The record of an answer with this id, under whatever path."""
@@ -102,7 +105,8 @@ class Results:
         """A record that was written at the byte `at` of the file."""
         mark, id = record.stamp.encode(), bytes.fromhex(record.id)
         with self._lock:
-            for key, number in self._learned(_bytes(record.path), id, mark, at, record.error is not None):
+            by_stamp, by_id, answer = self._learned(_bytes(record.path), id, mark, at, record.error is not None)
+            for key, number in (by_stamp if mark else by_id, answer):  # by its stamp it is known before it is read
                 self._index.add(key, number)
 
     def tidy(self) -> None:

@@ -194,6 +194,10 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         )
     if output.output is not None and takes(input, output.output):
         raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
+    if output.output is not None and output.output.suffix.lower() in SUFFIXES and output.output.is_file():
+        raise UsageError(f"{output.output}: is a picture, by its name", "choose another file with -o")
+    if task.together and input.watch:
+        raise UsageError("--together waits for all inputs, and --watch for ever", "leave out one of them")
     if output.template is not None and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
     if batch.resume and (_file(output) is None or _format(output) != "jsonl"):
@@ -225,7 +229,7 @@ def _format(output: Output) -> str | None:
         return output.format
     if output.output is not None:
         suffix = output.output.suffix.lower().removeprefix(".")
-        return suffix if suffix in registry.WRITERS else "text"
+        return {"ndjson": "jsonl", "markdown": "md"}.get(suffix, suffix if suffix in registry.WRITERS else "text")
     return None if output.sidecar else "text"
 
 

@@ -42,7 +42,7 @@ def parse(word: str) -> Schema:
     >>> parse("vendor: as printed, total? float")["properties"]["vendor"]
     {'type': 'string', 'maxLength': 1000, 'description': 'as printed'}
     >>> parse('{"properties": {"a": {}}}')
-    {'properties': {'a': {}}, 'type': 'object'}
+    {'properties': {'a': {}}, 'type': 'object', 'additionalProperties': False}
     """
     text = word.strip()
     if text.startswith("{"):
@@ -124,4 +124,26 @@ def _of_object(schema: Any, name: str) -> Schema:
     kind = schema.get("type", "object")
     if "object" not in (kind if isinstance(kind, list) else [kind]):
         raise UsageError(f"{name} is the JSON Schema of another type, {kind}", "an answer is one object")
-    return schema | {"type": "object"}
+    closed: Schema = _closed(schema | {"type": "object"})
+    return closed
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects have the properties it names and no others, unless it says what others there may be.
+
+    JSON Schema allows any more; a small model would then name one property after the other.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    closed = dict(schema)
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(closed.get(key), dict):
+            closed[key] = {name: _closed(one) for name, one in closed[key].items()}
+    for key in ("anyOf", "oneOf"):
+        if isinstance(closed.get(key), list):
+            closed[key] = [_closed(one) for one in closed[key]]
+    if isinstance(closed.get("items"), dict):
+        closed["items"] = _closed(closed["items"])
+    if "properties" in closed and not {"additionalProperties", "patternProperties", "allOf"} & closed.keys():
+        closed["additionalProperties"] = False
+    return closed

@@ -111,6 +111,9 @@ def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path
     results.add(made[2], at)
     assert results.answer(IDENTITY.id_of("2")) == made[2]
     assert results.state_of("2.png", IDENTITY.id_of("2")) == "done"
+    file_, mark = tmp_path / "a.png", "3-1-2"
+    results.add(replace(record(file_, "a"), stamp=mark), at)
+    assert results.state_of(str(file_), IDENTITY.id_of("a"), mark) == "done"
     assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
 
 

@@ -115,7 +115,7 @@ def test_a_file_its_text_and_the_canonical_text_are_one_schema(tmp_path: Path) -
     assert len(texts) == 1
     [text] = texts
     assert canonical(text) == text
-    assert parse(text) == SCHEMA | {"type": "object"}
+    assert parse(text) == SCHEMA | {"type": "object", "additionalProperties": False}
     assert list(parse(text)["properties"]) == ["z", "a"]
 
 

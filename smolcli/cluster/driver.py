@@ -288,7 +288,7 @@ class Cluster:
         fault = record.error and Fault(record.error.kind, _renamed(record.error.message, item, self._folder))
         record = replace(record, path=item.path, error=fault)
         if self._results is not None:
-            state = self._results.state_of(item.path, record.id)
+            state = self._results.state_of(item.path, record.id, record.stamp)
             if state == "done" or (state == "failed" and not self._retry_failed):
                 self._delivery.skip(item.path, state == "failed")
                 return True

@@ -213,7 +213,7 @@ def _stored(lines: list[bytes]) -> IO[bytes]:
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_file()
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # it is missing
     except OSError:  # a link in a circle, or into a folder without rights: an error when it is opened
         return True
 

@@ -109,22 +109,21 @@ class Words:
 
     def _paths(self, ordered: bool) -> Iterator[tuple[str, bool]]:
         """Every input, and whether it was named by itself."""
-        for word in self._words():
+        for word, listed in self._words():
             if not is_url(word) and os.path.isdir(word):
                 yield from zip(self._files(word, ordered), repeat(False))
-            elif _is_pattern(word):
+            elif not listed and _is_pattern(word):
                 yield from zip(self._matches(word, ordered), repeat(False))
             else:
                 yield word, True
 
-    def _words(self) -> Iterator[str]:
-        yield from self._input.inputs
+    def _words(self) -> Iterator[tuple[str, bool]]:
+        """Every word, and whether it is a line of the list, which is no pattern."""
+        yield from zip(self._input.inputs, repeat(False))
         if self._input.files_from is not None:
             with _open_list(self._input.files_from, self._stdin) as file:
                 for line in _lines(file, b"\0" if self._input.null else b"\n"):
-                    yield (
-                        "./-" if line == "-" else line
-                    )  # a file of that name: standard input is named on the command line
+                    yield ("./-" if line == "-" else line), True  # a file: standard input is no line of a list
 
     def _files(self, folder: str, ordered: bool) -> Iterator[str]:
         """The files of a folder; the folder itself where it has none, which is an error when it is opened."""
@@ -230,12 +229,16 @@ def _lines(file: IO[bytes], end: bytes) -> Iterator[str]:
     held = b""
     read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # of a pipe what is there, without waiting
     while chunk := read(2**16):
+        if end == b"\n" and b"\0" in chunk:
+            raise UsageError("the list of inputs has NUL characters", "add -0 if its paths end with them")
         *lines, held = (held + chunk).split(end)
-        yield from _decoded(lines)
-    yield from _decoded([held])
+        yield from _decoded(lines, end)
+    yield from _decoded([held], end)
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+def _decoded(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
+    if end == b"\n":
+        lines = (line.removesuffix(b"\r") for line in lines)  # a list from Windows
     return (os.fsdecode(line) for line in lines if line)
 
 
