@@ -6,6 +6,7 @@ The only module that sees every stage.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -191,6 +192,10 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         asked = "".join(f'"{each.name.upper()}" ' for each in fields(task) if each.metadata.get("argument"))
         raise UsageError(
             "no input was given", f"smolcli {name} {asked}picture.png, a directory, or - for standard input"
+        )
+    if os.path.isfile(question := getattr(task, "question", "")):
+        raise UsageError(
+            f"{question} is a file, where the question should be", f'smolcli {name} "What is this?" {question}'
         )
     if output.output is not None and takes(input, output.output):
         raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")

@@ -134,6 +134,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["ask", "What?", "--together", "{empty}"], 4, "no picture was found"),
         (["caption", "{scene}", "-o", "{scene}"], 2, "the input is also the output"),
         (["ask", "{scene}"], 2, 'no input was given; smolcli ask "QUESTION" picture.png'),
+        (["ask", "{scene}", "{scene}"], 2, "is a file, where the question should be"),
         (["ask", "What?", "-Q", "", "{scene}"], 2, "the question is empty"),
         (["caption", "x.png", "--threads", "100000"], 2, "less than or equal to 512"),
         (["caption", "--frob"], 2, "see smolcli caption --help"),
