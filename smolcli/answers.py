@@ -16,7 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from smolcli.delivery import Delivery
-from smolcli.engine import Engine, Event, Failed, Opened, Said, Work
+from smolcli.engine import Engine
+from smolcli.events import Event, Failed, Opened, Said, Work
 from smolcli.feed import END, Feed
 from smolcli.identity import Identity
 from smolcli.options import Batch
@@ -75,6 +76,7 @@ class Answers:
         self._fed = False  # whether all items came
         self.stopping = False
         self._let_go = self._delivering = False
+        self._at_once = False  # whether not even what the model is at is finished
 
     @property
     def is_idle(self) -> bool:
@@ -251,7 +253,7 @@ class Answers:
         self._remove(job)
         self._delivering = True
         if not self._delivery.take(record):
-            self.stopping = True
+            self.stopping = self._at_once = True
         self._delivering = False
         for twin in self._twins.pop(job.id, ()):
             if twin.item.path == job.item.path:
@@ -265,11 +267,11 @@ class Answers:
         self._feed.make_room()
 
     def _drop_what_waits(self) -> None:
-        """Forgets all items but those that the model has begun."""
+        """Forgets all items but those that the model has begun, if they are to be finished."""
         self._let_go = True
         begun = self._engine.answering
         for job in list(self._line.values()):
-            if job.number not in begun and not any(job.replies):
+            if self._at_once or (job.number not in begun and not any(job.replies)):
                 self._remove(job)
 
 

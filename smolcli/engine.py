@@ -7,8 +7,8 @@
     engine.forget(0)
 
 The process that owns it touches no pixel and no native library. What ends the child, a crash, a kill for want of
-memory, a hang, costs the one input that it was at; everything else is given to a new child. Where several inputs
-were being worked on at once, each is tried again alone to find the one.
+memory, a hang, costs the one input that did it; everything else is given to a new child. What the child was at when
+it ended is tried again alone first: the kernel may have killed it for what another did.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from typing import Any
 from smolcli import child
 from smolcli.child import Child, Gone, Pipe
 from smolcli.errors import EngineError
-from smolcli.models import ModelFiles
-from smolcli.options import Generate, Input, Model
+from smolcli.events import MARKS, OPENING, Event, Failed, Opened, Replied, Said, Work
 from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
 
 CRASHES = 3  # so many in a row, without an answer between them, end the run
@@ -36,66 +35,6 @@ WARM = 16  # replies after which it has
 LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
 IDLE = 10.0  # seconds in which an engine that was given something begins with it, at least
 LATE = 1.0  # seconds after its time at which a look at the clock says nothing about the engine
-MARKS = 64  # things that a child may be at, at a time
-OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the engine does: the backend at a place, "module:class", runs a model; `streams` has every piece told."""
-
-    backend: str
-    files: ModelFiles
-    model: Model
-    input: Input
-    generate: Generate
-    streams: bool = False
-
-
-@dataclass(frozen=True)
-class Opened:
-    """An item is open; the frames of `media` have no pixels here."""
-
-    number: int
-    media: Media
-
-
-@dataclass(frozen=True)
-class Said:
-    """A piece of a reply, where the work streams."""
-
-    number: int
-    slot: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Replied:
-    """A whole reply."""
-
-    number: int
-    slot: int
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An item that cannot be opened, or that ended the engine."""
-
-    number: int
-    fault: Fault
-    content: Content = Content()
-
-
-Event = Opened | Said | Replied | Failed
-
-
-def mark(number: int, slot: int) -> int:
-    """What a child that is at a prompt, or at an opening, writes into one of its MARKS, and 0 when it is done.
-
-    As many numbers after them are 1 where the reply has words. Nothing need be sent, and a child's end leaves them.
-    """
-    return number << 16 | (slot + 2)
 
 
 @dataclass
@@ -291,13 +230,13 @@ class Engine:
         raise child.received(told)
 
     def _on_gone(self) -> list[Event]:
-        """The child has ended. The item it was at has its verdict; of several, each is tried again alone."""
+        """The child has ended. What it was at is tried again alone; what was alone has its verdict."""
         assert self._life.child is not None
         fault = self._life.child.post_mortem("use a smaller model or --detail low")
         life = self._life
         suspects = sorted({*self._at(), *self._next_ask()})
         self._forget_child()
-        if life.ready and len({number for number, _ in suspects}) == 1:
+        if life.ready and self._alone and {number for number, _ in suspects} == {self._alone[0][0]}:
             return self._convict(suspects[0][0], fault)
         if life.ready and suspects:
             self._alone = deque(suspects)

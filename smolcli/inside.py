@@ -15,8 +15,8 @@ from typing import Any
 from smolcli import registry
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
-from smolcli.engine import MARKS, OPENING, Work, mark
 from smolcli.errors import InputError
+from smolcli.events import MARKS, OPENING, Work, mark
 from smolcli.inputs.opening import decode, load
 from smolcli.replies import Replies
 from smolcli.types import Content, Fault, Frame, Item, Media, Piece, Prompt

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from smolcli import models, registry, schema
 from smolcli.console import Console
 from smolcli.delivery import Delivery
-from smolcli.engine import Work
 from smolcli.errors import EngineError, Exit, InputError, UsageError
+from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.inputs.walk import SUFFIXES
 from smolcli.inputs.words import IsDone, Words, base_of, takes

@@ -15,8 +15,8 @@ from smolcli.answers import AHEAD, Answers
 from smolcli.backends.echo import Echo
 from smolcli.console import Console
 from smolcli.delivery import Delivery
-from smolcli.engine import Work
 from smolcli.errors import Exit, UsageError
+from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.models import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model

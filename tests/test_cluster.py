@@ -30,8 +30,8 @@ from smolcli.cluster import driver as driver_module
 from smolcli.cluster.driver import Cluster
 from smolcli.cluster.worker import Worker
 from smolcli.delivery import Delivery
-from smolcli.engine import Work
 from smolcli.errors import EngineError, Exit, ModelError, SmolError, UnavailableError, UsageError
+from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.models import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model

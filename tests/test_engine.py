@@ -17,8 +17,9 @@ from PIL import Image
 
 from smolcli import engine as engine_module
 from smolcli.backends import base
-from smolcli.engine import Engine, Failed, Opened, Replied, Said, Work, own_memory
+from smolcli.engine import Engine, own_memory
 from smolcli.errors import EngineError, ModelError
+from smolcli.events import Failed, Opened, Replied, Said, Work
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.types import Finish, Item, Piece, Prompt

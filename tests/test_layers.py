@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors"}, {"types"}, {"registry", "schema"}, {"options"},
     {"console", "models", "chat", "cores", "child", "identity", "index"},
-    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress"}, {"engine", "results"},
+    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events"},
+    {"engine", "results"},
     {"inside", "delivery", "feed"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -24,8 +24,9 @@ from smolcli.child import received
 from smolcli.cluster.connection import connected
 from smolcli.cluster.worker import Worker, moved
 from smolcli.delivery import Delivery
-from smolcli.engine import LOAD_SECONDS, Work
+from smolcli.engine import LOAD_SECONDS
 from smolcli.errors import EngineError, SmolError, UnavailableError, UsageError
+from smolcli.events import Work
 from smolcli.feed import END, Feed
 from smolcli.identity import Identity
 from smolcli.models import BUILT_IN, ModelFiles, weights

@@ -15,8 +15,8 @@ from threading import Condition, Thread
 from smolcli import __version__, registry
 from smolcli.answers import Answers
 from smolcli.delivery import Delivery
-from smolcli.engine import Work
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
+from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.models import BUILT_IN, ModelFiles, fingerprint
 from smolcli.types import Item, Record
