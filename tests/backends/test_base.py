@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
+from smolcli.backends import base
 from smolcli.backends.base import NO_PENALTY, PENALTY, Pieces, one_at_a_time
 from smolcli.replies import Replies
 from smolcli.types import Finish, FinishReason, Piece, Prompt, Reply, Seconds, Tokens
@@ -14,6 +15,11 @@ from smolcli.types import Finish, FinishReason, Piece, Prompt, Reply, Seconds, T
 COST = Tokens(prompt=7, image=3)
 TIME = Seconds(encode=1.0, decode=2.0)
 WAIT = 30  # seconds, after which a test has failed
+
+
+@pytest.fixture(autouse=True)
+def every_prompt_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SMALL", -1)
 
 
 def word(prompt: Prompt) -> str:
