@@ -44,6 +44,7 @@ class _Job:
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
     record: Record | None = None  # done, and waiting for its turn
+    first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
 
 
 class Answers:
@@ -174,6 +175,7 @@ class Answers:
             return False
         if job.id not in self._twins:
             self._twins[job.id] = []
+            job.first_of = job.id
             return False
         if job not in self._twins[job.id]:
             self._twins[job.id].append(job)
@@ -250,21 +252,23 @@ class Answers:
         return self._results.state_of(job.item.path, job.id, job.media.content.stamp)
 
     def _done(self, job: _Job, record: Record) -> None:
-        self._remove(job)
+        twins = self._remove(job)
         self._delivering = True
         if not self._delivery.take(record):
             self.stopping = self._at_once = True
         self._delivering = False
-        for twin in self._twins.pop(job.id, ()):
+        for twin in twins:
             if twin.item.path == job.item.path:
                 self._leave_out(twin)
             elif record.error is None:
                 twin.record = self._copy(twin, record)
 
-    def _remove(self, job: _Job) -> None:
+    def _remove(self, job: _Job) -> list[_Job]:
+        """Takes an item out of the line; the items that waited for its answer and wait no more."""
         del self._line[job.number]
         self._engine.forget(job.number)
         self._feed.make_room()
+        return self._twins.pop(job.first_of, [])
 
     def _drop_what_waits(self) -> None:
         """Forgets all items but those that the model has begun, if they are to be finished."""

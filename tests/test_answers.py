@@ -253,6 +253,35 @@ def test_an_input_whose_twin_failed_is_asked_about_itself(tmp_path: Path) -> Non
     assert [(r["path"], r["error"]["kind"]) for r in made] == [("0.png", "crash"), ("1.png", "crash")]
 
 
+class Vanishing(Echo):
+    """Takes the file named in the question away and ends its process, at the first prompt."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, _ in enumerate(prompts):
+            yield Piece(index, "")
+            file = Path(options.schema or "")
+            if file.exists():
+                file.unlink()
+                os.kill(os.getpid(), 11)
+            yield Piece(index, "fine", Finish("stop"))
+
+
+def test_an_input_whose_twin_has_gone_is_asked_about_itself(tmp_path: Path) -> None:
+    """The first could not be opened again after the engine ended; the second must not wait for it for ever."""
+    gone, kept = tmp_path / "0.png", tmp_path / "1.png"
+    for file in (gone, kept):
+        file.write_bytes(png())
+    stream, held = io.StringIO(), results(tmp_path / "r.jsonl")
+    delivery = Delivery(JsonLines(stream), Console(quiet=True), results=held)
+    answers = Answers(
+        Caption(), IDENTITY,
+        Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), delivery, held,
+    )  # fmt: skip
+    answers.over([Item.of(str(gone)), Item.of(str(kept))])
+    kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
+    assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no object: it was asked and answered
+
+
 def test_what_was_read_and_is_what_it_was_is_left_out(tmp_path: Path) -> None:
     """Its file was touched, or it came through a pipe: known only by its content."""
     run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
