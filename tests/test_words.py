@@ -169,6 +169,16 @@ def test_a_tree_deeper_than_pythons_stack(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
+def test_a_list_from_a_pipe_is_not_left_to_another_process() -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"a.png\nb.png\n")
+    os.close(theirs)
+    found = Words(Input(files_from=f"/dev/fd/{ours}"))
+    found.look_ahead()
+    assert [item.path for item in found.items()] == ["a.png", "b.png"]
+    os.close(ours)
+
+
 def test_a_minus_in_a_list_is_a_file_and_not_the_list_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert paths(files_from="-", stdin=io.BytesIO(b"a.png\n-\nb.png\n")) == ["a.png", "./-", "b.png"]

@@ -54,7 +54,8 @@ class Words:
 
     def look_ahead(self) -> None:
         """Begins to find the inputs and their stamps in a process of its own, where that is possible."""
-        if self._input.files_from != "-" and "-" not in self._input.inputs:
+        listed = self._input.files_from
+        if (listed is None or os.path.isfile(listed)) and "-" not in self._input.inputs:  # a pipe is this process's
             self._ahead = stream("smolcli.inputs.words:stamped", self._input, self._output)
 
     def stamped(self) -> Iterator[tuple[str, bool, str | None]]:
