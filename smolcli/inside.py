@@ -42,12 +42,12 @@ class _Desk:
         self._asked: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
         self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
-        for opener in range(min(OPENERS, usable_cores())):
-            Thread(target=self._open_all, args=(opener,), daemon=True).start()
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
         self._room = Condition()
+        for opener in range(min(OPENERS, usable_cores())):
+            Thread(target=self._open_all, args=(opener,), daemon=True).start()
 
     def receive(self) -> None:
         """Takes what the owner says, in a thread of its own; the owner's end is this process's end."""
