@@ -47,7 +47,7 @@ class _Life:
     ready: bool = False  # whether the model is loaded
     retiring: bool = False  # whether it gets nothing more
     heard: float = 0.0  # when it last said something
-    sent: set[tuple[int, int]] = field(default_factory=set)  # what it has not answered
+    sent: dict[tuple[int, int], None] = field(default_factory=dict)  # what it has not answered, as it was given it
     later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
     marks: Any = None  # of what it is at, in memory that it shares: see `mark`
@@ -98,7 +98,7 @@ class Engine:
         if (number, OPENING) in self._life.told:
             self._life.told.discard((number, OPENING))
             self._life.later.append(("forget", number))
-        self._life.sent = {key for key in self._life.sent if key[0] != number}
+        self._life.sent = {key: None for key in self._life.sent if key[0] != number}
         if any(key[0] == number for key in self._alone):
             self._alone = deque(key for key in self._alone if key[0] != number)
             self._flush()
@@ -175,7 +175,7 @@ class Engine:
         self._start()
         if self._withheld and not self._life.ready:
             return
-        self._life.sent.add((number, slot))
+        self._life.sent[number, slot] = None
         if slot == OPENING:
             self._life.told.add((number, slot))
         self._tell(self._waiting[number][slot])
@@ -245,10 +245,9 @@ class Engine:
         return self._unexplained_end(suspects, fault)
 
     def _next_ask(self) -> list[tuple[int, int]]:
-        """The prompt that a backend may be preparing while it is at another: the first that it has not begun."""
+        """The prompt that a backend may be preparing, before or while it is at another: the first it has not begun."""
         at = self._at()
-        waiting = sorted(key for key in self._life.sent if key[1] != OPENING and key not in at)
-        return waiting[:1] if self.answering else []
+        return [key for key in self._life.sent if key[1] != OPENING and key not in at][:1]
 
     def _at(self) -> dict[tuple[int, int], bool]:
         """What the child is at, or was when it ended; of a reply, whether it has begun to speak."""
@@ -273,7 +272,7 @@ class Engine:
         if begun is not None:
             self._spent[number] += time.monotonic() - begun
         self._waiting.get(number, {}).pop(slot, None)
-        self._life.sent.discard((number, slot))
+        self._life.sent.pop((number, slot), None)
         if self._alone and self._alone[0] == (number, slot):
             self._alone.popleft()
             self._flush()

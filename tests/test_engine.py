@@ -93,12 +93,24 @@ class Preparing(Trouble):
 
         def reply(index: int, mark: str, penalty: float) -> Iterator[Piece]:
             while not os.path.exists(mark):
-                pass  # the first time it does not live to see it
+                yield Piece(index, "")  # another prompt is taken between two pieces; this one does not live to see it
             yield Piece(index, "fine")
             yield Piece(index, "", Finish("stop"))
 
         base.SMALL = -1  # every prompt is worth a thread
         return base.one_at_a_time(prompts, prepare, reply)
+
+
+class Early(Trouble):
+    """Ends its process with the prompt `deadly`, before it says that it has begun with it."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            assert prompt is not None
+            if prompt.turns[0].parts[0] == "deadly":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield Piece(index, "fine")
+            yield Piece(index, "", Finish("stop"))
 
 
 def work(files: str = "fine", backend: str = "Trouble", **more: bool) -> Work:
@@ -241,8 +253,13 @@ def test_large_pictures_ahead_do_not_keep_others_from_being_opened_after_a_crash
 
 def test_what_ends_the_engine_while_it_is_prepared_is_not_blamed_on_what_is_being_answered(tmp_path: Path) -> None:
     mark = str(tmp_path / "mark")
-    made = outcome(("fine", mark), ("deadly", mark), ("fine", mark), backend="Preparing")
-    assert sorted(made) == [(0, "fine", None), (1, "", "memory"), (2, "fine", None)]
+    made = outcome(("fine", mark), ("deadly", mark), backend="Preparing")
+    assert sorted(made) == [(0, "fine", None), (1, "", "memory")]
+
+
+def test_what_ends_the_engine_before_it_says_that_it_has_begun_is_found() -> None:
+    made = outcome("deadly", "fine", "fine", backend="Early")
+    assert sorted(made) == [(0, "", "memory"), (1, "fine", None), (2, "fine", None)]
 
 
 def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
