@@ -122,10 +122,12 @@ def nodes() -> Iterator[Nodes]:
         patch.setenv("RAY_TMPDIR", place)  # short: the names of sockets have an end
         patch.setenv("PYTHONPATH", ROOT)  # engines load Scribe
         head = {"num_cpus": 1, "_system_config": quickly, **SMALL}
+        before = signal.getsignal(signal.SIGTERM)
         nodes = Nodes(initialize_head=True, head_node_args=head)
         nodes.add_node(num_cpus=1, **SMALL)
         yield nodes
         nodes.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray's handler would be that of every process that is forked later
 
 
 @pytest.fixture

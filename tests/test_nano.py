@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,7 @@ def test_a_cut_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
                     start=BUILT_IN, stage=1, seed=5,
                 )
             )  # fmt: skip
+            assert multiprocessing.active_children() == []
         kept = torch.load(out / "checkpoint.pt", weights_only=True)
         assert kept["state"]["stage"] > 1
         return {**kept["student"], **{f"mean {name}": value for name, value in kept["mean"].items()}}

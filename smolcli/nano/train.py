@@ -14,6 +14,8 @@ import multiprocessing as mp
 import os
 import queue
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -338,6 +340,27 @@ def save(path: Path, student: Student, mean: Mean, opts: list[torch.optim.Optimi
     os.replace(part, path)
 
 
+@contextmanager
+def _painting(args: argparse.Namespace, state: State) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
+    """The stage as painters see it, and each with the queue of what it has drawn; they end with the block."""
+    context = mp.get_context("fork")
+    stages = context.Array("i", [state.stage, state.begins])
+    painters: list[tuple[Any, Any]] = []
+    try:
+        for worker in range(args.painters):
+            drawn = context.Queue(maxsize=max(1, AHEAD // args.painters - 2))
+            first = state.step + (worker - state.step) % args.painters
+            painter = (drawn, stages, args.seed, first, args.painters, args.tiles)
+            process = context.Process(target=_draw_forever, args=painter, daemon=True)
+            process.start()
+            painters.append((process, drawn))
+        yield stages, painters
+    finally:
+        for process, _ in painters:
+            process.kill()  # they have inherited this process's handlers: one that takes SIGTERM would go on
+            process.join()
+
+
 def train(args: argparse.Namespace) -> None:
     """Trains from `args.out`'s checkpoint, from `args.start`, or from nothing, until `args.pictures` were seen."""
     torch.manual_seed(args.seed)
@@ -363,51 +386,43 @@ def train(args: argparse.Namespace) -> None:
         for name, value in kept["mean"].items():
             mean.weights[name].copy_(value)
     bases = [opt.param_groups[0]["lr"] for opt in optimizers(student)]
-    context = mp.get_context("fork")
-    stages, painters = context.Array("i", [state.stage, state.begins]), []
-    for worker in range(args.painters):
-        drawn = context.Queue(maxsize=max(1, AHEAD // args.painters - 2))
-        first = state.step + (worker - state.step) % args.painters
-        painter = (drawn, stages, args.seed, first, args.painters, args.tiles)
-        process = context.Process(target=_draw_forever, args=painter, daemon=True)
-        process.start()
-        painters.append((process, drawn))
     log = open(args.out / "log.jsonl", "a", encoding="utf-8")
     started, saved, before = time.time(), time.time(), state.seconds
-    while state.pictures < args.pictures:
-        drawn_for, batch = _next(*painters[state.step % args.painters])
-        scale = rate(state.pictures, args.pictures, args.decay)
-        loss, accuracy, talk = losses(student, batch, device)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for opt, base in zip(opts, bases, strict=True):
-            opt.param_groups[0]["lr"] = base * scale
-            opt.step()
-            opt.zero_grad(set_to_none=True)
-        mean.update(state.step)
-        state.step += 1
-        state.pictures += len(batch.tiles)
-        state.seconds = before + time.time() - started
-        if accuracy == accuracy:
-            state.cell_accuracy += 0.01 * (accuracy - state.cell_accuracy)
-        if talk == talk and drawn_for == state.stage:
-            state.talk_loss = talk if state.talk_loss == 9.0 else state.talk_loss + 0.01 * (talk - state.talk_loss)
-        if promote(state):
-            with stages.get_lock():
-                stages[:] = state.stage, state.begins
-            state.talk_loss = 9.0
-        if state.step % 50 == 0:
-            line = {
-                **asdict(state),
-                "rate": scale,
-                "talk": talk,
-                "loss": float(loss.detach()),
-                "stage_name": STAGES[state.stage],
-            }
-            print(json.dumps(line), file=log, flush=True)
-        if time.time() - saved > args.save_every:
-            save(file, student, mean, opts, state)
-            saved = time.time()
+    with _painting(args, state) as (stages, painters):
+        while state.pictures < args.pictures:
+            drawn_for, batch = _next(*painters[state.step % args.painters])
+            scale = rate(state.pictures, args.pictures, args.decay)
+            loss, accuracy, talk = losses(student, batch, device)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            for opt, base in zip(opts, bases, strict=True):
+                opt.param_groups[0]["lr"] = base * scale
+                opt.step()
+                opt.zero_grad(set_to_none=True)
+            mean.update(state.step)
+            state.step += 1
+            state.pictures += len(batch.tiles)
+            state.seconds = before + time.time() - started
+            if accuracy == accuracy:
+                state.cell_accuracy += 0.01 * (accuracy - state.cell_accuracy)
+            if talk == talk and drawn_for == state.stage:
+                state.talk_loss = talk if state.talk_loss == 9.0 else state.talk_loss + 0.01 * (talk - state.talk_loss)
+            if promote(state):
+                with stages.get_lock():
+                    stages[:] = state.stage, state.begins
+                state.talk_loss = 9.0
+            if state.step % 50 == 0:
+                line = {
+                    **asdict(state),
+                    "rate": scale,
+                    "talk": talk,
+                    "loss": float(loss.detach()),
+                    "stage_name": STAGES[state.stage],
+                }
+                print(json.dumps(line), file=log, flush=True)
+            if time.time() - saved > args.save_every:
+                save(file, student, mean, opts, state)
+                saved = time.time()
     save(file, student, mean, opts, state)
 
 
