@@ -111,8 +111,10 @@ class Engine:
 
     @property
     def answering(self) -> set[int]:
-        """The items that the model is at."""
-        return {number for number, slot in self._at() if slot != OPENING}
+        """The items that the model is at, or whose reply is on its way: those asked before, of a model at work."""
+        asked, at = [key for key in self._life.sent if key[1] != OPENING], self._at()
+        last = max((place for place, key in enumerate(asked) if key in at), default=0 if self._life.ready else -1)
+        return {number for number, _ in asked[: last + 1]}
 
     @property
     def patience(self) -> float:

@@ -131,7 +131,9 @@ def faults(
     growth: int = 2**30, backend: str = "Trouble",
 ) -> list[tuple[int, str, tuple[str, str] | None]]:  # fmt: skip
     inbox: SimpleQueue[object] = SimpleQueue()
-    ended = []
+    ended: list[tuple[int, str, tuple[str, str] | None]] = []
+    opened: set[int] = set()
+    asked = 0
     with closing(Engine(work(files, backend), inbox, timeout, verbose, growth)) as engine:
         for number in range(len(words)):
             engine.open(number, items[number] if items else Item.of(f"{number}.png", PICTURE))
@@ -142,14 +144,18 @@ def faults(
                 events = []
             for event in events + engine.check():
                 if isinstance(event, Opened):
-                    word = words[event.number]
-                    engine.ask(event.number, 0, Prompt.user(*(word if isinstance(word, tuple) else (word,))))
+                    opened.add(event.number)
                 elif isinstance(event, Replied):
                     ended.append((event.number, event.reply.text, None))
                     engine.forget(event.number)
                 elif isinstance(event, Failed):
                     ended.append((event.number, "", (event.fault.kind, event.fault.message)))
                     engine.forget(event.number)
+            while asked in opened or asked in [number for number, *_ in ended]:  # in order, whatever is open first
+                if asked in opened:
+                    word = words[asked]
+                    engine.ask(asked, 0, Prompt.user(*(word if isinstance(word, tuple) else (word,))))
+                asked += 1
     return ended
 
 
@@ -253,8 +259,8 @@ def test_large_pictures_ahead_do_not_keep_others_from_being_opened_after_a_crash
 
 def test_what_ends_the_engine_while_it_is_prepared_is_not_blamed_on_what_is_being_answered(tmp_path: Path) -> None:
     mark = str(tmp_path / "mark")
-    made = outcome(("fine", mark), ("deadly", mark), backend="Preparing")
-    assert sorted(made) == [(0, "fine", None), (1, "", "memory")]
+    made = outcome(("fine", mark), ("deadly", mark), ("fine", mark), backend="Preparing")
+    assert sorted(made) == [(0, "fine", None), (1, "", "memory"), (2, "fine", None)]
 
 
 def test_what_ends_the_engine_before_it_says_that_it_has_begun_is_found() -> None:
@@ -312,6 +318,20 @@ def test_pieces_are_told_where_the_work_streams() -> None:
             if said and isinstance(said[-1], Opened):
                 engine.ask(0, 0, Prompt.user("word"))
     assert [one.text for one in said if isinstance(one, Said)] == ["word!"]
+
+
+def test_a_reply_on_its_way_is_under_way() -> None:
+    inbox: SimpleQueue[object] = SimpleQueue()
+    with closing(Engine(work(), inbox)) as engine:
+        engine.open(0, Item.of("a.png", PICTURE))
+        engine.open(1, Item.of("a.png", PICTURE))
+        while (message := inbox.get(timeout=60))[1][0] != "replied":
+            if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
+                engine.ask(0, 0, Prompt.user("word"))
+        engine.ask(1, 0, Prompt.user("hang"))  # never begun before the reply is taken
+        assert 0 in engine.answering
+        engine.handle(message)
+        assert 0 not in engine.answering
 
 
 def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
