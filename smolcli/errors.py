@@ -79,7 +79,7 @@ class InputError(SmolError):
     """One input is missing, unreadable or not a medium the command reads.
 
     `kind` is one of missing, unreadable, unreachable, offline, empty, no-input, unsupported, truncated, too-large,
-    exists, unwritable.
+    no-frames, changed, exists, unwritable.
     """
 
     code = Exit.NO_INPUT

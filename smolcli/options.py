@@ -5,6 +5,7 @@ A field's metadata: `help` is its help text, `flags` its names where they are no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from smolcli import registry
 from smolcli.errors import UsageError
 
 MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
+MOST_FRAMES = 100_000  # of a video, or of a segment of it
+_SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -94,7 +97,7 @@ class Input:
 
     inputs: tuple[str, ...] = opt(
         (),
-        "Files, directories (the pictures in them), 'patterns', http(s) URLs, or - for standard input.",
+        "Files, directories (what they hold of this kind), 'patterns', http(s) URLs, or - for standard input.",
         argument=True,
         metavar="INPUT...",
     )
@@ -108,6 +111,42 @@ class Input:
     shard: str | None = opt(None, "Take the I-th of N parts of the inputs, for job arrays: 1/4 ... 4/4.", metavar="I/N")
     watch: tuple[str, ...] = opt((), "Take the files in DIR and keep taking those that arrive.", metavar="DIR")
     max_pixels: int = opt(200_000_000, "Refuse larger pictures before decoding them.", "--max-pixels", min=1)
+
+
+def moment(word: str) -> float:
+    """A parser for typer of a time in a video: seconds, MM:SS or H:MM:SS, with fractions.
+
+    >>> moment("1:02:03.5")
+    3723.5
+    """
+    parts = word.split(":")
+    if not (len(parts) <= 3 and all(part.isdecimal() for part in parts[:-1]) and _SECONDS.fullmatch(parts[-1])):
+        raise UsageError(f"{word} is no time", "write seconds or H:MM:SS, as 75 or 1:15")
+    return float(sum(float(part) * 60**place for place, part in enumerate(reversed(parts))))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are looked at."""
+
+    frames: int | None = opt(
+        None,
+        "So many, evenly spaced; with --segment or --scene in each of them. Default: one a second, 4 to 50 in all, "
+        "of a segment 4 to 8.",
+        min=1,
+        max=MOST_FRAMES,
+    )
+    fps: float | None = opt(None, "So many a second, instead of --frames.", min=1e-6)
+    segment: float | None = opt(None, "A note on every so many seconds.", parser=moment, metavar="SECONDS")
+    scene: bool = opt(False, "A note on every scene: the video is cut where the picture changes at once.", "--scene")
+    start: float | None = opt(None, "Begin at: seconds or H:MM:SS.", parser=moment, metavar="TIME")
+    end: float | None = opt(None, "End at: seconds or H:MM:SS.", parser=moment, metavar="TIME")
+    decoder: str = opt(
+        "av",
+        "What reads videos; decord gives wrong frames of some files.",
+        parser=choice("decoder", registry.DECODERS),
+        metavar="|".join(registry.DECODERS),
+    )
 
 
 def suffixes(word: str) -> str:

@@ -44,6 +44,12 @@ WRITERS = {
 SIDECARS = (".txt", ".json", ".xmp")
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
+    "video": Entry("smolcli.inputs.video:Video"),
+}
+DECODERS = {
+    "av": Entry("smolcli.inputs.decoders.pyav:PyAv", "video", ("av",)),
+    "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg"),
+    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",)),
 }
 ENGINES = {
     "local": Entry("smolcli.answers:Answers"),

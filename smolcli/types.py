@@ -73,12 +73,59 @@ class Content:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A stretch of a video, in seconds from its beginning, and which of its frames are looked at: first, after last."""
+
+    start: float
+    end: float
+    first: int
+    stop: int
+
+
+def clock(seconds: float) -> str:
+    """A moment of a video as people write it: MM:SS, or H:MM:SS; fractions are dropped.
+
+    >>> clock(75.9), clock(3725)
+    ('01:15', '1:02:05')
+    """
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes:02}:{seconds:02}"
+
+
+@dataclass(frozen=True)
 class Media:
-    """What an opened item holds: its pictures, and what it was made of."""
+    """What an opened item holds: its pictures, and what it was made of.
+
+    Of a video `spans` are its stretches, in order, and `duration` all of its seconds; `notices` say what a person
+    should know of it.
+    """
 
     frames: tuple[Frame, ...]
     content: Content = Content()
     seconds: float = 0.0  # that opening it took
+    spans: tuple[Span, ...] = ()
+    duration: float = 0.0
+    notices: tuple[str, ...] = ()
+    room: Room | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a model takes: `context` tokens in all, and pictures as tiles of `tile` pixels a side, `tile_tokens` each.
+
+    `reply` tokens of the context are kept for the reply. `reads` says whether it understands text without a picture.
+    """
+
+    context: int
+    tile: int
+    tile_tokens: int
+    reply: int = 0
+    reads: bool = True
+
+    @property
+    def prompt(self) -> int:
+        """Tokens that a prompt may have."""
+        return self.context - self.reply
 
 
 Part = str | Frame
@@ -206,7 +253,10 @@ Steps = Generator[Sequence[Prompt], Sequence[Reply], Answer]
 
 @dataclass(frozen=True)
 class Record:
-    """One input's result, as docs/records.md describes it; `error` is None where there is an answer."""
+    """One input's result, as docs/records.md describes it; `error` is None where there is an answer.
+
+    `notices` say what should be known of an answer, as that a file was cut short.
+    """
 
     path: str
     id: str
@@ -220,6 +270,7 @@ class Record:
     finish_reason: FinishReason
     tokens: Tokens
     seconds: Seconds
+    notices: tuple[str, ...]
     error: Fault | None
 
     def failed(self, fault: Fault) -> Record:

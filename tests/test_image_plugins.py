@@ -41,7 +41,7 @@ def test_a_plugin_that_is_missing_is_named(
 def test_other_files_of_boxes_are_no_pictures() -> None:
     assert failure(ftyp(b"isom", b"mp42", b"avc1")) == (
         "unsupported",
-        "is not a picture that can be read; convert it to PNG or JPEG",
+        "is a video; smolcli video-summarize says what happens in it",
     )
     assert failure(ftyp(b"mif1", b"avif"))[1].startswith("begins as AVIF and is cut short")
 

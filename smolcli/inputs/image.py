@@ -60,7 +60,7 @@ def read(data: bytes, options: Input) -> tuple[Frame, ...]:
             warnings.simplefilter("ignore")
             return (_decoded(data, kind, options.max_pixels),)
     except UnidentifiedImageError:
-        raise _unknown(kind) from None
+        raise _unknown(kind, data) from None
     except InputError:
         raise
     except MemoryError:
@@ -69,7 +69,9 @@ def read(data: bytes, options: Input) -> tuple[Frame, ...]:
         raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind="truncated") from error
 
 
-def _unknown(kind: str) -> InputError:
+def _unknown(kind: str, data: bytes) -> InputError:
+    if not kind and (data[4:8] == b"ftyp" or data[8:12] == b"AVI " or data.startswith(b"\x1aE\xdf\xa3")):  # or Matroska
+        return InputError("is a video", "smolcli video-summarize says what happens in it", kind="unsupported")
     if not kind:
         return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind="unsupported")
     what = f"begins as {kind} and is cut short, damaged or of a rare sort"
@@ -133,7 +135,8 @@ def _plugin(kind: str) -> ModuleType:
         ) from None
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises InputError, too-large, over --max-pixels."""
     if width * height > max_pixels:
         raise InputError(
             f"has {width} x {height} pixels, over the limit of {max_pixels:,}",
@@ -144,12 +147,12 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _frame(image: Image.Image, max_pixels: int) -> Frame:
     """The first frame of an opened picture; its orientation has been applied already where it is HEIC."""
-    _check_size(*image.size, max_pixels)
+    check_size(*image.size, max_pixels)
     image.load()
     upright = _upright(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and upright.mode.startswith("I;16"):
         upright = _deep_tiff(upright, image.tag_v2)
-    rgb = _rgb(upright)
+    rgb = eight_bit_rgb(upright)
     return Frame(rgb.tobytes(), rgb.width, rgb.height)
 
 
@@ -163,7 +166,8 @@ def _upright(image: Image.Image) -> Image.Image:
 # ---- pixels ----------------------------------------------------------------------------------------
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def eight_bit_rgb(image: Image.Image) -> Image.Image:
+    """Any picture as RGB of 8 bits a channel, what is transparent on white."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         return _eight_bits(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -248,7 +252,7 @@ def _check_end(jpeg: bytes) -> None:
 def _jpeg_xl(data: bytes, max_pixels: int) -> Frame:
     decoder = _plugin("JPEG XL").Decoder
     width, height, animated = _jpeg_xl_header(_codestream(data))
-    _check_size(width, height, max_pixels)
+    check_size(width, height, max_pixels)
     if animated:
         raise InputError("is an animated JPEG XL", "convert its first frame to PNG", kind="unsupported")
     is_jpeg, info, pixels, _, _ = decoder()(data)
@@ -261,7 +265,7 @@ def _jpeg_xl(data: bytes, max_pixels: int) -> Frame:
         shaped = _high_bytes(shaped)
     elif shaped.dtype == np.float32:
         shaped = np.rint(np.clip(np.nan_to_num(shaped), 0, 1) * 255).astype(np.uint8)
-    rgb = _rgb(Image.fromarray(shaped.squeeze(2) if bands == 1 else shaped))
+    rgb = eight_bit_rgb(Image.fromarray(shaped.squeeze(2) if bands == 1 else shaped))
     return Frame(rgb.tobytes(), rgb.width, rgb.height)
 
 
