@@ -8,10 +8,11 @@ os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb"
 
 import typer.testing
 
+from smolcli import registry
 from smolcli.cli import make_app
 
 PAGE = Path(__file__).parent / "commands.md"
-COMMANDS = ("", "caption", "ask", "ocr", "convert-to-gguf", "models", "models list", "models pull")
+COMMANDS = ("", *registry.TASKS, *registry.COMMANDS, "models list", "models pull")
 
 
 def text() -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolcli.delivery import Delivery
 from smolcli.engine import Engine
-from smolcli.events import Event, Failed, Opened, Said, Work
+from smolcli.events import Decoded, Event, Failed, Opened, Said, Work
 from smolcli.feed import END, Feed
 from smolcli.identity import Identity
 from smolcli.options import Batch
@@ -43,6 +43,9 @@ class _Job:
     replies: list[Reply | None] = field(default_factory=list)
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
+    reason: FinishReason = "stop"  # of the first reply that ended otherwise
+    notices: dict[str, None] = field(default_factory=dict)
+    is_shown: bool = False  # whether its reply is the answer
     record: Record | None = None  # done, and waiting for its turn
     first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
 
@@ -136,8 +139,11 @@ class Answers:
             if job is None:
                 continue
             if isinstance(event, Said):
-                if len(job.replies) == 1:
+                if job.is_shown:
                     self._delivery.piece(event.text)
+            elif isinstance(event, Decoded):
+                job.seconds += Seconds(media=event.seconds)
+                job.notices.update(dict.fromkeys(event.notices))
             elif isinstance(event, Opened):
                 self._opened(job, event.media)
             elif isinstance(event, Failed):
@@ -162,6 +168,7 @@ class Answers:
     def _opened(self, job: _Job, media: Media) -> None:
         job.media, job.id = media, self._identity.id_of(media.content.sha256)
         job.seconds = Seconds(media=media.seconds)
+        job.notices.update(dict.fromkeys(media.notices))
         if self._results is None:
             return
         if self._has_its_record(job):
@@ -191,13 +198,13 @@ class Answers:
         try:
             prompts = next(job.steps) if replies is None else job.steps.send(replies)
         except StopIteration as end:
-            reasons = [reply.finish.reason for reply in replies or ()]
-            reason: FinishReason = next((one for one in reasons if one != "stop"), "stop")
-            self._done(job, self._record(job, end.value, reason, None))
+            self._done(job, self._record(job, end.value, job.reason, None))
             return
         if not prompts:
             return self._advance(job, [])
         job.waiting, job.replies = len(prompts), [None] * len(prompts)
+        job.is_shown = len(prompts) == 1 and not prompts[0].draft
+        self._tell(job)
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
 
@@ -206,7 +213,10 @@ class Answers:
         job.waiting -= 1
         job.tokens += reply.finish.tokens
         job.seconds += reply.finish.seconds
+        if job.reason == "stop":
+            job.reason = reply.finish.reason
         if job.waiting:
+            self._tell(job)
             return
         replies = [each for each in job.replies if each is not None]
         fault = next((each.finish.fault for each in replies if each.finish.fault), None)
@@ -214,8 +224,16 @@ class Answers:
             replies, fault = _parsed(replies)
         if fault is None:
             self._advance(job, replies)
-        else:
+        elif self.stopping or job is next(iter(self._line.values())):
             self._done(job, self._record(job, Answer(""), "error", fault))
+        else:  # it was not even begun with: a video that cannot be decoded
+            job.record = self._record(job, Answer(""), "error", fault)
+
+    def _tell(self, job: _Job) -> None:
+        """How far a video is."""
+        if self._work.sampling is not None and job.media is not None:
+            done, of = len(job.replies) - job.waiting, len(job.replies)
+            self._delivery.part(job.item.path, done, of, len(job.media.frames))
 
     def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
         job.media = Media((), content)  # which is not what it was, where it had been open before
@@ -230,7 +248,7 @@ class Answers:
         who, content = self._identity, job.media.content if job.media else Content()
         return Record(
             job.item.path, job.id, content.sha256, content.stamp, who.task, answer.text, answer.data, who.model,
-            who.backend, reason, job.tokens, job.seconds, fault,
+            who.backend, reason, job.tokens, job.seconds, tuple(job.notices), fault,
         )  # fmt: skip
 
     def _copy(self, job: _Job, same: Record) -> Record:

@@ -42,6 +42,11 @@ class Delivery:
         """A bit of the one answer, as it is made."""
         self._writer.piece(text)
 
+    def part(self, path: str, done: int, of: int, frames: int) -> None:
+        """Of the notes on a video, which has so many frames, so many are made."""
+        if self._progress is not None:
+            self._progress.part(path, done, of, frames)
+
     def take(self, record: Record) -> bool:
         """One record; whether the run is to go on. Raises OutputError, and BrokenPipeError where nobody reads."""
         if self._sidecars is not None:
@@ -54,6 +59,8 @@ class Delivery:
             self.failed += 1
             self._empty += record.error.kind == "no-input"
             self._console.error(f"{record.path}: {record.error.message}")
+        for notice in record.notices:
+            self._console.notice(f"{record.path}: {notice}")
         at = self._writer.position if self._results is not None else 0
         self._writer.write(record)
         if self._results is not None:

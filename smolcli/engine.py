@@ -26,7 +26,7 @@ from typing import Any
 from smolcli import child
 from smolcli.child import Child, Gone, Pipe
 from smolcli.errors import EngineError
-from smolcli.events import MARKS, OPENING, Event, Failed, Opened, Replied, Said, Work
+from smolcli.events import MARKS, OPENING, REPLIES, Decoded, Event, Failed, Opened, Replied, Said, Work
 from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
 
 CRASHES = 3  # so many in a row, without an answer between them, end the run
@@ -59,8 +59,8 @@ class _Life:
 class Engine:
     """Opens items and answers prompts; what happens comes into `inbox`, to be given to `handle`.
 
-    `timeout` is in seconds of work on one item. When the child's own memory has grown by more than `growth` bytes,
-    and half of what it was, it finishes what it has and a new one goes on.
+    `timeout` is in seconds of work on one item, of a video on one prompt. When the child's own memory has grown by more
+    than `growth` bytes, and half of what it was, it finishes what it has and a new one goes on.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Engine:
     @property
     def answering(self) -> set[int]:
         """The items that the model is at, or whose reply is on its way: those asked before, of a model at work."""
-        asked, at = [key for key in self._life.sent if key[1] != OPENING], self._at()
+        asked, at = [key for key in self._life.sent if key[1] != OPENING], self._at(REPLIES)
         last = max((place for place, key in enumerate(asked) if key in at), default=0 if self._life.ready else -1)
         return {number for number, _ in asked[: last + 1]}
 
@@ -212,6 +212,9 @@ class Engine:
             return [Failed(number, Fault("changed", "was changed while it was read; run it again"), media.content)]
         return []
 
+    def _on_decoded(self, number: int, seconds: float, notices: tuple[str, ...]) -> list[Event]:
+        return [Decoded(number, seconds, notices)] if number in self._items else []
+
     def _on_refused(self, number: int, fault: Fault, content: Content) -> list[Event]:
         if number not in self._items:
             return []
@@ -251,12 +254,16 @@ class Engine:
         at = self._at()
         return [key for key in self._life.sent if key[1] != OPENING and key not in at][:1]
 
-    def _at(self) -> dict[tuple[int, int], bool]:
-        """What the child is at, or was when it ended; of a reply, whether it has begun to speak."""
+    def _at(self, first: int = 0) -> dict[tuple[int, int], bool]:
+        """What the child is at, or was when it ended, by the marks from `first` on; of a reply, whether it speaks."""
         if self._life.marks is None:
             return {}
         marks = self._life.marks[:]
-        found = {(one >> 16, (one & 0xFFFF) - 2): bool(marks[MARKS + n]) for n, one in enumerate(marks[:MARKS]) if one}
+        found = {
+            (one >> 16, (one & 0xFFFF) - 2): bool(marks[MARKS + n])
+            for n, one in enumerate(marks[:MARKS])
+            if one and n >= first
+        }
         return {key: speaks for key, speaks in found.items() if key[0] in self._items}
 
     def _unexplained_end(self, suspects: list[tuple[int, int]], fault: Fault) -> list[Event]:
@@ -271,7 +278,7 @@ class Engine:
 
     def _ended(self, number: int, slot: int) -> None:
         begun = self._life.begun.pop((number, slot), None)
-        if begun is not None:
+        if begun is not None and self._work.sampling is None:  # a video has the time anew for each prompt
             self._spent[number] += time.monotonic() - begun
         self._waiting.get(number, {}).pop(slot, None)
         self._life.sent.pop((number, slot), None)

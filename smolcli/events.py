@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smolcli.models import ModelFiles
-from smolcli.options import Generate, Input, Model
+from smolcli.options import Generate, Input, Model, Sampling
 from smolcli.types import Content, Fault, Media, Reply
 
 MARKS = 64  # things that a child may be at, at a time
+OPENERS = 4  # threads that open inputs, at most; the first marks are theirs
+DECODER = OPENERS  # the mark of the thread that decodes videos
+REPLIES = OPENERS + 1  # the first mark of the replies
 OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the engine does: the backend at a place, "module:class", runs a model; `streams` has every piece told."""
+    """What the engine does: the backend at a place, "module:class", runs a model; `streams` has every piece told.
+
+    With `sampling` its inputs are videos.
+    """
 
     backend: str
     files: ModelFiles
@@ -22,6 +28,7 @@ class Work:
     input: Input
     generate: Generate
     streams: bool = False
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,15 @@ class Opened:
 
     number: int
     media: Media
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The frames of a prompt on a video are there, after so many seconds; `notices` are on frames that are not."""
+
+    number: int
+    seconds: float
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class Failed:
     content: Content = Content()
 
 
-Event = Opened | Said | Replied | Failed
+Event = Opened | Decoded | Said | Replied | Failed
 
 
 def mark(number: int, slot: int) -> int:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from threading import Condition, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smolcli import registry
+from smolcli.backends.tiles import fitted
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
 from smolcli.errors import InputError
-from smolcli.events import MARKS, OPENING, Work, mark
-from smolcli.inputs.opening import decode, load
+from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
+from smolcli.inputs.opening import decode, load, open_video
+from smolcli.models import NANO, ModelFiles
+from smolcli.options import Sampling
 from smolcli.replies import Replies
-from smolcli.types import Content, Fault, Frame, Item, Media, Piece, Prompt
+from smolcli.types import Content, Fault, Finish, Frame, Item, Media, Piece, Prompt, Reply, Room
 
-OPENERS = 4  # threads that open inputs, at most; the first marks are theirs
+if TYPE_CHECKING:
+    from smolcli.inputs.video import Video
+
 HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
+DECODED_BYTES = 2**26  # of the frames of prompts that are not answered: with more of them no video is decoded
 
 
 def serve(pipe: Pipe, work: Work, marks: Any) -> None:
@@ -45,9 +52,14 @@ class _Desk:
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
+        self._videos: dict[int, Video] = {}
+        self._to_decode: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
+        self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
         self._room = Condition()
         for opener in range(min(OPENERS, usable_cores())):
             Thread(target=self._open_all, args=(opener,), daemon=True).start()
+        if work.sampling is not None:
+            Thread(target=self._decode_all, daemon=True).start()
 
     def receive(self) -> None:
         """Takes what the owner says, in a thread of its own; the owner's end is this process's end."""
@@ -66,7 +78,8 @@ class _Desk:
             self._opening.add(rest[0])
             self._to_open.put((rest[0], rest[1]))
         elif kind == "ask":
-            self._asked.put((rest[0], rest[1], rest[2]))
+            queue = self._asked if self._work.sampling is None else self._to_decode
+            queue.put((rest[0], rest[1], rest[2]))
         elif kind == "forget":
             self._forget(*rest)
         return kind != "end"
@@ -91,7 +104,7 @@ class _Desk:
             asked = None
             if frames is not None:
                 self._keys[index] = number, slot
-                yield _with_pixels(prompt, frames)
+                yield prompt if self._work.sampling else _with_pixels(prompt, frames)
                 index += 1
 
     def _is_settled(self, number: int) -> bool:
@@ -101,7 +114,7 @@ class _Desk:
     def tell(self, piece: Piece, replies: Replies) -> None:
         """Says what a piece of the backend's means."""
         number, slot = self._keys[piece.index]
-        place = OPENERS + piece.index % (MARKS - OPENERS)
+        place = REPLIES + piece.index % (MARKS - REPLIES)
         self._marks[place] = mark(number, slot)
         if piece.text:
             self._marks[MARKS + place] = 1
@@ -111,10 +124,12 @@ class _Desk:
             del self._keys[piece.index]
             self._pipe.send(("replied", number, slot, reply))
             self._marks[place] = self._marks[MARKS + place] = 0
+            if self._decoded:
+                self._let_go(number, slot)
 
     def _open_all(self, opener: int) -> None:
         with suppress(Exception):  # told where it is used; its libraries are no input's time
-            registry.load(registry.READERS, "image")
+            registry.load(registry.READERS, "image" if self._work.sampling is None else "video")
         while True:
             number, item = self._to_open.get()
             with self._room:
@@ -125,26 +140,34 @@ class _Desk:
 
     def _open(self, number: int, item: Item) -> None:
         started, content, fault = time.perf_counter(), Content(), None
-        frames: tuple[Frame, ...] = ()
+        media, video = Media(()), None
         try:
-            loaded, content = load(item, self._work.model.offline)
-            frames = decode(item, loaded, self._work.input)
+            if self._work.sampling is None:
+                loaded, content = load(item, self._work.model.offline)
+                media = Media(decode(item, loaded, self._work.input))
+            else:
+                video, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
+                media = planned(video, self._work)
+                _say(item, video, self._work.sampling)
         except InputError as error:
             fault = Fault(error.kind, str(error))
         except MemoryError:
             fault = Fault("too-large", "does not fit in memory; make it smaller")
         except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
-            what = f"unexpected fault while it was opened: {type(error).__name__}: {error}"
-            fault = Fault("fault", what)
+            fault = _unexpected(error)
+        frames = media.frames
         if fault is None:
             stubs = tuple(replace(frame, rgb=b"", held=(number, n)) for n, frame in enumerate(frames))
-            self._pipe.send(("opened", number, Media(stubs, content, time.perf_counter() - started)))
+            seconds = time.perf_counter() - started
+            self._pipe.send(("opened", number, replace(media, frames=stubs, content=content, seconds=seconds)))
         else:
             self._pipe.send(("refused", number, fault, content))
         with self._room:
             if fault is None and number in self._opening:
                 self._frames[number] = frames
                 self._held += _bytes(frames)
+                if video is not None:
+                    self._videos[number] = video
             self._opening.discard(number)
             self._room.notify_all()
 
@@ -152,14 +175,97 @@ class _Desk:
         with self._room:
             self._opening.discard(number)
             self._held -= _bytes(self._frames.pop(number, ()))
+            self._videos.pop(number, None)
+            self._decoded = {key: held for key, held in self._decoded.items() if key[0] != number}
             self._room.notify_all()
+
+    # ---- videos: planned when they are opened, decoded a prompt at a time ------------------------------
+
+    def _decode_all(self) -> None:
+        while True:
+            number, slot, prompt = self._to_decode.get()
+            with self._room:
+                self._room.wait_for(
+                    lambda: self._is_settled(number) and sum(self._decoded.values()) < DECODED_BYTES  # noqa: B023
+                )
+                video = self._videos.get(number)
+            if video is None:
+                continue
+            self._marks[DECODER] = mark(number, slot)
+            self._decode(number, slot, prompt, video)
+            self._marks[DECODER] = 0
+
+    def _decode(self, number: int, slot: int, prompt: Prompt, video: Video) -> None:
+        started = time.perf_counter()
+        wanted = sorted({frame.held[1] for frame in prompt.frames if frame.held})
+        try:
+            frames: dict[int, Frame] = {}
+            if wanted:
+                tile = room_of(self._work.backend, self._work.files).tile
+                frames = {n: fitted(frame, tile) for n, frame in video.pictures(wanted)}
+        except Exception as error:
+            fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
+            self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault))))
+            return
+        self._pipe.send(("decoded", number, time.perf_counter() - started, tuple(video.faults)))
+        with self._room:
+            if number in self._videos:
+                self._decoded[number, slot] = sum(len(frame.rgb) for frame in frames.values())
+                self._asked.put((number, slot, _with_pixels(prompt, frames)))
+
+    def _let_go(self, number: int, slot: int) -> None:
+        with self._room:
+            self._decoded.pop((number, slot), None)
+            self._room.notify_all()
+
+
+@lru_cache
+def room_of(backend: str, files: ModelFiles) -> Room:
+    """The room of a model on the backend at a place."""
+    room: Room = resolve(backend).room(files)
+    return room
+
+
+def planned(video: Video, work: Work) -> Media:
+    """A video as a task sees it: which frames are to be looked at, still without pixels, and the room they have."""
+    width, height = video.size
+    frames = tuple(Frame(b"", width, height, time, held=(0, n)) for n, time in enumerate(video.times))
+    room = room_of(work.backend, work.files)
+    reply, reads = min(work.generate.max_tokens, room.context // 2), work.files.name != NANO
+    room = replace(room, reply=reply, reads=reads)
+    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), room=room)
+
+
+def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
+    """What would be looked at of each video, or why it cannot be opened."""
+    assert work.sampling is not None
+    for item in items:
+        try:
+            video, content = open_video(item, work.sampling, work.input, work.model.offline)
+            yield replace(planned(video, work), content=content)
+        except InputError as error:
+            yield Fault(error.kind, str(error))
+
+
+def _say(item: Item, video: Video, sampling: Sampling) -> None:
+    """What only those want to know who ask with -v."""
+    if not os.environ.get("SMOLCLI_VERBOSE"):
+        return
+    if video.audio:
+        print(f"smolcli: {item.path}: its sound is not heard", file=sys.stderr, flush=True)
+    if sampling.decoder == "decord":
+        print(f"smolcli: {item.path}: decord may give other frames than those asked for", file=sys.stderr, flush=True)
+
+
+def _unexpected(error: Exception) -> Fault:
+    return Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 
 def _bytes(frames: tuple[Frame, ...]) -> int:
     return sum(len(frame.rgb) for frame in frames)
 
 
-def _with_pixels(prompt: Prompt, frames: tuple[Frame, ...]) -> Prompt:
+def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame] | Sequence[Frame]) -> Prompt:
     turns = tuple(
         replace(turn, parts=tuple(
             frames[part.held[1]] if isinstance(part, Frame) and part.held else part for part in turn.parts

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from smolcli.console import Console, printable
 
 LOG_SECONDS = 60.0
+SHOW_SECONDS = 0.1  # between two changes of the line
 
 
 class Progress:
@@ -25,6 +26,7 @@ class Progress:
         self._console = console
         self._survey = survey
         self._begun = self._told = time.monotonic()
+        self._shown = 0.0
         self._lock = Lock()  # inputs that are left out are counted in the thread that finds them
         self._done = self._failed = self._skipped = self._tokens = 0
         self._total: int | None = None  # once all are counted
@@ -44,6 +46,11 @@ class Progress:
             self._tokens += tokens
             self._step(path)
 
+    def part(self, path: str, done: int, of: int, frames: int) -> None:
+        """Of a video that is looked at: the notes that are made, of how many."""
+        with self._lock:
+            self._show(f"{path} ({f'{done} of {of} notes, ' if of > 1 else ''}{frames} frames)")
+
     def skip(self, path: str) -> None:
         """One more had its answer already."""
         with self._lock:
@@ -59,13 +66,20 @@ class Progress:
 
     def _step(self, path: str) -> None:
         self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        self._show(path)
+
+    def _show(self, path: str) -> None:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.total = self._total
             if self._total:
                 self._bar.set_description_str(f" ({self._bytes / 1e6:.1f} MB)", refresh=False)
             self._bar.set_postfix_str(self._now(path, now), refresh=False)
-            self._bar.update()
+            if now - self._shown >= SHOW_SECONDS:
+                self._shown = now
+                self._bar.refresh()
         elif now - self._told >= LOG_SECONDS:
             self._told = now
             self._console.notice(self._line(path, now))

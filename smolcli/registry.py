@@ -27,6 +27,7 @@ TASKS = {
     "caption": Entry("smolcli.tasks.caption:Caption"),
     "ask": Entry("smolcli.tasks.ask:Ask"),
     "ocr": Entry("smolcli.tasks.ocr:Ocr"),
+    "video-summarize": Entry("smolcli.tasks.video_summarize:VideoSummarize"),
 }
 BACKENDS = {
     "torch": Entry("smolcli.backends.pytorch:PyTorch", "torch", ("torch", "transformers", "safetensors")),
@@ -40,8 +41,12 @@ WRITERS = {
     "csv": Entry("smolcli.writers.table:Csv"),
     "tsv": Entry("smolcli.writers.table:Tsv"),
     "md": Entry("smolcli.writers.table:Markdown"),
+    "srt": Entry("smolcli.writers.subtitles:Srt"),
+    "vtt": Entry("smolcli.writers.subtitles:Vtt"),
+    "chapters": Entry("smolcli.writers.subtitles:Chapters"),
 }
-SIDECARS = (".txt", ".json", ".xmp")
+SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")
+NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")  # formats and sidecars of video-summarize alone
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
     "video": Entry("smolcli.inputs.video:Video"),
@@ -62,6 +67,7 @@ COMMANDS = {
 LIBRARIES = {
     "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
     "hub": Entry("smolcli.hub:pull"),
+    "--dry-run": Entry("smolcli.plans:show"),
     "--resume": Entry("smolcli.results:Results"),
     "--schema": Entry("smolcli.backends.grammar:Grammar", "schema", ("llguidance",)),
     "fetch": Entry("smolcli.inputs.fetch:fetch"),

@@ -168,7 +168,8 @@ def as_record(fields: dict[str, Any]) -> Record:
     fields = dict(fields)
     error = fields.pop("error")
     tokens, seconds = Tokens(**fields.pop("tokens")), Seconds(**fields.pop("seconds"))
-    return Record(**fields, tokens=tokens, seconds=seconds, error=Fault(**error) if error else None)
+    notices = tuple(fields.pop("notices", ()))
+    return Record(**fields, tokens=tokens, seconds=seconds, error=Fault(**error) if error else None, notices=notices)
 
 
 def _parts(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:

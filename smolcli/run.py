@@ -18,13 +18,13 @@ from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from smolcli import models, registry, schema
+from smolcli import child, models, registry, schema
 from smolcli.console import Console
 from smolcli.delivery import Delivery
 from smolcli.errors import EngineError, Exit, InputError, UsageError
 from smolcli.events import Work
 from smolcli.identity import Identity
-from smolcli.inputs.walk import SUFFIXES
+from smolcli.inputs.walk import MEDIA
 from smolcli.inputs.words import IsDone, Words, base_of, takes
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.progress import Progress
@@ -61,7 +61,9 @@ def run(
     if generate.schema is not None:
         generate = replace(generate, schema=schema.canonical(generate.schema))
     _check(name, task, input, output, batch)
-    words = Words(input, output)
+    if task.sampling is not None:
+        registry.require(registry.DECODERS, task.sampling.decoder)
+    words = Words(input, output, reads=task.reads)
     files, backend = models.choose(model, candidates(model))
     _check_options(model, backend)
     if files.notice:
@@ -70,6 +72,18 @@ def run(
         name, files.name, backend, models.fingerprint(files, backend),
         f"{task.asks} {_deciding(generate)} {model.detail} {model.dtype}",
     )  # fmt: skip
+    work = Work(
+        registry.BACKENDS[backend].place,
+        files,
+        model,
+        replace(input, inputs=()),  # a shell may have named a hundred thousand
+        generate,
+        sampling=task.sampling,
+    )
+    if task.is_plan:
+        show = registry.load(registry.LIBRARIES, "--dry-run")
+        code: Exit = show(task, words.items(), work, stdout, _format(output) in ("json", "jsonl"), console)
+        return code
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
         results = _results(batch, output, identity, console)
@@ -82,28 +96,23 @@ def run(
         sidecars = _sidecars(input, output)
         to_terminal = stream is stdout and stdout.isatty()
         progress = None
-        if many and not (output.quiet or output.no_progress):
+        if (many or task.sampling is not None) and not (output.quiet or output.no_progress):
             answers_shown = to_terminal and _format(output) is not None
             progress = stack.enter_context(closing(Progress(console, words.survey(), answers_shown)))
         delivery = Delivery(
             writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast
         )
-        work = Work(
-            registry.BACKENDS[backend].place,
-            files,
-            model,
-            replace(input, inputs=()),  # a shell may have named a hundred thousand
-            generate,
-            streams=to_terminal and not many,
-        )
         answering: Answering = registry.load(registry.ENGINES, batch.engine)(
-            task, identity, work, delivery, results, batch, output.verbose
+            task, identity, replace(work, streams=to_terminal and not many), delivery, results, batch, output.verbose
         )
         skips = sidecars if _format(output) is None and output.if_exists == "skip" else None
         is_done = _done_before(results, skips, batch.retry_failed, delivery.skip)
         source = _together(words.items()) if task.together else _arriving(words, input, is_done, stack)
         if sidecars is not None:
             source = _checked(source, sidecars)
+        if task.sheet is not None:
+            [item] = listed = list(source)
+            source = iter(listed)
         with _interruptible(answering, console) as interrupted:
             try:
                 answering.over(source)
@@ -114,7 +123,10 @@ def run(
         return Exit.INTERRUPTED
     if results is not None:
         results.tidy()
-    return _concluded(delivery, console, input)
+    if task.sheet is not None and delivery.exit_code == Exit.OK:
+        place = "smolcli.inputs.sheet:write"
+        child.call(place, item, task.sampling, work.input, model.offline, task.sheet, verbose=output.verbose)
+    return _concluded(delivery, console, input, task.noun)
 
 
 def _deciding(generate: Generate) -> Generate:
@@ -188,19 +200,25 @@ def _checked(source: Iterable[Item], sidecars: Sidecars) -> Iterator[Item]:
 def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) -> None:
     """Options that contradict each other."""
     words = (*input.inputs, *input.watch)
+    asked = [each.name for each in fields(task) if each.metadata.get("argument")]
     if not words and input.files_from is None:
-        asked = "".join(f'"{each.name.upper()}" ' for each in fields(task) if each.metadata.get("argument"))
-        raise UsageError(
-            "no input was given", f"smolcli {name} {asked}picture.png, a directory, or - for standard input"
-        )
-    if os.path.isfile(question := getattr(task, "question", "")):
+        example = " ".join(("smolcli", name, *(f'"{each.upper()}"' for each in asked), task.example))
+        raise UsageError("no input was given", f"{example}, a directory, or - for standard input")
+    if "question" in asked and os.path.isfile(question := getattr(task, "question", "")):
         raise UsageError(
             f"{question} is a file, where the question should be", f'smolcli {name} "What is this?" {question}'
         )
     if output.output is not None and takes(input, output.output):
         raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
-    if output.output is not None and output.output.suffix.lower() in SUFFIXES and output.output.is_file():
-        raise UsageError(f"{output.output}: is a picture, by its name", "choose another file with -o")
+    if output.output is not None and output.output.suffix.lower() in MEDIA and output.output.is_file():
+        raise UsageError(f"{output.output}: is a picture or a video, by its name", "choose another file with -o")
+    for kind in (_format(output), *output.sidecar):
+        if kind in registry.NEEDS_SEGMENTS and task.reads != "video":
+            raise UsageError(f"{kind} is for video-summarize", "choose text, json or jsonl")
+    if _format(output) in registry.NEEDS_SEGMENTS and Words(input).is_many:
+        raise UsageError(f"{_format(output)} holds one video", "give one, or write one beside each: --sidecar .srt")
+    if task.sheet is not None:
+        _check_sheet(task.sheet, Words(input).is_many, batch)
     if task.together and input.watch:
         raise UsageError("--together waits for all inputs, and --watch for ever", "leave out one of them")
     if output.template is not None and output.format is not None:
@@ -219,6 +237,17 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         raise UsageError("there is no place beside a URL for its sidecar", "add --out-dir DIR")
     if batch.address is not None and batch.engine != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
+
+
+def _check_sheet(file: Path, many: bool, batch: Batch) -> None:
+    if many:
+        raise UsageError("--contact-sheet is one picture, of one video", "give one video")
+    if batch.engine != "local":
+        raise UsageError(f"--contact-sheet is not made with --engine {batch.engine}", "leave out one of them")
+    if file.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+        raise UsageError(f"{file}: is no name of a picture", "name it .jpg, .png or .webp")
+    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise UsageError(f"{file}: cannot be written", "is its folder there?")
 
 
 def _file(output: Output) -> Path | None:
@@ -252,7 +281,7 @@ def _sidecars(input: Input, output: Output) -> Sidecars | None:
     if not output.sidecar:
         return None
     base = "." if input.files_from is not None else base_of((*input.inputs, *input.watch))
-    return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=SUFFIXES)
+    return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
 
 
 def _arriving(words: Words, input: Input, is_done: IsDone, stack: contextlib.ExitStack) -> Iterator[Item]:
@@ -289,7 +318,7 @@ def _interruptible(answering: Answering, console: Console) -> Iterator[Callable[
         signal.signal(signal.SIGINT, before)
 
 
-def _concluded(delivery: Delivery, console: Console, input: Input) -> Exit:
+def _concluded(delivery: Delivery, console: Console, input: Input, noun: str) -> Exit:
     """What is said at the end, and the exit code."""
     if delivery.skipped:
         told = f"{delivery.done} done now, {delivery.failed} of them failed; {delivery.skipped} were done before"
@@ -301,5 +330,5 @@ def _concluded(delivery: Delivery, console: Console, input: Input) -> Exit:
         return Exit.OK
     elif not delivery.done:
         named = ", ".join((*input.inputs, *filter(None, (input.files_from,))))
-        console.error(f"{named}: no picture was found; name picture files or a directory that has some")
+        console.error(f"{named}: no {noun} was found; name {noun} files or a directory that has some")
     return delivery.exit_code

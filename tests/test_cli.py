@@ -91,6 +91,7 @@ def test_records() -> None:
             "finish_reason",
             "tokens",
             "seconds",
+            "notices",
             "error",
         }
     ] * 2

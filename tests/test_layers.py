@@ -16,7 +16,7 @@ LAYERS = (
     {"console", "models", "chat", "cores", "child", "identity", "index"},
     {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events"},
     {"engine", "results"},
-    {"inside", "delivery", "feed"}, {"answers"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
+    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGES = {"inputs", "tasks", "backends", "writers"}

@@ -14,7 +14,7 @@ from smolcli.writers.text import Text
 
 RECORD = Record(
     "a.png", "0f", "1e", "2 3 4", "caption", "a cat", None, "nano", "echo", "stop", Tokens(5, 3, 2),
-    Seconds(decode=1 / 3), None,
+    Seconds(decode=1 / 3), (), None,
 )  # fmt: skip
 LINES = replace(RECORD, text="one\n\ntwo")
 BAD = replace(

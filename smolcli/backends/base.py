@@ -33,8 +33,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from smolcli.backends.repetition import Guard
 from smolcli.errors import SmolError
+from smolcli.models import ModelFiles
 from smolcli.options import Generate
-from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
+from smolcli.types import Fault, Finish, Piece, Prompt, Room, Seconds
 
 NO_PENALTY = 1.0
 SMALL = 2**16  # pixels of a prompt that are cut sooner than another thread is woken
@@ -50,6 +51,11 @@ class Backend(Protocol):
     """What a backend offers; its constructor takes `(files: ModelFiles, options: Model)`."""
 
     name: str
+
+    @staticmethod
+    def room(files: ModelFiles) -> Room:
+        """What a model takes, from the heads of its files. Raises ModelError."""
+        ...
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         """Answer every prompt; see the module's text for the order of things. `options.schema` is as

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from smolcli.backends.base import Pieces, one_at_a_time
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, FinishReason, Frame, Piece, Prompt, Tokens
+from smolcli.types import Finish, FinishReason, Frame, Piece, Prompt, Room, Tokens
 
 
 class Echo:
@@ -17,6 +17,11 @@ class Echo:
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         self.files = files
+
+    @staticmethod
+    def room(files: ModelFiles) -> Room:
+        """That of SmolVLM-256M."""
+        return Room(8192, 512, 64)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         return one_at_a_time(

@@ -30,7 +30,7 @@ from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
 
 GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 BATCH = 512  # tokens or embeddings given to one llama_decode
@@ -47,7 +47,7 @@ class LlamaCpp:
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         if files.gguf is None or files.mmproj is None:
-            raise ModelError(f"{files.name} has no GGUF pair", "make one: smolcli convert-to-gguf DIRECTORY")
+            raise _no_pair(files)
         started = time.perf_counter()
         llama.llama_log_set(_log, ctypes.c_void_p(0))
         mtmd.mtmd_log_set(_log, ctypes.c_void_p(0))
@@ -68,6 +68,17 @@ class LlamaCpp:
             raise
         self._stops = {ids[0] for stop in chat.STOPS if len(ids := self._tokens(stop)) == 1}
         self._load_seconds = time.perf_counter() - started
+
+    @staticmethod
+    def room(files: ModelFiles) -> Room:
+        """From the keys of both files."""
+        if files.gguf is None or files.mmproj is None:
+            raise _no_pair(files)
+        keys, layout = read_header(files.gguf).keys, layout_of(files.mmproj)
+        context = keys.get(f"{keys.get('general.architecture')}.context_length")
+        if not isinstance(context, int):
+            raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
+        return Room(context, layout.tile, layout.tokens)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)
@@ -227,6 +238,10 @@ class LlamaCpp:
             room = ctypes.create_string_buffer(-count)
             count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
         return room.raw[:count]
+
+
+def _no_pair(files: ModelFiles) -> ModelError:
+    return ModelError(f"{files.name} has no GGUF pair", "make one: smolcli convert-to-gguf DIRECTORY")
 
 
 def _say(level: int, text: bytes, _: Any) -> None:

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, DynamicCache
+from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
@@ -29,7 +29,7 @@ from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.models import MODEL_TYPES, ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, Piece, Prompt, Seconds, Tokens
+from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
 
 HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
 TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
@@ -44,9 +44,7 @@ class PyTorch:
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         if files.checkpoint is None:
-            raise ModelError(
-                f"{files.name} has no safetensors checkpoint", "use --backend llamacpp or name a checkpoint directory"
-            )
+            raise _no_checkpoint(files)
         started = time.perf_counter()
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -64,6 +62,16 @@ class PyTorch:
         self._image_id = int(self.model.config.image_token_id)
         self._encoded = Encoded(self._features, at_once=TILES_AT_ONCE)
         self._load_seconds = time.perf_counter() - started
+
+    @staticmethod
+    def room(files: ModelFiles) -> Room:
+        """From config.json."""
+        if files.checkpoint is None:
+            raise _no_checkpoint(files)
+        with _named(files.checkpoint):
+            config = AutoConfig.from_pretrained(files.checkpoint, local_files_only=True)
+            layout = layout_of(files.checkpoint, config)
+            return Room(int(config.text_config.max_position_embeddings), layout.tile, layout.tokens)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)
@@ -199,6 +207,12 @@ def layout_of(checkpoint: Path, config: Any) -> Layout:
             raise ModelError(f"{checkpoint}: {key} is {settings[key]}", "only models of 0.5 can be run by torch")
     longest = int((settings.get("size") or {}).get("longest_edge", REFERENCE_TILES * side))
     return Layout(side, tokens, longest)
+
+
+def _no_checkpoint(files: ModelFiles) -> ModelError:
+    return ModelError(
+        f"{files.name} has no safetensors checkpoint", "use --backend llamacpp or name a checkpoint directory"
+    )
 
 
 def _load(checkpoint: Path, dtype: torch.dtype) -> Any:

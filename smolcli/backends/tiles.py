@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from PIL import Image
@@ -79,13 +79,24 @@ class Encoded(Generic[Embedding]):
         self._kept.clear()
 
 
+def fitted(frame: Frame, tile: int) -> Frame:
+    """The first of the two steps in which `cut` makes one tile of a picture: its longest edge becomes `tile` pixels.
+
+    So a frame of a video takes no more memory than what the model sees of it.
+    """
+    image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
+    image = _resized(image, _with_edge(frame.width, frame.height, tile))
+    return replace(frame, rgb=image.tobytes(), width=image.width, height=image.height)
+
+
 def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
     """The tiles of `frame`.
 
     `detail` is low (one tile), high (the reference's longest edge), a number of tiles along the longest
     edge, or auto (the fewest that do not shrink the picture); neither of the last two goes beyond high.
-    `split` False is as low, where a picture is squeezed into its tile at once. (The reference, told not to split,
-    first brings the longest edge to its longest: two resizes, which differ from one by a few levels.)
+    `split` False is as low, and as the reference's video processor: the longest edge becomes a tile's side, then the
+    picture is squeezed into the tile. (Its image processor, told not to split, first brings the longest edge to its
+    longest, which differs by a few levels.)
     options.detail is the judge of what else may stand there.
 
     >>> red = Frame(bytes((255, 0, 0)) * 20, width=5, height=4)

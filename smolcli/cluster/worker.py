@@ -31,6 +31,9 @@ class _Collected(Delivery):
         self.records: dict[int, Record] = {}
         self.changed = Condition()
 
+    def part(self, path: str, done: int, of: int, frames: int) -> None:
+        pass  # of a video; records alone are fetched
+
     def take(self, record: Record) -> bool:
         with self.changed:
             self.records[int(record.path)] = record

@@ -14,14 +14,19 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-# What a walk through a directory takes up; a file named outright is read whatever it is called.
-SUFFIXES = frozenset(
-    (
+# What a walk through a directory takes up, by registry.READERS; a file named outright is read whatever it is called.
+SUFFIXES = {
+    "image": frozenset((
         ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
         ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi", ".sgi", ".pcx",
         ".dds", ".apng", ".heic", ".heif", ".hif", ".jxl",
-    )
-)  # fmt: skip
+    )),
+    "video": frozenset((
+        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
+        ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".divx", ".gif", ".apng",
+    )),
+}  # fmt: skip
+MEDIA = SUFFIXES["image"] | SUFFIXES["video"]
 SORTED_AT_ONCE = 200_000  # names of one folder held in memory; more are sorted in parts, on disk
 _DIGITS = re.compile(r"\d+")
 _BROKEN = "/"  # no name: a listing that broke off
@@ -31,8 +36,8 @@ class Wanted:
     """Which files of a walk are inputs.
 
     A pattern without a slash is matched with a name, one with a slash with the path below the directory walked; `*`
-    crosses slashes. `include` replaces the rule of known suffixes. `outputs` are files and folders that the run writes
-    itself, `made` the suffixes of files it writes beside its inputs: neither is read back.
+    crosses slashes. `include` replaces the rule of known suffixes, those of `reads`. `outputs` are files and folders
+    that the run writes itself, `made` the suffixes of files it writes beside its inputs: neither is read back.
     """
 
     def __init__(
@@ -41,8 +46,10 @@ class Wanted:
         exclude: Iterable[str] = (),
         outputs: Iterable[Path] = (),
         made: tuple[str, ...] = (),
+        reads: str = "image",
     ) -> None:
-        self._included = _matcher(include) if include else _has_known_suffix
+        known = SUFFIXES[reads]
+        self._included = _matcher(include) if include else lambda name, _: name[name.rfind(".") :].lower() in known
         self._excluded = _matcher(exclude) if exclude else None
         self._leads: Callable[[str], bool] | None = None
         self._outputs = {path.name: path for path in outputs}
@@ -89,10 +96,6 @@ def parts_of(pattern: str) -> tuple[str, str]:
     parts = pattern.split("/")
     first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
-
-
-def _has_known_suffix(name: str, below: str) -> bool:
-    return name[name.rfind(".") :].lower() in SUFFIXES
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:

@@ -25,13 +25,17 @@ _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a file there is n
 class Words:
     """All that the options name, as items; nothing is opened but lists and pipes.
 
+    `reads` is the kind of media that directories are searched for, one of registry.READERS.
+
     Raises UsageError for options that contradict each other or a list that cannot be read.
     """
 
-    def __init__(self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None) -> None:
-        self._input, self._output = input, output or Output()
+    def __init__(
+        self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None, reads: str = "image"
+    ) -> None:
+        self._input, self._output, self._reads = input, output or Output(), reads
         self._ahead: Iterator[tuple[str, bool, str | None]] | None = None
-        self._wanted = wanted(input, output or Output())
+        self._wanted = wanted(input, output or Output(), reads)
         self._stdin = stdin
         self._shard = _shard(input.shard)
         if input.files_from == "-" and "-" in input.inputs:
@@ -56,7 +60,7 @@ class Words:
         """Begins to find the inputs and their stamps in a process of its own, where that is possible."""
         listed = self._input.files_from
         if (listed is None or os.path.isfile(listed)) and "-" not in self._input.inputs:  # a pipe is this process's
-            self._ahead = stream("smolcli.inputs.words:stamped", self._input, self._output)
+            self._ahead = stream("smolcli.inputs.words:stamped", self._input, self._output, self._reads)
 
     def stamped(self) -> Iterator[tuple[str, bool, str | None]]:
         """Every input of this shard, whether it was named by itself, and its stamp."""
@@ -159,15 +163,15 @@ class Words:
         return None
 
 
-def stamped(input: Input, output: Output) -> Iterator[tuple[str, bool, str | None]]:
+def stamped(input: Input, output: Output, reads: str) -> Iterator[tuple[str, bool, str | None]]:
     """What `Words.look_ahead` has made in a process of its own."""
-    return Words(input, output).stamped()
+    return Words(input, output, reads=reads).stamped()
 
 
-def wanted(input: Input, output: Output) -> Wanted:
+def wanted(input: Input, output: Output, reads: str) -> Wanted:
     """The rule for walks, by the options; what the run itself writes is no input."""
     outputs = [path for path in (output.output, output.out_dir) if path is not None]
-    return Wanted(input.include, input.exclude, outputs, output.sidecar if output.out_dir is None else ())
+    return Wanted(input.include, input.exclude, outputs, output.sidecar if output.out_dir is None else (), reads)
 
 
 def takes(input: Input, path: Path) -> bool:

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+from smolcli.options import Sampling
 from smolcli.types import Answer, Media, Prompt, Reply, Steps
 
 
@@ -25,11 +28,29 @@ class Task:
     """The base of every task."""
 
     together = False  # whether all inputs are one item
+    reads: ClassVar[str] = "image"  # of registry.READERS
+    noun: ClassVar[str] = "picture"  # what it reads, for people
+    example: ClassVar[str] = "picture.png"
 
     @property
     def blocks(self) -> bool:
         """Whether answers have lines, so that text output sets them under headings."""
         return False
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether only what would be looked at is shown."""
+        return False
+
+    @property
+    def sheet(self) -> Path | None:
+        """Where a picture of what is looked at goes."""
+        return None
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """Of a task that reads videos, which of their frames."""
+        return None
 
     @property
     def asks(self) -> str:

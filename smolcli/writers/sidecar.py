@@ -1,4 +1,4 @@
-"""Files beside each input, or under a folder of their own: its text, its record, or its XMP description.
+"""Files beside each input, or under a folder of their own: its text, its record, its XMP description, its subtitles.
 
     path -> target -> what the file will hold -> a temporary file -> its place
 
@@ -25,6 +25,8 @@ from smolcli.console import cannot_write
 from smolcli.errors import InputError, SmolError
 from smolcli.types import Record
 from smolcli.writers.json_lines import as_json
+from smolcli.writers.subtitles import srt, vtt
+from smolcli.writers.table import stretches
 
 ADDRESS = re.compile(r"(https?)://([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 RESERVED = re.compile(r"_+(outside|https?)", re.IGNORECASE)  # folders of ours under --out-dir, and their escapes
@@ -52,6 +54,7 @@ PACKET = """\
 <?xpacket end="w"?>
 """
 
+SUBTITLES = {".srt": srt, ".vtt": vtt}
 REMEMBERED = 1024  # inputs whose sidecars' places are known between the first question about them and the last
 
 
@@ -83,7 +86,7 @@ def target(path: str, suffix: str, base: str | None, out_dir: Path | None, suffi
 
 
 class Sidecars:
-    """Writes the sidecars of kinds `wanted` (.txt, .json, .xmp) of each record; `target` explains the places.
+    """Writes the sidecars of kinds `wanted` (registry.SIDECARS) of each record; `target` explains the places.
 
     A sidecar that is there already: `if_exists` skip leaves it, overwrite replaces it (of an .xmp only the
     description), error refuses the record.
@@ -196,6 +199,8 @@ def _content(kind: str, record: Record, old: Path | None) -> bytes:
         return _described(_read(old), text, old) if old else _new_packet(text)
     if old and b"\0" in _read(old, 2**16):  # no text: a picture that is called so, perhaps itself an input
         raise InputError(f"{old} is not a text that could be replaced", "move it away", kind="exists")
+    if kind in SUBTITLES:
+        return SUBTITLES[kind](stretches(record)).encode()
     text = record.text if kind == ".txt" else as_json(record, indent=2)
     return f"{text}\n".encode("utf-8", "replace")
 

@@ -6,18 +6,21 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from smolcli.types import Record
+from smolcli.types import Record, clock
 from smolcli.writers.base import Writer
 
 Cell = str | int | float
+Stretch = tuple[float, float, str]  # of a video: its first second, its last, what happens
 
 # What a name or a message must not begin inside a line of Markdown: code, emphasis, links, tags, entities, a cell, a
 # closing row of #. An underscore between letters is none of it.
 SPECIAL = re.compile(r"[\\`*\[\]<&|~]|(?<![^\W_])_|_(?![^\W_])|#\Z")
+OUTSIDE_ADDRESS = re.compile(r"[%?#&<>\\\n\r]")  # what a path in <> must not hold to be read as this path
 AT_THE_EDGE = re.compile(r"[\n\r]|\A[ \t]|[ \t]\Z")  # what would end the line, or be stripped from it
 
 
@@ -39,6 +42,19 @@ def compact(data: Any) -> str:
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def words(value: Any) -> str:
+    """A text, or an object as JSON; without what no stream or player takes: half of a surrogate pair, a NUL."""
+    text = value if isinstance(value, str) else compact(value)
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def stretches(record: Record) -> list[Stretch]:
+    """The segments of a video's answer, in order; none of another record or a failed one."""
+    if record.task != "video-summarize" or record.error is not None:
+        return []
+    return [(each["start"], each["end"], words(each["text"])) for each in record.data["segments"]]
+
+
 def cells(record: Record) -> dict[str, Cell]:
     """A value for each of COLUMNS, "" where the record has none; times in seconds, rounded to the microsecond."""
     values: dict[str, Any] = asdict(record)
@@ -50,6 +66,8 @@ def cells(record: Record) -> dict[str, Cell]:
             value = value[inner]
         if column == "data" and value is not None:
             value = compact(value)
+        if column == "notices":
+            value = "; ".join(value)
         found[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
     return found
 
@@ -88,7 +106,8 @@ class Tsv(Csv):
 class Markdown(Writer):
     """A GitHub table of paths and texts; where answers have lines, a heading for each path and the text under it.
 
-    Texts stay the Markdown that they may be; in the table a newline is <br>.
+    Under the heading of a video come the summary, the contact sheet if there is one, and a list of the segments if
+    there are several. Texts stay the Markdown that they may be; in the table a newline is <br>.
     """
 
     def write(self, record: Record) -> None:
@@ -96,6 +115,7 @@ class Markdown(Writer):
         path = literal(record.path)
         if self.blocks:
             gap = "\n" if self.begun else ""
+            text = _of_video(record) if stretches(record) else text
             self.stream.write(f"{gap}## {path}\n\n{text}\n")
         else:
             if record.error is None:
@@ -111,6 +131,18 @@ class Markdown(Writer):
 
     def _header(self) -> str:
         return "" if self.begun else "| path | text |\n| --- | --- |\n"
+
+
+def _of_video(record: Record) -> str:
+    parts = [words(record.data["summary"])]
+    if sheet := record.data.get("contact_sheet"):
+        address = OUTSIDE_ADDRESS.sub(lambda found: f"%{ord(found[0]):02X}", sheet)
+        parts.append(f"![frames](<{address}>)")
+    segments = stretches(record)
+    if len(segments) > 1:
+        items = (f"**{clock(start)}-{clock(end)}** {text.strip()}".strip() for start, end, text in segments)
+        parts.append("\n".join(f"- {textwrap.indent(item, '  ').lstrip()}" for item in items))
+    return "\n\n".join(parts)
 
 
 def literal(text: str) -> str:

@@ -1,0 +1,200 @@
+"""The task video-summarize: one prompt for what fits the model's context, else a note on each stretch and a summary.
+
+    stretches -> [note] -> summary of the notes, of groups of them first where they do not fit together
+
+A token is a byte of text at least, so texts are counted by their bytes; pictures are counted exactly, and notes by the
+tokens that they were made of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from smolcli.chat import plain, video_parts
+from smolcli.errors import UsageError
+from smolcli.options import Sampling, opt
+from smolcli.tasks.base import Task
+from smolcli.types import Answer, Media, Prompt, Reply, Span, Steps, clock
+
+QUESTION = "What happens in this video?"
+NOTES = "These are notes on what happens in a video, in the order of time.\n{notes}\n\n{ask}"
+SUMMARY = "Summarize in a few sentences what happens in the video."
+PICTURE_MARKS = 3  # tokens around a picture
+TURN_BYTES = 64  # of a conversation around its parts, at most
+
+_Notes = Generator[Sequence[Prompt], Sequence[Reply], "Note"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was said of a stretch of a video, in seconds; `tokens` are those of `text`, `data` the object that it is."""
+
+    start: float
+    end: float
+    text: str
+    tokens: int
+    data: Any = None
+
+    @property
+    def line(self) -> str:
+        """The note under its time."""
+        return self._stamp + self.text
+
+    @property
+    def cost(self) -> int:
+        """Tokens of the line and its end, at most."""
+        return len(self._stamp) + self.tokens + 1
+
+    def within(self, most: int) -> Note:
+        """The note, its text cut off where it would cost more than `most`."""
+        room = max(0, most - len(self._stamp) - 1)
+        if self.tokens <= room:
+            return self
+        text = self.text.encode()[:room].decode("utf-8", "ignore")
+        return replace(self, text=text, tokens=len(text.encode()))
+
+    @property
+    def _stamp(self) -> str:
+        return f"[{clock(self.start)}-{clock(self.end)}] "
+
+
+@dataclass(frozen=True)
+class VideoSummarize(Sampling, Task):
+    """Say what happens in each video, and when."""
+
+    question: str | None = opt(None, "Ask this instead of what happens.", metavar="TEXT")
+    contact_sheet: Path | None = opt(
+        None, "Write the frames looked at, with their times, as one picture.", metavar="FILE.jpg"
+    )
+    dry_run: bool = opt(False, "Show which frames would be looked at, and the tokens they are; no model runs.")
+
+    reads = noun = "video"
+    example = "video.mp4"
+    blocks = True
+
+    def __post_init__(self) -> None:
+        if self.question is not None and not self.question.strip():
+            raise UsageError("the question is empty", 'leave --question out, or ask: --question "Does it rain?"')
+        if self.frames is not None and self.fps is not None:
+            raise UsageError("--frames and --fps both say how many frames", "leave out one of them")
+        if self.segment is not None and self.segment <= 0:
+            raise UsageError("--segment 0 has no length", "give seconds, as --segment 30")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise UsageError("--end is not after --start", "give times as 75 or 1:15")
+        plain(self.question or "")
+
+    @property
+    def asks(self) -> str:
+        """The question and the choice of frames."""
+        return f"{self.question or QUESTION} {self.sampling!r}"
+
+    @property
+    def is_plan(self) -> bool:
+        """--dry-run."""
+        return self.dry_run
+
+    @property
+    def sheet(self) -> Path | None:
+        """--contact-sheet."""
+        return self.contact_sheet
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames are looked at."""
+        return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
+
+    def steps(self, media: Media) -> Steps:
+        spans = self.stretches(media)
+        replies = yield [self._prompt(media, span, draft=len(spans) > 1) for span in spans]
+        notes = [
+            Note(span.start, span.end, reply.text, reply.finish.tokens.new, reply.data)
+            for span, reply in zip(spans, replies, strict=True)
+        ]
+        last = notes[0] if len(notes) == 1 else (yield from self._summary(notes, media))
+        segments = [
+            {
+                "start": note.start,
+                "end": note.end,
+                "text": note.text if note.data is None else note.data,
+                "frames": [frame.time for frame in media.frames[span.first : span.stop]],
+            }
+            for note, span in zip(notes, spans, strict=True)
+        ]
+        data: dict[str, Any] = {
+            "summary": last.text if last.data is None else last.data,
+            "duration": media.duration,
+            "segments": segments,
+            "frames": len(media.frames),
+        }
+        if self.contact_sheet is not None:
+            data["contact_sheet"] = str(self.contact_sheet)
+        lines = [note.line for note in notes] if len(notes) > 1 else []
+        return Answer("\n\n".join([last.text, *(["\n".join(lines)] if lines else [])]), data)
+
+    def stretches(self, media: Media) -> list[Span]:
+        """The spans of a video, each cut into as few parts, of as many frames, as fit the context."""
+        return [part for span in media.spans for part in self._parts(span, media)]
+
+    def tokens(self, media: Media, span: Span) -> int:
+        """Of the prompt on a stretch of a video, at most."""
+        assert media.room is not None
+        [turn] = self._prompt(media, span, draft=True).turns
+        texts = sum(len(part.encode()) for part in turn.parts if isinstance(part, str))
+        return TURN_BYTES + texts + (span.stop - span.first) * (media.room.tile_tokens + PICTURE_MARKS)
+
+    def _prompt(self, media: Media, span: Span, draft: bool) -> Prompt:
+        parts = video_parts(media.frames[span.first : span.stop], media.duration)
+        return Prompt.user(*parts, self.question or QUESTION, split=False, draft=draft)
+
+    def _parts(self, span: Span, media: Media) -> list[Span]:
+        assert media.room is not None
+        count = span.stop - span.first
+        fewest = math.ceil(count * media.room.tile_tokens / media.room.prompt)
+        parts = [span]
+        for pieces in range(max(1, fewest), count + 1):
+            firsts = [span.first + count * piece // pieces for piece in range(pieces + 1)]
+            times = [media.frames[first].time or 0.0 for first in firsts[1:-1]]
+            parts = [
+                Span(*edges)
+                for edges in zip([span.start, *times], [*times, span.end], firsts, firsts[1:], strict=False)
+            ]
+            if all(self.tokens(media, part) <= media.room.prompt for part in parts):
+                break
+        return parts
+
+    def _summary(self, notes: Sequence[Note], media: Media) -> _Notes:
+        """One note of many: of groups that fit a prompt, then of the notes on those.
+
+        Of a model that reads no notes, what they say, one after the other.
+        """
+        assert media.room is not None
+        if not media.room.reads:
+            said = "; ".join(text for text, _ in groupby(note.text for note in notes))
+            return Note(notes[0].start, notes[-1].end, said, 0)
+        ask = self.question or SUMMARY
+        room = media.room.prompt - TURN_BYTES - len(NOTES.encode()) - len(ask.encode())
+        groups = _groups(notes, room)
+        texts = ["\n".join(note.line for note in group) for group in groups]
+        prompts = [Prompt.user(NOTES.format(notes=text, ask=ask), draft=len(groups) > 1) for text in texts]
+        replies = yield prompts
+        made = [
+            Note(group[0].start, group[-1].end, reply.text, reply.finish.tokens.new, reply.data)
+            for group, reply in zip(groups, replies, strict=True)
+        ]
+        return made[0] if len(made) == 1 else (yield from self._summary(made, media))
+
+
+def _groups(notes: Sequence[Note], room: int) -> list[list[Note]]:
+    """Neighbouring notes, as many as fit `room` tokens: two at least, so that there are ever fewer."""
+    groups: list[list[Note]] = []
+    for note in (one.within(room // 2) for one in notes):
+        if groups and sum(one.cost for one in groups[-1]) + note.cost <= room:
+            groups[-1].append(note)
+        else:
+            groups.append([note])
+    return groups
