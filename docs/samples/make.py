@@ -1,19 +1,21 @@
 """Draws the samples of this folder: `python docs/samples/make.py`; Pillow's own font, so the same everywhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 from PIL import Image, ImageDraw, ImageFont
 
-from smolcli.nano.draw import COLOURS, draw_shape
+from smolcli.nano.draw import COLOURS, GROUNDS, draw_shape
 
 HERE = Path(__file__).parent
 WHITE = (255, 255, 255)
 
 
-def scene(side: int, *things: tuple[str, str, float, float, float]) -> Image.Image:
-    image = Image.new("RGB", (side, side), WHITE)
+def scene(side: int, *things: tuple[str, str, float, float, float], ground: str = "white") -> Image.Image:
+    image = Image.new("RGB", (side, side), GROUNDS[ground])
     for colour, shape, x, y, r in things:
-        draw_shape(image, shape, COLOURS[colour], x, y, r, WHITE)
+        draw_shape(image, shape, COLOURS[colour], x, y, r, GROUNDS[ground])
     return image
 
 
@@ -39,6 +41,16 @@ def clip() -> list[Image.Image]:
     return [scene(128, ("blue", "circle", 24 + 20 * k, 64, 16)) for k in range(5)]
 
 
+def film() -> Iterator[Image.Image]:
+    """Twelve seconds at 25 frames a second, in three scenes."""
+    for k in range(100):
+        yield scene(256, ("red", "circle", 48 + 1.6 * k, 120, 34))
+    for k in range(100):
+        yield scene(256, ("blue", "square", 140, 208 - 1.6 * k, 34), ground="gray")
+    for k in range(100):
+        yield scene(256, ("purple", "heart", 208 - 1.6 * k, 130, 40), ground="yellow")
+
+
 def main() -> None:
     scene(256, ("red", "circle", 66, 120, 40), ("blue", "square", 186, 136, 44)).save(HERE / "scene.png")
     things = [("green", "star", 44, 110, 34), ("orange", "heart", 128, 140, 36), ("purple", "ring", 210, 118, 34)]
@@ -53,6 +65,12 @@ def main() -> None:
     Image.new("RGB", (256, 256), WHITE).save(HERE / "blank.png")
     frames = clip()
     frames[0].save(HERE / "clip.gif", save_all=True, append_images=frames[1:], duration=500, loop=0)
+    with av.open(str(HERE / "film.mp4"), "w", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryslow", "x264-params": "threads=1"})
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        for image in film():
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
 
 
 if __name__ == "__main__":
