@@ -166,7 +166,7 @@ def test_the_list_of_inputs_is_not_overwritten(folder: Path) -> None:
         (["{in}", "--resume"], "--resume goes on with a file of records"),
         (["{in}", "--resume", "-o", "r.csv"], "--resume goes on with a file of records"),
         (["{in}", "--resume", "-o", "/dev/null", "-f", "jsonl"], "is no file that could be resumed"),
-        (["{in}", "-o", "{in}/bad.png"], "is a picture, by its name"),
+        (["{in}", "-o", "{in}/bad.png"], "is a picture or a video, by its name"),
         (["{in}", "--retry-failed", "-o", "r.jsonl"], "--retry-failed is for --resume"),
         (["{in}", "--out-dir", "out"], "--out-dir is for sidecars"),
         (["-", "--sidecar", ".txt"], "--sidecar needs inputs with names"),

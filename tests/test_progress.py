@@ -45,3 +45,17 @@ def test_a_quiet_console_says_nothing(clock: list[float], capsys: pytest.Capture
     clock[0] += 61
     shown.record("a.png", 0, failed=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_of_a_video_its_notes_and_frames_are_told(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Progress(Console(), iter([(1, 10)]))
+    shown.counting.join()
+    shown.part("film.mp4", 0, 12, 96)
+    clock[0] += 90
+    shown.part("film.mp4", 3, 12, 96)
+    clock[0] += 90
+    shown.part("clip.gif", 0, 1, 8)
+    assert capsys.readouterr().err.splitlines() == [
+        "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, film.mp4 (3 of 12 notes, 96 frames)",
+        "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, clip.gif (8 frames)",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -26,6 +27,7 @@ from smolcli.models import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.types import Frame, Item, Record
+from tests.test_fetch import Server, says, server  # noqa: F401
 
 FILM = Path(__file__).parent.parent / "docs" / "samples" / "film.mp4"
 Pictures = Callable[[Video, Sequence[int]], Iterator[tuple[int, Frame]]]
@@ -230,3 +232,28 @@ def test_subtitles_of_pictures_are_refused() -> None:
         [sys.executable, "-m", "smolcli", "caption", FILM, "-b", "echo", "-f", "srt"], capture_output=True
     )
     assert done.returncode == 2 and b"srt is for video-summarize" in done.stderr
+
+
+def test_that_sound_is_not_heard_is_said_to_those_who_ask(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    made = ("-f", "lavfi", "-i", "testsrc=d=1:s=64x48", "-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4")
+    subprocess.run([ffmpeg, "-v", "error", *made, tmp_path / "a.mp4"], check=True)
+    assert "its sound is not heard" in smolcli(tmp_path / "a.mp4", "-b", "echo", "-v")[2]
+    assert "sound" not in smolcli(tmp_path / "a.mp4", "-b", "echo")[2]
+
+
+def test_a_video_at_an_address(server: Server) -> None:  # noqa: F811
+    server.answers["/film"] = says(200, FILM.read_bytes())
+    code, said, _ = smolcli(f"{server.url}/film", "-b", "echo", "-f", "jsonl", "--frames", "2")
+    record = json.loads(said)
+    assert (code, record["data"]["segments"][0]["frames"]) == (0, [0, 11.96])
+    assert record["sha256"] == hashlib.sha256(FILM.read_bytes()).hexdigest()
+
+
+def test_what_can_be_read_of_a_file_that_is_cut_short_is_answered_and_said_to_be_partial(tmp_path: Path) -> None:
+    buffer = io.BytesIO(animation(40, side=64))
+    (tmp_path / "cut.gif").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    code, said, errors = smolcli(tmp_path / "cut.gif", "-b", "echo", "-f", "jsonl")
+    assert code == 0
+    [notice] = json.loads(said)["notices"]
+    assert "is cut short" in notice and f"cut.gif: {notice}" in errors
