@@ -100,7 +100,6 @@ def by_smolcli(file: Path) -> Iterator[np.ndarray]:
     video = Video(str(file), Sampling(frames=COUNT), 200_000_000)
     for _, frame in video.pictures(range(len(video.times))):
         yield np.frombuffer(frame.rgb, np.uint8).reshape(frame.height, frame.width, 3)
-    video.close()
 
 
 def by_decord(file: Path) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolcli.delivery import Delivery
 from smolcli.engine import Engine
+from smolcli.errors import InputError
 from smolcli.events import Decoded, Event, Failed, Opened, Said, Work
 from smolcli.feed import END, Feed
 from smolcli.identity import Identity
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from smolcli.results import Results, State
 
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
+VIDEOS_AHEAD = 4  # the same of videos, of which each holds the times of all its frames
 
 
 @dataclass(eq=False)
@@ -46,6 +48,8 @@ class _Job:
     reason: FinishReason = "stop"  # of the first reply that ended otherwise
     notices: dict[str, None] = field(default_factory=dict)
     is_shown: bool = False  # whether its reply is the answer
+    is_draft: bool = False  # whether some of its replies are enough
+    is_begun: bool = False  # whether it has had a reply
     record: Record | None = None  # done, and waiting for its turn
     first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
 
@@ -76,7 +80,7 @@ class Answers:
         self._line: dict[int, _Job] = {}  # every item that is not done, in order
         self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
         self._numbers = count()
-        self._feed = Feed(self._inbox, AHEAD)
+        self._feed = Feed(self._inbox, AHEAD if work.sampling is None else VIDEOS_AHEAD)
         self._fed = False  # whether all items came
         self.stopping = False
         self._let_go = self._delivering = False
@@ -155,10 +159,10 @@ class Answers:
     def _settle(self) -> None:
         """Gives out the records whose turn has come and begins what is open, in order."""
         for job in list(self._line.values()):
-            if self.stopping:
-                return
-            if job.record is not None and job is next(iter(self._line.values())):
+            if job.record is not None and self._is_first(job) and not self._at_once:
                 self._done(job, job.record)
+        if self.stopping:
+            return
         for job in list(self._line.values()):
             if job.record is None and job.media is None:
                 break  # it is being opened; what comes after it waits
@@ -198,18 +202,23 @@ class Answers:
         try:
             prompts = next(job.steps) if replies is None else job.steps.send(replies)
         except StopIteration as end:
-            self._done(job, self._record(job, end.value, job.reason, None))
+            self._ended(job, self._record(job, end.value, job.reason, None))
+            return
+        except InputError as error:  # of the task's own: what is asked does not fit
+            self._ended(job, self._record(job, Answer(""), "error", Fault(error.kind, str(error))))
             return
         if not prompts:
             return self._advance(job, [])
         job.waiting, job.replies = len(prompts), [None] * len(prompts)
         job.is_shown = len(prompts) == 1 and not prompts[0].draft
+        job.is_draft = len(prompts) > 1 and all(prompt.draft for prompt in prompts)
         self._tell(job)
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
 
     def _replied(self, job: _Job, slot: int, reply: Reply) -> None:
         job.replies[slot] = reply
+        job.is_begun = True
         job.waiting -= 1
         job.tokens += reply.finish.tokens
         job.seconds += reply.finish.seconds
@@ -219,15 +228,25 @@ class Answers:
             self._tell(job)
             return
         replies = [each for each in job.replies if each is not None]
-        fault = next((each.finish.fault for each in replies if each.finish.fault), None)
-        if fault is None and self._work.generate.schema:
-            replies, fault = _parsed(replies)
-        if fault is None:
+        if self._work.generate.schema:
+            replies = [_parsed(each) for each in replies]
+        faults = [each.finish.fault for each in replies if each.finish.fault]
+        if not faults or (job.is_draft and len(faults) < len(replies)):
+            job.notices.update((f"a part of it has no answer: {fault.message}", None) for fault in faults)
             self._advance(job, replies)
-        elif self.stopping or job is next(iter(self._line.values())):
-            self._done(job, self._record(job, Answer(""), "error", fault))
-        else:  # it was not even begun with: a video that cannot be decoded
-            job.record = self._record(job, Answer(""), "error", fault)
+        else:
+            self._ended(job, self._record(job, Answer(""), "error", faults[0]))
+
+    def _ended(self, job: _Job, record: Record) -> None:
+        """Gives out a record; of a video not before those before it, whose parts it may have overtaken."""
+        if self._work.sampling is None or self._is_first(job):
+            self._done(job, record)
+        else:
+            job.record = record
+            self._engine.forget(job.number)
+
+    def _is_first(self, job: _Job) -> bool:
+        return job is next(iter(self._line.values()), None)
 
     def _tell(self, job: _Job) -> None:
         """How far a video is."""
@@ -291,21 +310,23 @@ class Answers:
     def _drop_what_waits(self) -> None:
         """Forgets all items but those that the model has begun, if they are to be finished."""
         self._let_go = True
-        begun = self._engine.answering
+        begun = self._engine.answering | {job.number for job in self._line.values() if job.is_begun}
+        if self._work.sampling is not None:
+            begun = set(sorted(begun)[:1])  # a video may take an hour; of the next one no more than a part is lost
         for job in list(self._line.values()):
-            if self._at_once or (job.number not in begun and not any(job.replies)):
+            if self._at_once or (job.number not in begun and job.record is None):
                 self._remove(job)
+        self._settle()
 
 
-def _parsed(replies: Sequence[Reply]) -> tuple[list[Reply], Fault | None]:
-    """Replies to a schema with the objects that they are; a fault where one has no end."""
-    whole: list[Reply] = []
-    for reply in replies:
-        try:
-            data = json.loads(reply.text)
-            json.dumps(data, allow_nan=False)  # 1e999 is a number of JSON's grammar that none of its readers has
-        except (ValueError, RecursionError):
-            what = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
-            return whole, Fault("schema", what)
-        whole.append(replace(reply, data=data))
-    return whole, None
+def _parsed(reply: Reply) -> Reply:
+    """A reply to a schema with the object that it is; a fault where it has no end."""
+    if reply.finish.fault is not None:
+        return reply
+    try:
+        data = json.loads(reply.text)
+        json.dumps(data, allow_nan=False)  # 1e999 is a number of JSON's grammar that none of its readers has
+    except (ValueError, RecursionError):
+        what = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
+        return replace(reply, finish=replace(reply.finish, fault=Fault("schema", what)))
+    return replace(reply, data=data)

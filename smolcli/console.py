@@ -25,7 +25,7 @@ class Stream(io.TextIOWrapper):
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
-        self._called = name
+        self.called = name
         self._flushed: int | None = None  # the end of what is whole, in a file
 
     def write(self, text: str) -> int:
@@ -49,7 +49,7 @@ class Stream(io.TextIOWrapper):
             silence(self.fileno())  # what is still buffered would fail again when the stream is closed
             if isinstance(error, BrokenPipeError):
                 raise
-            raise cannot_write(self._called, error) from error
+            raise cannot_write(self.called, error) from error
 
 
 def cannot_write(name: str, error: OSError) -> OutputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from smolcli.console import Console
@@ -54,13 +55,7 @@ class Delivery:
                 self._sidecars.write(record)
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
-        self.done += 1
-        if record.error is not None:
-            self.failed += 1
-            self._empty += record.error.kind == "no-input"
-            self._console.error(f"{record.path}: {record.error.message}")
-        for notice in record.notices:
-            self._console.notice(f"{record.path}: {notice}")
+        self.count(record.path, record.error, record.notices)
         at = self._writer.position if self._results is not None else 0
         self._writer.write(record)
         if self._results is not None:
@@ -71,6 +66,16 @@ class Delivery:
         if self._progress is not None:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
         return record.error is None or not self._fail_fast
+
+    def count(self, path: str, fault: Fault | None, notices: Sequence[str]) -> None:
+        """One more is done, or failed, and what people are told of it."""
+        self.done += 1
+        if fault is not None:
+            self.failed += 1
+            self._empty += fault.kind == "no-input"
+            self._console.error(f"{path}: {fault.message}")
+        for notice in notices:
+            self._console.notice(f"{path}: {notice}")
 
     def skip(self, path: str, failed: bool = False) -> None:
         """An input that has its answer already, or `failed` in a run before."""

@@ -304,6 +304,8 @@ class Engine:
 
     def _too_slow(self, slot: int, speaking: bool) -> Fault:
         limit = f"{self._timeout:g} s"
+        if self._work.sampling is not None and not speaking:
+            return Fault("timeout", f"could not be looked at within {limit}; raise --timeout, or use fewer --frames")
         if slot == OPENING:
             return Fault("timeout", f"could not be opened within {limit}; is its disk or server there? or --timeout")
         if speaking:

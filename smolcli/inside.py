@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from queue import Empty, SimpleQueue
+from itertools import count
+from queue import Empty, PriorityQueue, SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from smolcli import registry
 from smolcli.backends.tiles import fitted
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
-from smolcli.errors import InputError
+from smolcli.errors import InputError, ModelError
 from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
 from smolcli.inputs.opening import decode, load, open_video
-from smolcli.models import NANO, ModelFiles
+from smolcli.inputs.words import stamp_of
+from smolcli.models import ModelFiles
 from smolcli.options import Sampling
 from smolcli.replies import Replies
 from smolcli.types import Content, Fault, Finish, Frame, Item, Media, Piece, Prompt, Reply, Room
@@ -43,17 +45,21 @@ def serve(pipe: Pipe, work: Work, marks: Any) -> None:
         desk.tell(piece, replies)
 
 
+_Asked = tuple[int, int, int, Prompt]  # number, how many were asked before, slot, prompt
+
+
 class _Desk:
     def __init__(self, pipe: Pipe, work: Work, marks: Any) -> None:
         self._pipe, self._work, self._marks = pipe, work, marks
-        self._asked: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
+        self._asked: PriorityQueue[_Asked] = PriorityQueue()  # an item's before those of later ones
         self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
-        self._videos: dict[int, Video] = {}
-        self._to_decode: SimpleQueue[tuple[int, int, Prompt]] = SimpleQueue()
+        self._videos: dict[int, tuple[Video, str, str]] = {}  # with the file and its stamp, empty where there is none
+        self._to_decode: PriorityQueue[_Asked] = PriorityQueue()
+        self._given = count()
         self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
         self._room = Condition()
         for opener in range(min(OPENERS, usable_cores())):
@@ -79,7 +85,7 @@ class _Desk:
             self._to_open.put((rest[0], rest[1]))
         elif kind == "ask":
             queue = self._asked if self._work.sampling is None else self._to_decode
-            queue.put((rest[0], rest[1], rest[2]))
+            queue.put((rest[0], next(self._given), rest[1], rest[2]))
         elif kind == "forget":
             self._forget(*rest)
         return kind != "end"
@@ -87,14 +93,14 @@ class _Desk:
     def prompts(self) -> Iterator[Prompt | None]:
         """What is asked, with its pixels; None where nothing is ready and a reply is under way."""
         index = 0
-        asked: tuple[int, int, Prompt] | None = None
+        asked: _Asked | None = None
         while True:
             try:
                 asked = asked or self._asked.get(block=not self._keys)
             except Empty:
                 yield None
                 continue
-            number, slot, prompt = asked
+            number, _, slot, prompt = asked
             if self._keys and not self._is_settled(number):
                 yield None
                 continue
@@ -167,7 +173,8 @@ class _Desk:
                 self._frames[number] = frames
                 self._held += _bytes(frames)
                 if video is not None:
-                    self._videos[number] = video
+                    self._videos[number] = video, item.sources[0].word, content.stamp
+                    self._held += video.held
             self._opening.discard(number)
             self._room.notify_all()
 
@@ -175,7 +182,8 @@ class _Desk:
         with self._room:
             self._opening.discard(number)
             self._held -= _bytes(self._frames.pop(number, ()))
-            self._videos.pop(number, None)
+            if (opened := self._videos.pop(number, None)) is not None:
+                self._held -= opened[0].held
             self._decoded = {key: held for key, held in self._decoded.items() if key[0] != number}
             self._room.notify_all()
 
@@ -183,19 +191,19 @@ class _Desk:
 
     def _decode_all(self) -> None:
         while True:
-            number, slot, prompt = self._to_decode.get()
+            number, given, slot, prompt = self._to_decode.get()
             with self._room:
                 self._room.wait_for(
                     lambda: self._is_settled(number) and sum(self._decoded.values()) < DECODED_BYTES  # noqa: B023
                 )
-                video = self._videos.get(number)
-            if video is None:
+                opened = self._videos.get(number)
+            if opened is None:
                 continue
             self._marks[DECODER] = mark(number, slot)
-            self._decode(number, slot, prompt, video)
+            self._decode(number, given, slot, prompt, *opened)
             self._marks[DECODER] = 0
 
-    def _decode(self, number: int, slot: int, prompt: Prompt, video: Video) -> None:
+    def _decode(self, number: int, given: int, slot: int, prompt: Prompt, video: Video, path: str, stamp: str) -> None:
         started = time.perf_counter()
         wanted = sorted({frame.held[1] for frame in prompt.frames if frame.held})
         try:
@@ -203,6 +211,8 @@ class _Desk:
             if wanted:
                 tile = room_of(self._work.backend, self._work.files).tile
                 frames = {n: fitted(frame, tile) for n, frame in video.pictures(wanted)}
+                if stamp and stamp != stamp_of(path):
+                    raise InputError("was changed while it was looked at", "run it again", kind="changed")
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
             self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault))))
@@ -211,7 +221,7 @@ class _Desk:
         with self._room:
             if number in self._videos:
                 self._decoded[number, slot] = sum(len(frame.rgb) for frame in frames.values())
-                self._asked.put((number, slot, _with_pixels(prompt, frames)))
+                self._asked.put((number, given, slot, _with_pixels(prompt, frames)))
 
     def _let_go(self, number: int, slot: int) -> None:
         with self._room:
@@ -231,8 +241,7 @@ def planned(video: Video, work: Work) -> Media:
     width, height = video.size
     frames = tuple(Frame(b"", width, height, time, held=(0, n)) for n, time in enumerate(video.times))
     room = room_of(work.backend, work.files)
-    reply, reads = min(work.generate.max_tokens, room.context // 2), work.files.name != NANO
-    room = replace(room, reply=reply, reads=reads)
+    room = replace(room, reply=min(work.generate.max_tokens, room.context // 2))
     return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), room=room)
 
 
@@ -242,9 +251,14 @@ def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
     for item in items:
         try:
             video, content = open_video(item, work.sampling, work.input, work.model.offline)
+            _say(item, video, work.sampling)
             yield replace(planned(video, work), content=content)
         except InputError as error:
             yield Fault(error.kind, str(error))
+        except ModelError:
+            raise
+        except Exception as error:
+            yield _unexpected(error)
 
 
 def _say(item: Item, video: Video, sampling: Sampling) -> None:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 from smolcli.child import stream
-from smolcli.console import Console
-from smolcli.errors import Exit
+from smolcli.delivery import Delivery
+from smolcli.errors import InputError
 from smolcli.events import Work
 from smolcli.tasks.video_summarize import VideoSummarize
-from smolcli.types import Fault, Item, Media, clock
+from smolcli.types import Fault, Item, Media, clock, counted
+from smolcli.writers.json_lines import as_line
 
 
 def show(
-    task: VideoSummarize, items: Iterable[Item], work: Work, stdout: TextIO, as_json: bool, console: Console
-) -> Exit:
-    """Writes the plan of every video, as lines for people or as one JSON object a line."""
+    task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, delivery: Delivery
+) -> None:
+    """Writes the plan of every video, as lines for people or as one JSON object a line; `delivery` counts them."""
     listed = list(items)
-    failed = 0
     for item, media in zip(listed, stream("smolcli.inside:plans", listed, work), strict=True):
-        if isinstance(media, Fault):
-            failed += 1
-            console.error(f"{item.path}: {media.message}")
+        try:
+            if isinstance(media, Fault):
+                raise InputError(media.message, kind=media.kind)
+            plan = plan_of(task, item.path, media)
+        except InputError as error:
+            delivery.count(item.path, Fault(error.kind, str(error)), ())
             continue
-        for notice in media.notices:
-            console.notice(f"{item.path}: {notice}")
-        plan = plan_of(task, item.path, media)
-        stdout.write(json.dumps(plan, ensure_ascii=False) + "\n" if as_json else _text(plan))
-        stdout.flush()
-    if not listed:
-        return Exit.NO_INPUT
-    return Exit.OK if not failed else Exit.ALL_FAILED if failed == len(listed) else Exit.SOME_FAILED
+        delivery.count(item.path, None, media.notices)
+        output.write(f"{as_line(plan)}\n" if as_json else _text(plan))
+        output.flush()
 
 
 def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
@@ -51,7 +48,7 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
     return {
         "path": path,
         "duration": media.duration,
-        "frames": len(media.frames),
+        "frames": len({frame.time for frame in media.frames}),
         "context": media.room.context,
         "reply": media.room.reply,
         "segments": segments,
@@ -61,8 +58,7 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
 def _text(plan: dict[str, Any]) -> str:
     segments = plan["segments"]
     most = max(segment["tokens"] for segment in segments)
-    count = f"{len(segments)} segments" if len(segments) > 1 else "1 segment"
-    length = f"{plan['duration']:.1f} s, {plan['frames']} frames, {count}"
+    length = f"{plan['duration']:.1f} s, {counted(plan['frames'], 'frame')}, {counted(len(segments), 'segment')}"
     room = f"prompts of at most {most} tokens and replies of {plan['reply']} in a context of {plan['context']}"
     lines = [f"{plan['path']}: {length}; {room}"]
     for segment in segments:

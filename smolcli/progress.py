@@ -11,6 +11,7 @@ from threading import Lock, Thread
 from tqdm import tqdm
 
 from smolcli.console import Console, printable
+from smolcli.types import counted
 
 LOG_SECONDS = 60.0
 SHOW_SECONDS = 0.1  # between two changes of the line
@@ -49,7 +50,8 @@ class Progress:
     def part(self, path: str, done: int, of: int, frames: int) -> None:
         """Of a video that is looked at: the notes that are made, of how many."""
         with self._lock:
-            self._show(f"{path} ({f'{done} of {of} notes, ' if of > 1 else ''}{frames} frames)")
+            notes = f"{done} of {counted(of, 'note')}, " if of > 1 else ""
+            self._show(f"{path} ({notes}{counted(frames, 'frame')})")
 
     def skip(self, path: str) -> None:
         """One more had its answer already."""

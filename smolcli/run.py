@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from smolcli.results import Results
 
 
+PLAN_FORMATS = ("text", "jsonl")
+
+
 class Answering(Protocol):
     """What makes records of items: answers.py here, cluster.py on many machines."""
 
@@ -82,8 +85,10 @@ def run(
     )
     if task.is_plan:
         show = registry.load(registry.LIBRARIES, "--dry-run")
-        code: Exit = show(task, words.items(), work, stdout, _format(output) in ("json", "jsonl"), console)
-        return code
+        with destination(_file(output), stdout) as stream:
+            delivery = Delivery(Silent(stream), console)
+            show(task, words.items(), work, stream, _format(output) == "jsonl", delivery)
+        return _concluded(delivery, console, input, task.noun)
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
         results = _results(batch, output, identity, console)
@@ -111,7 +116,8 @@ def run(
         if sidecars is not None:
             source = _checked(source, sidecars)
         if task.sheet is not None:
-            [item] = listed = list(source)
+            listed = list(source)
+            item = listed[0] if listed else Item.of(input.inputs[0])  # it has its record already
             source = iter(listed)
         with _interruptible(answering, console) as interrupted:
             try:
@@ -217,8 +223,11 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
             raise UsageError(f"{kind} is for video-summarize", "choose text, json or jsonl")
     if _format(output) in registry.NEEDS_SEGMENTS and Words(input).is_many:
         raise UsageError(f"{_format(output)} holds one video", "give one, or write one beside each: --sidecar .srt")
+    if task.is_plan and (input.watch or batch.resume or output.sidecar or _format(output) not in PLAN_FORMATS):
+        what = "--dry-run shows plans as text or jsonl, and writes no records"
+        raise UsageError(what, "leave out --watch, --resume, --sidecar, --template and other formats")
     if task.sheet is not None:
-        _check_sheet(task.sheet, Words(input).is_many, batch)
+        _check_sheet(task.sheet, input, output, batch)
     if task.together and input.watch:
         raise UsageError("--together waits for all inputs, and --watch for ever", "leave out one of them")
     if output.template is not None and output.format is not None:
@@ -239,8 +248,10 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
 
 
-def _check_sheet(file: Path, many: bool, batch: Batch) -> None:
-    if many:
+def _check_sheet(file: Path, input: Input, output: Output, batch: Batch) -> None:
+    if takes(input, file) or (output.output is not None and file.resolve() == output.output.resolve()):
+        raise UsageError(f"{file}: is an input or the output", "choose another file with --contact-sheet")
+    if Words(input).is_many:
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")
     if batch.engine != "local":
         raise UsageError(f"--contact-sheet is not made with --engine {batch.engine}", "leave out one of them")

@@ -92,6 +92,15 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes:02}:{seconds:02}"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things for people.
+
+    >>> counted(1, "frame"), counted(3, "frame")
+    ('1 frame', '3 frames')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True)
 class Media:
     """What an opened item holds: its pictures, and what it was made of.
@@ -113,7 +122,7 @@ class Media:
 class Room:
     """What a model takes: `context` tokens in all, and pictures as tiles of `tile` pixels a side, `tile_tokens` each.
 
-    `reply` tokens of the context are kept for the reply. `reads` says whether it understands text without a picture.
+    `reply` tokens of the context are kept for the reply. `reads` says whether it understands a text without pictures.
     """
 
     context: int

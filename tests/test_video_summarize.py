@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -14,10 +15,10 @@ from transformers.models.smolvlm.video_processing_smolvlm import get_resize_outp
 
 from smolcli import chat
 from smolcli.backends.tiles import Layout, cut, fitted
-from smolcli.errors import UsageError
+from smolcli.errors import InputError, UsageError
 from smolcli.models import BUILT_IN
 from smolcli.tasks.video_summarize import QUESTION, SUMMARY, VideoSummarize
-from smolcli.types import Answer, Finish, Frame, Media, Prompt, Reply, Room, Span, Tokens
+from smolcli.types import Answer, Fault, Finish, Frame, Media, Prompt, Reply, Room, Span, Tokens
 
 Say = Callable[[Prompt], str]
 
@@ -130,8 +131,31 @@ def test_no_prompt_overruns_the_context_whatever_is_replied(tokenizer: Tokenizer
     assert answer.data["segments"][0]["text"] == note(rounds[-1][0])
 
 
+def test_a_question_that_leaves_no_room_is_told(tokenizer: Tokenizer) -> None:
+    for question, spans in (("Why? " * 1800, 1), ("Why? " * 1500, 2)):
+        media = video(*((start, start + 9, 3) for start in range(0, 9 * spans, 9)), reply=512)
+        with pytest.raises(InputError, match="leaves? no room for (frames|notes)") as told:
+            answered(VideoSummarize(question=question), media, lambda prompt: "No.")
+        assert told.value.kind == "too-long"
+
+
+def test_parts_that_have_no_answer_are_left_out() -> None:
+    task, media = VideoSummarize(), video((0, 9, 3), (9, 18, 3), (18, 27, 3))
+    steps = task.steps(media)
+    asked = next(steps)
+    replies = [Reply(f"note {number}", Finish("stop", Tokens(new=6))) for number in range(len(asked))]
+    replies[1] = Reply("", Finish("error", fault=Fault("truncated", "no frame of it can be read")))
+    [prompt] = steps.send(replies)
+    assert "[00:00-00:09] note 0\n[00:18-00:27] note 2" in text_of(prompt)
+    with pytest.raises(StopIteration) as end:
+        steps.send([Reply("All.", Finish("stop"))])
+    assert [part["text"] for part in end.value.value.data["segments"]] == ["note 0", "note 2"]
+
+
 def test_choices_that_contradict_each_other() -> None:
-    for wrong in ({"frames": 3, "fps": 1.0}, {"question": " "}, {"segment": 0.0}, {"start": 5.0, "end": 5.0}):
+    wrong_rates = [{"fps": rate} for rate in (math.inf, math.nan)]
+    wrong_times = [{"segment": 0.0}, {"start": 5.0, "end": 5.0}, {"end": 0.0}]
+    for wrong in ({"frames": 3, "fps": 1.0}, {"question": " "}, *wrong_rates, *wrong_times):
         with pytest.raises(UsageError):
             VideoSummarize(**wrong)
 

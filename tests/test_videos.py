@@ -47,13 +47,17 @@ class Kept(Delivery):
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.parts: list[tuple[int, int, int]] = []
+        self.then: Callable[[str], None] = lambda what: None
 
     def take(self, record: Record) -> bool:
         self.records.append(record)
+        self.then("a record")
         return True
 
     def part(self, path: str, done: int, of: int, frames: int) -> None:
         self.parts.append((done, of, frames))
+        if done:
+            self.then("a note")
 
 
 class Breaking(Echo):
@@ -104,6 +108,24 @@ def test_every_note_is_on_the_frames_of_its_stretch() -> None:
     assert record.text.splitlines()[0] == "all"
     assert (made.parts[0] == (0, 4, 12) and (4, 4, 12) in made.parts) or (3, 4, 12) in made.parts
     assert record.tokens.image == 12
+
+
+def test_records_come_in_the_order_of_the_videos_whatever_is_done_first() -> None:
+    """A video of one stretch is done before one of many; its record waits."""
+    made = records("Brightness", animation(12), animation(2), animation(9), animation(2), segment=3.0)
+    assert [record.path for record in made.records] == ["0.gif", "1.gif", "2.gif", "3.gif"]
+
+
+@pytest.mark.parametrize("when", ["a note", "a record"])
+def test_a_stop_ends_with_the_video_that_is_under_way(when: str) -> None:
+    """Also where a later one has failed by then, or one of its parts is done."""
+    summarize, kept = VideoSummarize(segment=3.0), Kept()
+    work = Work(f"{__name__}:Breaking", ModelFiles("fault"), Model(), Input(), Generate(), sampling=summarize.sampling)
+    answers = Answers(summarize, Identity("video-summarize", "", ""), work, kept, None, Batch())
+    kept.then = lambda what: answers.stop() if what == when else None
+    videos = (animation(4), animation(20), animation(2), animation(2))
+    answers.over(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))
+    assert [record.path for record in kept.records][:1] == ["0.gif"] and answers.is_idle
 
 
 @pytest.mark.parametrize(("how", "kind"), [("crash", "crash"), ("hang", "timeout"), ("fault", "fault")])
@@ -188,7 +210,7 @@ def test_a_directory_standard_input_and_resuming(tmp_path: Path) -> None:
 
 
 def test_a_plan_needs_no_model(tmp_path: Path) -> None:
-    code, said, _ = smolcli(FILM, "--segment", "6", "--frames", "2", "--dry-run", "-f", "json", "-m", "nano")
+    code, said, _ = smolcli(FILM, "--segment", "6", "--frames", "2", "--dry-run", "-f", "jsonl", "-m", "nano")
     plan = json.loads(said)
     assert code == 0
     assert [part["frames"] for part in plan["segments"]] == [[0, 5.96], [6, 11.96]]
@@ -206,6 +228,38 @@ def test_the_contact_sheet_shows_each_frame_under_its_time(tmp_path: Path) -> No
     centres = [picture.getpixel((width * column + 20, 20)) for column in range(3)]
     for found, ground in zip(centres, ((255, 255, 255), (170, 170, 170), (248, 240, 200)), strict=True):
         assert np.abs(np.subtract(found, ground)).max() < 20
+
+
+def test_the_sheet_of_a_video_that_has_its_record_and_of_none(tmp_path: Path) -> None:
+    clip, sheet, results = tmp_path / "a.gif", tmp_path / "sheet.jpg", tmp_path / "out.jsonl"
+    clip.write_bytes(animation())
+    for _ in range(2):
+        sheet.unlink(missing_ok=True)
+        assert smolcli(clip, "-b", "echo", "--contact-sheet", sheet, "-o", results, "--resume")[0] == 0
+        assert Image.open(sheet).format == "JPEG"
+    assert len(results.read_text().splitlines()) == 1
+    before = clip.read_bytes()
+    (tmp_path / "b.webp").write_bytes(before)
+    assert smolcli(tmp_path / "b.webp", "-b", "echo", "--contact-sheet", tmp_path / "b.webp")[0] == 2
+    assert (tmp_path / "b.webp").read_bytes() == before
+
+
+def test_plans_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert smolcli(tmp_path / "empty", "--dry-run", "-m", "nano")[0] == 4
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "--question", "Why? " * 2000)[0] == 6
+    for wrong in (("-f", "srt"), ("--template", "{path}"), ("--watch", tmp_path), ("-o", "x.jsonl", "--resume")):
+        assert smolcli(FILM, "--dry-run", "-m", "nano", *wrong)[0] == 2
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "-o", tmp_path / "plan.jsonl")[:2] == (0, "")
+    assert json.loads((tmp_path / "plan.jsonl").read_text())["frames"] == 13
+
+
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"cat {FILM} > {tmp_path}/pipe"])
+    code, said, _ = smolcli(tmp_path / "pipe", "-b", "echo", "-f", "json")
+    writer.wait()
+    assert code == 0 and json.loads(said)["data"]["duration"] == 12
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,18 @@ from smolcli.types import Fault, Finish, Piece, Prompt, Room, Seconds
 
 NO_PENALTY = 1.0
 SMALL = 2**16  # pixels of a prompt that are cut sooner than another thread is woken
+FEWEST_WORDS = 4096  # tokens of a vocabulary that is not of letters
 PENALTY = 1.3  # for a reply that is tried again; CTRL's authors take 1.2 for every text
 
 Prepared = TypeVar("Prepared")  # a prompt, its pictures cut and its text made tokens
 Preparing = Callable[[], tuple[Prepared, float]]  # gives it, and the seconds that it took
 Pieces = Generator[Piece, bool, None]  # of one reply; sent True when it repeats itself: it ends as "repetition"
 MakeReply = Callable[[int, Prepared, float], Pieces]  # of an index, what was prepared, and the penalty
+
+
+def reads(vocabulary: int) -> bool:
+    """Whether a model of so many tokens may understand a text; one of letters, as nano, knows nothing but pictures."""
+    return vocabulary >= FEWEST_WORDS
 
 
 class Backend(Protocol):

@@ -21,7 +21,7 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from smolcli import chat
-from smolcli.backends.base import Pieces, one_at_a_time, too_long
+from smolcli.backends.base import Pieces, one_at_a_time, reads, too_long
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.mtmd import Embeddings, MtmdEncoder, layout_of
 from smolcli.backends.sampling import Sampler, samplers
@@ -74,11 +74,12 @@ class LlamaCpp:
         """From the keys of both files."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
-        keys, layout = read_header(files.gguf).keys, layout_of(files.mmproj)
+        header, layout = read_header(files.gguf), layout_of(files.mmproj)
+        keys, vocabulary = header.keys, header.shapes.get("token_embd.weight", (0,))[-1]
         context = keys.get(f"{keys.get('general.architecture')}.context_length")
         if not isinstance(context, int):
             raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
-        return Room(context, layout.tile, layout.tokens)
+        return Room(context, layout.tile, layout.tokens, reads=reads(vocabulary))
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)

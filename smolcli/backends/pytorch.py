@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
-from smolcli.backends.base import Pieces, is_out_of_memory, one_at_a_time, too_long
+from smolcli.backends.base import Pieces, is_out_of_memory, one_at_a_time, reads, too_long
 from smolcli.backends.sampling import Sampler, samplers
 from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout, cut
 from smolcli.cores import usable_cores
@@ -71,7 +71,9 @@ class PyTorch:
         with _named(files.checkpoint):
             config = AutoConfig.from_pretrained(files.checkpoint, local_files_only=True)
             layout = layout_of(files.checkpoint, config)
-            return Room(int(config.text_config.max_position_embeddings), layout.tile, layout.tokens)
+            text = config.text_config
+            context, knows = int(text.max_position_embeddings), reads(int(text.vocab_size))
+            return Room(context, layout.tile, layout.tokens, reads=knows)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)

@@ -50,15 +50,14 @@ def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = F
     """A video, whose file is not held in memory. Raises InputError."""
     reader = registry.load(registry.READERS, "video")
     [source] = item.sources
-    if source.data is not None or is_url(source.word):
+    is_pipe = os.path.exists(source.word) and not (os.path.isfile(source.word) or os.path.isdir(source.word))
+    if source.data is not None or is_url(source.word) or is_pipe:
         data, mark = _read(source, offline)
         if not data:
             raise _empty("video")
         return reader(data, sampling, options.max_pixels), Content(hashlib.sha256(data).hexdigest(), mark)
     with _file(source.word, "video") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("is no file", "give a video file, or - for standard input", kind="unreadable")
         if not status.st_size:
             raise _empty("video")
         read = Content(_digest(file), stamp(status))

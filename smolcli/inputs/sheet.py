@@ -13,7 +13,6 @@ from smolcli.inputs.opening import open_video
 from smolcli.options import Input, Sampling
 from smolcli.types import Item, clock
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 WIDTHS = ((200, 240), (2_000, 120), (MOST := 20_000, 40))  # up to so many frames: pixels across each
 COLUMNS = 6  # at least, where there are as many frames
 GAP = 4
@@ -34,9 +33,10 @@ def write(item: Item, sampling: Sampling, options: Input, offline: bool, file: P
     try:
         sheet.image.save(part, quality=90)
         os.replace(part, file)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: too large for the format
         part.unlink(missing_ok=True)
-        what = f"{file}: cannot be written ({error.strerror or error})"
+        reason = getattr(error, "strerror", None) or error
+        what = f"{file}: cannot be written ({reason})"
         raise OutputError(what, "choose another file with --contact-sheet") from error
 
 

@@ -28,7 +28,7 @@ class Video:
 
     `times` are the chosen frames' in seconds from the first frame, `size` is width and height of the first, upright.
     `notices` say what a person should know of the file, `faults` what was found wrong while pictures were decoded.
-    `source` is a path, or the bytes of what was piped or fetched. Raises InputError.
+    `source` is a path, or the bytes of what was piped or fetched, of which `held` are in memory. Raises InputError.
     """
 
     def __init__(self, source: str | bytes, sampling: Sampling, max_pixels: int) -> None:
@@ -47,6 +47,7 @@ class Video:
         cuts = self._cuts(sampling) if sampling.scene else ()
         self.spans, self._chosen = choose(decoder.times, self.duration, sampling, cuts)
         self.times = tuple(decoder.times[number] for number in self._chosen)
+        self.held = len(source) if isinstance(source, bytes) else 0
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """The chosen frames with these ascending numbers, in full size, decoded one at a time.
@@ -57,10 +58,6 @@ class Video:
         frames = self._decoder.frames([chosen for chosen, _ in groups])
         for (_, same), frame in zip(groups, frames, strict=True):
             yield from ((number, frame) for number in same)
-
-    def close(self) -> None:
-        """Lets go of what the decoder holds."""
-        self._decoder.close()
 
     def _cuts(self, sampling: Sampling) -> list[float]:
         times = self._decoder.times

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from smolcli.chat import plain, video_parts
-from smolcli.errors import UsageError
+from smolcli.errors import InputError, UsageError
 from smolcli.options import Sampling, opt
 from smolcli.tasks.base import Task
-from smolcli.types import Answer, Media, Prompt, Reply, Span, Steps, clock
+from smolcli.types import Answer, Media, Prompt, Reply, Room, Span, Steps, clock
 
 QUESTION = "What happens in this video?"
 NOTES = "These are notes on what happens in a video, in the order of time.\n{notes}\n\n{ask}"
 SUMMARY = "Summarize in a few sentences what happens in the video."
 PICTURE_MARKS = 3  # tokens around a picture
 TURN_BYTES = 64  # of a conversation around its parts, at most
+NUMBER_BYTES = 80  # of a number of frames in words, at most
+LEAST_NOTES = 96  # tokens of notes that a prompt has room for: two with their times and some words
 
 _Notes = Generator[Sequence[Prompt], Sequence[Reply], "Note"]
 
@@ -82,9 +84,11 @@ class VideoSummarize(Sampling, Task):
             raise UsageError("the question is empty", 'leave --question out, or ask: --question "Does it rain?"')
         if self.frames is not None and self.fps is not None:
             raise UsageError("--frames and --fps both say how many frames", "leave out one of them")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise UsageError(f"--fps {self.fps} is no rate", "give frames a second, as --fps 0.5")
         if self.segment is not None and self.segment <= 0:
             raise UsageError("--segment 0 has no length", "give seconds, as --segment 30")
-        if self.start is not None and self.end is not None and self.end <= self.start:
+        if self.end is not None and self.end <= (self.start or 0):
             raise UsageError("--end is not after --start", "give times as 75 or 1:15")
         plain(self.question or "")
 
@@ -111,9 +115,9 @@ class VideoSummarize(Sampling, Task):
     def steps(self, media: Media) -> Steps:
         spans = self.stretches(media)
         replies = yield [self._prompt(media, span, draft=len(spans) > 1) for span in spans]
+        answered = [pair for pair in zip(spans, replies, strict=True) if pair[1].finish.fault is None]
         notes = [
-            Note(span.start, span.end, reply.text, reply.finish.tokens.new, reply.data)
-            for span, reply in zip(spans, replies, strict=True)
+            Note(span.start, span.end, reply.text, reply.finish.tokens.new, reply.data) for span, reply in answered
         ]
         last = notes[0] if len(notes) == 1 else (yield from self._summary(notes, media))
         segments = [
@@ -123,13 +127,13 @@ class VideoSummarize(Sampling, Task):
                 "text": note.text if note.data is None else note.data,
                 "frames": [frame.time for frame in media.frames[span.first : span.stop]],
             }
-            for note, span in zip(notes, spans, strict=True)
+            for note, (span, _) in zip(notes, answered, strict=True)
         ]
         data: dict[str, Any] = {
             "summary": last.text if last.data is None else last.data,
             "duration": media.duration,
             "segments": segments,
-            "frames": len(media.frames),
+            "frames": len({frame.time for frame in media.frames}),  # one may be in two stretches
         }
         if self.contact_sheet is not None:
             data["contact_sheet"] = str(self.contact_sheet)
@@ -137,8 +141,15 @@ class VideoSummarize(Sampling, Task):
         return Answer("\n\n".join([last.text, *(["\n".join(lines)] if lines else [])]), data)
 
     def stretches(self, media: Media) -> list[Span]:
-        """The spans of a video, each cut into as few parts, of as many frames, as fit the context."""
-        return [part for span in media.spans for part in self._parts(span, media)]
+        """The spans of a video, each cut into as few parts, of as many frames, as fit the context.
+
+        Raises InputError of kind too-long where not even one frame fits beside the question, or two notes.
+        """
+        parts = [part for span in media.spans for part in self._parts(span, media)]
+        assert media.room is not None
+        if len(parts) > 1 and media.room.reads and self._notes_room(media.room) < LEAST_NOTES:
+            raise _too_long("notes", media.room)
+        return parts
 
     def tokens(self, media: Media, span: Span) -> int:
         """Of the prompt on a stretch of a video, at most."""
@@ -152,20 +163,28 @@ class VideoSummarize(Sampling, Task):
         return Prompt.user(*parts, self.question or QUESTION, split=False, draft=draft)
 
     def _parts(self, span: Span, media: Media) -> list[Span]:
+        """Equal parts of a span; frames cost most at its end, where their times are longest."""
         assert media.room is not None
         count = span.stop - span.first
-        fewest = math.ceil(count * media.room.tile_tokens / media.room.prompt)
-        parts = [span]
-        for pieces in range(max(1, fewest), count + 1):
-            firsts = [span.first + count * piece // pieces for piece in range(pieces + 1)]
-            times = [media.frames[first].time or 0.0 for first in firsts[1:-1]]
-            parts = [
-                Span(*edges)
-                for edges in zip([span.start, *times], [*times, span.end], firsts, firsts[1:], strict=False)
-            ]
-            if all(self.tokens(media, part) <= media.room.prompt for part in parts):
-                break
-        return parts
+        one = self.tokens(media, replace(span, first=span.stop - 1))
+        each = self.tokens(media, replace(span, first=max(span.first, span.stop - 2))) - one if count > 1 else 1
+        most = 1 + (media.room.prompt - one - NUMBER_BYTES) // each
+        if one > media.room.prompt:
+            raise _too_long("frames", media.room)
+        pieces = math.ceil(count / max(1, most))
+        firsts = [span.first + count * piece // pieces for piece in range(pieces + 1)]
+        times = [media.frames[first].time or 0.0 for first in firsts[1:-1]]
+        return [
+            Span(*edges) for edges in zip([span.start, *times], [*times, span.end], firsts, firsts[1:], strict=False)
+        ]
+
+    def _notes_room(self, room: Room) -> int:
+        """Tokens of the notes in one prompt."""
+        return room.prompt - TURN_BYTES - len(NOTES.encode()) - len(self._ask_of_notes.encode())
+
+    @property
+    def _ask_of_notes(self) -> str:
+        return self.question or SUMMARY
 
     def _summary(self, notes: Sequence[Note], media: Media) -> _Notes:
         """One note of many: of groups that fit a prompt, then of the notes on those.
@@ -176,17 +195,21 @@ class VideoSummarize(Sampling, Task):
         if not media.room.reads:
             said = "; ".join(text for text, _ in groupby(note.text for note in notes))
             return Note(notes[0].start, notes[-1].end, said, 0)
-        ask = self.question or SUMMARY
-        room = media.room.prompt - TURN_BYTES - len(NOTES.encode()) - len(ask.encode())
-        groups = _groups(notes, room)
+        groups = _groups(notes, self._notes_room(media.room))
         texts = ["\n".join(note.line for note in group) for group in groups]
-        prompts = [Prompt.user(NOTES.format(notes=text, ask=ask), draft=len(groups) > 1) for text in texts]
-        replies = yield prompts
+        asked = [NOTES.format(notes=text, ask=self._ask_of_notes) for text in texts]
+        replies = yield [Prompt.user(text, draft=len(groups) > 1) for text in asked]
         made = [
             Note(group[0].start, group[-1].end, reply.text, reply.finish.tokens.new, reply.data)
             for group, reply in zip(groups, replies, strict=True)
+            if reply.finish.fault is None
         ]
         return made[0] if len(made) == 1 else (yield from self._summary(made, media))
+
+
+def _too_long(what: str, room: Room) -> InputError:
+    told = f"the question and the reply leave no room for {what} in the context of {room.context} tokens"
+    return InputError(told, "shorten it, or lower --max-tokens", kind="too-long")
 
 
 def _groups(notes: Sequence[Note], room: int) -> list[list[Note]]:

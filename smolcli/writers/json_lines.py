@@ -10,10 +10,15 @@ from smolcli.writers.base import Writer
 
 
 def as_json(record: Record, indent: int | None = None) -> str:
-    """The record as JSON; times rounded to the microsecond, a path that is not UTF-8 escaped as Python does."""
+    """The record as JSON; times rounded to the microsecond."""
     fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
     fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
     fields["error"] = record.error and vars(record.error)
+    return as_line(fields, indent)
+
+
+def as_line(fields: dict[str, Any], indent: int | None = None) -> str:
+    """JSON; what is not UTF-8 in it is escaped as Python does."""
     line = json.dumps(fields, ensure_ascii=False, indent=indent)
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 

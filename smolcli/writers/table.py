@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
+COLUMNS["notices"] = COLUMNS.pop("notices")  # the last: a column that was added moves no other
 
 
 def compact(data: Any) -> str:
@@ -115,7 +117,7 @@ class Markdown(Writer):
         path = literal(record.path)
         if self.blocks:
             gap = "\n" if self.begun else ""
-            text = _of_video(record) if stretches(record) else text
+            text = _of_video(record, self._folder()) if stretches(record) else text
             self.stream.write(f"{gap}## {path}\n\n{text}\n")
         else:
             if record.error is None:
@@ -132,10 +134,15 @@ class Markdown(Writer):
     def _header(self) -> str:
         return "" if self.begun else "| path | text |\n| --- | --- |\n"
 
+    def _folder(self) -> str:
+        return os.path.dirname(getattr(self.stream, "called", ""))
 
-def _of_video(record: Record) -> str:
+
+def _of_video(record: Record, folder: str) -> str:
+    """`folder` is that of the file written to, from which the contact sheet is found; empty is the current one."""
     parts = [words(record.data["summary"])]
     if sheet := record.data.get("contact_sheet"):
+        sheet = os.path.relpath(sheet, folder) if folder else sheet
         address = OUTSIDE_ADDRESS.sub(lambda found: f"%{ord(found[0]):02X}", sheet)
         parts.append(f"![frames](<{address}>)")
     segments = stretches(record)

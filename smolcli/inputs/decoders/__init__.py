@@ -3,7 +3,6 @@
     decoder = PyAv("clip.mp4", max_pixels)
     for frame in decoder.frames([0, 10, 20]):
         ...
-    decoder.close()
 
 Between calls nothing is open. A decoder raises InputError, when it is made, for what is no video or has no frame that
 can be decoded.
@@ -49,21 +48,6 @@ class Decoder(Protocol):
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         """The time and a small grey picture of every frame in a stretch that can be decoded."""
         ...
-
-    def close(self) -> None:
-        """Lets go of what it holds."""
-        ...
-
-
-def clock(seconds: float) -> str:
-    """A moment for people.
-
-    >>> clock(3723.46)
-    '1:02:03.5'
-    """
-    tenths = round(seconds * 10)
-    hours, minutes, rest = tenths // 36000, tenths // 600 % 60, tenths % 600 / 10
-    return f"{hours}:{minutes:02}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
 def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:

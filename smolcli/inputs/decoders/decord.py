@@ -57,15 +57,12 @@ class Decord:
             pixels = self._frame(reader, number)
             yield self.times[number], (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def _reader(self, **size: int) -> Any:
         decord.logging.set_level(decord.logging.QUIET)
         file = f"file:{os.path.abspath(self._source)}" if isinstance(self._source, str) else io.BytesIO(self._source)
         try:
             return decord.VideoReader(file, ctx=decord.cpu(0), **size)
-        except (DECORDError, RuntimeError) as error:
+        except (DECORDError, RuntimeError, UnicodeError) as error:
             raise InputError("cannot be read by decord", "leave out --decoder", kind="unsupported") from error
 
     def _frame(self, reader: Any, number: int) -> np.ndarray:

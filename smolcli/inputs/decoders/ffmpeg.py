@@ -6,11 +6,14 @@ It decodes everything up to the last wanted frame, as it does once more at the b
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO
@@ -20,14 +23,16 @@ import numpy as np
 from smolcli.errors import InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
-from smolcli.types import Frame
+from smolcli.types import Frame, clock
 
 _NOTHING = io.BytesIO()
+CUT = 0.05  # of what the header promises; where more is missing, that is said
 AT_ONCE = 500  # frames a process; the system limits how long its command line may be
 _SHOWN = re.compile(rb"n: *\d+ pts: *(-?\d+|NOPTS) .*? s:(\d+)x(\d+) ")
 _LENGTH = re.compile(rb" duration: *(\d+) ")
 _BASE = re.compile(rb"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _SIZE = re.compile(rb"Stream #0.*: Video: .*, (\d+)x(\d+)")
+_PROMISED = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
 _NO_DECODER = re.compile(rb"[Nn]o decoder|Decoder .*not found|Decoding requested, but no decoder found")
 _CODEC = re.compile(rb"Stream #0.*: Video: (\w+)(?: \((\w+) /)?")
 
@@ -53,7 +58,7 @@ class Ffmpeg:
             for number in some:
                 picture = next(pictures, None)
                 if picture is None:
-                    self.faults.append(f"the frame at {decoders.clock(self.times[number])} cannot be decoded")
+                    self.faults.append(f"the frame at {clock(self.times[number])} cannot be decoded")
                     if last is None:
                         raise decoders.no_frame()
                     yield last
@@ -68,9 +73,6 @@ class Ffmpeg:
         pictures = self._pictures(wanted, len(numbers), "pgm")
         for number, (_, _, pixels) in zip(numbers, pictures, strict=False):
             yield self.times[number], np.frombuffer(pixels, np.uint8).reshape(height, width)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _scan(self) -> None:
         """Decodes it all for the times of frames, which the filter `showinfo` tells."""
@@ -91,6 +93,7 @@ class Ffmpeg:
                 if len(marks) < 2:
                     told += line
         self.audio = b": Audio:" in told
+        promised = _PROMISED.search(told)
         if not marks:
             raise self._refusal(told)
         stamped = [mark for mark in marks if mark is not None]
@@ -99,6 +102,11 @@ class Ffmpeg:
         else:
             self.times, length = [number / rate for number in range(len(marks))], 0
         self.duration = self.times[-1] + (length * base or self.times[-1] / max(len(marks) - 1, 1))
+        if promised and not self.audio:  # sound may be longer than the pictures
+            hours, minutes, seconds = map(float, promised.groups())
+            whole = 3600 * hours + 60 * minutes + seconds
+            if self.duration < whole * (1 - CUT):
+                self.notices = (f"is cut short: {clock(self.duration)} of {clock(whole)} can be read",)
 
     def _refusal(self, told: bytes) -> InputError:
         if b": Video:" not in told:
@@ -130,7 +138,9 @@ class Ffmpeg:
         with self._path() as path:
             command += ["-i", f"file:{path}", "-map", "0:V:0", *output]
             errors = subprocess.PIPE if level == "info" else subprocess.DEVNULL
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors) as process:
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, preexec_fn=_END_WITH_US
+            ) as process:
                 try:
                     yield process.stdout or _NOTHING, process.stderr or _NOTHING
                 finally:
@@ -146,6 +156,14 @@ class Ffmpeg:
             file.write(self._source)
             file.flush()
             yield file.name
+
+
+def _end_with_parent() -> None:
+    """The engine may be killed at any time: its ffmpeg goes with it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+_END_WITH_US = _end_with_parent if sys.platform == "linux" else None
 
 
 def _among(numbers: Sequence[int]) -> str:

@@ -55,9 +55,6 @@ class Pillow:
                 small = eight_bit_rgb(image).convert("L").resize(size, Image.Resampling.BOX)
                 yield self.times[number], np.asarray(small)
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     @contextlib.contextmanager
     def _open(self) -> Iterator[Image.Image]:
         with decoders.opened(self._source) as file:

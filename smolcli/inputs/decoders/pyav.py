@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from av.video.stream import VideoStream
 from smolcli.cores import usable_cores
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
-from smolcli.types import Frame
+from smolcli.types import Frame, clock
 
 MOST_THREADS = 4
 LARGE = 2**22  # pixels of a frame; over it threads share a frame rather than hold frames of their own, 12 MB of 4K
@@ -49,7 +50,7 @@ OPTIONS = {"format_whitelist": decoders.CONTAINERS, "protocol_whitelist": "none"
 class _Packets:
     """What the packets of a stream say; `marks` are the time stamps by which frames are found, in order of showing."""
 
-    marks: list[int] = field(default_factory=list)
+    marks: Sequence[int] = ()
     keys: list[int] = field(default_factory=list)  # of key frames, also of those that are not shown; ascending
     last: int = 0  # how long the last frame is shown, 0 where that is unknown
     seen: int = 0  # packets, also of frames that are not shown
@@ -75,7 +76,7 @@ class PyAv:
                 raise decoders.no_frame()
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             self._unit = 1 / rate if self._packets.is_counted else stream.time_base or Fraction(1)
-            self.times = [self._time(mark) for mark in self._packets.marks]
+            self.times = array("d", map(self._time, self._packets.marks))
             self.duration = self.times[-1] + self._last()
             missing = self._missing(container, stream)
             # Only of H.264 is it sure that what says it is referred to by no other frame is not.
@@ -94,7 +95,7 @@ class PyAv:
             for number in numbers:
                 frame = walk.find(self._packets.marks[number])
                 if walk.harm:
-                    self.faults.append(f"the frame at {decoders.clock(self.times[number])} {walk.harm}")
+                    self.faults.append(f"the frame at {clock(self.times[number])} {walk.harm}")
                 yield self._picture(frame, self._time(walk.mark))
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
@@ -108,9 +109,6 @@ class PyAv:
                     return
                 small = reformatter.reformat(frame, width, height, "gray", interpolation="AREA")
                 yield self._time(mark), small.to_ndarray()
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[InputContainer]:
@@ -173,7 +171,7 @@ class PyAv:
             begin = (again.start_time or 0) / av.time_base
             ends = [float((one.pts or 0) * (one.time_base or 0)) - begin for one in _demux(again, again.streams)]
             end = max(ends, default=0.0)
-        return f"{decoders.clock(end)} of {decoders.clock(promised)}" if promised * (1 - CUT) > end else ""
+        return f"{clock(end)} of {clock(promised)}" if promised * (1 - CUT) > end else ""
 
 
 class _Nameless:
@@ -327,9 +325,9 @@ def _scan(container: InputContainer, streams: Sequence[VideoStream]) -> dict[int
     for index, packets in scanned.items():
         first = packets.keys[0] if packets.keys else None
         stamped = {pts: length for pts, length in shown[index] if pts is not None and (first is None or pts >= first)}
-        packets.marks, packets.keys = sorted(stamped), sorted(packets.keys)
+        packets.marks, packets.keys = array("q", sorted(stamped)), sorted(packets.keys)
         if packets.is_counted or len(stamped) < FEW * len(shown[index]):
-            packets.marks, packets.keys, packets.is_counted = list(range(len(shown[index]))), [], True
+            packets.marks, packets.keys, packets.is_counted = range(len(shown[index])), [], True
         elif stamped:
             packets.last = stamped[packets.marks[-1]] or 0
         if container.format.name in UNSURE:
