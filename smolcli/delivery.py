@@ -41,6 +41,8 @@ class Delivery:
 
     def piece(self, text: str) -> None:
         """A bit of the one answer, as it is made."""
+        if self._progress is not None:
+            self._progress.clear()
         self._writer.piece(text)
 
     def part(self, path: str, done: int, of: int, frames: int) -> None:
@@ -56,6 +58,8 @@ class Delivery:
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
         self.count(record.path, record.error, record.notices)
+        if self._progress is not None:
+            self._progress.clear()
         at = self._writer.position if self._results is not None else 0
         self._writer.write(record)
         if self._results is not None:

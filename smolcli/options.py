@@ -120,7 +120,8 @@ def moment(word: str) -> float:
     3723.5
     """
     parts = word.split(":")
-    if not (len(parts) <= 3 and all(part.isdecimal() for part in parts[:-1]) and _SECONDS.fullmatch(parts[-1])):
+    is_time = len(parts) <= 3 and all(part.isdecimal() for part in parts[:-1]) and _SECONDS.fullmatch(parts[-1])
+    if not is_time or any(float(part) >= 60 for part in parts[1:]):
         raise UsageError(f"{word} is no time", "write seconds or H:MM:SS, as 75 or 1:15")
     return float(sum(float(part) * 60**place for place, part in enumerate(reversed(parts))))
 
@@ -137,7 +138,7 @@ class Sampling:
         max=MOST_FRAMES,
     )
     fps: float | None = opt(None, "So many a second, instead of --frames.", min=1e-6)
-    segment: float | None = opt(None, "A note on every so many seconds.", parser=moment, metavar="SECONDS")
+    segment: float | None = opt(None, "A note on every so many seconds, or H:MM:SS.", parser=moment, metavar="TIME")
     scene: bool = opt(False, "A note on every scene: the video is cut where the picture changes at once.", "--scene")
     start: float | None = opt(None, "Begin at: seconds or H:MM:SS.", parser=moment, metavar="TIME")
     end: float | None = opt(None, "End at: seconds or H:MM:SS.", parser=moment, metavar="TIME")

@@ -59,6 +59,11 @@ class Progress:
             self._skipped += 1
             self._step(path)
 
+    def clear(self) -> None:
+        """Makes place for an answer on the same terminal."""
+        if self._bar is not None:
+            self._bar.clear()
+
     def close(self) -> None:
         """Takes the line away."""
         if self._bar is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from smolcli import child, models, registry, schema
 from smolcli.console import Console
 from smolcli.delivery import Delivery
-from smolcli.errors import EngineError, Exit, InputError, UsageError
+from smolcli.errors import EngineError, Exit, InputError, UnavailableError, UsageError
 from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.inputs.walk import MEDIA
@@ -65,7 +65,7 @@ def run(
         generate = replace(generate, schema=schema.canonical(generate.schema))
     _check(name, task, input, output, batch)
     if task.sampling is not None:
-        registry.require(registry.DECODERS, task.sampling.decoder)
+        _check_decoder(task.sampling.decoder)
     words = Words(input, output, reads=task.reads)
     files, backend = models.choose(model, candidates(model))
     _check_options(model, backend)
@@ -87,7 +87,10 @@ def run(
         show = registry.load(registry.LIBRARIES, "--dry-run")
         with destination(_file(output), stdout) as stream:
             delivery = Delivery(Silent(stream), console)
-            show(task, words.items(), work, stream, _format(output) == "jsonl", delivery)
+            items = list(words.items())
+            show(task, items, work, stream, _format(output) == "jsonl", delivery)
+        if task.sheet is not None and delivery.exit_code == Exit.OK:
+            _write_sheet(items[0], task, work, task.sheet, output.verbose)
         return _concluded(delivery, console, input, task.noun)
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
@@ -102,7 +105,7 @@ def run(
         to_terminal = stream is stdout and stdout.isatty()
         progress = None
         if (many or task.sampling is not None) and not (output.quiet or output.no_progress):
-            answers_shown = to_terminal and _format(output) is not None
+            answers_shown = to_terminal and _format(output) is not None and task.sampling is None
             progress = stack.enter_context(closing(Progress(console, words.survey(), answers_shown)))
         delivery = Delivery(
             writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast
@@ -130,9 +133,13 @@ def run(
     if results is not None:
         results.tidy()
     if task.sheet is not None and delivery.exit_code == Exit.OK:
-        place = "smolcli.inputs.sheet:write"
-        child.call(place, item, task.sampling, work.input, model.offline, task.sheet, verbose=output.verbose)
+        _write_sheet(item, task, work, task.sheet, output.verbose)
     return _concluded(delivery, console, input, task.noun)
+
+
+def _write_sheet(item: Item, task: Task, work: Work, file: Path, verbose: bool) -> None:
+    place = "smolcli.inputs.sheet:write"
+    child.call(place, item, task.sampling, work.input, work.model.offline, file, verbose=verbose)
 
 
 def _deciding(generate: Generate) -> Generate:
@@ -246,6 +253,14 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         raise UsageError("there is no place beside a URL for its sidecar", "add --out-dir DIR")
     if batch.address is not None and batch.engine != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
+
+
+def _check_decoder(name: str) -> None:
+    try:
+        registry.require(registry.DECODERS, name)
+    except UnavailableError as error:
+        advice = f"{error.advice}, or try --decoder ffmpeg"
+        raise UnavailableError(f"videos cannot be read: {error.what}", advice) from None
 
 
 def _check_sheet(file: Path, input: Input, output: Output, batch: Batch) -> None:

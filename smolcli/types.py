@@ -85,10 +85,12 @@ class Span:
 def clock(seconds: float) -> str:
     """A moment of a video as people write it: MM:SS, or H:MM:SS; fractions are dropped.
 
-    >>> clock(75.9), clock(3725)
-    ('01:15', '1:02:05')
+    Some containers round times to thousandths: what is that near to a second is that second.
+
+    >>> clock(75.9), clock(5.999), clock(3725)
+    ('01:15', '00:06', '1:02:05')
     """
-    minutes, seconds = divmod(int(seconds), 60)
+    minutes, seconds = divmod(int(seconds + 0.002), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes:02}:{seconds:02}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import choice, detail
+from smolcli.options import choice, detail, moment
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])
@@ -23,3 +23,16 @@ def test_a_choice_has_no_case() -> None:
     assert choice("backend", ("auto", "torch"))("Torch") == "torch"
     with pytest.raises(UsageError, match="backend cuda is not known; choose one of auto, torch"):
         choice("backend", ("auto", "torch"))("cuda")
+
+
+@pytest.mark.parametrize(
+    ("word", "seconds"), [("75", 75), ("1:15", 75), ("1:02:03.5", 3723.5), (".5", 0.5), ("90:00", 5400)]
+)
+def test_times_in_a_video(word: str, seconds: float) -> None:
+    assert moment(word) == seconds
+
+
+@pytest.mark.parametrize("word", ["", "abc", "-1", "1:75", "1:2:3:4", "1:-5", "1e3", "nan", "75s", "1:60:00"])
+def test_what_is_no_time(word: str) -> None:
+    with pytest.raises(UsageError, match="no time"):
+        moment(word)

@@ -378,7 +378,7 @@ def test_no_video(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
         for name in ("text.mp4", "list.mp4", "noise.mp4"):
             assert failure(tmp_path / name, decoder) == (
                 "unsupported",
-                "is not a video that can be read; convert it to MP4",
+                "is not a video that can be read; see with ffprobe what it is",
             ), name
     for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF"):
         still = io.BytesIO()

@@ -244,6 +244,22 @@ def test_the_sheet_of_a_video_that_has_its_record_and_of_none(tmp_path: Path) ->
     assert (tmp_path / "b.webp").read_bytes() == before
 
 
+def test_a_sheet_on_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """What a disk holds is at most a kilobyte a file here."""
+    program = """
+import resource, sys
+from pathlib import Path
+from smolcli.inputs import sheet
+from smolcli.options import Input, Sampling
+from smolcli.types import Item
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+sheet.write(Item.of(sys.argv[1]), Sampling(), Input(), False, Path(sys.argv[2]))
+"""
+    done = subprocess.run([sys.executable, "-c", program, FILM, tmp_path / "s.jpg"], capture_output=True)
+    assert done.returncode and b"s.jpg: cannot be written (File too large)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_plans_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert smolcli(tmp_path / "empty", "--dry-run", "-m", "nano")[0] == 4
@@ -252,6 +268,8 @@ def test_plans_that_cannot_be_made(tmp_path: Path) -> None:
         assert smolcli(FILM, "--dry-run", "-m", "nano", *wrong)[0] == 2
     assert smolcli(FILM, "--dry-run", "-m", "nano", "-o", tmp_path / "plan.jsonl")[:2] == (0, "")
     assert json.loads((tmp_path / "plan.jsonl").read_text())["frames"] == 13
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "--contact-sheet", tmp_path / "s.png")[0] == 0
+    assert Image.open(tmp_path / "s.png").format == "PNG"
 
 
 def test_a_pipe_with_a_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from smolcli.inputs.opening import open_video
 from smolcli.options import Input, Sampling
 from smolcli.types import Item, clock
 
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 WIDTHS = ((200, 240), (2_000, 120), (MOST := 20_000, 40))  # up to so many frames: pixels across each
 COLUMNS = 6  # at least, where there are as many frames
 GAP = 4
@@ -29,9 +31,10 @@ def write(item: Item, sampling: Sampling, options: Input, offline: bool, file: P
     for number, frame in video.pictures(numbers):
         picture = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
         sheet.add(number, picture, video.times[number])
-    part = file.with_name(f".{file.name}.smolcli{file.suffix}")
+    part, whole = file.with_name(f".{file.name}.smolcli"), io.BytesIO()
     try:
-        sheet.image.save(part, quality=90)
+        sheet.image.save(whole, FORMATS[file.suffix.lower()], quality=90)
+        part.write_bytes(whole.getbuffer())  # of a disk that is full Pillow says nothing
         os.replace(part, file)
     except (OSError, ValueError) as error:  # ValueError: too large for the format
         part.unlink(missing_ok=True)
@@ -59,4 +62,4 @@ class _Sheet:
         x, y = GAP + column * (self._width + GAP), GAP + row * (self._height + self._line)
         picture.thumbnail((self._width, self._height), Image.Resampling.LANCZOS)
         self.image.paste(picture, (x, y))
-        self._pen.text((x, y + self._height + 2), f"{clock(time)}.{int(time * 10) % 10}", "black", self._font)
+        self._pen.text((x, y + self._height + 2), f"{clock(time)}.{int((time + 0.002) * 10) % 10}", "black", self._font)

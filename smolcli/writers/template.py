@@ -129,9 +129,15 @@ def _fits(value: Cell, spec: str) -> bool:
 
 
 def _inside(data: Any, key: str) -> Cell:
-    """What an answer's data holds under `key`, of objects in objects `outer.inner`; "" where it has none."""
+    """What an answer's data holds under `key`, of objects in objects `outer.inner`; "" where it has none.
+
+    Of a list a number is a place, counted from 0: `segments.0.text`.
+    """
     for part in key.split("."):
-        data = data.get(part) if isinstance(data, dict) else None
+        if isinstance(data, list):
+            data = data[int(part)] if part.isdecimal() and int(part) < len(data) else None
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
     if data is None:
         return ""
     if isinstance(data, str):

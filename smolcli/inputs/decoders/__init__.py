@@ -75,7 +75,7 @@ def opened(source: str | bytes) -> Iterator[BinaryIO]:
 
 def is_no_video() -> InputError:
     """The error for what nothing here knows as a video."""
-    return InputError("is not a video that can be read", "convert it to MP4", kind="unsupported")
+    return InputError("is not a video that can be read", "see with ffprobe what it is", kind="unsupported")
 
 
 def is_still() -> InputError:
