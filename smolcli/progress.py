@@ -69,7 +69,8 @@ class Progress:
         if self._bar is not None:
             self._console.line = None
             self._bar.close()
-            self._console.notice(self._line("at the end", time.monotonic()))
+            if self._done > 1:
+                self._console.notice(self._line("at the end", time.monotonic()))
 
     def _step(self, path: str) -> None:
         self._done += 1

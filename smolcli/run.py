@@ -84,14 +84,7 @@ def run(
         sampling=task.sampling,
     )
     if task.is_plan:
-        show = registry.load(registry.LIBRARIES, "--dry-run")
-        with destination(_file(output), stdout) as stream:
-            delivery = Delivery(Silent(stream), console)
-            items = list(words.items())
-            show(task, items, work, stream, _format(output) == "jsonl", delivery)
-        if task.sheet is not None and delivery.exit_code == Exit.OK:
-            _write_sheet(items[0], task, work, task.sheet, output.verbose)
-        return _concluded(delivery, console, input, task.noun)
+        return _planned(stdout, task, words, work, input, output, console)
     many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
         results = _results(batch, output, identity, console)
@@ -118,9 +111,10 @@ def run(
         source = _together(words.items()) if task.together else _arriving(words, input, is_done, stack)
         if sidecars is not None:
             source = _checked(source, sidecars)
+        shown: Item | None = None
         if task.sheet is not None:
             listed = list(source)
-            item = listed[0] if listed else Item.of(input.inputs[0])  # it has its record already
+            shown = next(iter(listed), Item.of(input.inputs[0]))  # which has its record already
             source = iter(listed)
         with _interruptible(answering, console) as interrupted:
             try:
@@ -132,14 +126,31 @@ def run(
         return Exit.INTERRUPTED
     if results is not None:
         results.tidy()
-    if task.sheet is not None and delivery.exit_code == Exit.OK:
-        _write_sheet(item, task, work, task.sheet, output.verbose)
+    if delivery.exit_code == Exit.OK:
+        _write_sheet(shown, task, work, output)
     return _concluded(delivery, console, input, task.noun)
 
 
-def _write_sheet(item: Item, task: Task, work: Work, file: Path, verbose: bool) -> None:
-    place = "smolcli.inputs.sheet:write"
-    child.call(place, item, task.sampling, work.input, work.model.offline, file, verbose=verbose)
+def _planned(
+    stdout: TextIO, task: Task, words: Words, work: Work, input: Input, output: Output, console: Console
+) -> Exit:
+    """--dry-run: what would be looked at."""
+    show = registry.load(registry.LIBRARIES, "--dry-run")
+    items = list(words.items())
+    with destination(_file(output), stdout) as stream:
+        delivery = Delivery(Silent(stream), console)
+        show(task, items, work, stream, _format(output) == "jsonl", delivery)
+    if delivery.exit_code == Exit.OK:
+        _write_sheet(next(iter(items), None), task, work, output)
+    return _concluded(delivery, console, input, task.noun)
+
+
+def _write_sheet(item: Item | None, task: Task, work: Work, output: Output) -> None:
+    """The picture of what is looked at, if one is wanted; native code may crash, so it is made in a child."""
+    if task.sheet is not None and item is not None:
+        place = "smolcli.inputs.sheet:write"
+        args = (item, task.sampling, work.input, work.model.offline, task.sheet)
+        child.call(place, *args, verbose=output.verbose)
 
 
 def _deciding(generate: Generate) -> Generate:
