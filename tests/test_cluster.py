@@ -36,6 +36,7 @@ from smolcli.identity import Identity
 from smolcli.models import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.types import Finish, Frame, Item, Piece, Prompt, Record, Seconds, Source
 
 CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS = 101, 102, 103, 104  # widths of pictures
@@ -108,6 +109,8 @@ class Kept(Delivery):
     def __init__(self, then: Callable[[Record], bool] = lambda record: True) -> None:
         self.records: list[Record] = []
         self.then = then
+
+    def part(self, path: str, done: int, of: int, frames: int) -> None: ...
 
     def take(self, record: Record) -> bool:
         self.records.append(replace(record, seconds=Seconds()))
@@ -204,6 +207,29 @@ def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
     assert {node for node, _, _ in log()} == {raylet(node) for node in nodes.list_all_nodes()}
     assert {threads for _, threads, _ in log()} == {"1"}  # as many as the worker has CPUs
     assert capfd.readouterr() == ("", "")
+
+
+def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> None:
+    items = []
+    for number in range(6):
+        pictures = [Image.new("L", (8, 8), 9 * number + 20 * shade) for shade in range(2 + number)]
+        pictures[0].save(f"in/{number}.gif", save_all=True, append_images=pictures[1:], duration=1000)
+        items.append(Item.of(f"in/{number}.gif"))
+    Path("in/3.gif").write_bytes(b"GIF89a")
+    task = VideoSummarize(segment=2.0)
+
+    def summaries(kind: type[Answers] | type[Cluster], address: str | None) -> list[Record]:
+        delivery = Kept()
+        echo = Work(
+            "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
+        )
+        batch = Batch(address=address, timeout=60)
+        kind(task, Identity("video-summarize", "echo", "echo"), echo, delivery, None, batch).over(items)
+        return delivery.records
+
+    local = summaries(Answers, None)
+    assert summaries(Cluster, nodes.address) == local
+    assert [record.data and len(record.data["segments"]) for record in local] == [1, 2, 2, None, 3, 4]
 
 
 def test_the_end_of_a_worker_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
