@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import count
 from queue import Empty, PriorityQueue, SimpleQueue
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smolcli import registry
 from smolcli.backends.tiles import fitted
@@ -48,6 +48,14 @@ def serve(pipe: Pipe, work: Work, marks: Any) -> None:
 _Asked = tuple[int, int, int, Prompt]  # number, how many were asked before, slot, prompt
 
 
+class _Film(NamedTuple):
+    """A video that is open, its path, and the file's stamp, empty where there is no file."""
+
+    video: Video
+    path: str
+    stamp: str
+
+
 class _Desk:
     def __init__(self, pipe: Pipe, work: Work, marks: Any) -> None:
         self._pipe, self._work, self._marks = pipe, work, marks
@@ -57,7 +65,7 @@ class _Desk:
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
-        self._videos: dict[int, tuple[Video, str, str]] = {}  # with the file and its stamp, empty where there is none
+        self._videos: dict[int, _Film] = {}
         self._to_decode: PriorityQueue[_Asked] = PriorityQueue()
         self._given = count()
         self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
@@ -173,7 +181,7 @@ class _Desk:
                 self._frames[number] = frames
                 self._held += _bytes(frames)
                 if video is not None:
-                    self._videos[number] = video, item.sources[0].word, content.stamp
+                    self._videos[number] = _Film(video, item.sources[0].word, content.stamp)
                     self._held += video.held
             self._opening.discard(number)
             self._room.notify_all()
@@ -182,8 +190,8 @@ class _Desk:
         with self._room:
             self._opening.discard(number)
             self._held -= _bytes(self._frames.pop(number, ()))
-            if (opened := self._videos.pop(number, None)) is not None:
-                self._held -= opened[0].held
+            if (film := self._videos.pop(number, None)) is not None:
+                self._held -= film.video.held
             self._decoded = {key: held for key, held in self._decoded.items() if key[0] != number}
             self._room.notify_all()
 
@@ -191,33 +199,35 @@ class _Desk:
 
     def _decode_all(self) -> None:
         while True:
-            number, given, slot, prompt = self._to_decode.get()
+            asked = self._to_decode.get()
+            number, _, slot, _ = asked
             with self._room:
                 self._room.wait_for(
                     lambda: self._is_settled(number) and sum(self._decoded.values()) < DECODED_BYTES  # noqa: B023
                 )
-                opened = self._videos.get(number)
-            if opened is None:
+                film = self._videos.get(number)
+            if film is None:
                 continue
             self._marks[DECODER] = mark(number, slot)
-            self._decode(number, given, slot, prompt, *opened)
+            self._decode(asked, film)
             self._marks[DECODER] = 0
 
-    def _decode(self, number: int, given: int, slot: int, prompt: Prompt, video: Video, path: str, stamp: str) -> None:
+    def _decode(self, asked: _Asked, film: _Film) -> None:
         started = time.perf_counter()
+        number, given, slot, prompt = asked
         wanted = sorted({frame.held[1] for frame in prompt.frames if frame.held})
         try:
             frames: dict[int, Frame] = {}
             if wanted:
                 tile = room_of(self._work.backend, self._work.files).tile
-                frames = {n: fitted(frame, tile) for n, frame in video.pictures(wanted)}
-                if stamp and stamp != stamp_of(path):
+                frames = {n: fitted(frame, tile) for n, frame in film.video.pictures(wanted)}
+                if film.stamp and film.stamp != stamp_of(film.path):
                     raise InputError("was changed while it was looked at", "run it again", kind="changed")
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
             self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault))))
             return
-        self._pipe.send(("decoded", number, time.perf_counter() - started, tuple(video.faults)))
+        self._pipe.send(("decoded", number, time.perf_counter() - started, tuple(film.video.faults)))
         with self._room:
             if number in self._videos:
                 self._decoded[number, slot] = sum(len(frame.rgb) for frame in frames.values())

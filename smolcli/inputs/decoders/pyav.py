@@ -114,7 +114,7 @@ class PyAv:
     def _open(self) -> Iterator[InputContainer]:
         with decoders.opened(self._source) as file:
             try:
-                container: InputContainer = av.open(_Nameless(file), "r", options=OPTIONS, **OLD_API)  # type: ignore[call-overload]
+                container: InputContainer = av.open(_Nameless(file), "r", options=OPTIONS, metadata_errors="replace")
             except (av.FFmpegError, ValueError) as error:  # ValueError: a container that is not in the list
                 raise decoders.not_read(self._source) from error
             with container:
