@@ -118,7 +118,7 @@ class _Desk:
             asked = None
             if frames is not None:
                 self._keys[index] = number, slot
-                yield prompt if self._work.sampling else _with_pixels(prompt, frames)
+                yield _with_pixels(prompt, frames)
                 index += 1
 
     def _is_settled(self, number: int) -> bool:

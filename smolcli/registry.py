@@ -47,6 +47,7 @@ WRITERS = {
 }
 SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")
 NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")  # formats and sidecars of video-summarize alone
+SHEETS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # contact sheets, and Pillow's name for them
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
     "video": Entry("smolcli.inputs.video:Video"),

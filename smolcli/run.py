@@ -281,7 +281,7 @@ def _check_sheet(file: Path, input: Input, output: Output, batch: Batch) -> None
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")
     if batch.engine != "local":
         raise UsageError(f"--contact-sheet is not made with --engine {batch.engine}", "leave out one of them")
-    if file.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+    if file.suffix.lower() not in registry.SHEETS:
         raise UsageError(f"{file}: is no name of a picture", "name it .jpg, .png or .webp")
     if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
         raise UsageError(f"{file}: cannot be written", "is its folder there?")

@@ -564,7 +564,7 @@ def test_nothing_stays_open(clip: Clip, tmp_path: Path) -> None:
     assert counts() <= before
 
 
-def test_nothing_waits_for_the_collector(clip) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_waits_for_the_collector(clip: Clip) -> None:
     """A decoder that did would hold its buffers: a long video is opened anew for each of its stretches."""
     opened = Video(str(clip("h264")), Sampling(frames=6), MOST)
     gc.collect()

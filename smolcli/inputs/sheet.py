@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from smolcli import registry
 from smolcli.errors import OutputError
 from smolcli.inputs.opening import open_video
 from smolcli.options import Input, Sampling
 from smolcli.types import Item, clock
 
-FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 WIDTHS = ((200, 240), (2_000, 120), (MOST := 20_000, 40))  # up to so many frames: pixels across each
 COLUMNS = 6  # at least, where there are as many frames
 GAP = 4
@@ -33,7 +33,7 @@ def write(item: Item, sampling: Sampling, options: Input, offline: bool, file: P
         sheet.add(number, picture, video.times[number])
     part, whole = file.with_name(f".{file.name}.smolcli"), io.BytesIO()
     try:
-        sheet.image.save(whole, FORMATS[file.suffix.lower()], quality=90)
+        sheet.image.save(whole, registry.SHEETS[file.suffix.lower()], quality=90)
         part.write_bytes(whole.getbuffer())  # of a disk that is full Pillow says nothing
         os.replace(part, file)
     except (OSError, ValueError) as error:  # ValueError: too large for the format
