@@ -175,7 +175,8 @@ def compared(
     wanted: list[NDArray[np.intp]] = []
     said: list[NDArray[np.intp]] = []
     divergences, cosines, differences = [], [], []
-    with closing(registry.load(registry.BACKENDS, "llamacpp")(files, Model(threads=threads))) as llama:
+    options = Model(threads=threads, vision_engine="mtmd")
+    with closing(registry.load(registry.BACKENDS, "llamacpp")(files, options)) as llama:
         if llama.layout != layout:
             what = f"{mmproj}: cuts pictures as {llama.layout}, its checkpoint as {layout}"
             raise SmolError(what, "convert it again")

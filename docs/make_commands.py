@@ -12,7 +12,12 @@ from smolcli import registry
 from smolcli.cli import make_app
 
 PAGE = Path(__file__).parent / "commands.md"
-COMMANDS = ("", *registry.TASKS, *registry.COMMANDS, "models list", "models pull")
+GROUPS = {
+    name: [each.name for each in made.registered_commands]
+    for name, made in ((name, registry.load(registry.COMMANDS, name)) for name in registry.COMMANDS)
+    if isinstance(made, typer.Typer)
+}
+COMMANDS = ("", *registry.TASKS, *registry.COMMANDS, *(f"{name} {each}" for name in GROUPS for each in GROUPS[name]))
 
 
 def text() -> str:

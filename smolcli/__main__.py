@@ -1,18 +1,37 @@
 """The program smolcli, also as `python -m smolcli`."""
 
+import gc
+import os
 import sys
 
+from smolcli.console import open_closed_streams
 from smolcli.errors import Exit
 
 
 def main() -> None:
     """Runs the program; Ctrl-C while its libraries are still being loaded is an interruption too."""
+    gc.disable()  # until the program is loaded: there is no garbage in it yet, and looking takes a tenth of the time
     try:
+        open_closed_streams()
+        _begin(sys.argv[1:])
         from smolcli.cli import main as program
 
         program()
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
+
+
+def _begin(words: list[str]) -> None:
+    """Starts the engine's process where words ask for answers, before they are understood: that takes as long."""
+    others = ("-h", "--help", "--dry-run", "--engine")
+    if not words or "_SMOLCLI_COMPLETE" in os.environ or any(word.startswith(others) for word in words):
+        return
+    from smolcli import registry
+
+    if words[0] in registry.TASKS:
+        from smolcli.process import ENGINE, begin
+
+        begin(ENGINE, "-v" in words or "--verbose" in words)
 
 
 if __name__ == "__main__":

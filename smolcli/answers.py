@@ -2,8 +2,8 @@
 
     item -> engine.open -> task.steps -> engine.ask -> reply ... -> answer -> record -> delivery
 
-Records of one model at work come in the order of the inputs; where a backend answers several at once, each leaves when
-its own reply is done. What failed, and what is a copy of another answer, waits for its turn.
+Records leave in the order of the inputs. What overtakes another, because a backend answers several at once, because it
+failed, or because it is a copy of another answer, waits for its turn.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from smolcli.errors import InputError
 from smolcli.events import Decoded, Event, Failed, Opened, Said, Work
 from smolcli.feed import END, Feed
 from smolcli.identity import Identity
+from smolcli.memory import peak
 from smolcli.options import Batch
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
 VIDEOS_AHEAD = 4  # the same of videos, of which each holds the times of all its frames
+WAITING = 256  # records that wait for their turn, beside those
 
 
 @dataclass(eq=False)
@@ -51,6 +53,7 @@ class _Job:
     is_draft: bool = False  # whether some of its replies are enough
     is_begun: bool = False  # whether it has had a reply
     record: Record | None = None  # done, and waiting for its turn
+    has_left: bool = False  # whether another item was let in for it while it waits
     first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
 
 
@@ -170,7 +173,8 @@ class Answers:
                 self._begin(job)
 
     def _opened(self, job: _Job, media: Media) -> None:
-        job.media, job.id = media, self._identity.id_of(media.content.sha256)
+        job.media = replace(media, question=job.item.question)
+        job.id = self._identity.id_of(media.content.sha256)
         job.seconds = Seconds(media=media.seconds)
         job.notices.update(dict.fromkeys(media.notices))
         if self._results is None:
@@ -238,12 +242,15 @@ class Answers:
             self._ended(job, self._record(job, Answer(""), "error", faults[0]))
 
     def _ended(self, job: _Job, record: Record) -> None:
-        """Gives out a record; of a video not before those before it, whose parts it may have overtaken."""
-        if self._work.sampling is None or self._is_first(job):
+        """Gives out a record, or holds it until its turn."""
+        if self._is_first(job):
             self._done(job, record)
-        else:
-            job.record = record
-            self._engine.forget(job.number)
+            return
+        job.record = record
+        self._engine.forget(job.number)
+        if sum(each.has_left for each in self._line.values()) < WAITING:
+            job.has_left = True
+            self._feed.make_room()
 
     def _is_first(self, job: _Job) -> bool:
         return job is next(iter(self._line.values()), None)
@@ -267,7 +274,8 @@ class Answers:
         who, content = self._identity, job.media.content if job.media else Content()
         return Record(
             job.item.path, job.id, content.sha256, content.stamp, who.task, answer.text, answer.data, who.model,
-            who.backend, reason, job.tokens, job.seconds, tuple(job.notices), fault,
+            who.backend, reason, job.tokens, job.seconds, tuple(job.notices),
+            replace(self._engine.memory, parent=peak()), fault,
         )  # fmt: skip
 
     def _copy(self, job: _Job, same: Record) -> Record:
@@ -281,7 +289,7 @@ class Answers:
 
     def _leave_out(self, job: _Job) -> None:
         self._remove(job)
-        self._delivery.skip(job.item.path, self._state(job) == "failed")
+        self._delivery.skip(job.item.path, self._state(job) == "failed", job.id)
 
     def _state(self, job: _Job) -> State:
         if self._results is None or job.media is None:
@@ -304,7 +312,8 @@ class Answers:
         """Takes an item out of the line; the items that waited for its answer and wait no more."""
         del self._line[job.number]
         self._engine.forget(job.number)
-        self._feed.make_room()
+        if not job.has_left:
+            self._feed.make_room()
         return self._twins.pop(job.first_of, [])
 
     def _drop_what_waits(self) -> None:

@@ -5,28 +5,27 @@
     value = call("smolcli.converters.native:quantize", source, target)    # or one function, its value awaited
     for value in stream("smolcli.inputs.words:stamped", input, output):   # or what a generator gives
 
-The child's file descriptors 1 and 2 go to standard error with `verbose`, else to a file that is read
-only to explain a crash.
+What the child prints goes to standard error with `verbose`, else to a file that is read only to explain a crash.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing
 import os
+import pickle
 import signal
-import tempfile
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from itertools import islice
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import IO, Any
+from mmap import mmap
+from typing import Any
 
 from smolcli import errors
 from smolcli.errors import EngineError, SmolError
+from smolcli.process import INCOMING, MEMORY, OUTGOING, SHARED, process_for
 from smolcli.types import Fault
 
 SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
@@ -40,27 +39,36 @@ class Gone(Exception):
 
 
 class Pipe:
-    """A connection whose end is `Gone`, whatever the system calls it."""
+    """What goes between two processes; its end is `Gone`, whatever the system calls it.
 
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        self._connection = connection
+    `shared` are the numbers that both see.
+    """
+
+    def __init__(self, incoming: int, outgoing: int, shared: memoryview) -> None:
+        self._incoming, self._outgoing, self.shared = os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"), shared
         self._sending = threading.Lock()  # several threads of the engine send
 
     def send(self, value: Any) -> None:
+        message = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         try:
             with self._sending:
-                self._connection.send(value)
-        except (EOFError, OSError):
+                self._outgoing.write(message)
+                self._outgoing.flush()
+        except (OSError, ValueError):  # the second for one that is closed here
             raise Gone from None
 
     def receive(self) -> Any:
+        if self._incoming.closed:
+            raise Gone
         try:
-            return self._connection.recv()
-        except (EOFError, OSError):
+            return pickle.load(self._incoming)
+        except (EOFError, OSError, pickle.UnpicklingError):  # the last for a message of which a part came
             raise Gone from None
 
     def close(self) -> None:
-        self._connection.close()
+        for file in (self._outgoing, self._incoming):
+            with contextlib.suppress(OSError):  # what was not sent has nobody to go to
+                file.close()
 
 
 class Child:
@@ -71,42 +79,29 @@ class Child:
     """
 
     def __init__(self, place: str, args: tuple[Any, ...], verbose: bool = False) -> None:
-        self._chatter: IO[bytes] | None = None
-        context = multiprocessing.get_context("spawn")
-        log = None
-        if not verbose:
-            with contextlib.suppress(OSError):  # no place for a log is no reason not to run
-                self._chatter = tempfile.NamedTemporaryFile(prefix="smolcli-", suffix=".log", delete=False)
-            log = Path(self._chatter.name if self._chatter else os.devnull)
         try:
-            ours, theirs = context.Pipe()
-            self._process = context.Process(target=_run, args=(theirs, place, args, log), daemon=True)
-            with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
-                self._process.start()
+            self._process = process_for(place, verbose)
         except OSError as error:
-            self._forget_chatter()
             what = f"the engine's process cannot be started ({error.strerror or error})"
             raise EngineError(what, "is the working directory still there, and are enough files allowed?") from error
-        theirs.close()
-        self.pipe = Pipe(ours)
+        self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
+        with contextlib.suppress(Gone):  # it has ended already: whoever asks it anything is told
+            self.pipe.send(args)
 
     @property
     def pid(self) -> int:
         """The process's number."""
-        return self._process.pid or 0
+        return self._process.pid
 
     def end(self, at_once: bool) -> None:
         """Ends the process, which has some seconds to do so itself unless `at_once`; the pipe can still be read."""
-        if not at_once:
-            self._process.join(5)
-        self._process.kill()
-        self._process.join()
+        self._process.end(at_once)
 
     def close(self, at_once: bool = False) -> None:
         """Ends the child, which has some seconds to do so itself unless `at_once`."""
         self.pipe.close()
         self.end(at_once)
-        self._forget_chatter()
+        self._process.forget_log()
 
     def post_mortem(self, advice: str) -> Fault:
         """What ended the child, from its exit code and its last words; the child is closed afterwards.
@@ -114,29 +109,22 @@ class Child:
         `advice` is for want of memory.
         """
         self.pipe.close()
-        self.end(at_once=False)
-        code = self._process.exitcode or 0
+        code = self._process.end(at_once=False)
         if code == -getattr(signal, "SIGKILL", 9):
             fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
         else:
             cause = _signal(-code) if code < 0 else f"exit code {code}"
             fault = Fault("crash", f"the engine crashed ({cause}){self._last_words()}")
-        self._forget_chatter()
+        self._process.forget_log()
         return fault
 
     def _last_words(self) -> str:
-        if self._chatter is None:
+        log = self._process.log
+        if log is None:
             return ""
-        self._chatter.seek(max(0, self._chatter.seek(0, os.SEEK_END) - LAST_BYTES))
-        lines = self._chatter.read().decode("utf-8", "replace").strip().splitlines()
+        os.lseek(log, max(0, os.lseek(log, 0, os.SEEK_END) - LAST_BYTES), os.SEEK_SET)
+        lines = os.read(log, LAST_BYTES).decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
-
-    def _forget_chatter(self) -> None:
-        if self._chatter is not None:
-            self._chatter.close()
-            with contextlib.suppress(OSError):  # the child has done it, where open files can be removed
-                os.unlink(self._chatter.name)
-        self._chatter = None
 
 
 def _signal(number: int) -> str:
@@ -165,15 +153,6 @@ def call(place: str, *args: Any, verbose: bool = False) -> Any:
     if kind == "error":
         raise received(value)
     return value
-
-
-def shared(size: int) -> Any:
-    """So many whole numbers of 64 bits, all 0, that a child sees too when it is given them as an argument."""
-    try:
-        return multiprocessing.get_context("spawn").RawArray("q", size)
-    except OSError as error:
-        what = f"no memory can be shared with the engine's process ({error.strerror or error})"
-        raise EngineError(what, "make room in /dev/shm and the temporary folder") from error
 
 
 def stream(place: str, *args: Any) -> Iterator[Any]:
@@ -207,29 +186,36 @@ def received(told: tuple[str, str, str, str]) -> SmolError:
     return error
 
 
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # ---- the child -----------------------------------------------------------------------------------
 
 
-def _run(connection: Connection[Any, Any], place: str, args: tuple[Any, ...], chatter: Path | None) -> None:
+def main(place: str, verbose: bool) -> None:
+    """The whole life of a process that smolcli.process starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what is finished on Ctrl-C
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when llama.cpp or PyTorch is loaded
-    _take_streams(chatter)
-    pipe = Pipe(connection)
+    if verbose:
+        os.environ["SMOLCLI_VERBOSE"] = "1"
+    pipe = _take_pipe()
+    _run(pipe, place)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # what native libraries do at an end may crash
+
+
+def _take_pipe() -> Pipe:
+    """The ends of the pipes that this process was given, for itself and none that it starts."""
+    shared = memoryview(mmap(MEMORY, SHARED)).cast("q")
+    os.close(MEMORY)
+    for file in (INCOMING, OUTGOING):
+        os.set_inheritable(file, False)
+    return Pipe(INCOMING, OUTGOING, shared)
+
+
+def _run(pipe: Pipe, place: str) -> None:
     try:
-        resolve(place)(pipe, *args)
+        function = resolve(place)
+        function(pipe, *pipe.receive())
     except Gone:
         return  # the parent has ended, or wants no more
     except SmolError as error:
@@ -255,23 +241,6 @@ def resolve(place: str) -> Any:
     """What is at `place`, "module:attribute"."""
     module, attribute = place.split(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def _take_streams(chatter: Path | None) -> None:
-    """Sends file descriptors 1 and 2 to the file `chatter`, or with -v both to standard error.
-
-    The file's name goes at once, so that no end of these processes leaves it behind; the parent has it open.
-    """
-    if chatter is None:
-        os.dup2(2, 1)
-        os.environ["SMOLCLI_VERBOSE"] = "1"
-        return
-    log = os.open(chatter, os.O_WRONLY | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if str(chatter) != os.devnull:
-        with contextlib.suppress(OSError):  # Windows keeps what is open
-            chatter.unlink()
 
 
 def _tell(pipe: Pipe, *error: str) -> None:

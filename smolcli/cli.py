@@ -1,9 +1,11 @@
-"""The command line: makes a command of every task and tool in the registry, and errors into a line and an exit code."""
+"""The command line: makes a command of a task or tool in the registry, and errors into a line and an exit code."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import io
+import os
 import signal
 import sys
 import traceback
@@ -11,18 +13,37 @@ from functools import partial
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from smolcli import __version__, registry
-from smolcli.console import Console, cannot_write, claim_stdout, open_closed_streams, silence
+from smolcli.console import Console, cannot_write, claim_stdout, silence
 from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
-from smolcli.flatten import flatten
-from smolcli.options import Batch, Generate, Input, Model, Output
-from smolcli.run import run
+from smolcli.values import take_plainly
+
+
+class _Program(TyperGroup):
+    """Makes a command when it is chosen; the others are a name and a line, and cost nothing."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] in self.commands:
+            self.commands[args[0]] = _made(args[0])
+            gc.enable()
+        return super().resolve_command(ctx, args)
 
 
 def make_app() -> typer.Typer:
     """The program."""
-    app = typer.Typer(
+    app = _app(_Program)
+    app.callback()(_program)
+    for name, entry in {**registry.TASKS, **registry.COMMANDS}.items():
+        app.command(name, help=entry.about)(_unmade)
+    return app
+
+
+def _app(group: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    return typer.Typer(
+        cls=group,
         name="smolcli",
         help="Small vision-language models in the shell: nothing leaves the machine.",
         no_args_is_help=True,
@@ -30,22 +51,30 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_program)
-    for name in registry.TASKS:
+
+
+def _made(name: str) -> Any:
+    """The command of one entry, as Typer runs it."""
+    from smolcli.flatten import flatten  # what only a command needs, and the help of all does without
+    from smolcli.options import Batch, Generate, Input, Model, Output
+
+    app = _app()
+    if name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
         app.command(name, help=task.__doc__)(flatten(partial(_run, name), task, Input, Model, Generate, Output, Batch))
-    for name in registry.COMMANDS:
-        command = registry.load(registry.COMMANDS, name)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
-    return app
+    elif isinstance(command := registry.load(registry.COMMANDS, name), typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
+    return get_group(app).commands[name]
+
+
+def _unmade() -> None:
+    """Stands for a command that is not chosen."""
 
 
 def main() -> None:
     """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
-    open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a path of other bytes goes out as it is
     for name in ("SIGTERM", "SIGHUP"):  # what is open is closed; nohup's wish is respected; Windows has no SIGHUP
@@ -53,6 +82,9 @@ def main() -> None:
         if ending is not None and signal.getsignal(ending) is signal.SIG_DFL:
             signal.signal(ending, lambda signum, _: sys.exit(128 + signum))
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if "_SMOLCLI_COMPLETE" in os.environ:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # Typer would take its markup out of help that has none
+    take_plainly()
     try:
         code = make_app()(prog_name="smolcli", standalone_mode=False)
     except ReaderGone:
@@ -69,6 +101,10 @@ def main() -> None:
 
 
 def _run(name: str, *options: Any) -> None:
+    from smolcli.run import run  # all of the stages: no help waits for them
+
+    gc.freeze()  # it stays loaded: nothing in it is looked at again, at the end neither
+
     try:
         code = run(name, claim_stdout(), *options)
     except BrokenPipeError:

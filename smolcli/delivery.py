@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from smolcli.console import Console
 from smolcli.errors import Exit, InputError
-from smolcli.progress import Progress
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
-from smolcli.writers.sidecar import Sidecars
 
 if TYPE_CHECKING:
+    from smolcli.progress import Progress
     from smolcli.results import Results
+    from smolcli.writers.sidecar import Sidecars
 
 KEEP_SECONDS = 5.0  # of records that a power cut may take; a resumed run makes them again
 
@@ -32,8 +32,9 @@ class Delivery:
         results: Results | None = None,
         progress: Progress | None = None,
         fail_fast: bool = False,
+        verbose: bool = False,
     ) -> None:
-        self._writer, self._console, self._fail_fast = writer, console, fail_fast
+        self._writer, self._console, self._fail_fast, self._verbose = writer, console, fail_fast, verbose
         self._sidecars, self._results, self._progress = sidecars, results, progress
         self.done = self.failed = self.skipped = self.failed_before = 0
         self._empty = 0
@@ -58,6 +59,10 @@ class Delivery:
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
         self.count(record.path, record.error, record.notices)
+        if self._verbose and record.error is None:
+            tokens = record.tokens
+            what = f"{tokens.image} tokens of pictures, {tokens.prompt} with the question, {tokens.new} of the answer"
+            self._console.notice(f"{record.path}: {what}")
         if self._progress is not None:
             self._progress.clear()
         at = self._writer.position if self._results is not None else 0
@@ -81,8 +86,8 @@ class Delivery:
         for notice in notices:
             self._console.notice(f"{path}: {notice}")
 
-    def skip(self, path: str, failed: bool = False) -> None:
-        """An input that has its answer already, or `failed` in a run before."""
+    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
+        """An input that has its answer already, or `failed` in a run before; `id` is its record's, if known."""
         self.skipped += 1
         self.failed_before += failed
         if self._progress is not None:

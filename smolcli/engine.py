@@ -13,26 +13,26 @@ it ended is tried again alone first: the kernel may have killed it for what anot
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from smolcli import child
+from smolcli import child, memory
 from smolcli.child import Child, Gone, Pipe
 from smolcli.errors import EngineError
 from smolcli.events import MARKS, OPENING, REPLIES, Decoded, Event, Failed, Opened, Replied, Said, Work
-from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
+from smolcli.process import ENGINE
+from smolcli.types import Content, Fault, Item, Media, Memory, Prompt, Reply
 
 CRASHES = 3  # so many in a row, without an answer between them, end the run
 GROWTH = 2**30  # bytes the engine may grow beyond what it held when it had warmed up, and half of that again
 WARM = 16  # replies after which it has
 LOAD_SECONDS = 600.0  # a model is loaded within, whatever the timeout of an input
+PREPARED = 4  # prompts that a backend may be preparing
 IDLE = 10.0  # seconds in which an engine that was given something begins with it, at least
 LATE = 1.0  # seconds after its time at which a look at the clock says nothing about the engine
 
@@ -50,7 +50,7 @@ class _Life:
     sent: dict[tuple[int, int], None] = field(default_factory=dict)  # what it has not answered, as it was given it
     later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
-    marks: Any = None  # of what it is at, in memory that it shares: see `mark`
+    marks: memoryview | None = None  # of what it is at, in memory that it shares: see `mark`
     begun: dict[tuple[int, int], float] = field(default_factory=dict)  # since when it was seen at that
     replies: int = 0
     base: int = 0  # bytes of memory it had when it was warm
@@ -80,6 +80,7 @@ class Engine:
         self._generation = 0
         self._check_at = time.monotonic()
         self.restarts = 0
+        self.memory = Memory()  # peaks of the engine, and on the GPU
 
     def open(self, number: int, item: Item) -> None:
         """Begin to open an item, under a number of its own."""
@@ -148,8 +149,13 @@ class Engine:
         for (number, slot), since in life.begun.items():
             if self._spent[number] + now - since > self._timeout:
                 fault = self._too_slow(slot, at[number, slot])
+                replies = [key for key in at if key[1] != OPENING]
                 self._stop_child()
-                return self._convict(number, fault)
+                if slot == OPENING or len(replies) == 1:
+                    return self._convict(number, fault)
+                self._alone = deque(sorted(replies))  # one of them may hold up the others
+                self._flush()
+                return []
         if life.ready and life.sent and not life.begun and now - life.heard > max(self._timeout, IDLE):
             self._stop_child()
             return self._unexplained_end([], Fault("hang", "the engine did nothing with what it was given"))
@@ -172,7 +178,9 @@ class Engine:
 
     def _send(self, number: int, slot: int) -> None:
         """Sends what may be sent now."""
-        if (number, slot) in self._life.sent or self._life.retiring or (self._alone and number != self._alone[0][0]):
+        if (number, slot) in self._life.sent or self._life.retiring:
+            return
+        if self._alone and (number, slot) not in (self._alone[0], (self._alone[0][0], OPENING)):
             return
         self._start()
         if self._withheld and not self._life.ready:
@@ -221,8 +229,9 @@ class Engine:
         self._ended(number, OPENING)
         return [Failed(number, fault, content)]
 
-    def _on_replied(self, number: int, slot: int, reply: Reply) -> list[Event]:
+    def _on_replied(self, number: int, slot: int, reply: Reply, resident: int, gpu: int) -> list[Event]:
         self._life.replies += 1
+        self.memory = Memory(engine=max(resident, self.memory.engine), gpu=max(gpu, self.memory.gpu))
         if number not in self._items:
             return []
         if reply.finish.fault is None:
@@ -237,9 +246,9 @@ class Engine:
     def _on_gone(self) -> list[Event]:
         """The child has ended. What it was at is tried again alone; what was alone has its verdict."""
         assert self._life.child is not None
-        fault = self._life.child.post_mortem("use a smaller model or --detail low")
+        fault = self._life.child.post_mortem("use a smaller model, --detail low or -j 1")
         life = self._life
-        suspects = sorted({*self._at(), *self._next_ask()})
+        suspects = sorted({*self._at(), *self._next_asks()})
         self._forget_child()
         if life.ready and self._alone and {number for number, _ in suspects} == {self._alone[0][0]}:
             return self._convict(suspects[0][0], fault)
@@ -249,22 +258,25 @@ class Engine:
             return []
         return self._unexplained_end(suspects, fault)
 
-    def _next_ask(self) -> list[tuple[int, int]]:
-        """The prompt that a backend may be preparing, before or while it is at another: the first it has not begun."""
+    def _next_asks(self) -> list[tuple[int, int]]:
+        """The prompts that a backend may be preparing, before or while it is at others: the first it has not begun."""
         at = self._at()
-        return [key for key in self._life.sent if key[1] != OPENING and key not in at][:1]
+        return [key for key in self._life.sent if key[1] != OPENING and key not in at][:PREPARED]
 
     def _at(self, first: int = 0) -> dict[tuple[int, int], bool]:
-        """What the child is at, or was when it ended, by the marks from `first` on; of a reply, whether it speaks."""
+        """What the child is at, or was when it ended, by the marks from `first` on; of a reply, whether it speaks.
+
+        A mark may outlive its answer; then it is none.
+        """
         if self._life.marks is None:
             return {}
-        marks = self._life.marks[:]
+        marks = self._life.marks.tolist()
         found = {
             (one >> 16, (one & 0xFFFF) - 2): bool(marks[MARKS + n])
             for n, one in enumerate(marks[:MARKS])
             if one and n >= first
         }
-        return {key: speaks for key, speaks in found.items() if key[0] in self._items}
+        return {key: speaks for key, speaks in found.items() if key[1] in self._waiting.get(key[0], {})}
 
     def _unexplained_end(self, suspects: list[tuple[int, int]], fault: Fault) -> list[Event]:
         """The child ended while the model was loaded, or between two inputs: no item's doing, if it goes on."""
@@ -317,8 +329,8 @@ class Engine:
     def _start(self) -> None:
         if self._life.child is not None:
             return
-        self._life.marks = child.shared(2 * MARKS)
-        self._life.child = Child("smolcli.inside:serve", (self._work, self._life.marks), self._verbose)
+        self._life.child = Child(ENGINE, (self._work,), self._verbose)
+        self._life.marks = self._life.child.pipe.shared
         self._life.started = self._life.heard = time.monotonic()
         self._life.pump = Thread(target=_pump, args=(self._life.child.pipe, self._generation, self._inbox), daemon=True)
         self._life.pump.start()
@@ -353,18 +365,9 @@ class Engine:
         life = self._life
         if life.replies % WARM or life.child is None:
             return
-        held = own_memory(life.child.pid)
+        held = memory.own(life.child.pid)
         life.base = life.base or held
         life.retiring = held > life.base + self._growth + life.base // 2
-
-
-def own_memory(pid: int) -> int:
-    """Bytes of memory that a process has for itself, without files mapped; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _too_many(fault: Fault) -> EngineError:

@@ -16,7 +16,11 @@ import typer
 
 def flatten(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
     """A function with one parameter for each field of the dataclasses `classes`, in their order."""
-    parameters = [_parameter(cls, one) for cls in classes for one in fields(cls)]
+    parameters = [
+        _parameter(cls, one, hints[one.name])
+        for cls, hints in ((cls, get_type_hints(cls)) for cls in classes)
+        for one in fields(cls)
+    ]
     parameters.sort(key=lambda p: 0 if isinstance(p.annotation.__metadata__[0], typer.models.ArgumentInfo) else 1)
 
     def command(**values: Any) -> Any:
@@ -27,10 +31,9 @@ def flatten(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
     return command
 
 
-def _parameter(cls: type, one: Field[Any]) -> inspect.Parameter:
+def _parameter(cls: type, one: Field[Any], hint: Any) -> inspect.Parameter:
     more = dict(one.metadata)
     flags = more.pop("flags", ())
-    hint = get_type_hints(cls)[one.name]
     if get_origin(hint) is tuple:
         hint = list[get_args(hint)[0]]  # type: ignore[misc]
     default = None if one.default is MISSING else list(one.default) if isinstance(one.default, tuple) else one.default

@@ -44,7 +44,7 @@ def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offlin
         return models.find(name)
     if name not in models.KNOWN and not models.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or hub id", "smolcli models list shows the names")
-    if offline or _offline():
+    if offline or models.is_offline():
         return _here(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
     for repo, formats in _repos(name, wanted).items():
         sizes = _sizes(repo)
@@ -100,11 +100,6 @@ def _here(name: str, wanted: Format, reason: str) -> ModelFiles:
     if not all(found.serves(one) for one in {"auto": (auto,), "all": ("llamacpp", "torch")}.get(wanted, (wanted,))):
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
     return found
-
-
-def _offline() -> bool:
-    values = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
 
 
 def _endpoint() -> str | None:

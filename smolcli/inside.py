@@ -1,11 +1,11 @@
-"""What runs in the engine's process: inputs are opened ahead in a small pool, the model answers one after the other."""
+"""What runs in the engine's process: inputs are opened ahead in a small pool, the model answers in their order."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -14,14 +14,18 @@ from queue import Empty, PriorityQueue, SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy  # noqa: F401 - every model needs it, and it can be loaded while it is not yet known which one
+
 from smolcli import registry
 from smolcli.backends.tiles import fitted
+from smolcli.bare import load_llama_cpp
 from smolcli.child import Gone, Pipe, resolve
 from smolcli.cores import usable_cores
 from smolcli.errors import InputError, ModelError
 from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
 from smolcli.inputs.opening import decode, load, open_video
 from smolcli.inputs.words import stamp_of
+from smolcli.memory import peak
 from smolcli.models import ModelFiles
 from smolcli.options import Sampling
 from smolcli.replies import Replies
@@ -34,11 +38,14 @@ HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
 DECODED_BYTES = 2**26  # of the frames of prompts that are not answered: with more of them no video is decoded
 
 
-def serve(pipe: Pipe, work: Work, marks: Any) -> None:
+def serve(pipe: Pipe, work: Work) -> None:
     """The whole life of the engine's process."""
-    desk = _Desk(pipe, work, marks)
+    desk = _Desk(pipe, work)
     Thread(target=desk.receive, daemon=True).start()
+    if work.backend == registry.BACKENDS["llamacpp"].place:
+        load_llama_cpp()
     backend = resolve(work.backend)(work.files, work.model)
+    desk.gpu_peak = backend.gpu_peak
     pipe.send(("ready",))
     replies = Replies()
     for piece in backend.generate(desk.prompts(), work.generate):
@@ -57,10 +64,11 @@ class _Film(NamedTuple):
 
 
 class _Desk:
-    def __init__(self, pipe: Pipe, work: Work, marks: Any) -> None:
-        self._pipe, self._work, self._marks = pipe, work, marks
+    def __init__(self, pipe: Pipe, work: Work) -> None:
+        self._pipe, self._work, self._marks = pipe, work, pipe.shared
         self._asked: PriorityQueue[_Asked] = PriorityQueue()  # an item's before those of later ones
         self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
+        self._places: dict[int, int] = {}  # the same of those begun -> mark
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
@@ -70,6 +78,7 @@ class _Desk:
         self._given = count()
         self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
         self._room = Condition()
+        self.gpu_peak: Callable[[], int] = lambda: 0  # the backend's, once it is there
         for opener in range(min(OPENERS, usable_cores())):
             Thread(target=self._open_all, args=(opener,), daemon=True).start()
         if work.sampling is not None:
@@ -128,15 +137,18 @@ class _Desk:
     def tell(self, piece: Piece, replies: Replies) -> None:
         """Says what a piece of the backend's means."""
         number, slot = self._keys[piece.index]
-        place = REPLIES + piece.index % (MARKS - REPLIES)
-        self._marks[place] = mark(number, slot)
+        place = self._places.get(piece.index)
+        if place is None:
+            place = min({*range(REPLIES, MARKS)} - {*self._places.values()})
+            self._places[piece.index] = place
+            self._marks[place] = mark(number, slot)
         if piece.text:
             self._marks[MARKS + place] = 1
             if self._work.streams:
                 self._pipe.send(("piece", number, slot, piece.text))
         if reply := replies.add(piece):
-            del self._keys[piece.index]
-            self._pipe.send(("replied", number, slot, reply))
+            del self._keys[piece.index], self._places[piece.index]
+            self._pipe.send(("replied", number, slot, reply, peak(), self.gpu_peak()))
             self._marks[place] = self._marks[MARKS + place] = 0
             if self._decoded:
                 self._let_go(number, slot)
@@ -225,7 +237,7 @@ class _Desk:
                     raise InputError("was changed while it was looked at", "run it again", kind="changed")
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
-            self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault))))
+            self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault)), peak(), 0))
             return
         self._pipe.send(("decoded", number, time.perf_counter() - started, tuple(film.video.faults)))
         with self._room:

@@ -18,14 +18,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from smolcli.errors import ModelError, UsageError
 from smolcli.options import Model
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 BUILT_IN = Path(__file__).parent / "nano" / "weights"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -98,6 +94,11 @@ KNOWN = {
 }
 NANO = "nano"
 NANO_NOTICE = f"no model is on this machine: using the built-in {NANO}; for photographs: smolcli models pull 256m"
+
+
+def names() -> list[str]:
+    """What may be asked for by name: the table, the built-in one, and what was pulled by its hub id."""
+    return [*KNOWN, NANO, *cached_ids()]
 
 
 def resolve(options: Model, backend: str) -> ModelFiles:
@@ -208,8 +209,8 @@ def mmproj_of(language: str, names: Iterable[str]) -> str | None:
     is. Of several quantizations the language half's own is taken, then the first of QUANTS.
     """
     candidates = [name for name in names if _is_gguf(name) and _is_mmproj(name)]
-    own = [name for name in candidates if _base(name) == _base(language)]
-    if not own and len({_base(name) for name in candidates}) == 1:
+    own = [name for name in candidates if base(name) == base(language)]
+    if not own and len({base(name) for name in candidates}) == 1:
         own = candidates
     return min(own, key=lambda name: (quantization(name) != quantization(language), _rank(name)), default=None)
 
@@ -256,6 +257,12 @@ def cache_dir() -> Path:
     return Path(os.path.expandvars(os.path.expanduser(place)))
 
 
+def is_offline() -> bool:
+    """Whether the user's environment forbids the network, by huggingface_hub's own rule."""
+    values = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
+
+
 def cached_ids() -> list[str]:
     """The hub ids in the cache, outside the table, that hold a GGUF pair or a SmolVLM or Idefics3 checkpoint."""
     own = {repo for known in KNOWN.values() for repo in (known.repo, known.gguf_repo)}
@@ -277,7 +284,7 @@ def _asked(options: Model) -> tuple[str, str]:
         return word, "from SMOLCLI_MODEL"
     path = config_file()
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = _toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "", ""
     except (OSError, ValueError) as error:
@@ -286,6 +293,16 @@ def _asked(options: Model) -> tuple[str, str]:
     if not isinstance(word, str):
         raise UsageError(f"{path}: model is not a string", 'write it as model = "256m"')
     return word, f"from {path}"
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """What TOML says; most users have no config file to load the reader for."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+    read: dict[str, Any] = tomllib.loads(text)
+    return read
 
 
 def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
@@ -379,7 +396,7 @@ def _is_mmproj(name: str) -> bool:
     return _is_gguf(name) and "mmproj" in name.lower()
 
 
-def _base(name: str) -> str:
+def base(name: str) -> str:
     """A file name without quantization and mmproj: equal for the two halves of a model."""
     return re.sub(r"[-._]?mmproj[-._]?", "", _QUANT.sub("", PurePath(name).stem).lower())
 

@@ -6,7 +6,7 @@ A field's metadata: `help` is its help text, `flags` its names where they are no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from smolcli import registry
 from smolcli.errors import UsageError
 
 MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
+MOST_JOBS = 32
 MOST_FRAMES = 100_000  # of a video, or of a segment of it
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
+DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -25,21 +27,38 @@ def opt(default: Any, help: str, *flags: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": help, "flags": flags, **more})
 
 
-def choice(what: str, names: Iterable[str]) -> Callable[[str], str]:
-    """A parser for typer that takes one of `names`, whatever their case."""
+def one_of(what: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
+    """A parser for typer that takes one of `names`, whatever their case, or of those `unsaid`."""
     known = tuple(names)
 
     def parse(word: str) -> str:
-        if word.lower() not in known:
+        if word.lower() not in (*known, *unsaid):
             raise UsageError(f"{what} {word} is not known", f"choose one of {', '.join(known)}")
         return word.lower()
 
     return parse
 
 
+def choice(what: str, names: Iterable[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
+    """What makes an option take one of `names`; those `unsaid` are for developers."""
+    known = tuple(names)
+    parser = one_of(what, known, unsaid)
+    return {"parser": parser, "metavar": metavar or "|".join(known), "autocompletion": completed(known)}
+
+
+def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Tells a shell which of `names` a word may become."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Tells a shell the models there are, where the word is no path."""
+    return completed(registry.load(registry.LIBRARIES, "models")())(incomplete)
+
+
 def detail(word: str) -> str:
     """A parser for typer of how finely pictures are cut."""
-    if word in ("low", "auto", "high") or (word.isdecimal() and int(word) >= 1):
+    if word in DETAILS or (word.isdecimal() and int(word) >= 1):
         return word
     raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
 
@@ -48,29 +67,38 @@ def detail(word: str) -> str:
 class Model:
     """Which model runs, and on what."""
 
-    model: str | None = opt(None, "Registry name, hub id, directory or .gguf file.", "-m", "--model")
+    model: str | None = opt(
+        None, "Registry name, hub id, directory or .gguf file.", "-m", "--model", autocompletion=model_names
+    )
     mmproj: Path | None = opt(None, "The vision half of a .gguf model, where it is not beside it.")
     backend: str = opt(
         "auto",
         "auto is torch where a GPU is usable, else llamacpp.",
         "-b",
         "--backend",
-        parser=choice("backend", ("auto", *registry.BACKENDS)),
-        metavar="auto|torch|llamacpp",
+        **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
     )
     device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).")
     dtype: str = opt(
         "auto",
-        "Of the weights; auto fits the device (PyTorch only).",
-        parser=choice("dtype", DTYPES),
-        metavar="|".join(DTYPES),
+        "What is computed with; auto fits the device (PyTorch, and the vision half beside llamacpp).",
+        **choice("dtype", DTYPES),
     )
     threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
+    jobs: int | None = opt(
+        None, "Answers at once (llamacpp only); default: by cores and memory.", "-j", "--jobs", min=1, max=MOST_JOBS
+    )
+    vision_engine: str = opt(
+        "auto",
+        "What encodes pictures for llamacpp; auto is the fastest here.",
+        **choice("vision engine", ("auto", *registry.VISION)),
+    )
     detail: str = opt(
         "auto",
         "low: one tile; auto: never enlarge; high: as the reference processor; N: tiles on the longest edge.",
         parser=detail,
         metavar="low|auto|high|N",
+        autocompletion=completed(DETAILS),
     )
     offline: bool = opt(False, "Never touch the network.", "--offline")
 
@@ -80,6 +108,7 @@ class Generate:
     """How the answer is decoded."""
 
     max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
+    min_tokens: int = opt(0, "The fewest: before them the model cannot end its answer.", min=0)
     temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0, max=100.0)
     top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
     seed: int = opt(0, "Seed of sampled answers.", min=0, max=2**32 - 1)
@@ -89,6 +118,18 @@ class Generate:
         "--schema",
         metavar="SCHEMA",
     )
+
+    def __post_init__(self) -> None:
+        if self.min_tokens > self.max_tokens:
+            told = f"--min-tokens {self.min_tokens} is more than --max-tokens {self.max_tokens}"
+            raise UsageError(told, "lower the one or raise the other")
+        if self.min_tokens and self.schema is not None:
+            raise UsageError("an object of --schema ends where it is whole", "leave out --min-tokens")
+
+    @property
+    def has_length(self) -> bool:
+        """Whether every answer has the same count of tokens, whatever they say."""
+        return self.min_tokens == self.max_tokens
 
 
 @dataclass(frozen=True)
@@ -145,15 +186,14 @@ class Sampling:
     decoder: str = opt(
         "av",
         "What reads videos; decord gives wrong frames of some files.",
-        parser=choice("decoder", registry.DECODERS),
-        metavar="|".join(registry.DECODERS),
+        **choice("decoder", registry.DECODERS),
     )
 
 
 def suffixes(word: str) -> str:
     """A parser for typer of the suffix of a sidecar."""
     suffix = word if word.startswith(".") else f".{word}"
-    return choice("sidecar", registry.SIDECARS)(suffix)
+    return one_of("sidecar", registry.SIDECARS)(suffix)
 
 
 @dataclass(frozen=True)
@@ -165,8 +205,7 @@ class Output:
         "How records are written; without it the suffix of -o decides, else text.",
         "-f",
         "--format",
-        parser=choice("format", registry.WRITERS),
-        metavar="|".join(registry.WRITERS),
+        **choice("format", registry.WRITERS),
     )
     template: str | None = opt(None, "A line of your own for each record: '{path}: {text}'.", metavar="TEXT")
     output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
@@ -175,13 +214,13 @@ class Output:
         "Write a file beside each input; repeatable. Without -f, --template and -o there is no other output.",
         parser=suffixes,
         metavar="|".join(registry.SIDECARS),
+        autocompletion=completed(registry.SIDECARS),
     )
     out_dir: Path | None = opt(None, "Write sidecars under DIR, the tree of folders kept.", metavar="DIR")
     if_exists: str = opt(
         "skip",
         "What to do where a sidecar exists.",
-        parser=choice("choice", ("skip", "overwrite", "error")),
-        metavar="skip|overwrite|error",
+        **choice("choice", ("skip", "overwrite", "error")),
     )
     no_progress: bool = opt(False, "Show no progress.", "--no-progress")
     quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
@@ -199,7 +238,6 @@ class Batch:
     engine: str = opt(
         "local",
         "Where the work is done: on this machine, or on a Ray cluster.",
-        parser=choice("engine", registry.ENGINES),
-        metavar="|".join(registry.ENGINES),
+        **choice("engine", registry.ENGINES),
     )
     address: str | None = opt(None, "Of the Ray cluster; without it one is started here.", metavar="ADDRESS")

@@ -6,33 +6,43 @@ To add a task, backend, writer, reader or command: one file and one line here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from smolcli.errors import UnavailableError, UsageError
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where a thing lives, `module:attribute`, and the extra of the package that brings its libraries."""
+class Entry(NamedTuple):
+    """Where a thing lives, `module:attribute`, and the extra of the package that brings its libraries.
+
+    `about` is the line of a command in the help of all: how its own help begins, without loading it.
+    """
 
     place: str
     extra: str = ""
     needs: tuple[str, ...] = ()
+    about: str = ""
 
 
 TASKS = {
-    "caption": Entry("smolcli.tasks.caption:Caption"),
-    "ask": Entry("smolcli.tasks.ask:Ask"),
-    "ocr": Entry("smolcli.tasks.ocr:Ocr"),
-    "video-summarize": Entry("smolcli.tasks.video_summarize:VideoSummarize"),
+    "caption": Entry("smolcli.tasks.caption:Caption", about="Describe each image."),
+    "ask": Entry("smolcli.tasks.ask:Ask", about="Answer a question about each image."),
+    "ocr": Entry("smolcli.tasks.ocr:Ocr", about="Read the text in each image."),
+    "video-summarize": Entry(
+        "smolcli.tasks.video_summarize:VideoSummarize", about="Say what happens in each video, and when."
+    ),
 }
 BACKENDS = {
     "torch": Entry("smolcli.backends.pytorch:PyTorch", "torch", ("torch", "transformers", "safetensors")),
-    "llamacpp": Entry("smolcli.backends.llamacpp:LlamaCpp", "llamacpp", ("llama_cpp",)),
+    "llamacpp": Entry("smolcli.backends.llamacpp:LlamaCpp", "llamacpp", ("llama_cpp", "gguf")),
     "echo": Entry("smolcli.backends.echo:Echo"),
+}
+LARGE = 2**25  # bytes of the vision half
+VISION = {  # encoders of pictures inside llamacpp, the fastest first
+    "openvino": Entry("smolcli.backends.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
+    "torch": Entry("smolcli.backends.torch_encoder:TorchEncoder", "torch", ("torch", "gguf")),
+    "mtmd": Entry("smolcli.backends.mtmd:MtmdEncoder"),
 }
 WRITERS = {
     "text": Entry("smolcli.writers.text:Text"),
@@ -62,13 +72,20 @@ ENGINES = {
     "ray": Entry("smolcli.cluster.driver:Cluster", "ray", ("ray",)),
 }
 COMMANDS = {
-    "convert-to-gguf": Entry("smolcli.commands.convert_to_gguf:convert_to_gguf"),
-    "models": Entry("smolcli.commands.models:app"),
+    "convert-to-gguf": Entry(
+        "smolcli.commands.convert_to_gguf:convert_to_gguf",
+        about="Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.",
+    ),
+    "models": Entry("smolcli.commands.models:app", about="List and fetch models."),
 }
 LIBRARIES = {
+    "models": Entry("smolcli.models:names"),
     "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
+    "pair": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),
     "hub": Entry("smolcli.hub:pull"),
     "--dry-run": Entry("smolcli.plans:show"),
+    "progress": Entry("smolcli.progress:Progress"),
+    "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
     "--resume": Entry("smolcli.results:Results"),
     "--schema": Entry("smolcli.backends.grammar:Grammar", "schema", ("llguidance",)),
     "fetch": Entry("smolcli.inputs.fetch:fetch"),
@@ -88,6 +105,18 @@ def require(table: Mapping[str, Entry], name: str) -> str:
         if find_spec(library) is None:
             raise _missing(name, entry, library)
     return name
+
+
+def vision_engine(name: str, dtype: str, size: int = 0) -> str:
+    """As `require`, of VISION; auto is the fastest that is installed.
+
+    `size` is that of the vision half in bytes: of a small one it is mtmd, which has encoded some pictures before
+    another is there. A `dtype` is only for others.
+    """
+    if name == "auto":
+        is_worth_it = dtype != "auto" or size >= LARGE
+        name = next(one for one, entry in VISION.items() if one == "mtmd" or (is_worth_it and installed(entry)))
+    return require(VISION, name)
 
 
 def load(table: Mapping[str, Entry], name: str) -> Any:

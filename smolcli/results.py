@@ -26,7 +26,7 @@ from smolcli.errors import OutputError, UsageError
 from smolcli.identity import Identity
 from smolcli.index import Index
 from smolcli.inputs.words import stamp_of
-from smolcli.types import Fault, Record, Seconds, Tokens
+from smolcli.types import Fault, Memory, Record, Seconds, Tokens
 from smolcli.writers.destination import alone
 
 # The beginning of a line as writers/json_lines.py makes it, and its end; any other line is read as JSON.
@@ -168,8 +168,9 @@ def as_record(fields: dict[str, Any]) -> Record:
     fields = dict(fields)
     error = fields.pop("error")
     tokens, seconds = Tokens(**fields.pop("tokens")), Seconds(**fields.pop("seconds"))
-    notices = tuple(fields.pop("notices", ()))
-    return Record(**fields, tokens=tokens, seconds=seconds, error=Fault(**error) if error else None, notices=notices)
+    notices, memory = tuple(fields.pop("notices", ())), Memory(**fields.pop("memory", {}))
+    fault = Fault(**error) if error else None
+    return Record(**fields, tokens=tokens, seconds=seconds, error=fault, notices=notices, memory=memory)
 
 
 def _parts(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:

@@ -26,17 +26,17 @@ from smolcli.events import Work
 from smolcli.identity import Identity
 from smolcli.inputs.walk import MEDIA
 from smolcli.inputs.words import IsDone, Words, base_of, takes
-from smolcli.options import Batch, Generate, Input, Model, Output
-from smolcli.progress import Progress
+from smolcli.models import ModelFiles
+from smolcli.options import MOST_JOBS, Batch, Generate, Input, Model, Output
 from smolcli.tasks.base import Task
 from smolcli.types import Fault, Item, is_url
 from smolcli.writers.base import Silent, Writer
-from smolcli.writers.destination import STDOUT, destination
-from smolcli.writers.sidecar import Sidecars
+from smolcli.writers.destination import STDOUT, destination, format_of
 from smolcli.writers.template import Template
 
 if TYPE_CHECKING:
     from smolcli.results import Results
+    from smolcli.writers.sidecar import Sidecars
 
 
 PLAN_FORMATS = ("text", "jsonl")
@@ -46,7 +46,9 @@ class Answering(Protocol):
     """What makes records of items: answers.py here, cluster.py on many machines."""
 
     stopping: bool
-    is_idle: bool
+
+    @property
+    def is_idle(self) -> bool: ...
 
     def over(self, source: Iterable[Item]) -> None: ...
 
@@ -68,12 +70,16 @@ def run(
         _check_decoder(task.sampling.decoder)
     words = Words(input, output, reads=task.reads)
     files, backend = models.choose(model, candidates(model))
-    _check_options(model, backend)
+    model = settled(model, backend, files)
     if files.notice:
         console.notice(files.notice)
+    many = words.is_many and not task.together
+    if not many and model.jobs is None and task.at_once:
+        model = replace(model, jobs=min(task.at_once, MOST_JOBS))  # room for more would be memory lost
     identity = Identity(
         name, files.name, backend, models.fingerprint(files, backend),
-        f"{task.asks} {_deciding(generate)} {model.detail} {model.dtype}",
+        f"{task.asks} {_deciding(generate)} {model.detail} {model.dtype}"
+        + (f" {model.vision_engine}" if backend == "llamacpp" else ""),
     )  # fmt: skip
     work = Work(
         registry.BACKENDS[backend].place,
@@ -85,7 +91,6 @@ def run(
     )
     if task.is_plan:
         return _planned(stdout, task, words, work, input, output, console)
-    many = words.is_many and not task.together
     with contextlib.ExitStack() as stack:
         results = _results(batch, output, identity, console)
         if results is not None and results.is_large and not task.together:
@@ -99,10 +104,12 @@ def run(
         progress = None
         if (many or task.sampling is not None) and not (output.quiet or output.no_progress):
             answers_shown = to_terminal and _format(output) is not None and task.sampling is None
-            progress = stack.enter_context(closing(Progress(console, words.survey(), answers_shown)))
+            show = registry.load(registry.LIBRARIES, "progress")
+            progress = stack.enter_context(closing(show(console, words.survey(), answers_shown)))
         delivery = Delivery(
-            writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast
-        )
+            writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast,
+            verbose=output.verbose,
+        )  # fmt: skip
         answering: Answering = registry.load(registry.ENGINES, batch.engine)(
             task, identity, replace(work, streams=to_terminal and not many), delivery, results, batch, output.verbose
         )
@@ -116,7 +123,7 @@ def run(
             listed = list(source)
             shown = next(iter(listed), Item.of(input.inputs[0]))  # which has its record already
             source = iter(listed)
-        with _interruptible(answering, console) as interrupted:
+        with interruptible(answering, console) as interrupted:
             try:
                 answering.over(source)
             except EngineError:
@@ -172,15 +179,46 @@ def candidates(options: Model) -> tuple[str, ...]:
     """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
-    torch_first = gpu_may_be_here() or options.device != "auto" or options.dtype != "auto"
+    wants_gpu = gpu_may_be_here() if options.device == "auto" else options.device != "cpu"
+    torch_first = wants_gpu and options.vision_engine == "auto"
     order = ("torch", "llamacpp") if torch_first else ("llamacpp", "torch")
     found = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
     return found or (registry.require(registry.BACKENDS, "llamacpp"),)
 
 
-def _check_options(options: Model, backend: str) -> None:
-    if backend == "llamacpp" and (options.device not in ("auto", "cpu") or options.dtype != "auto"):
-        raise UsageError("--device and --dtype are for PyTorch, and llama.cpp would run this", "add --backend torch")
+def check_options(options: Model, backend: str) -> None:
+    """Raises UsageError for options that are another backend's, UnavailableError for what is not installed."""
+    if backend == "torch":
+        for option, is_given in (
+            ("--vision-engine", options.vision_engine != "auto"),
+            ("-j", options.jobs is not None),
+        ):
+            if is_given:
+                what = f"{option} is for llama.cpp, and PyTorch would run this"
+                raise UsageError(what, "leave it out, or add --backend llamacpp")
+    if backend != "llamacpp":
+        return
+    if options.device not in ("auto", "cpu"):
+        raise UsageError("--device is for PyTorch, and llama.cpp would run this", "add --backend torch")
+    engine = registry.vision_engine(options.vision_engine, options.dtype)
+    if engine != "mtmd" or options.dtype == "auto":
+        return
+    if options.vision_engine == "mtmd":
+        raise UsageError("mtmd computes as its file's types say, and takes no --dtype", "leave out one of them")
+    raise UnavailableError("--dtype needs OpenVINO or PyTorch beside llama.cpp", "pip install 'smolcli[openvino]'")
+
+
+def settled(options: Model, backend: str, files: ModelFiles) -> Model:
+    """`options` with what encodes pictures named, where `backend` leaves that open: it decides answers.
+
+    Raises as check_options.
+    """
+    check_options(options, backend)
+    if backend != "llamacpp":
+        return options
+    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
+    engine = registry.vision_engine(options.vision_engine, options.dtype, size)
+    return replace(options, vision_engine=engine)
 
 
 def gpu_may_be_here() -> bool:
@@ -299,8 +337,7 @@ def _format(output: Output) -> str | None:
     if output.format is not None:
         return output.format
     if output.output is not None:
-        suffix = output.output.suffix.lower().removeprefix(".")
-        return {"ndjson": "jsonl", "markdown": "md"}.get(suffix, suffix if suffix in registry.WRITERS else "text")
+        return format_of(output.output, registry.WRITERS)
     return None if output.sidecar else "text"
 
 
@@ -318,7 +355,9 @@ def _sidecars(input: Input, output: Output) -> Sidecars | None:
     if not output.sidecar:
         return None
     base = "." if input.files_from is not None else base_of((*input.inputs, *input.watch))
-    return Sidecars(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
+    make = registry.load(registry.LIBRARIES, "--sidecar")
+    sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
+    return sidecars
 
 
 def _arriving(words: Words, input: Input, is_done: IsDone, stack: contextlib.ExitStack) -> Iterator[Item]:
@@ -333,7 +372,7 @@ def _arriving(words: Words, input: Input, is_done: IsDone, stack: contextlib.Exi
 
 
 @contextlib.contextmanager
-def _interruptible(answering: Answering, console: Console) -> Iterator[Callable[[], bool]]:
+def interruptible(answering: Answering, console: Console) -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once.
 
     Gives a function that says whether there was one.

@@ -48,15 +48,28 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What is asked about one item alone: texts, and its pictures by their number from 0, in order.
+
+    `begins` is how the answer begins.
+    """
+
+    parts: tuple[str | int, ...]
+    begins: str = ""
+
+
+@dataclass(frozen=True)
 class Item:
     """One input of the user, named `path`; several sources where a task looks at all inputs together.
 
-    `fault` is why it is not even opened.
+    `fault` is why it is not even opened. `question` is there where every item has its own, and then a part of its
+    content.
     """
 
     path: str
     sources: tuple[Source, ...]
     fault: Fault | None = None
+    question: Question | None = None
 
     @classmethod
     def of(cls, word: str, data: bytes | None = None) -> Item:
@@ -66,7 +79,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Content:
-    """The SHA-256 of an item's bytes, and its stamp: size and times, by which a file is known unchanged unread."""
+    """The SHA-256 of an item's bytes, and its stamp: size and times, by which a file is known unchanged unread.
+
+    Of an item with a question of its own the hash is of both, and there is no stamp.
+    """
 
     sha256: str = ""
     stamp: str = ""
@@ -118,6 +134,7 @@ class Media:
     duration: float = 0.0
     notices: tuple[str, ...] = ()
     room: Room | None = None
+    question: Question | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,18 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Peaks in bytes, so far in the run: resident of the process that was started and of its engine, and on the GPU.
+
+    0 where the system does not tell, or nothing is taken.
+    """
+
+    parent: int = 0
+    engine: int = 0
+    gpu: int = 0
+
+
+@dataclass(frozen=True)
 class Fault:
     """Why an input has no answer: `kind` is a word a script can test, `message` one line for a person."""
 
@@ -282,6 +311,7 @@ class Record:
     tokens: Tokens
     seconds: Seconds
     notices: tuple[str, ...]
+    memory: Memory
     error: Fault | None
 
     def failed(self, fault: Fault) -> Record:

@@ -137,6 +137,9 @@ class Slots:
                 else:
                     yield Piece(index, word + " ")
 
+    def gpu_peak(self) -> int:
+        return 0
+
     def close(self) -> None: ...
 
 
@@ -146,6 +149,30 @@ def test_steps_of_several_items_share_the_backends_slots() -> None:
     assert all(record["text"].startswith("about [2x1] note") for record in made)
     assert any(record["text"].endswith("/2") for record in made)
     assert delivery.exit_code == Exit.OK
+
+
+class Straggling(Echo):
+    """Answers every prompt at once but the first, which it answers after LATE others, or when it is given no more."""
+
+    LATE = AHEAD + 9
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        index = 0
+        for prompt in prompts:
+            if prompt is not None:
+                yield Piece(index, "")
+                if index:
+                    yield Piece(index, str(index), Finish("stop"))
+                index += 1
+            if index == self.LATE:
+                yield Piece(0, "0", Finish("stop"))
+
+
+def test_records_leave_in_order_and_one_that_is_late_holds_up_no_other() -> None:
+    """More are answered than are let in ahead: the first one's answer would never come."""
+    made, _ = records(Caption(), [item(n) for n in range(2 * AHEAD)], "tests.test_answers:Straggling")
+    assert [record["path"] for record in made] == [f"{n}.png" for n in range(2 * AHEAD)]
+    assert [record["text"] for record in made] == [str(n) for n in range(2 * AHEAD)]
 
 
 def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:

@@ -2,11 +2,15 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from smolcli.child import call
 from smolcli.errors import EngineError, OutputError
+from smolcli.events import MARKS, REPLIES
+from smolcli.options import MOST_JOBS
+from smolcli.process import SHARED
 
 
 def add(a: int, b: int) -> int:
@@ -38,3 +42,13 @@ def test_errors_of_the_function_are_raised_here() -> None:
 def test_a_crash_is_an_error() -> None:
     with pytest.raises(EngineError, match="SIGSEGV.*GGML_ASSERT failed"):
         call("tests.test_child:crash")
+
+
+def test_a_child_whose_interpreter_prints_at_its_start_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert call("builtins:abs", -3) == 3
+
+
+def test_there_is_room_for_every_mark() -> None:
+    assert SHARED == 2 * MARKS * 8 and MOST_JOBS <= MARKS - REPLIES

@@ -11,6 +11,7 @@ import pytest
 
 from smolcli import models, registry, run
 from smolcli.errors import UnavailableError, UsageError
+from smolcli.models import ModelFiles
 from smolcli.options import Model
 from tests.tiny import make_checkpoint
 
@@ -18,7 +19,8 @@ from tests.tiny import make_checkpoint
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """A machine where each library, and a GPU, is there or not."""
-    state = {"torch": True, "transformers": True, "safetensors": True, "llama_cpp": True, "gpu": False}
+    libraries = ("torch", "transformers", "safetensors", "llama_cpp", "openvino", "gguf")
+    state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
     monkeypatch.setattr(run, "gpu_may_be_here", lambda: state["gpu"])
     return state
@@ -26,9 +28,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
     assert run.candidates(Model()) == ("llamacpp", "torch")
-    assert run.candidates(Model(device="cpu")) == ("torch", "llamacpp")
+    assert run.candidates(Model(dtype="float32")) == run.candidates(Model(device="cpu")) == ("llamacpp", "torch")
+    assert run.candidates(Model(device="cuda")) == ("torch", "llamacpp")
     machine["gpu"] = True
-    assert run.candidates(Model()) == ("torch", "llamacpp")
+    assert run.candidates(Model()) == run.candidates(Model(dtype="float32")) == ("torch", "llamacpp")
+    assert run.candidates(Model(device="cpu")) == ("llamacpp", "torch")
     machine["torch"] = False
     assert run.candidates(Model()) == ("llamacpp",)
 
@@ -50,6 +54,46 @@ def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
     assert models.choose(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
 
 
+def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading(
+    machine: dict[str, bool], tmp_path: Path
+) -> None:
+    def engine(mmproj: Path, **options: str) -> str:
+        return run.settled(Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)).vision_engine
+
+    small = models.BUILT_IN / "mmproj-nano-F16.gguf"
+    large = tmp_path / "mmproj-large.gguf"
+    with large.open("wb") as file:
+        file.truncate(190_000_000)  # the 256M's in f16
+    assert (engine(small), engine(large)) == ("mtmd", "openvino")
+    assert engine(small, dtype="float32") == engine(small, vision_engine="openvino") == "openvino"
+    assert engine(large, vision_engine="mtmd") == "mtmd"
+    machine["openvino"] = False
+    assert (engine(small), engine(large), engine(small, dtype="float32")) == ("mtmd", "torch", "torch")
+    for missing in (("openvino", "torch"), ("gguf",)):
+        machine.update({"openvino": True, "torch": True, "gguf": True, **dict.fromkeys(missing, False)})
+        assert engine(large) == "mtmd"
+        for name, library in (("openvino", missing[0]), ("torch", missing[-1])):
+            with pytest.raises(UnavailableError, match=rf"library {library}, .*pip install 'smolcli\[{name}\]'"):
+                engine(large, vision_engine=name)
+        with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
+            engine(large, dtype="float32")
+    with pytest.raises(UsageError, match="mtmd .*takes no --dtype; leave out one"):
+        engine(large, vision_engine="mtmd", dtype="float32")
+
+
+def test_what_encodes_pictures_is_llama_cpps_choice_alone(machine: dict[str, bool]) -> None:
+    machine["gpu"] = True
+    for engine in registry.VISION:
+        assert run.candidates(Model(vision_engine=engine, dtype="float32")) == ("llamacpp", "torch")
+        with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
+            run.check_options(Model(vision_engine=engine), "torch")
+    with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
+        run.check_options(Model(jobs=2), "torch")
+    assert run.settled(Model(), "torch", ModelFiles("m")) == Model()
+    with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
+        run.check_options(Model(device="cuda"), "llamacpp")
+
+
 def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> None:
     machine["transformers"] = False
     with pytest.raises(UnavailableError, match=r"transformers, which is not installed; pip install 'smolcli\[torch\]'"):
@@ -66,6 +110,7 @@ def test_extras_of_the_registry_are_those_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     tables = (
         registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.ENGINES,
+        registry.VISION,
     )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):
         if entry.extra:

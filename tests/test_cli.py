@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from smolcli import __version__
+from smolcli import __version__, registry
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 
@@ -25,7 +25,7 @@ def smolcli(*words: object, stdin: bytes = b"", **env: str) -> subprocess.Comple
         [sys.executable, "-m", "smolcli", *map(str, words)],
         input=stdin,
         capture_output=True,
-        env={**clean, "XDG_CONFIG_HOME": "/nonexistent", "HF_HOME": "/nonexistent", **env},
+        env={**clean, "XDG_CONFIG_HOME": "/proc/nonexistent", "HF_HOME": "/proc/nonexistent", **env},
         timeout=120,
     )
 
@@ -36,18 +36,63 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def test_help_loads_no_heavy_library() -> None:
+LIBRARIES = {
+    "torch", "transformers", "llama_cpp", "numpy", "PIL", "gguf", "huggingface_hub", "safetensors", "pydantic", "rich",
+    "tqdm", "multiprocessing",
+}  # fmt: skip
+
+
+def loaded(*words: object, **env: str) -> tuple[set[str], str]:
+    """The modules that the program has loaded at its end, and what it said."""
     code = (
-        "import sys; sys.argv = ['smolcli', '--help']\n"
-        "from smolcli.cli import main\n"
+        "import sys\n"
+        "from smolcli.__main__ import main\n"
         "try: main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'llama_cpp', 'numpy', 'PIL', 'gguf', 'huggingface_hub', 'safetensors'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+        "finally: print('\\n', *(name for name, module in sys.modules.items() if module), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "caption" in done.stdout
+    return set(done.stderr.splitlines()[-1].split()), done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["caption", "--help"]])
+def test_help_loads_no_heavy_library(words: list[str]) -> None:
+    modules, said = loaded(*words)
+    assert not modules & LIBRARIES
+    assert "smolcli.run" not in modules
+    assert not said.startswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("smolcli cap", "caption"), ("smolcli ask --vis", "--vision-engine"), 
+     ("smolcli models p", "pull"),
+     ("smolcli convert-to-gguf --mmproj-", "--mmproj-quant"), ("smolcli ask --vision-engine op", "openvino"),
+     ("smolcli caption -b ll", "llamacpp"), ("smolcli ocr --detail h", "high"), ("smolcli ocr -m na", "nano"),
+     ("smolcli video-summarize -f chap", "chapters"), ("smolcli caption --sidecar .x", ".xmp"),
+     ("smolcli models pull 500", "500m-video"), ("smolcli convert-to-gguf --quant q8", "q8_0")],
+)  # fmt: skip
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_without_heavy_libraries(shell: str, words: str, completed: str) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))} if shell == "bash" else {
+        "_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"
+    }  # fmt: skip
+    modules, said = loaded(_SMOLCLI_COMPLETE=f"complete_{shell}", **asked)
+    assert not modules & LIBRARIES
+    assert completed in said
+
+
+def test_the_process_that_a_user_starts_loads_no_heavy_library() -> None:
+    modules, said = loaded("caption", SAMPLES / "scene.png", "-m", "nano", "-b", "echo", "-q", "-n", "512")
+    assert said.startswith("[256x256]")
+    assert not modules & (LIBRARIES - {"multiprocessing"})
+
+
+def test_the_line_of_every_command_is_how_its_help_begins() -> None:
+    for name, entry in {**registry.TASKS, **registry.COMMANDS}.items():
+        said = smolcli(name, "--help").stdout.decode().split("\n\n")
+        assert " ".join(said[1].split()) == entry.about, name
 
 
 def test_version_and_help() -> None:
@@ -92,9 +137,12 @@ def test_records() -> None:
             "tokens",
             "seconds",
             "notices",
+            "memory",
             "error",
         }
     ] * 2
+    assert all(10e6 < record["memory"][name] < 2e9 for record in records for name in ("parent", "engine"))
+    assert records[0]["memory"]["gpu"] == 0
     assert [record["model"] for record in records] == ["nano", "nano"]
     assert set(records[0]["seconds"]) == {"load", "media", "encode", "prefill", "decode"}
     assert records[0]["seconds"]["load"] > 0
@@ -153,7 +201,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "x.png", "-n", "none"], 2, "valid integer"),
         (["frobnicate"], 2, "frobnicate"),
         (["caption", "x.png", "-m", "no/such-model"], 3, "no/such-model"),
-        (["caption", "{scene}", "-o", "/nonexistent/out.txt"], 2, "/nonexistent/out.txt: cannot be written"),
+        (["caption", "{scene}", "-o", "/proc/nonexistent/out.txt"], 2, "/proc/nonexistent/out.txt: cannot be written"),
         (["convert-to-gguf", "nowhere"], 3, "nowhere: not a directory, known name or hub id"),
     ],
 )
@@ -250,7 +298,9 @@ def test_interrupt_stops_at_once_where_nothing_is_under_way(tmp_path: Path) -> N
 
 def test_interrupt_finishes_what_is_under_way_and_exits_130() -> None:
     command = [sys.executable, "-m", "smolcli", "caption", *[str(SAMPLES / "page.png")] * 2000, "-f", "jsonl", "-q"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    running = subprocess.Popen(
+        command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )  # unbuffered: communicate does not see what readline has read ahead
     assert running.stdout is not None
     first = running.stdout.readline()
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the child too
@@ -291,3 +341,10 @@ def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
     assert said["turned"] == said["clear"] == said["plain"]
     assert said["grey16"] == said["grey"]
     assert len({said["plain"], said["grey"], said["white"]}) == 3
+
+
+def test_verbose_tells_the_tokens_of_each_picture() -> None:
+    done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v")
+    tokens = json.loads(done.stdout)["tokens"]
+    assert f"scene.png: {tokens['image']} tokens of pictures, {tokens['prompt']} with" in done.stderr.decode()
+    assert tokens["image"] % 5 == 0 and tokens["prompt"] > tokens["image"] > 0  # a picture of four tiles and all of it

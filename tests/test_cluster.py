@@ -37,7 +37,7 @@ from smolcli.models import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.video_summarize import VideoSummarize
-from smolcli.types import Finish, Frame, Item, Piece, Prompt, Record, Seconds, Source
+from smolcli.types import Finish, Frame, Item, Memory, Piece, Prompt, Record, Seconds, Source
 
 CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS = 101, 102, 103, 104  # widths of pictures
 ROOT = str(Path(__file__).parent.parent)
@@ -96,6 +96,9 @@ class Scribe:
             return False
         return True
 
+    def gpu_peak(self) -> int:
+        return 0
+
     def close(self) -> None: ...
 
 
@@ -113,7 +116,7 @@ class Kept(Delivery):
     def part(self, path: str, done: int, of: int, frames: int) -> None: ...
 
     def take(self, record: Record) -> bool:
-        self.records.append(replace(record, seconds=Seconds()))
+        self.records.append(replace(record, seconds=Seconds(), memory=Memory()))
         return self.then(record)
 
 
@@ -343,7 +346,11 @@ def test_a_run_goes_on_where_one_ended(nodes: Nodes, folder: Path) -> None:
     records = {each["path"]: each for each in map(json.loads, Path("r.jsonl").read_text().splitlines())}
     assert len(Path("r.jsonl").read_text().splitlines()) == 30
     for old in before:
-        assert records[old["path"]] | {"seconds": 0, "stamp": 0} == old | {"seconds": 0, "stamp": 0}
+        assert records[old["path"]] | {"seconds": 0, "memory": 0, "stamp": 0} == old | {
+            "seconds": 0,
+            "memory": 0,
+            "stamp": 0,
+        }
     copy, first = records["in/copy.png"], records["in/0.png"]
     assert {name for name in copy if copy[name] != first[name]} == {"path", "stamp", "seconds"}
 

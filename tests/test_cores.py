@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from smolcli.cores import usable_cores
+from smolcli.cores import throttled, usable_cores
+from smolcli.memory import available
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +50,36 @@ def test_a_group_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "größe:2").mkdir()
     (tmp_path / "größe:2" / "cpu.max").write_text("200000 100000\n")
     assert usable_cores(tmp_path, tmp_path / "self") == 2
+
+
+def test_time_held_back_by_a_quota_is_that_of_any_group_above(tmp_path: Path) -> None:
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/system.slice/job.service\n")
+    group = tmp_path / "fs" / "system.slice" / "job.service"
+    group.mkdir(parents=True)
+    assert throttled(tmp_path / "fs", membership) == 0
+    (group / "cpu.stat").write_text("usage_usec 9\nnr_throttled 3\nthrottled_usec 2500000\n")
+    (group.parent / "cpu.stat").write_text("throttled_time 4000000000\n")
+    assert throttled(tmp_path / "fs", membership) == 4
+    (group.parent / "cpu.stat").write_text("damaged\n")
+    assert throttled(tmp_path / "fs", membership) == 2.5
+
+
+def test_the_memory_that_a_group_leaves(tmp_path: Path) -> None:
+    """Version 2 and version 1; the limit of a group above counts too, files that could be read again do not."""
+    info = tmp_path / "meminfo"
+    info.write_text("MemTotal: 64000000 kB\nMemAvailable: 32000000 kB\n")
+    version2 = ("v2", "memory.max", "memory.current")
+    version1 = ("v1/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+    for folder, limit, used in (version2, version1):
+        place = tmp_path / folder / "job"
+        (place / "step").mkdir(parents=True)
+        for one, most in ((place, "5000000"), (place / "step", "max")):
+            (one / limit).write_text(f"{most}\n")
+            (one / used).write_text("3000000\n")
+            (one / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
+    (tmp_path / "groups2").write_text("0::/job/step\n")
+    (tmp_path / "groups1").write_text("4:memory:/job/step\n3:cpu:/\n")
+    assert available(info, tmp_path / "v2", tmp_path / "groups2") == 2_500_000
+    assert available(info, tmp_path / "v1", tmp_path / "groups1") == 2_500_000
+    assert available(info, tmp_path / "nowhere", tmp_path / "groups2") == 32_000_000 * 1024

@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    {"errors"}, {"types"}, {"registry", "schema"}, {"options"},
-    {"console", "models", "chat", "cores", "child", "identity", "index"},
+    {"errors", "values", "process", "bare"}, {"types"}, {"registry", "schema"}, {"options", "cores"},
+    {"console", "models", "chat", "memory", "child", "identity", "index"},
     {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events"},
     {"engine", "results"},
-    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"}, {"cli"},
+    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"},
+    {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGES = {"inputs", "tasks", "backends", "writers"}

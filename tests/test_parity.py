@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from smolcli import models
+from smolcli import models, registry
 from smolcli.backends.llamacpp import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
 from smolcli.converters import convert
@@ -21,13 +22,14 @@ from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 from tests.tiny import make_checkpoint
 
-OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2")
+OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2", vision_engine="mtmd")
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 
 
 @contextmanager
-def both(files: ModelFiles) -> Iterator[tuple[PyTorch, LlamaCpp]]:
-    with closing(PyTorch(files, OPTIONS)) as torch, closing(LlamaCpp(files, OPTIONS)) as llamacpp:
+def both(files: ModelFiles, engine: str) -> Iterator[tuple[PyTorch, LlamaCpp]]:
+    options = replace(OPTIONS, vision_engine=engine)
+    with closing(PyTorch(files, options)) as torch, closing(LlamaCpp(files, options)) as llamacpp:
         yield torch, llamacpp
 
 
@@ -48,13 +50,14 @@ def scenes(count: int) -> list[Prompt]:
     return made
 
 
-def test_nano_says_the_same_on_both_backends() -> None:
+@pytest.mark.parametrize("engine", registry.VISION)
+def test_nano_says_the_same_on_both_backends(engine: str) -> None:
     samples = [
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")
         for path in sorted(SAMPLES.glob("*.png"))
     ]
     prompts = [*scenes(24), *samples]
-    with both(models.resolve(OPTIONS, "torch")) as (torch, llamacpp):
+    with both(models.resolve(OPTIONS, "torch"), engine) as (torch, llamacpp):
         assert max(kl((torch, llamacpp), prompts)) < 1e-4
         first, second = answers(torch, prompts, 60), answers(llamacpp, prompts, 60)
         assert max(kl((torch, llamacpp), map(half_said, prompts, first))) < 1e-4
@@ -64,7 +67,8 @@ def test_nano_says_the_same_on_both_backends() -> None:
 @pytest.mark.parametrize("tile", [64, 384, 512])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("variant", ["v1", "v2"])
-def test_every_shape_of_the_family(tmp_path: Path, variant: str, tied: bool, tile: int) -> None:
+@pytest.mark.parametrize("engine", registry.VISION)
+def test_every_shape_of_the_family(tmp_path: Path, engine: str, variant: str, tied: bool, tile: int) -> None:
     folder = tmp_path / "Tiny"
     make_checkpoint(folder, variant, 3, tied=tied, tile=tile)
     files = ModelFiles("Tiny", folder, *convert(folder, folder, "f16", "f16"))
@@ -74,6 +78,6 @@ def test_every_shape_of_the_family(tmp_path: Path, variant: str, tied: bool, til
         Prompt.user(photo(4, 60, 50), photo(5, 50, 60), "Which?", split=False),
         Prompt.user("No picture at all."),
     ]
-    with both(files) as (torch, llamacpp):
+    with both(files, engine) as (torch, llamacpp):
         assert max(kl((torch, llamacpp), prompts)) < 1e-4
         assert answers(torch, prompts, 8) == answers(llamacpp, prompts, 8)

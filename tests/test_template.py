@@ -106,7 +106,8 @@ def test_what_cannot_be_is_told_by_name(template: str, named: str) -> None:
 
 def test_an_unknown_field_lists_those_there_are() -> None:
     with pytest.raises(
-        UsageError, match=r"tokens\.new, .*error\.message, notices, data\.KEY, name, stem, suffix, folder"
+        UsageError,
+        match=r"tokens\.new, .*error\.message, notices, memory\.parent, .*, data\.KEY, name, stem, suffix, folder",
     ):
         parse("{nothing}")
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from smolcli.types import Fault, Record, Seconds, Tokens
+from smolcli.types import Fault, Memory, Record, Seconds, Tokens
 from smolcli.writers.json_lines import Json, JsonLines
 from smolcli.writers.text import Text
 
 RECORD = Record(
     "a.png", "0f", "1e", "2 3 4", "caption", "a cat", None, "nano", "echo", "stop", Tokens(5, 3, 2),
-    Seconds(decode=1 / 3), (), None,
+    Seconds(decode=1 / 3), (), Memory(68, 134), None,
 )  # fmt: skip
 LINES = replace(RECORD, text="one\n\ntwo")
 BAD = replace(

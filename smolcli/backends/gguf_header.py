@@ -40,10 +40,13 @@ BLOCKS = {
 
 @dataclass(frozen=True)
 class Header:
-    """`keys`: arrays are left out (None), since only tokenizers have them. `shapes`: the fastest dimension first."""
+    """`keys`: arrays are left out (None), since only tokenizers have them. `shapes`: the fastest dimension first.
+    `places`: each tensor's number of enum ggml_type, and where in the file it begins.
+    """
 
     keys: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+    places: dict[str, tuple[int, int]]
 
 
 def read_header(path: Path) -> Header:
@@ -68,22 +71,25 @@ def _header(path: Path, file: BinaryIO) -> Header:
     for _ in range(pairs):
         key = _string(file, size)
         keys[key] = _value(file, _unpack(file, "I", size), size)
-    shapes, end = {}, 0
+    shapes, places, end = {}, {}, 0
     for _ in range(tensors):
         name = _string(file, size)
         dimensions = _unpack(file, "I", size)
         if dimensions > _MOST_DIMENSIONS:
             raise EOFError
         shapes[name] = struct.unpack(f"<{dimensions}Q", _exactly(file, 8 * dimensions, size))
-        weights, stored = BLOCKS.get(_unpack(file, "I", size), (1, 0))
-        end = max(end, _unpack(file, "Q", size) + math.prod(shapes[name]) // weights * stored)
+        kind, offset = _unpack(file, "I", size), _unpack(file, "Q", size)
+        places[name] = kind, offset
+        weights, stored = BLOCKS.get(kind, (1, 0))
+        end = max(end, offset + math.prod(shapes[name]) // weights * stored)
     alignment = keys.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise EOFError
-    needed = -(-file.tell() // alignment) * alignment + end if tensors else file.tell()
+    begin = -(-file.tell() // alignment) * alignment
+    needed = begin + end if tensors else file.tell()
     if needed > size:
         raise ModelError(f"{path} is cut short: {size} of {needed} bytes", "fetch or copy it again")
-    return Header(keys, shapes)
+    return Header(keys, shapes, {name: (kind, begin + offset) for name, (kind, offset) in places.items()})
 
 
 def _value(file: BinaryIO, kind: int, size: int) -> Any:

@@ -4,47 +4,44 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
-from numpy.typing import NDArray
 
 from smolcli.backends.gguf_header import read_header
 from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout
+from smolcli.backends.vision import Embeddings, Language
+from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError
-
-Embeddings = NDArray[np.float32]
+from smolcli.options import Model
 
 
 class MtmdEncoder:
-    """Encodes tiles, one at a time; one seen before costs nothing.
+    """Encodes tiles one at a time, as backends/vision.py says; the language half is needed for its sizes."""
 
-    `layout` is that of the file, from `layout_of`; `model` is the llama_model of the language half, which mtmd
-    needs for its sizes, `embedding` the floats of one of its embeddings. Raises ModelError where llama.cpp refuses
-    the pair.
-    """
-
-    def __init__(self, mmproj: Path, layout: Layout, model: Any, embedding: int, threads: int) -> None:
+    def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
         self._layout = layout
-        self._embedding = embedding
+        self._embedding = language.embedding
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = False
         params.print_timings = False
         params.warmup = False
-        params.n_threads = threads
+        params.n_threads = options.threads or usable_cores()
         # Takes the path without llama.cpp's own enlarging to the longest edge: the tile is cut already.
         params.image_max_tokens = layout.tokens
-        self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), model, params)
+        self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), language.model, params)
         if self._context is None:
             raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
         self._encoded = Encoded(lambda tiles: map(self._encode, tiles), at_once=1)
 
-    def encode(self, tiles: Sequence[bytes]) -> list[Embeddings]:
-        """Each tile * tile * 3 bytes of RGB -> float32 (tokens, embedding). Raises EngineError."""
-        return self._encoded.of(tiles)
+    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
+        return self._encoded.of(tiles, next_ones)
+
+    def forget(self) -> None:
+        self._encoded.clear()
 
     def close(self) -> None:
         """Frees the native context."""

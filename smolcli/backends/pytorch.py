@@ -22,9 +22,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from smolcli import chat
-from smolcli.backends.base import Pieces, is_out_of_memory, one_at_a_time, reads, too_long
-from smolcli.backends.sampling import Sampler, samplers
-from smolcli.backends.tiles import REFERENCE_TILES, Encoded, Layout, cut
+from smolcli.backends.base import Pieces, answered, is_out_of_memory, reads, too_long
+from smolcli.backends.sampling import Sampler, evaluated, samplers
+from smolcli.backends.tiles import REFERENCE_TILES, Cutter, Encoded, Layout
 from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.models import MODEL_TYPES, ModelFiles
@@ -50,7 +50,6 @@ class PyTorch:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.threads is not None or not torch.cuda.is_available():
             torch.set_num_threads(options.threads or usable_cores())
-        self.options = options
         self.device = _device(options.device)
         self.dtype = _dtype(options.dtype, self.device)
         with _named(files.checkpoint):
@@ -60,6 +59,7 @@ class PyTorch:
         self.stops = _stops(self.tokenizer, self.model)
         self.context = int(self.model.config.text_config.max_position_embeddings)
         self._image_id = int(self.model.config.image_token_id)
+        self._cut = Cutter(self.layout, options.detail)
         self._encoded = Encoded(self._features, at_once=TILES_AT_ONCE)
         self._load_seconds = time.perf_counter() - started
 
@@ -77,10 +77,11 @@ class PyTorch:
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)
-        return one_at_a_time(
+        return answered(
             prompts,
             self._prepared,
             lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
+            options.has_length,
         )
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
@@ -107,9 +108,19 @@ class PyTorch:
         """float32 (image tokens, hidden): what the pictures of `prompt` are to the language half."""
         return self._encode(self._prepared(prompt)[1]).float()
 
+    def forget(self) -> None:
+        self._cut.clear()
+        self._encoded.clear()
+
+    def gpu_peak(self) -> int:
+        """What PyTorch's allocator has reserved; MPS tells only what is taken now."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_reserved(self.device))
+        return int(torch.mps.driver_allocated_memory()) if self.device.type == "mps" else 0
+
     def close(self) -> None:
         """Frees the model."""
-        self._encoded.clear()
+        self.forget()
         self.model = None
 
     @torch.inference_mode()
@@ -136,7 +147,8 @@ class PyTorch:
             return int(logits.argmax()) if sampler.takes_highest else sampler.choose(logits.cpu().numpy())
 
         room = min(sampler.options.max_tokens, self.context - len(ids))
-        reason, new = yield from sampler.decode(index, logits, room, says, lambda t: self._step(t, cache), choose)
+        decoding = sampler.decode(index, logits, room, says, choose)
+        reason, new = yield from evaluated(decoding, lambda token: self._step(token, cache))
         seconds = Seconds(load, 0.0, encode, prefill, clock.lap())
         yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
 
@@ -148,7 +160,7 @@ class PyTorch:
         return of_tokenizer(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stops)
 
     def _prepared(self, prompt: Prompt) -> Prepared:
-        pictures = [cut(frame, self.layout, self.options.detail, prompt.split) for frame in prompt.frames]
+        pictures = [self._cut(frame, prompt.split) for frame in prompt.frames]
         text = chat.text(chat.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids, [tile for picture in pictures for tile in picture.pixels]
@@ -192,6 +204,12 @@ class PyTorch:
         ).last_hidden_state
         logits: Tensor = self.model.lm_head(hidden[0, -scored:]).float()
         return logits
+
+
+def placed(device: str, dtype: str) -> tuple[str, str]:
+    """The device that "auto" is on this machine, and the type of the weights on it. Raises UnavailableError."""
+    found = _device(device)
+    return str(found), str(_dtype(dtype, found)).removeprefix("torch.")
 
 
 def layout_of(checkpoint: Path, config: Any) -> Layout:

@@ -17,6 +17,7 @@ from smolcli.types import FinishReason, Piece
 
 Scores = NDArray[np.float32]
 Made = TypeVar("Made")  # scores as a backend has them
+Ended = TypeVar("Ended")
 
 
 class Following(Protocol):
@@ -50,11 +51,12 @@ class Sampler:
         self.options, self._penalty, self._grammar = options, penalty, grammar
         self._bits = np.random.PCG64(options.seed)  # its raw stream is the same in every release of numpy
         self._said: set[int] = set()
+        self._barred: set[int] = set()  # tokens that would end the reply before options.min_tokens
 
     @property
     def takes_highest(self) -> bool:
         """Whether the highest score is all that counts, so that a backend may find it where the scores are."""
-        return self.options.temperature == 0 and self._penalty == 1 and self._grammar is None
+        return self.options.temperature == 0 and self._penalty == 1 and self._grammar is None and not self._barred
 
     def choose(self, scores: Scores) -> int:
         """The next token; `scores` is float32 (vocabulary,) and not written to."""
@@ -62,6 +64,9 @@ class Sampler:
             scores = self._penalised(scores)
         if self._grammar is not None:
             scores = np.where(self._grammar.allowed(), scores, np.float32(-np.inf))
+        if self._barred:
+            scores = scores.copy()
+            scores[list(self._barred)] = -np.inf
         token = int(scores.argmax()) if self.options.temperature == 0 else self._drawn(scores)
         self._said.add(token)
         return token
@@ -72,26 +77,30 @@ class Sampler:
         scores: Made,
         most: int,
         says: Callable[[int], str | None],
-        after: Callable[[int], Made],
         choose: Callable[[Made], int],
-    ) -> Generator[Piece, bool, tuple[FinishReason, int]]:
+    ) -> Generator[Piece | int, Any, tuple[FinishReason, int]]:
         """The pieces of reply number `index`; returns why it ended and its count of tokens, at most `most`.
 
-        `scores` are those of the first token, `after` a token come those of the next; `choose` is this sampler's, for
-        scores as a backend has them. A token `says` what it adds to the text, nothing while a character is incomplete,
-        and None where it ends the reply and is no part of it. A true value sent for a piece ends the reply: it repeats
-        itself.
+        `scores` are those of the first token; for a token that is given out come those of the next. `choose` is this
+        sampler's, for scores as a backend has them. A token `says` what it adds to the text, nothing while a character
+        is incomplete, and None where it ends the reply and is no part of it; before options.min_tokens the next best is
+        taken instead. A true value sent for a piece ends the reply: it repeats itself.
         """
         for count in range(1, most + 1):
             token = choose(scores)
-            if (text := says(token)) is None:
+            while (text := says(token)) is None and count <= self.options.min_tokens:
+                self._barred.add(token)
+                token = choose(scores)
+            self._said -= self._barred
+            self._barred.clear()
+            if text is None:
                 return "stop", count - 1
             complete = self._grammar is not None and self._grammar.take(token)
             loops = bool(text) and (yield Piece(index, text))
             if complete or loops:
                 return "stop" if complete else "repetition", count
             if count < most:
-                scores = after(token)
+                scores = yield token
         return "length", most
 
     def _penalised(self, scores: Scores) -> Scores:
@@ -113,6 +122,20 @@ class Sampler:
         uniform = ((self._bits.random_raw(len(exact)) >> np.uint64(11)) + 0.5) * 2.0**-53  # never 0, never 1
         kept = np.arange(len(exact)) if self.options.top_p == 1 else _nucleus(np.exp(exact), self.options.top_p)
         return int(kept[(exact[kept] - np.log(-np.log(uniform[kept]))).argmax()])
+
+
+def evaluated(
+    decoding: Generator[Piece | int, Any, Ended], after: Callable[[int], Made]
+) -> Generator[Piece, bool, Ended]:
+    """The pieces of Sampler.decode alone; the scores `after` a token are computed here."""
+    given: Any = None
+    try:
+        while True:
+            item = decoding.send(given)
+            given = after(item) if isinstance(item, int) else (yield item)
+    except StopIteration as end:
+        ended: Ended = end.value
+        return ended
 
 
 def samplers(options: Generate, vocabulary: Callable[[], Any]) -> Callable[[float], Sampler]:

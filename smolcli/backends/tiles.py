@@ -15,7 +15,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 
@@ -52,6 +54,25 @@ class Tiles:
     pixels: list[bytes]
 
 
+class Cutter:
+    """Cuts pictures as `cut` does, each once as long as somebody holds it: questions about it share its tiles."""
+
+    def __init__(self, layout: Layout, detail: str) -> None:
+        self._layout, self._detail = layout, detail
+        self._kept: WeakKeyDictionary[Frame, dict[bool, Tiles]] = WeakKeyDictionary()
+
+    def __call__(self, frame: Frame, split: bool) -> Tiles:
+        """The tiles of `frame`."""
+        known = self._kept.setdefault(frame, {})
+        if split not in known:
+            known[split] = cut(frame, self._layout, self._detail, split)
+        return known[split]
+
+    def clear(self) -> None:
+        """Forgets them."""
+        self._kept.clear()
+
+
 class Encoded(Generic[Embedding]):
     """What the tiles seen last were encoded to, by their content: a tile seen before costs nothing."""
 
@@ -60,10 +81,17 @@ class Encoded(Generic[Embedding]):
         self._encode, self._at_once = encode, at_once
         self._kept: OrderedDict[bytes, Embedding] = OrderedDict()
 
-    def of(self, tiles: Sequence[bytes]) -> list[Embedding]:
-        """The embeddings of `tiles`, in their order; each different one is encoded once, now and for later calls."""
-        keys = [hashlib.sha256(tile).digest() for tile in tiles]
+    def of(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embedding]:
+        """The embeddings of `tiles`, in their order; each different one is encoded once, now and for later calls.
+
+        Where they leave room in the last batch it is filled from `next_ones`, tiles that are to be asked for soon.
+        """
+        keys = [digest(tile) for tile in tiles]
         new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._kept}
+        if new and -len(new) % self._at_once:
+            others = {digest(tile): tile for tile in islice(next_ones, self._at_once)}
+            unknown = [each for each in others.items() if each[0] not in self._kept and each[0] not in new]
+            new.update(unknown[: -len(new) % self._at_once])
         for start in range(0, len(new), self._at_once):
             batch = dict(list(new.items())[start : start + self._at_once])
             self._kept.update(zip(batch, self._encode(list(batch.values())), strict=True))
@@ -77,6 +105,11 @@ class Encoded(Generic[Embedding]):
     def clear(self) -> None:
         """Forgets them."""
         self._kept.clear()
+
+
+def digest(tile: bytes) -> bytes:
+    """What equal tiles have in common, and no others."""
+    return hashlib.sha256(tile).digest()
 
 
 def fitted(frame: Frame, tile: int) -> Frame:

@@ -8,7 +8,7 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.errors import UsageError
 from smolcli.flatten import flatten
-from smolcli.options import MOST_THREADS, choice, opt
+from smolcli.options import MOST_THREADS, choice, model_names, opt
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
 VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
@@ -26,25 +26,22 @@ class Conversion:
         argument=True,
         metavar="MODEL",
         show_default=False,
+        autocompletion=model_names,
     )
     quant: tuple[str, ...] = opt(
         ("q8_0",),
         f"Of the language half, repeatable: {', '.join(LANGUAGE)}.",
-        parser=choice("--quant", LANGUAGE),
-        metavar="QUANT",
+        **choice("--quant", LANGUAGE, metavar="QUANT"),
     )
     mmproj_quant: tuple[str, ...] = opt(
         ("f16",),
         f"Of the vision half, repeatable: {', '.join(VISION)}.",
-        parser=choice("--mmproj-quant", VISION),
-        metavar="QUANT",
+        **choice("--mmproj-quant", VISION, metavar="QUANT"),
     )
     output: Path = opt(Path("."), "Where the files go.", "-o", "--output", metavar="DIR")
     name: str | None = opt(None, "The model's name in the files; default: that of the directory or hub id.")
     lora: Path | None = opt(None, "A PEFT LoRA adapter to merge into the weights.", metavar="DIR")
-    if_exists: str = opt(
-        "error", "Of a file that is there.", parser=choice("--if-exists", IF_EXISTS), metavar="|".join(IF_EXISTS)
-    )
+    if_exists: str = opt("error", "Of a file that is there.", **choice("--if-exists", IF_EXISTS))
     dry_run: bool = opt(False, "Only say what would be written, its sizes, and the memory to run it.", "--dry-run")
     verify: bool = opt(
         False,

@@ -9,11 +9,10 @@ from enum import Enum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from smolcli import models, registry
 from smolcli.console import say
+from smolcli.options import completed
 
 app = typer.Typer(help="List and fetch models.", no_args_is_help=True)
 
@@ -48,7 +47,12 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON a
 
 @app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME|HUB_ID", help="A name of the list, or a hub id.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(models.KNOWN)
+        ),
+    ],
     quant: Annotated[str | None, typer.Option(help="Quantization of the language half; default q8_0.")] = None,
     wanted: Annotated[For, typer.Option("--for", help="The backend that shall run it.")] = For.auto,
     offline: Annotated[bool, typer.Option("--offline", help="Only check that it is here.")] = False,
@@ -92,6 +96,9 @@ def _row(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console  # for a terminal alone
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold")
     for title in ("name", "runs here on", "GGUF pair", "checkpoint", "licence", "what it is for"):
         table.add_column(title, justify="right" if title in ("GGUF pair", "checkpoint") else "left")

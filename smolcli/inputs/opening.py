@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
         loaded.append(data)
         marks.append(mark)
     parts = [hashlib.sha256(data).hexdigest() for data in loaded]
+    if item.question is not None:
+        parts.append(json.dumps([item.question.parts, item.question.begins]))
+        marks.append("")
     whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
     return loaded, Content(whole, " ".join(marks) if all(marks) else "")
 
@@ -60,14 +64,14 @@ def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = F
         status = os.fstat(file.fileno())
         if not status.st_size:
             raise _empty("video")
-        read = Content(_digest(file), stamp(status))
+        read = Content(digest(file), stamp(status))
     video = reader(source.word, sampling, options.max_pixels)
     if stamp_of(source.word) != read.stamp:
         raise InputError("is being written", "wait until it is complete", kind="changed")
     return video, read
 
 
-def _digest(file: BinaryIO) -> str:
+def digest(file: BinaryIO) -> str:
     """SHA-256 of an open file, in hex; hashlib.file_digest came with Python 3.11."""
     whole = hashlib.sha256()
     while part := file.read(2**20):

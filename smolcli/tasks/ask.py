@@ -38,6 +38,10 @@ class Ask(Task):
         """An answer a line where there are several."""
         return bool(self.also)
 
+    @property
+    def at_once(self) -> int:
+        return 1 + len(self.also)
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(*self._parts(question, media)) for question in (self.question, *self.also)]
 

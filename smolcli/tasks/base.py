@@ -53,6 +53,11 @@ class Task:
         return None
 
     @property
+    def at_once(self) -> int:
+        """How many prompts on one input there are at a time; 0 where that depends on the input."""
+        return 1
+
+    @property
     def asks(self) -> str:
         """All that decides the prompts beside the medium: a part of a record's id."""
         return repr(self)

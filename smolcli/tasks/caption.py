@@ -22,7 +22,7 @@ STYLES = {
 class Caption(Task):
     """Describe each image."""
 
-    style: str = opt("short", "How to describe.", "--style", parser=choice("style", STYLES), metavar="|".join(STYLES))
+    style: str = opt("short", "How to describe.", "--style", **choice("style", STYLES))
     prompt: str | None = opt(None, "Your own words instead of a style.")
 
     def __post_init__(self) -> None:

@@ -93,6 +93,11 @@ class VideoSummarize(Sampling, Task):
         plain(self.question or "")
 
     @property
+    def at_once(self) -> int:
+        """Stretches and scenes are as many as there are; one prompt is long, and room for more would be memory lost."""
+        return 0 if self.segment is not None or self.scene else 1
+
+    @property
     def asks(self) -> str:
         """The question and the choice of frames."""
         return f"{self.question or QUESTION} {self.sampling!r}"

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +19,12 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 1 itself leads to standard error by now
+
+
+def format_of(path: Path, known: Container[str]) -> str:
+    """The format that a file's suffix means, of those that are known; else text."""
+    suffix = path.suffix.lower().removeprefix(".")
+    return {"ndjson": "jsonl", "markdown": "md"}.get(suffix, suffix if suffix in known else "text")
 
 
 @contextlib.contextmanager

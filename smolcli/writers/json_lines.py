@@ -13,6 +13,7 @@ def as_json(record: Record, indent: int | None = None) -> str:
     """The record as JSON; times rounded to the microsecond."""
     fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
     fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
+    fields["memory"] = vars(record.memory)
     fields["error"] = record.error and vars(record.error)
     return as_line(fields, indent)
 

@@ -35,7 +35,8 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
-COLUMNS["notices"] = COLUMNS.pop("notices")  # the last: a column that was added moves no other
+for added in ("notices", "memory.parent", "memory.engine", "memory.gpu"):  # last: a new column moves no other
+    COLUMNS[added] = COLUMNS.pop(added)
 
 
 def compact(data: Any) -> str:

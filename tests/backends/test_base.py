@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from smolcli.backends import base
-from smolcli.backends.base import NO_PENALTY, PENALTY, Pieces, one_at_a_time
+from smolcli.backends.base import NO_PENALTY, PENALTY, Pieces, answered
 from smolcli.replies import Replies
 from smolcli.types import Finish, FinishReason, Piece, Prompt, Reply, Seconds, Tokens
 
@@ -47,7 +47,7 @@ def says(texts: Callable[[str, float], Iterable[str]], reason: FinishReason = "s
 
 def run(words: Iterable[str | None], reply: Callable[..., Pieces]) -> tuple[list[Piece], list[Reply]]:
     joined, pieces, replies = Replies(), [], []
-    for piece in one_at_a_time(asked(words), word, reply):
+    for piece in answered(asked(words), word, reply):
         pieces.append(piece)
         if whole := joined.add(piece):
             replies.append(whole)
@@ -65,7 +65,7 @@ def test_the_first_piece_comes_when_work_begins_and_before_the_model_is_asked() 
         yield Piece(index, "x")
         yield Piece(index, "y", Finish("stop"))
 
-    for piece in one_at_a_time(asked(["a", "b"]), word, reply):
+    for piece in answered(asked(["a", "b"]), word, reply):
         done.append(f"{piece.index}{piece.text}")
     assert done == ["0", "encode a", "0x", "0y", "1", "encode b", "1x", "1y"]
 
@@ -78,7 +78,7 @@ def test_the_next_prompt_is_taken_once_work_has_begun_and_never_more_than_one() 
             log.append(f"take {each}")
             yield Prompt.user(each)
 
-    for piece in one_at_a_time(source(), word, says(lambda text, _: [text])):
+    for piece in answered(source(), word, says(lambda text, _: [text])):
         log.append(f"{piece.index}{piece.text}{'.' if piece.finish else ''}")
     assert log == ["take a", "0", "take b", "0a", "0.", "1", "take c", "1b", "1.", "2", "2c", "2."]
 
@@ -100,7 +100,7 @@ def test_it_is_asked_again_at_each_piece_while_nothing_is_ready_and_never_given_
             yield Prompt.user(each)
 
     log = []
-    for piece in one_at_a_time(source(), word, says(lambda text, _: [text, text, text])):
+    for piece in answered(source(), word, says(lambda text, _: [text, text, text])):
         log.append((piece.index, piece.text))
         if piece.finish:
             under_way.remove(piece.index)
@@ -110,7 +110,7 @@ def test_it_is_asked_again_at_each_piece_while_nothing_is_ready_and_never_given_
 
 def test_none_while_nothing_is_under_way_is_a_fault_of_the_caller() -> None:
     with pytest.raises(RuntimeError, match="None was given"):
-        list(one_at_a_time(asked([None]), word, says(lambda text, _: [text])))
+        list(answered(asked([None]), word, says(lambda text, _: [text])))
 
 
 def test_preparing_runs_beside_the_reply_under_way() -> None:
@@ -130,7 +130,7 @@ def test_preparing_runs_beside_the_reply_under_way() -> None:
         yield "last"
 
     joined = Replies()
-    replies = [joined.add(piece) for piece in one_at_a_time(asked("ab"), prepare, says(texts))]
+    replies = [joined.add(piece) for piece in answered(asked("ab"), prepare, says(texts))]
     assert [reply.finish.reason for reply in replies if reply] == ["stop", "stop"]
     assert len(threads) == 1
     assert threading.current_thread() not in threads
@@ -146,7 +146,7 @@ def test_the_time_of_preparing_is_media_of_its_own_reply(monkeypatch: pytest.Mon
         return word(prompt)
 
     joined = Replies()
-    pieces = one_at_a_time(asked(["slow", "quick"]), prepare, says(lambda text, _: [text]))
+    pieces = answered(asked(["slow", "quick"]), prepare, says(lambda text, _: [text]))
     slow, quick = [reply.finish.seconds for piece in pieces if (reply := joined.add(piece))]
     assert (slow.media, quick.media) == (5.0, 0.25)
     assert (slow.encode, slow.decode) == (TIME.encode, TIME.decode)
@@ -159,7 +159,7 @@ def test_a_prompt_that_cannot_be_prepared_costs_itself_alone() -> None:
         return word(prompt)
 
     joined = Replies()
-    pieces = one_at_a_time(asked(["a", "bad", "worse", "b"]), prepare, says(lambda text, _: [text]))
+    pieces = answered(asked(["a", "bad", "worse", "b"]), prepare, says(lambda text, _: [text]))
     replies = [reply for piece in pieces if (reply := joined.add(piece))]
     assert [reply.text for reply in replies] == ["a", "", "", "b"]
     assert [reply.finish.fault and reply.finish.fault.kind for reply in replies] == [None, "engine", "memory", None]
@@ -171,7 +171,7 @@ def test_what_the_source_raises_is_not_taken_for_a_failure_of_the_reply_under_wa
         raise OSError("the pipe is gone")
 
     with pytest.raises(OSError, match="the pipe is gone"):
-        list(one_at_a_time(source(), word, says(lambda text, _: [text])))
+        list(answered(source(), word, says(lambda text, _: [text])))
 
 
 def test_closing_waits_for_what_is_being_prepared_and_ends_the_reply() -> None:
@@ -190,7 +190,7 @@ def test_closing_waits_for_what_is_being_prepared_and_ends_the_reply() -> None:
         finally:
             log.append("reply ended")
 
-    pieces = one_at_a_time(asked("ab"), prepare, reply)
+    pieces = answered(asked("ab"), prepare, reply)
     assert [next(pieces).text for _ in range(2)] == ["", "x"]
     assert begun.wait(WAIT)
     closer = threading.Thread(target=lambda: (pieces.close(), log.append("closed")))
@@ -278,6 +278,6 @@ def test_the_next_prompt_is_taken_during_a_second_attempt_too() -> None:
         log.append("end")  # of b alone: the others are stopped
 
     joined = Replies()
-    replies = [reply for piece in one_at_a_time(source(), word, says(texts)) if (reply := joined.add(piece))]
+    replies = [reply for piece in answered(source(), word, says(texts)) if (reply := joined.add(piece))]
     assert [reply.finish.reason for reply in replies] == ["repetition", "stop"]
     assert log == ["attempt", "attempt", "take b", "attempt", "end"]

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from smolcli import models, registry
-from smolcli.backends.base import Backend
+from smolcli.backends import tiles
+from smolcli.backends.base import AHEAD, Backend
 from smolcli.backends.echo import Echo
+from smolcli.backends.llamacpp import LlamaCpp
 from smolcli.backends.sampling import Sampler
+from smolcli.backends.tiles import cut as tiles_of
 from smolcli.converters import convert
 from smolcli.errors import InputError
 from smolcli.models import ModelFiles
@@ -31,9 +34,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return ModelFiles("Tiny", folder, language, vision)
 
 
-@pytest.fixture(scope="module", params=list(registry.BACKENDS))
+ENGINES = {"llamacpp": tuple(registry.VISION)}  # what encodes pictures, where there is a choice
+CASES = [(name, engine) for name in registry.BACKENDS for engine in ENGINES.get(name, ("auto",))]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=" ".join)
 def backend(request: pytest.FixtureRequest, files: ModelFiles) -> Iterator[Backend]:
-    made = registry.load(registry.BACKENDS, request.param)(files, Model(threads=1, device="cpu"))
+    name, engine = request.param
+    made = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_engine=engine))
     yield made
     made.close()
 
@@ -73,7 +81,7 @@ def test_each_prompt_ends_in_exactly_one_finish_with_its_account(backend: Backen
     assert ends[2].tokens.image > ends[0].tokens.image > 0
 
 
-def test_it_takes_at_most_one_prompt_ahead(backend: Backend) -> None:
+def test_it_takes_a_few_prompts_ahead_at_most(backend: Backend) -> None:
     pulled: list[int] = []
 
     def source() -> Iterator[Prompt]:
@@ -85,7 +93,7 @@ def test_it_takes_at_most_one_prompt_ahead(backend: Backend) -> None:
     for piece in pieces:
         if piece.finish is not None:
             break
-    assert len(pulled) <= 2
+    assert len(pulled) <= (backend.most + 2 * AHEAD if isinstance(backend, LlamaCpp) else 2)
     pieces.close()
 
 
@@ -204,7 +212,14 @@ def test_one_failure_costs_one_reply(
 
 
 def test_every_line_of_the_registry_loads() -> None:
-    for table in (registry.TASKS, registry.BACKENDS, registry.WRITERS, registry.READERS, registry.COMMANDS):
+    for table in (
+        registry.TASKS,
+        registry.BACKENDS,
+        registry.WRITERS,
+        registry.READERS,
+        registry.COMMANDS,
+        registry.VISION,
+    ):
         for name in table:
             assert registry.load(table, name) is not None
     assert registry.load(registry.LIBRARIES, "hub") is not None
@@ -220,6 +235,43 @@ def test_a_second_question_about_a_picture_costs_no_encoding(backend: Backend) -
         if p.finish
     ]
     assert ends[1] < ends[0] / 2
+
+
+def test_a_picture_is_cut_once_for_all_its_questions(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts: list[Frame] = []
+    monkeypatch.setattr(tiles, "cut", lambda frame, *more: cuts.append(frame) or tiles_of(frame, *more))
+    picture, other = noise(97, 300), noise(96, 300)
+
+    def ask() -> None:
+        list(backend.generate([Prompt.user(one, word) for word in "ab" for one in (picture, other)], WORDS))
+
+    ask()
+    assert cuts == ([] if backend.name == "echo" else [picture, other])
+    backend.forget()
+    ask()
+    assert cuts[2:] == cuts[:2]
+
+
+def test_what_was_encoded_is_forgotten_when_that_is_asked(backend: Backend) -> None:
+    if backend.name == "echo":
+        return
+    picture = Prompt.user(noise(98, 300), "a")
+
+    def encode() -> float:
+        [finish] = [p.finish for p in backend.generate([picture], Generate(max_tokens=1)) if p.finish]
+        return finish.seconds.encode
+
+    new, known = encode(), encode()
+    backend.forget()
+    assert known < new / 2 < encode() * 2
+
+
+def test_an_answer_of_a_given_length_has_it_whatever_it_says(backend: Backend) -> None:
+    forced = Generate(max_tokens=200, min_tokens=200)
+    ends = [p.finish for p in backend.generate(PROMPTS, forced) if p.finish]
+    assert [(end.reason, end.tokens.new, end.fault) for end in ends] == [("length", 200, None)] * 3
+    free = {p.index: p.finish for p in backend.generate(PROMPTS, Generate(max_tokens=200)) if p.finish}
+    assert any(end.tokens.new != 200 for end in free.values()) or backend.name != "echo"
 
 
 def test_the_built_in_model_serves_both_backends() -> None:

@@ -78,12 +78,12 @@ PROMPTS = [Prompt.user(noise(seed), "What is this?") for seed in range(3)]
 
 
 def replies(backend: PyTorch | LlamaCpp, options: Generate) -> list[Reply]:
-    found, joined = [], Replies()
+    found, joined = {}, Replies()
     for piece in backend.generate(PROMPTS, options):
         if reply := joined.add(piece):
             assert reply.finish.fault is None
-            found.append(reply)
-    return found
+            found[piece.index] = reply
+    return [found[index] for index in sorted(found)]
 
 
 def check(schema: dict[str, Any], reply: Reply) -> None:

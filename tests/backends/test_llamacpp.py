@@ -57,7 +57,7 @@ def files(checkpoint: Path) -> ModelFiles:
 
 @pytest.fixture
 def backend(files: ModelFiles) -> Iterator[LlamaCpp]:
-    with closing(LlamaCpp(files, Model(threads=1, detail="2"))) as made:
+    with closing(LlamaCpp(files, Model(threads=1, detail="2", vision_engine="mtmd"))) as made:
         yield made
 
 
@@ -131,7 +131,7 @@ def test_a_tile_is_embedded_as_transformers_does_without_any_resize(tmp_path: Pa
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).float().div(127.5).sub(1)
     theirs = model.model.get_image_features(scaled[None, None], return_dict=True).pooler_output[0].double()
-    with closing(LlamaCpp(files, Model(threads=1))) as backend:
+    with closing(LlamaCpp(files, Model(threads=1, vision_engine="mtmd"))) as backend:
         ours = torch.from_numpy(backend._vision.encode([pixels.tobytes()])[0]).double()
     assert ours.shape == theirs.shape
     assert float((ours - theirs).norm() / theirs.norm()) < 2e-3  # llama.cpp's GELU comes from a half precision table
@@ -167,7 +167,9 @@ def test_sampled_tokens_follow_the_logits(backend: LlamaCpp) -> None:
     best = int(scores.argmax())
     share = float(scores.softmax(-1)[best])
     piece = backend._piece(best).decode()
-    hits = sum(answer(backend, prompt, Generate(1, temperature, seed=seed))[0] == piece for seed in range(draws))
+    hits = sum(
+        answer(backend, prompt, Generate(1, temperature=temperature, seed=seed))[0] == piece for seed in range(draws)
+    )
     assert abs(hits / draws - share) < 4 * (share * (1 - share) / draws) ** 0.5  # four standard deviations
 
 
@@ -217,7 +219,7 @@ def test_llama_cpp_is_silent_unless_asked(
     files: ModelFiles, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run() -> tuple[str, str]:
-        with closing(LlamaCpp(files, Model(threads=1))) as backend:
+        with closing(LlamaCpp(files, Model(threads=1, vision_engine="mtmd"))) as backend:
             answer(backend, PROMPTS["one picture in tiles"])
         with pytest.raises(ModelError, match="cannot be loaded by llama.cpp"):
             LlamaCpp(ModelFiles("x", gguf=other, mmproj=files.mmproj), Model(threads=1))
@@ -233,9 +235,9 @@ def test_llama_cpp_is_silent_unless_asked(
     assert out == "" and "lemma" in err
 
 
-@pytest.mark.parametrize(("has_amx", "extra"), [("amx_bf16 amx_tile", False), ("avx512f", True)])
-def test_amx_kernels_are_never_taken(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, has_amx: str, extra: bool
+@pytest.mark.parametrize("safe", [False, True])
+def test_extra_buffers_are_taken_where_they_are_safe(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool
 ) -> None:
     asked: list[bool] = []
     load = llamacpp.llama.llama_model_load_from_file
@@ -246,9 +248,9 @@ def test_amx_kernels_are_never_taken(
         return load(path, params)
 
     monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
-    monkeypatch.setattr(llamacpp.Path, "read_text", lambda *_, **__: f"flags : fpu {has_amx}\n")
+    monkeypatch.setattr(llamacpp.amx, "is_safe", lambda: safe)
     LlamaCpp(files, Model(threads=1)).close()
-    assert asked == [extra]
+    assert asked == [safe]
 
 
 def set_u32(name: str, value: int) -> Callable[[bytes, int], bytes]:

@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinNewTokensLengthLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from smolcli.backends.sampling import Sampler
+from smolcli.backends.sampling import Sampler, evaluated
 from smolcli.options import Generate
 from smolcli.types import FinishReason, Piece
 
@@ -148,7 +153,9 @@ class Letters:
         return token == ord(".")
 
 
-def loop(text: str, most: int, answer: bool = False, grammar: Letters | None = None) -> tuple[list[str], object, int]:
+def loop(
+    text: str, most: int, answer: bool = False, grammar: Letters | None = None, least: int = 0
+) -> tuple[list[str], object, int]:
     """The pieces, the end, and the steps taken, of a model that wants to say `text` and then "!" for ever."""
     steps = 0
 
@@ -166,8 +173,8 @@ def loop(text: str, most: int, answer: bool = False, grammar: Letters | None = N
     def says(token: int) -> str | None:
         return None if chr(token) == "$" else "" if chr(token) == "_" else chr(token)
 
-    sampler = Sampler(Generate(), 1.0, grammar)
-    running = sampler.decode(5, wants(0), most, says, after, sampler.choose)
+    sampler = Sampler(Generate(min_tokens=least), 1.0, grammar)
+    running = evaluated(sampler.decode(5, wants(0), most, says, sampler.choose), after)
     pieces: list[Piece] = []
     try:
         pieces.append(next(running))
@@ -193,6 +200,51 @@ def test_the_loop_ends_as_it_should_and_takes_no_step_too_many(
     pieces, ended, taken = loop(text, most)
     assert ("".join(pieces), ended, taken) == (said, end, steps)
     assert all(pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "said", "end"),
+    [
+        ("a$c$", 3, "a.c", ("stop", 3)),  # "." is what it wants next best
+        ("a$c$", 2, "a.c", ("stop", 3)),
+        ("a$c$", 1, "a", ("stop", 1)),
+        ("$$$$$$$$$$$$", 9, ".........", ("length", 9)),
+    ],
+)
+def test_before_the_fewest_tokens_the_next_best_is_taken_instead_of_an_end(
+    text: str, least: int, said: str, end: tuple[FinishReason, int]
+) -> None:
+    pieces, ended, _ = loop(text, 9, least=least)
+    assert ("".join(pieces), ended) == (said, end)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 3}])
+def test_the_fewest_tokens_are_those_of_transformers(options: dict[str, float]) -> None:
+    ends, least, steps = [3, 7, 11], 20, 40
+    rows = [scores(seed, 20) for seed in range(steps)]
+    for row in rows[::2]:
+        row[ends] += 9  # what it wants most of all
+    theirs = MinNewTokensLengthLogitsProcessor(0, least, ends, device="cpu")
+    reference = Sampler(Generate(**options))  # type: ignore[arg-type]
+    wanted: list[int] = []
+    while len(wanted) < steps:
+        row = theirs(torch.tensor([wanted], dtype=torch.long), torch.from_numpy(rows[len(wanted)])[None].clone())
+        token = reference.choose(row[0].numpy()) if options else int(row.argmax())
+        if token in ends:
+            break
+        wanted.append(token)
+    said: list[int] = []
+
+    def says(token: int) -> str | None:
+        if token in ends:
+            return None
+        said.append(token)
+        return ""
+
+    mine = Sampler(Generate(min_tokens=least, **options))  # type: ignore[arg-type]
+    assert not list(evaluated(mine.decode(0, rows[0], steps, says, mine.choose), lambda _: rows[len(said)]))
+    assert len(wanted) >= least
+    assert said == wanted if not options else len(said) >= least  # chance differs: a token that is refused was drawn
 
 
 def test_a_reply_that_is_told_to_stop_stops() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from smolcli.backends.tiles import Layout, cut, plan
+from smolcli.backends.tiles import Cutter, Layout, cut, plan
 from smolcli.chat import UNSPLIT, Grid
 from smolcli.types import Frame
 
@@ -122,3 +124,14 @@ def test_token_counts_of_published_models() -> None:
 
 def test_unsplit_needs_no_detail() -> None:
     assert plan(10, 10_000, SMALL, "high", split=False) == UNSPLIT
+
+
+def test_tiles_are_kept_as_long_as_their_picture_and_no_longer() -> None:
+    cutter, picture = Cutter(SMALL, "auto"), noise(70, 50)
+    tiles = cutter(picture, True)
+    assert tiles == cut(picture, SMALL, "auto", True) and cutter(picture, True) is tiles
+    assert cutter(picture, False) == cut(picture, SMALL, "auto", False) != tiles
+    gone = weakref.ref(tiles)
+    del tiles, picture
+    gc.collect()
+    assert gone() is None

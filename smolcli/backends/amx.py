@@ -1,0 +1,156 @@
+"""Whether llama.cpp's extra buffer types may be used: a probe in a child process, whose verdict is kept on disk.
+
+    params.use_extra_bufts = amx.is_safe()
+
+GCC before 14 miscompiles llama.cpp's AMX path (the stores to the tile configuration are dropped; llama.cpp pull
+request 26954): the first product of several tokens crashes. Whether a library is such a one cannot be seen, only tried:
+the probe evaluates some tokens of the built-in model with and without the extra buffers, of which AMX's is one.
+A crash, a hang and other numbers all mean that they are not used. On a CPU without AMX nothing is tried.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
+
+from smolcli.backends.kept import folder, keep
+from smolcli.cores import cpu_info
+from smolcli.models import BUILT_IN
+
+PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends import amx; amx.probe()"  # no file of the folder's
+SECONDS = 60.0  # the probe takes one or two, and more on a machine that is busy
+KEPT = 64  # verdicts, on a disk that many kinds of machine share
+DIFFERS = 3  # exit code of the probe where the numbers differ
+VERDICTS = {b"safe\n": True, b"not safe\n": False}
+KINDS = (  # those that AMX has kernels for
+    llama.LLAMA_FTYPE_MOSTLY_Q8_0,
+    llama.LLAMA_FTYPE_MOSTLY_Q4_0,
+    llama.LLAMA_FTYPE_MOSTLY_Q4_1,
+    llama.LLAMA_FTYPE_MOSTLY_Q4_K_M,  # with some of Q6_K
+    llama.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+)
+# Tokens of one evaluation after another: more than a tile's 16 rows and than two tiles', and as few as are between
+# two pictures.
+BATCHES = (40, 2, 1)
+CLOSE = 0.999  # cosine of two evaluations' logits; activations are rounded to 8 bits in one way or another
+
+
+def is_safe() -> bool:
+    """Whether llama.cpp computes with its extra buffer types as it does without; known on disk after the first time."""
+    info = cpu_info()
+    features = sorted((info.get("flags") or "").split())
+    if "amx_tile" not in features:
+        return True
+    key = repr((version("llama-cpp-python"), _libraries(), info.get("model name"), features))
+    place = folder("amx") / hashlib.sha256(key.encode()).hexdigest()
+    with suppress(OSError, KeyError):
+        return VERDICTS[place.read_bytes()]
+    if (verdict := _probed()) is not None:
+        with suppress(OSError):
+            keep(place, [text for text, value in VERDICTS.items() if value is verdict], KEPT)
+    return verdict is True
+
+
+def _libraries() -> list[tuple[str, int, int]]:
+    """Name, bytes and time of ggml's libraries beside the loaded libllama."""
+    folder = Path(llama.llama_cpp._lib._name).parent
+    stats = [(path.name, path.stat()) for path in sorted(folder.glob("*ggml*"))]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _probed() -> bool | None:
+    """What a child finds; None where it could not tell, which is as unsafe but not kept."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE.format(path=sys.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # the latter is a busy machine sooner than a hang
+        return None
+    if done.returncode < 0 and done.returncode != -signal.SIGKILL:  # which is for want of memory
+        return False
+    return {0: True, DIFFERS: False}.get(done.returncode)
+
+
+# ---- the child -----------------------------------------------------------------------------------
+
+
+def probe() -> None:
+    """Ends this process as `_probed` reads it."""
+    _leave_no_core()
+    with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
+        for kind in KINDS:
+            path = Path(folder) / "probe.gguf"
+            _quantize(BUILT_IN / "nano-F16.gguf", path, kind)
+            if not alike(logits(path, extra=False), logits(path, extra=True)):
+                sys.exit(DIFFERS)
+
+
+def _leave_no_core() -> None:
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, for systems that pipe cores to a program
+
+
+def _quantize(source: Path, target: Path, kind: int) -> None:
+    params = llama.llama_model_quantize_default_params()
+    params.ftype = kind
+    if llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params)) != 0:
+        raise RuntimeError("the probe's model could not be quantized")
+
+
+def logits(path: Path, extra: bool) -> NDArray[np.float32]:
+    """float32 (tokens, vocabulary) after each token of BATCHES."""
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.use_extra_bufts = extra
+    model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+    settings = llama.llama_context_default_params()
+    settings.n_ctx = 256
+    settings.n_threads = settings.n_threads_batch = 2  # the configuration is each thread's own
+    context = llama.llama_init_from_model(model, settings)
+    found, position = [], 0
+    for count in BATCHES:
+        batch = llama.llama_batch_init(count, 0, 1)
+        batch.n_tokens = count
+        for n in range(count):
+            batch.token[n] = (position + n) * 7 % vocabulary
+            batch.pos[n] = position + n
+            batch.n_seq_id[n] = batch.logits[n] = 1
+            batch.seq_id[n][0] = 0
+        if llama.llama_decode(context, batch) != 0:
+            raise RuntimeError("the probe's tokens could not be evaluated")
+        scores: Any = llama.llama_get_logits(context)
+        found.append(np.ctypeslib.as_array(scores, (count, vocabulary)).copy())
+        llama.llama_batch_free(batch)
+        position += count
+    llama.llama_free(context)
+    llama.llama_model_free(model)
+    return np.concatenate(found)
+
+
+def alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether each token's logits point the same way; NaNs do not."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return bool((cosines > CLOSE).all())

@@ -1,0 +1,16 @@
+"""OpenVINO, imported so that it tells nobody: of itself the import sends a report to its makers over the network.
+
+from smolcli.backends.silent_openvino import ov
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # without that library nothing is sent
+
+import openvino as ov  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
+from openvino.op import Constant  # noqa: E402
+
+__all__ = ["Constant", "op", "ov"]

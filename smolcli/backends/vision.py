@@ -1,0 +1,45 @@
+"""A vision encoder: the part of the llama.cpp backend that makes embeddings of tiles.
+
+    vision = MtmdEncoder(mmproj, layout, Language(model, 576), options)
+    [embeddings] = vision.encode([tile])
+
+`registry.VISION` has those there are. mtmd is the reference; any other gives its numbers, only sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embeddings = NDArray[np.float32]
+
+
+class Language(NamedTuple):
+    """The language half beside it: the llama_model, and the floats of one of its embeddings."""
+
+    model: Any
+    embedding: int
+
+
+class Vision(Protocol):
+    """Its constructor takes `(mmproj: Path, layout: Layout, language: Language, options: Model)`, where `layout` is
+    that of the file, from mtmd.layout_of. It raises ModelError where the halves do not fit each other.
+    """
+
+    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
+        """Each tile * tile * 3 bytes of RGB -> float32 (tokens, embedding); one seen before costs nothing.
+
+        `next_ones`, to be asked for soon, fill what room there is beside them. Raises EngineError.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Forgets the tiles seen."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is native; the encoder is of no use afterwards."""
+        ...

@@ -1,0 +1,224 @@
+"""amx.py: every end of the probe, what is kept of it, and one real run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smolcli.backends import amx
+from smolcli.backends.kept import folder
+
+CPU = {"model name": "Sapphire", "flags": "fpu avx512f amx_tile amx_int8"}
+DIES = "import os; from smolcli.backends import amx; amx._leave_no_core(); os.kill(os.getpid(), {})"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "smolcli" / "amx"
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A CPU with AMX, whatever this machine has."""
+    info = dict(CPU)
+    monkeypatch.setattr(amx, "cpu_info", lambda: info)
+    return info
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The verdicts of the probes there were; all are good."""
+    made: list[bool] = []
+
+    def probed() -> bool:
+        made.append(True)
+        return True
+
+    monkeypatch.setattr(amx, "_probed", probed)
+    return made
+
+
+ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
+    "works": ("", True, [b"safe\n"]),
+    "a bad configuration of tiles": (DIES.format("11"), False, [b"not safe\n"]),
+    "an illegal instruction": (DIES.format("4"), False, [b"not safe\n"]),
+    "an assertion of ggml": (DIES.format("6"), False, [b"not safe\n"]),
+    "other numbers": (f"raise SystemExit({amx.DIFFERS})", False, [b"not safe\n"]),
+    "no memory": (DIES.format("9"), False, []),
+    "no room for the probe's model": ("open('/none/such', 'w')", False, []),
+    "hangs": ("import time; time.sleep(60)", False, []),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_every_end_of_the_probe(
+    cpu: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    code, safe, kept = ENDS[how]
+    monkeypatch.setattr(amx, "PROBE", f"print('chatter', flush=True)\n{code}")
+    if how == "hangs":
+        monkeypatch.setattr(amx, "SECONDS", 0.5)
+    assert amx.is_safe() is safe
+    assert [path.read_bytes() for path in cache.glob("*")] == kept
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_cannot_be_started_is_no_reason_to_take_them(
+    cpu: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amx.sys, "executable", "/none/such")
+    assert not amx.is_safe()
+    assert not cache.exists()
+
+
+def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    allow = f"import resource; resource.setrlimit(resource.RLIMIT_CORE, ({hard}, {hard}))\n"
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", allow + DIES.format("11")], cwd=tmp_path, env=here)
+    assert done.returncode == -11
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", ["fpu avx512f", "", None])
+def test_without_amx_nothing_is_tried(
+    cpu: dict[str, str], probes: list[bool], cache: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None
+) -> None:
+    monkeypatch.setattr(amx, "version", lambda name: pytest.fail("looked further"))
+    cpu.pop("flags") if flags is None else cpu.update(flags=flags)
+    assert amx.is_safe()
+    assert probes == [] and not cache.exists()
+
+
+def test_the_probe_runs_once(cpu: dict[str, str], probes: list[bool], cache: Path) -> None:
+    assert [amx.is_safe() for _ in range(3)] == [True] * 3
+    assert len(probes) == 1
+    [kept] = cache.glob("*")
+    kept.write_bytes(b"not safe\n")
+    assert not amx.is_safe()
+    assert len(probes) == 1
+
+
+CHANGES: dict[str, Callable[[dict[str, str], pytest.MonkeyPatch], Any]] = {
+    "another CPU": lambda cpu, _: cpu.update({"model name": "Granite"}),
+    "another kernel's flags": lambda cpu, _: cpu.update(flags=CPU["flags"] + " amx_fp16"),
+    "another version": lambda _, patch: patch.setattr(amx, "version", lambda name: "9.9"),
+    "another build": lambda _, patch: patch.setattr(amx, "_libraries", lambda: [("libggml-cpu.so", 1, 1)]),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_the_verdict_is_of_one_build_on_one_cpu(
+    cpu: dict[str, str], probes: list[bool], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    amx.is_safe()
+    CHANGES[how](cpu, monkeypatch)
+    amx.is_safe()
+    amx.is_safe()
+    assert len(probes) == 2
+
+
+def test_the_build_is_known_by_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for name, size, _ in amx._libraries() if size > 0]
+    assert any("ggml-cpu" in name for name in names)
+    for name in ("libllama.so", "libggml-cpu.so", "libggml-cpu-sapphirerapids.so"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(amx.llama.llama_cpp, "_lib", type("Library", (), {"_name": str(tmp_path / "libllama.so")}))
+    first = amx._libraries()
+    assert [name for name, *_ in first] == ["libggml-cpu-sapphirerapids.so", "libggml-cpu.so"]
+    os.utime(tmp_path / "libggml-cpu.so", ns=(1, 1))
+    assert amx._libraries() != first
+
+
+@pytest.mark.parametrize("text", [b"", b"saf", b"safe", b"\0" * 5, b"safe\nsafe\n"])
+def test_a_damaged_verdict_is_none(cpu: dict[str, str], probes: list[bool], cache: Path, text: bytes) -> None:
+    amx.is_safe()
+    [kept] = cache.glob("*")
+    kept.write_bytes(text)
+    assert amx.is_safe() and amx.is_safe()
+    assert len(probes) == 2 and kept.read_bytes() == b"safe\n"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    cpu: dict[str, str], probes: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert amx.is_safe() and amx.is_safe()
+    assert len(probes) == 2 and not folder("amx").exists()
+
+
+def test_a_home_that_is_not_there_is_not_made(
+    cpu: dict[str, str], probes: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "service"))
+    assert amx.is_safe() and amx.is_safe()
+    assert len(probes) == 2 and not (tmp_path / "service").exists()
+
+
+# ---- the probe itself ------------------------------------------------------------------------------------
+
+
+def test_numbers_are_alike_but_for_rounding() -> None:
+    one = np.random.default_rng(1).normal(size=(43, 320)).astype(np.float32) * 10
+    assert amx.alike(one, one)
+    assert amx.alike(one, one + np.random.default_rng(2).normal(size=one.shape).astype(np.float32) * 0.1)
+    for row in (0, 42):
+        for wrong in (one[row][::-1], one[row] * np.nan, one[row] * 0, -one[row], one[row] + 2):
+            other = one.copy()
+            other[row] = wrong
+            assert not amx.alike(one, other)
+
+
+def test_the_probe_tells_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def logits(path: Path, extra: bool) -> Any:
+        seen.append((path.stat().st_size, extra))
+        return np.full((43, 320), 1, np.float32) if len(seen) < 10 else np.eye(43, 320, dtype=np.float32)
+
+    monkeypatch.setattr(amx, "logits", logits)
+    guarded: list[int] = []
+    monkeypatch.setattr(amx, "_leave_no_core", lambda: guarded.append(len(seen)))
+    with pytest.raises(SystemExit) as caught:
+        amx.probe()
+    assert caught.value.code == amx.DIFFERS
+    assert guarded == [0]  # before anything could crash
+    assert [extra for _, extra in seen] == [False, True] * len(amx.KINDS)
+    assert len({size for size, _ in seen}) > 2  # each of another type
+
+
+ANSWERS = """
+import sys
+from pathlib import Path
+from smolcli.backends import amx
+amx._leave_no_core()
+path = Path(sys.argv[1])
+amx._quantize(amx.BUILT_IN / "nano-F16.gguf", path, amx.llama.LLAMA_FTYPE_MOSTLY_Q8_0)
+[found, exact] = [amx.logits(path, extra) for extra in (sys.argv[2] == "True", False)]
+assert found.shape == (sum(amx.BATCHES), 320) and float(abs(found).max()) > 5 and amx.alike(found, exact)
+"""
+
+
+def test_what_the_real_probe_finds_safe_answers(tmp_path: Path, cache: Path) -> None:
+    safe = amx.is_safe()
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", ANSWERS, str(tmp_path / "nano-Q8_0.gguf"), str(safe)]
+    done = subprocess.run(words, capture_output=True, text=True, env=here)
+    assert done.returncode == 0, done.stderr[-500:]
+    tried = "amx_tile" in amx.cpu_info().get("flags", "").split()
+    assert [path.read_bytes() for path in cache.glob("*")] == [b"safe\n" if safe else b"not safe\n"] * tried
