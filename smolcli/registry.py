@@ -76,12 +76,23 @@ COMMANDS = {
         "smolcli.commands.convert_to_gguf:convert_to_gguf",
         about="Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.",
     ),
+    "bench": Entry(
+        "smolcli.commands.bench:app",
+        about="Measure speed, memory and quality of models, on this machine and on your data.",
+    ),
     "models": Entry("smolcli.commands.models:app", about="List and fetch models."),
 }
 LIBRARIES = {
     "models": Entry("smolcli.models:names"),
     "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
     "pair": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),
+    "bench speed": Entry("smolcli.bench.run:speed"),
+    "bench memory": Entry("smolcli.bench.run:memory"),
+    "bench quality": Entry("smolcli.bench.quality:quality", "bench", ("rapidfuzz",)),
+    "bench compare": Entry("smolcli.bench.run:compare"),
+    "parquet": Entry("pyarrow.parquet:ParquetFile", "bench", ("pyarrow",)),
+    "page": Entry("smolcli.bench.page:page"),
+    "plot": Entry("smolcli.bench.plots:plot", "plot", ("matplotlib",)),
     "hub": Entry("smolcli.hub:pull"),
     "--dry-run": Entry("smolcli.plans:show"),
     "progress": Entry("smolcli.progress:Progress"),

@@ -56,7 +56,7 @@ def loaded(*words: object, **env: str) -> tuple[set[str], str]:
     return set(done.stderr.splitlines()[-1].split()), done.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["caption", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["caption", "--help"], ["bench", "speed", "--help"]])
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     modules, said = loaded(*words)
     assert not modules & LIBRARIES
@@ -66,10 +66,10 @@ def test_help_loads_no_heavy_library(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("smolcli cap", "caption"), ("smolcli ask --vis", "--vision-engine"), 
-     ("smolcli models p", "pull"),
+    [("smolcli cap", "caption"), ("smolcli ask --vis", "--vision-engine"), ("smolcli bench sp", "speed"),
+     ("smolcli models p", "pull"), ("smolcli bench speed --ba", "--backend"),
      ("smolcli convert-to-gguf --mmproj-", "--mmproj-quant"), ("smolcli ask --vision-engine op", "openvino"),
-     ("smolcli caption -b ll", "llamacpp"), ("smolcli ocr --detail h", "high"), ("smolcli ocr -m na", "nano"),
+     ("smolcli bench speed -b ll", "llamacpp"), ("smolcli ocr --detail h", "high"), ("smolcli ocr -m na", "nano"),
      ("smolcli video-summarize -f chap", "chapters"), ("smolcli caption --sidecar .x", ".xmp"),
      ("smolcli models pull 500", "500m-video"), ("smolcli convert-to-gguf --quant q8", "q8_0")],
 )  # fmt: skip

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "values", "process", "bare"}, {"types"}, {"registry", "schema"}, {"options", "cores"},
     {"console", "models", "chat", "memory", "child", "identity", "index"},
-    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events"},
+    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events", "machine"},
     {"engine", "results"},
-    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"commands"},
+    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"bench"}, {"commands"},
     {"cli"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,74 @@
+"""The pictures of a benchmark: the user's own, or made ones of a given size."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from smolcli.bench.options import NO_PICTURE, SIZE
+from smolcli.errors import InputError, UsageError
+from smolcli.inputs.opening import decode, load
+from smolcli.inputs.words import Words
+from smolcli.options import Input, Output
+from smolcli.types import Item, Source
+
+COARSE = 16  # pixels of a made picture between two colours that have nothing to do with each other
+THUMBNAIL = 320  # pixels of the longest edge
+GRAIN = 8  # levels of noise on top of them, so that the file is as large as a photograph's
+
+
+class Pictures:
+    """Gives as many as are wanted; made ones are JPEGs in `folder`, no two alike."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, word: str, count: int) -> tuple[Item, ...]:
+        """`count` pictures; none for the word none. The user's own come again where there are too few.
+
+        Raises UsageError for a directory without one.
+        """
+        if word == NO_PICTURE:
+            return ()
+        if size := SIZE.fullmatch(word):
+            return tuple(Item.of(str(self._made(int(size[1]), int(size[2]), n))) for n in range(count))
+        listed = Words(Input(inputs=(word,)), Output()).items()
+        found = list(islice((item for item in listed if os.path.isfile(item.path)), count))
+        if not found:
+            raise UsageError(f"{word}: no picture is in it", "name another directory, a picture, or a size: 1024x768")
+        return tuple(islice(cycle(found), count))
+
+    def _made(self, width: int, height: int, number: int) -> Path:
+        path = self._folder / f"{width}x{height}-{number}.jpg"
+        if not path.exists():
+            rng = np.random.default_rng((width, height, number))
+            rough = rng.integers(0, 256, (height // COARSE + 2, width // COARSE + 2, 3), dtype=np.uint8)
+            smooth = np.asarray(Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+            grain = rng.integers(-GRAIN, GRAIN + 1, smooth.shape, dtype=np.int16)
+            Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        return path
+
+
+def thumbnails(sources: Sequence[Source], offline: bool = True) -> list[str]:
+    """A small JPEG of each as a data: URI, empty where it cannot be read. To be called in a child: it may crash."""
+    return [_thumbnail(source, offline) for source in sources]
+
+
+def _thumbnail(source: Source, offline: bool) -> str:
+    item = Item(source.word, (source,))
+    try:
+        [frame] = decode(item, load(item, offline)[0], Input())
+    except InputError:
+        return ""
+    image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
