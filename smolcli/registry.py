@@ -81,6 +81,7 @@ COMMANDS = {
         about="Measure speed, memory and quality of models, on this machine and on your data.",
     ),
     "models": Entry("smolcli.commands.models:app", about="List and fetch models."),
+    "doctor": Entry("smolcli.commands.doctor:doctor", about="Say what this machine lacks, and what to do about it."),
 }
 LIBRARIES = {
     "models": Entry("smolcli.models:names"),
@@ -91,6 +92,7 @@ LIBRARIES = {
     "bench quality": Entry("smolcli.bench.quality:quality", "bench", ("rapidfuzz",)),
     "bench compare": Entry("smolcli.bench.run:compare"),
     "parquet": Entry("pyarrow.parquet:ParquetFile", "bench", ("pyarrow",)),
+    "doctor": Entry("smolcli.commands.checkup:checkup"),
     "page": Entry("smolcli.bench.page:page"),
     "plot": Entry("smolcli.bench.plots:plot", "plot", ("matplotlib",)),
     "hub": Entry("smolcli.hub:pull"),

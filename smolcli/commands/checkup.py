@@ -1,0 +1,234 @@
+"""Looks at all that smolcli needs and uses on this machine, and says what is wrong. Loads no native library here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smolcli import models, registry
+from smolcli.child import call
+from smolcli.errors import SmolError
+from smolcli.machine import machine, versions
+from smolcli.memory import available
+from smolcli.models import ModelFiles
+from smolcli.options import Model
+from smolcli.registry import Entry
+from smolcli.run import candidates, gpu_may_be_here
+
+DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # where names differ
+NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "tqdm")  # by every command
+VARIABLES = (
+    "SMOLCLI_MODEL", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
+    "HF_ENDPOINT", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "RAY_ADDRESS",
+)  # fmt: skip
+LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
+PROBES = "smolcli.commands.probes"
+REBUILD = (
+    "build it for this CPU: pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python "
+    "llama-cpp-python"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and what to do; `blocks` where nothing can be answered before that is done."""
+
+    what: str
+    advice: str
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is, as docs/commands.md's JSON, and what is wrong with it."""
+
+    facts: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+
+def checkup() -> Report:
+    """Everything; takes as long as the slowest backend to answer."""
+    auto, no_model = _auto()
+    nano = models.find(models.NANO)
+    with ThreadPoolExecutor(3) as pool:  # each waits for a child
+        backends = list(pool.map(lambda name: _backend(name, nano), (n for n in registry.BACKENDS if n != "echo")))
+        decoders = list(pool.map(_decoder, registry.DECODERS))
+        precisions = list(pool.map(_precision, registry.VISION.items()))
+    told = [replace(one, blocks=found["name"] == auto["backend"]) for found, one in (*backends, *decoders) if one]
+    ran = {found["name"]: found for found, _ in backends}
+    amx, gpus = ran["llamacpp"].pop("amx"), ran["torch"].pop("gpus")
+    this = machine()
+    facts: dict[str, Any] = {
+        "machine": this,
+        "memory_free": available(),
+        "amx": _amx(this["features"], amx),
+        "gpus": gpus,
+        "backends": list(ran.values()),
+        "auto": auto,
+        "vision": _vision({name: computes for name, computes, _ in precisions}),
+        "decoders": [found for found, _ in decoders],
+        "libraries": _libraries(),
+        "cache": _cache(),
+        "folders": _folders(),
+        "offline": models.is_offline(),
+        "config": {"path": str(models.config_file()), "exists": models.config_file().is_file()},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+    told += [one for one in (no_model, *(fault for *_, fault in precisions)) if one is not None]
+    told += _shortcomings(facts)
+    return Report(facts, tuple(sorted(told, key=lambda one: not one.blocks)))
+
+
+def _auto() -> tuple[dict[str, str | None], Problem | None]:
+    """The backend and the model that a command without options takes, or why there are none."""
+    try:
+        files, backend = models.choose(Model(), candidates(Model()))
+    except SmolError as error:
+        return {"backend": None, "model": None}, Problem(error.what, error.advice, blocks=True)
+    return {"backend": backend, "model": files.name}, None
+
+
+Tried = tuple[dict[str, Any], Problem | None]
+
+
+def _backend(name: str, files: ModelFiles) -> Tried:
+    """A backend, and whether it answers with the built-in model."""
+    entry = registry.BACKENDS[name]
+    found: dict[str, Any] = {**_entry(name, entry), "seconds": None, "computes": None}
+    found["gpus" if name == "torch" else "amx"] = [] if name == "torch" else None  # what only it knows
+    if not found["installed"]:
+        return found, None
+    begun = time.perf_counter()
+    said, problem = _probe(name, "answers", entry.place, files, Model(vision_engine="mtmd"))
+    if problem is None:
+        found.update(said, seconds=round(time.perf_counter() - begun, 3))
+    return found, problem
+
+
+def _decoder(name: str) -> Tried:
+    entry = registry.DECODERS[name]
+    found = _entry(name, entry)
+    if not entry.needs:  # a program
+        program = shutil.which(name)
+        return {**found, "installed": program is not None, "install": f"install {name}", "version": program or ""}, None
+    problem = _probe(name, "loads", *entry.needs)[1] if found["installed"] else None
+    return found, problem
+
+
+def _precision(named: tuple[str, Entry]) -> tuple[str, str | None, Problem | None]:
+    """A vision engine, and what it computes in."""
+    name, entry = named
+    if name == "mtmd" or not registry.installed(entry):
+        return name, "float32" if name == "mtmd" else None, None
+    return name, *_probe(name, "precision", entry.place.partition(":")[0])
+
+
+def _probe(name: str, probe: str, *args: Any) -> tuple[Any, Problem | None]:
+    """What a child says, or that it ended."""
+    try:
+        return call(f"{PROBES}:{probe}", *args), None
+    except SmolError as error:
+        advice = REBUILD if "SIGILL" in error.what and name == "llamacpp" else "install it again, or do without it"
+        return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
+
+
+def _entry(name: str, entry: Entry) -> dict[str, Any]:
+    """Whether what it needs is here, in which version, and what brings it."""
+    found = versions(DISTRIBUTIONS.get(one, one) for one in entry.needs)
+    return {
+        "name": name,
+        "installed": registry.installed(entry),
+        "version": ", ".join(found.values()),
+        "install": f"pip install 'smolcli[{entry.extra}]'" if entry.extra else None,
+    }
+
+
+def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
+    """What encodes pictures beside llama.cpp, by the size of a model's vision half, and what each computes in."""
+    sizes = {"large": registry.LARGE, "small": 0}
+    taken = {name: registry.vision_engine("auto", "auto", size) for name, size in sizes.items()}
+    engines = [_entry(name, entry) for name, entry in registry.VISION.items()]
+    return {"engines": engines, **taken, "precision": precisions}
+
+
+def _amx(features: list[str], is_on: bool | None) -> str:
+    """Whether llama.cpp multiplies with the CPU's tiles."""
+    if "amx_tile" not in features:
+        return "this CPU has none"
+    if is_on is None:
+        return "not known"
+    return (
+        "llama.cpp computes with it"
+        if is_on
+        else "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
+    )
+
+
+def _libraries() -> list[dict[str, Any]]:
+    """Those that every command needs, and those of the extras."""
+    tables = (registry.BACKENDS, registry.VISION, registry.DECODERS, registry.ENGINES, registry.LIBRARIES)
+    entries = [entry for table in tables for entry in table.values()]
+    extras = {library: entry.extra for entry in entries for library in entry.needs}
+    found = [
+        {"name": name, "installed": True, "version": version, "install": None}
+        for name, version in versions(NEEDED).items()
+    ]
+    for library, extra in extras.items():
+        found.append(_entry(DISTRIBUTIONS.get(library, library), Entry("", extra, (library,))))
+    return found
+
+
+def _cache() -> dict[str, Any]:
+    """The folder of models, and those in it that run; of a model the bytes of its files, links followed."""
+    found = []
+    for name in (*models.KNOWN, *models.cached_ids()):
+        files = models.find(name)
+        here = [backend for backend in ("llamacpp", "torch") if files.serves(backend)]
+        paths = [path for path in (files.gguf, files.mmproj) if path is not None]
+        paths += models.weights(files.checkpoint) if files.checkpoint is not None else []
+        if here:
+            found.append({"name": name, "here": here, "bytes": sum(path.stat().st_size for path in paths)})
+    return {"path": str(models.cache_dir()), "models": found, "bytes": sum(one["bytes"] for one in found)}
+
+
+def _folders() -> list[dict[str, Any]]:
+    """Where models and what is temporary go, and the bytes that are free there."""
+    found = []
+    for name, path in (("cache", models.cache_dir()), ("temporary", Path(tempfile.gettempdir()))):
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        writable = os.access(there, os.W_OK)
+        found.append({"name": name, "path": str(path), "free": shutil.disk_usage(there).free, "writable": writable})
+    return found
+
+
+def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
+    """What stops no answer, but costs time or a part of what smolcli does."""
+    torch = next(one for one in facts["backends"] if one["name"] == "torch")
+    if not facts["gpus"] and (facts["machine"]["gpus"] or gpu_may_be_here()):
+        what = (
+            "a GPU is here that PyTorch does not see"
+            if torch["installed"]
+            else "a GPU is here, and no PyTorch to use it"
+        )
+        yield Problem(what, "install PyTorch for it: https://pytorch.org/get-started/locally")
+    openvino = next(one for one in facts["vision"]["engines"] if one["name"] == "openvino")
+    if facts["auto"]["backend"] == "llamacpp" and not openvino["installed"]:
+        yield Problem("pictures are encoded several times slower without OpenVINO", openvino["install"])
+    if not any(one["installed"] for one in facts["decoders"]):
+        yield Problem("videos cannot be read", facts["decoders"][0]["install"])
+    for one in facts["folders"]:
+        if one["free"] < LEAST_FREE:
+            yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")
+        if not one["writable"]:
+            variable = "HF_HOME" if one["name"] == "cache" else "TMPDIR"
+            yield Problem(
+                f"{one['path']}: cannot be written", f"change its rights, or set {variable} to another folder"
+            )

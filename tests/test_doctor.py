@@ -1,0 +1,186 @@
+"""`smolcli doctor`: what it says is so, and whatever is wrong is a line, not its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from smolcli import models, registry
+from smolcli.commands import checkup, doctor, probes
+from smolcli.commands.checkup import Problem, Report
+from smolcli.cores import usable_cores
+from smolcli.errors import EngineError
+from smolcli.machine import FEATURES
+from tests.test_cli import LIBRARIES, loaded
+
+
+def answers(place: str, *_: object) -> None:
+    """A native library that this CPU has not the instructions for, in the place of probes.answers."""
+    os.write(2, b"loading kernels\n")
+    os.kill(os.getpid(), signal.SIGILL)
+
+
+def loads(module: str) -> None:
+    if module == "decord":
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def precision(module: str) -> str:
+    raise RuntimeError("no such plugin")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without settings, models and GPUs, whose libraries answer at once."""
+    for name in checkup.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    said = {"answers": {"computes": "cpu, float32"}, "loads": None, "precision": "bfloat16"}
+    monkeypatch.setattr(checkup, "call", lambda place, *_: said[place.split(":")[1]])
+    monkeypatch.setattr(checkup, "gpu_may_be_here", lambda: False)
+    return tmp_path
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def remove(*names: str) -> None:
+        found = registry.find_spec
+        monkeypatch.setattr(registry, "find_spec", lambda name: None if name in names else found(name))
+
+    return remove
+
+
+def shown(capsys: pytest.CaptureFixture[str], format: str = "text") -> tuple[int, str]:
+    with pytest.raises(typer.Exit) as end:
+        doctor._run(doctor.Doctor(format))
+    return end.value.exit_code, capsys.readouterr().out
+
+
+def problem(report: Report, begins: str) -> Problem:
+    return next(one for one in report.problems if one.what.startswith(begins))
+
+
+def test_what_it_says_of_this_machine_is_so() -> None:
+    """As a user runs it, with every library that is here."""
+    modules, said = loaded("doctor", "-f", "json", HF_HOME="/proc/nonexistent/hf", HF_HUB_OFFLINE="1")
+    facts = json.loads(said)
+    assert not modules & (LIBRARIES - {"multiprocessing"})
+    seen = {one["name"]: one["version"] for one in facts["libraries"] if one["installed"]}
+    assert {"numpy", "llama-cpp-python", "torch", "openvino", "llguidance"} <= set(seen)
+    assert all(version(name) == found for name, found in seen.items())
+    assert facts["machine"]["cores"] == usable_cores()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next(line for line in lines if line.startswith(("flags", "Features"))).split()
+    assert facts["machine"]["features"] == [name for name in FEATURES if name in flags]
+    assert ("none" in facts["amx"]) == ("amx_tile" not in flags)
+    assert {one["name"]: one["installed"] for one in facts["backends"]} == {"torch": True, "llamacpp": True}
+    assert all(one["seconds"] > 0 for one in facts["backends"])
+    assert (facts["vision"]["large"], facts["vision"]["small"]) == ("openvino", "mtmd")
+    assert facts["auto"]["model"] == "nano"
+    assert facts["offline"] is True and facts["environment"]["HF_HUB_OFFLINE"] == "1"
+    assert facts["cache"] == {"path": "/proc/nonexistent/hf/hub", "models": [], "bytes": 0}
+    assert facts["folders"][0]["free"] == pytest.approx(shutil.disk_usage("/").free, rel=0.1)
+    assert not any(one["blocks"] for one in facts["problems"])
+
+
+def test_the_precision_is_that_of_the_encoder() -> None:
+    from smolcli.backends.openvino import PRECISIONS
+
+    assert probes.precision("smolcli.backends.openvino") in PRECISIONS
+
+
+def test_nothing_wrong_is_told_on_one_screen(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = shown(capsys)
+    assert (code, said.splitlines()[-1].split()) == (0, ["problems", "none"])
+    assert said.count("\n") < 50
+    assert "llamacpp, which auto takes: answers" in said
+    assert "of a large model encoded by openvino in bfloat16" in said
+    assert all(line == line.rstrip() for line in said.splitlines())
+
+
+def test_a_missing_library_is_told_with_its_command(
+    machine: Path, without: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without("openvino", "av", "llguidance")
+    code, said = shown(capsys)
+    assert code == 0
+    assert "llguidance: not installed; pip install 'smolcli[schema]'" in said
+    assert "av: not installed; pip install 'smolcli[video]'" in said
+    assert "of a large model encoded by torch in bfloat16" in said
+    assert said.endswith("slower without OpenVINO; pip install 'smolcli[openvino]'\n")
+
+
+def test_without_any_backend_nothing_can_be_answered(
+    machine: Path, without: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without("llama_cpp", "torch")
+    code, said = shown(capsys, "json")
+    facts = json.loads(said)
+    assert code == 3
+    assert facts["auto"] == {"backend": None, "model": None}
+    assert [one["advice"] for one in facts["problems"] if one["blocks"]] == ["pip install 'smolcli[llamacpp]'"]
+    assert "until then nothing is answered" in shown(capsys)[1]
+
+
+def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, without: Callable[..., None]
+) -> None:
+    from smolcli.child import call
+
+    without("torch")
+    monkeypatch.setattr(checkup, "call", call)
+    monkeypatch.setattr(checkup, "PROBES", __name__)
+    report = checkup.checkup()
+    llama = problem(report, "llamacpp is installed and does not work: crashed (SIGILL): loading kernels")
+    assert llama.blocks and "--no-binary llama-cpp-python" in llama.advice
+    assert not problem(report, "decord is installed and does not work: crashed (SIGSEGV)").blocks
+    assert not problem(report, "openvino is installed and does not work: failed: RuntimeError: no such plugin").blocks
+    assert report.problems[0] == llama
+
+
+def test_a_model_that_is_not_here_stands_in_the_way(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOLCLI_MODEL", "2.2b")
+    found = problem(checkup.checkup(), "2.2b (from SMOLCLI_MODEL): not on this machine")
+    assert found.blocks and found.advice == "smolcli models pull 2.2b"
+
+
+def test_models_in_the_cache_have_their_size(machine: Path) -> None:
+    folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").write_bytes(bytes(3000))
+    (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").write_bytes(bytes(500))
+    facts = checkup.checkup().facts
+    assert facts["cache"]["models"] == [{"name": "256m", "here": ["llamacpp"], "bytes": 3500}]
+    assert facts["auto"] == {"backend": "llamacpp", "model": "256m"}
+
+
+def test_a_gpu_that_is_not_used_and_a_full_disk_are_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup, "gpu_may_be_here", lambda: True)
+    usage = shutil.disk_usage(machine)
+    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
+    report = checkup.checkup()
+    assert "pytorch.org" in problem(report, "a GPU is here that PyTorch does not see").advice
+    assert "only 5 MB are free" in problem(report, str(models.cache_dir())).what
+    assert not any(one.blocks for one in report.problems)
+
+
+def test_a_backend_that_refuses_the_picture_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(place: str, *_: object) -> Any:
+        if place.endswith("answers"):
+            raise EngineError("the engine failed: no")
+
+    monkeypatch.setattr(checkup, "call", refuses)
+    report = checkup.checkup()
+    assert [one["seconds"] for one in report.facts["backends"]] == [None, None]
+    assert problem(report, "llamacpp is installed and does not work: failed: no").blocks
+    assert not problem(report, "torch").blocks
