@@ -1,0 +1,179 @@
+"""What the language half costs on this CPU, and why smolcli drives llama.cpp as it does.
+
+    python benchmarks/language.py MODEL.gguf [--mmproj FILE] [--threads 2] [--rounds 5]
+
+- a prompt of 13 tiles as one call of embeddings, and as llama.cpp's tools give it: every tile and every text by itself
+- a token each of 1 to 16 replies by one call
+- flash attention on and off
+- with --mmproj: pictures encoded while replies go on, and one after the other
+
+The two sides of each take turns; medians, and of ratios the median of the rounds' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as smolcli.child sets it, before llama.cpp is loaded
+
+import llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
+from sides import compared
+
+from smolcli.backends import sequences
+from smolcli.backends.llamacpp import LlamaCpp
+from smolcli.backends.sequences import Sequences
+from smolcli.cores import usable_cores
+from smolcli.models import ModelFiles
+from smolcli.options import Model
+
+TILES, TOKENS = 13, 64  # of a picture of 2048 x 1536, and of a tile of the 256M
+BETWEEN = 3  # tokens of text between two tiles, about
+CONTEXT = 600  # tokens before the reply, where decoding is measured
+STEPS = 24
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--mmproj", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    files = ModelFiles("model", gguf=args.model, mmproj=args.mmproj)
+    backend = LlamaCpp(files, Model(threads=args.threads, jobs=16))
+    prompt_in_one_call(backend, args)
+    replies_by_one_call(backend, args)
+    flash_attention(backend, args)
+    encoding_beside(backend, args)
+
+
+def made(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
+    return Sequences(backend._model, backend._token_count, args.threads, most, 2**40)
+
+
+def rows(backend: LlamaCpp, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Embeddings as large as a model's own are."""
+    noise = np.random.default_rng(seed).standard_normal((count, backend._sequences.width))
+    return (0.05 * noise).astype(np.float32)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def begin(one: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
+    marks = np.arange(len(embeddings)) + 10**6 * (seed + 1)
+    one.begin(key, marks, embeddings, len(embeddings) + STEPS + 1)
+
+
+def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
+    parts = [rows(backend, size) for _ in range(TILES) for size in (BETWEEN, TOKENS)]
+    whole, chunked = [], []
+    one = made(backend, args, 1)
+    for number in range(args.rounds + 1):  # the first of them warms up
+        one.end(0)
+        one.forget()
+        whole.append(seconds(lambda number=number: begin(one, np.concatenate(parts), seed=number)))
+
+        def by_parts(number: int = number) -> None:
+            for count in range(1, len(parts) + 1):  # what is there already is not computed again
+                begin(one, np.concatenate(parts[:count]), seed=100 + number)
+
+        one.end(0)
+        one.forget()
+        chunked.append(seconds(by_parts))
+    one.close()
+    compared(f"a prompt of {TILES} tiles, in one call and part by part", whole[1:], chunked[1:], "s")
+
+
+def replies_by_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
+    for count in (1, 2, 4, 8, 16):
+        one = made(backend, args, count)
+        prompt = rows(backend, CONTEXT)
+        for key in range(count):
+            begin(one, prompt, key, key)
+        steps = [seconds(lambda: one.step(dict.fromkeys(range(count), 100))) for _ in range(STEPS)]  # noqa: B023
+        one.close()
+        step = statistics.median(steps[4:])
+        print(f"{count} replies: {1e3 * step:.1f} ms a step, {count / step:.0f} tokens/s in all", flush=True)
+
+
+def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
+    off = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    prompt = rows(backend, TILES * (TOKENS + BETWEEN))
+    found: dict[tuple[str, int], list[float]] = {}
+    for number in range(args.rounds + 1):
+        for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
+            sequences.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
+            one = made(backend, args, 1)
+            begin(one, prompt[:64], seed=99)
+            one.end(0)
+            before = seconds(lambda one=one, number=number: begin(one, prompt, seed=number))
+            after = statistics.median(seconds(lambda one=one: one.step({0: 100})) for _ in range(STEPS))
+            one.close()
+            for name, value in (("prompt", before), ("token", after)):
+                found.setdefault((name, kind), []).append(value)
+    sequences.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = off
+    for name in ("prompt", "token"):
+        on = found[name, llama.LLAMA_FLASH_ATTN_TYPE_ENABLED][1:]
+        compared(f"a {name}, with flash attention and without", on, found[name, off][1:], "s")
+
+
+def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
+    """Eight tiles, and as many steps of eight replies as take about as long."""
+    side = backend.layout.tile
+    numbers = iter(range(10**6))
+
+    def encode() -> None:
+        backend._vision.encode([np.random.default_rng(next(numbers)).bytes(3 * side * side) for _ in range(8)])
+
+    one = made(backend, args, 8)
+    for key in range(8):
+        begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+    steps = 0
+
+    def reply() -> None:
+        for _ in range(steps):
+            one.step(dict.fromkeys(range(8), 100))
+
+    encode()
+    step = statistics.median(seconds(lambda: one.step(dict.fromkeys(range(8), 100))) for _ in range(5))
+    steps = min(80, max(1, round(seconds(encode) / step)))
+    beside, after = [], []
+    for _ in range(args.rounds):
+        for key in range(8):
+            one.end(key)
+            begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+
+        def both() -> None:
+            other = Thread(target=encode)
+            other.start()
+            reply()
+            other.join()
+
+        beside.append(seconds(both))
+        for key in range(8):
+            one.end(key)
+            begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+
+        def apart() -> None:
+            encode()
+            reply()
+
+        after.append(seconds(apart))
+    compared(f"8 tiles and {steps} steps of 8 replies, at the same time and one after the other", beside, after, "s")
+    one.close()
+
+
+if __name__ == "__main__":
+    main()
