@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
@@ -65,6 +66,10 @@ class Pipe:
         except (EOFError, OSError, pickle.UnpicklingError):  # the last for a message of which a part came
             raise Gone from None
 
+    def comes(self, seconds: float) -> bool:
+        """Whether the first message, or the end, comes within so many seconds."""
+        return bool(select.select([self._incoming], [], [], seconds)[0])
+
     def close(self) -> None:
         for file in (self._outgoing, self._incoming):
             with contextlib.suppress(OSError):  # what was not sent has nobody to go to
@@ -83,7 +88,8 @@ class Child:
             self._process = process_for(place, verbose)
         except OSError as error:
             what = f"the engine's process cannot be started ({error.strerror or error})"
-            raise EngineError(what, "is the working directory still there, and are enough files allowed?") from error
+            advice = "is the working directory still there, and are enough files allowed?"
+            raise EngineError(what, advice, kind="start") from error
         self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
         with contextlib.suppress(Gone):  # it has ended already: whoever asks it anything is told
             self.pipe.send(args)
@@ -134,14 +140,16 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def call(place: str, *args: Any, verbose: bool = False) -> Any:
+def call(place: str, *args: Any, verbose: bool = False, seconds: float | None = None) -> Any:
     """The value of the function at `place` ("module:function") for `args`, computed in a child.
 
-    Raises the SmolError that it raises, EngineError for any other end.
+    Raises the SmolError that it raises, EngineError for any other end, or where `seconds` are not enough.
     """
     child = Child("smolcli.child:_answer", (place, args), verbose)
     at_once = True
     try:
+        if seconds is not None and not child.pipe.comes(seconds):
+            raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind="timeout")
         kind, value = child.pipe.receive()
         at_once = False
     except Gone:

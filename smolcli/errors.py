@@ -87,7 +87,7 @@ class InputError(SmolError):
 
 
 class EngineError(SmolError):
-    """The engine failed; `kind` is crash (the process ended), memory or engine (it said so)."""
+    """The engine failed; `kind` is crash (the process ended), memory, start, timeout or engine (it said so)."""
 
     code = Exit.FAULT
     kind = "engine"

@@ -44,6 +44,17 @@ def test_a_crash_is_an_error() -> None:
         call("tests.test_child:crash")
 
 
+def wait() -> None:
+    signal.pause()
+
+
+def test_a_child_that_hangs_is_given_up() -> None:
+    with pytest.raises(EngineError, match="no answer in 0.5 seconds") as given_up:
+        call("tests.test_child:wait", seconds=0.5)
+    assert given_up.value.kind == "timeout"
+    assert call("tests.test_child:add", 2, 3, seconds=60) == 5
+
+
 def test_a_child_whose_interpreter_prints_at_its_start_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -46,7 +46,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     said = {"answers": {"computes": "cpu, float32"}, "loads": None, "precision": "bfloat16"}
-    monkeypatch.setattr(checkup, "call", lambda place, *_: said[place.split(":")[1]])
+    monkeypatch.setattr(checkup, "call", lambda place, *_, **__: said[place.split(":")[1]])
     monkeypatch.setattr(checkup, "gpu_may_be_here", lambda: False)
     return tmp_path
 
@@ -70,9 +70,9 @@ def problem(report: Report, begins: str) -> Problem:
     return next(one for one in report.problems if one.what.startswith(begins))
 
 
-def test_what_it_says_of_this_machine_is_so() -> None:
+def test_what_it_says_of_this_machine_is_so(tmp_path: Path) -> None:
     """As a user runs it, with every library that is here."""
-    modules, said = loaded("doctor", "-f", "json", HF_HOME="/proc/nonexistent/hf", HF_HUB_OFFLINE="1")
+    modules, said = loaded("doctor", "-f", "json", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
     facts = json.loads(said)
     assert not modules & (LIBRARIES - {"multiprocessing"})
     seen = {one["name"]: one["version"] for one in facts["libraries"] if one["installed"]}
@@ -88,8 +88,8 @@ def test_what_it_says_of_this_machine_is_so() -> None:
     assert (facts["vision"]["large"], facts["vision"]["small"]) == ("openvino", "mtmd")
     assert facts["auto"]["model"] == "nano"
     assert facts["offline"] is True and facts["environment"]["HF_HUB_OFFLINE"] == "1"
-    assert facts["cache"] == {"path": "/proc/nonexistent/hf/hub", "models": [], "bytes": 0}
-    assert facts["folders"][0]["free"] == pytest.approx(shutil.disk_usage("/").free, rel=0.1)
+    assert facts["cache"] == {"path": str(tmp_path / "hf/hub"), "models": [], "bytes": 0}
+    assert facts["folders"][0]["free"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert not any(one["blocks"] for one in facts["problems"])
 
 
@@ -174,8 +174,58 @@ def test_a_gpu_that_is_not_used_and_a_full_disk_are_told(machine: Path, monkeypa
     assert not any(one.blocks for one in report.problems)
 
 
+def test_folders_that_cannot_be_written_are_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine / "cache"))
+    monkeypatch.setenv("TMPDIR", str(machine / "tmp"))
+    monkeypatch.setattr(checkup.tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(checkup.os, "access", lambda *_: False)
+    report = checkup.checkup()
+    for folder, variable in ((machine / "hf/hub", "HF_HOME"), (machine / "cache/smolcli", "XDG_CACHE_HOME"),
+                             (machine / "tmp", "TMPDIR")):  # fmt: skip
+        assert f"set {variable} to" in problem(report, f"{folder}: cannot be written: ").advice
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (EngineError("the engine crashed (SIGSEGV)", "-v shows what it printed", kind="crash"), "install it again"),
+        (EngineError("the engine failed: ImportError: no", "run it again with -v"), "install it again"),
+        (EngineError("the engine gave no answer in 180 seconds", kind="timeout"), "install it again"),
+    ],
+)
+def test_the_remedy_is_that_of_the_fault(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, error: EngineError, advice: str
+) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(checkup, "call", fails)
+    assert problem(checkup.checkup(), "llamacpp is installed and does not work").advice.startswith(advice)
+
+
+def test_that_no_process_starts_is_told_once(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise EngineError("no process can be started (Too many open files)", "are enough allowed?", kind="start")
+
+    monkeypatch.setattr(checkup, "call", fails)
+    [only] = [one for one in checkup.checkup().problems if "files" in one.what]
+    assert only == Problem("no process can be started (Too many open files)", "are enough allowed?", blocks=True)
+
+
+def test_amx_that_crashes_has_a_remedy(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"computes": "cpu, float32", "amx": False}
+    monkeypatch.setattr(checkup, "call", lambda place, *_, **__: dict(said) if place.endswith("answers") else None)
+    for features, told in ((["amx_tile"], True), ([], False)):
+        monkeypatch.setattr(checkup, "machine", lambda: {"features": features, "gpus": []})  # noqa: B023
+        found = [one for one in checkup.checkup().problems if "AMX" in one.what]
+        assert bool(found) == told and all("gcc-14" in one.advice and not one.blocks for one in found)
+
+
 def test_a_backend_that_refuses_the_picture_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(place: str, *_: object) -> Any:
+    def refuses(place: str, *_: object, **__: object) -> Any:
         if place.endswith("answers"):
             raise EngineError("the engine failed: no")
 

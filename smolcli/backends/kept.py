@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def folder(name: str) -> Path:
-    """Where those of one kind are."""
+def folder(name: str = "") -> Path:
+    """Where those of one kind are, or all."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "smolcli" / name
 
 

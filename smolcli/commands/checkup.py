@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import models, registry
+from smolcli.backends import kept
 from smolcli.child import call
 from smolcli.errors import SmolError
 from smolcli.machine import machine, versions
@@ -30,11 +31,16 @@ VARIABLES = (
     "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "RAY_ADDRESS",
 )  # fmt: skip
 LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
+FOLDERS = {  # the variable that names another one, and what is lost without it
+    "cache": ("HF_HOME", "no model can be pulled"),
+    "kept": ("XDG_CACHE_HOME", "what takes seconds to find out is found out by each run"),
+    "temporary": ("TMPDIR", "pictures of URLs and converted models have no place"),
+}
 PROBES = "smolcli.commands.probes"
-REBUILD = (
-    "build it for this CPU: pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python "
-    "llama-cpp-python"
-)
+AMX_OFF = "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
+SECONDS = 180.0  # for a library to load and answer, on a slow disk
+REBUILD = "pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python llama-cpp-python"
+REINSTALL = "install it again, or do without it"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def checkup() -> Report:
     }
     told += [one for one in (no_model, *(fault for *_, fault in precisions)) if one is not None]
     told += _shortcomings(facts)
-    return Report(facts, tuple(sorted(told, key=lambda one: not one.blocks)))
+    once = {one.what: one for one in sorted(told, key=lambda one: one.blocks)}
+    return Report(facts, tuple(sorted(once.values(), key=lambda one: not one.blocks)))
 
 
 def _auto() -> tuple[dict[str, str | None], Problem | None]:
@@ -134,9 +141,13 @@ def _precision(named: tuple[str, Entry]) -> tuple[str, str | None, Problem | Non
 def _probe(name: str, probe: str, *args: Any) -> tuple[Any, Problem | None]:
     """What a child says, or that it ended."""
     try:
-        return call(f"{PROBES}:{probe}", *args), None
+        return call(f"{PROBES}:{probe}", *args, seconds=SECONDS), None
     except SmolError as error:
-        advice = REBUILD if "SIGILL" in error.what and name == "llamacpp" else "install it again, or do without it"
+        if error.kind == "start":  # which is no fault of the library's
+            return None, Problem(error.what, error.advice)
+        advice = REINSTALL if error.kind in ("crash", "engine") else error.advice or REINSTALL
+        if "SIGILL" in error.what and name == "llamacpp":
+            advice = f"build it for this CPU: {REBUILD}"
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
 
 
@@ -165,11 +176,7 @@ def _amx(features: list[str], is_on: bool | None) -> str:
         return "this CPU has none"
     if is_on is None:
         return "not known"
-    return (
-        "llama.cpp computes with it"
-        if is_on
-        else "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
-    )
+    return "llama.cpp computes with it" if is_on else AMX_OFF
 
 
 def _libraries() -> list[dict[str, Any]]:
@@ -200,13 +207,21 @@ def _cache() -> dict[str, Any]:
 
 
 def _folders() -> list[dict[str, Any]]:
-    """Where models and what is temporary go, and the bytes that are free there."""
+    """Where models, what is kept between runs and what is temporary go, and the bytes that are free there."""
     found = []
-    for name, path in (("cache", models.cache_dir()), ("temporary", Path(tempfile.gettempdir()))):
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
-        writable = os.access(there, os.W_OK)
+    for name, path in (("cache", models.cache_dir()), ("kept", kept.folder()), ("temporary", _temporary())):
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        writable = os.access(there, os.W_OK | os.X_OK)
         found.append({"name": name, "path": str(path), "free": shutil.disk_usage(there).free, "writable": writable})
     return found
+
+
+def _temporary() -> Path:
+    """Where Python puts temporary files, or where it would if it could."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # none of the folders that it tries can be written
+        return Path(os.environ.get("TMPDIR") or "/tmp")
 
 
 def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
@@ -224,11 +239,13 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("pictures are encoded several times slower without OpenVINO", openvino["install"])
     if not any(one["installed"] for one in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
+    if facts["amx"] == AMX_OFF:
+        what = "prompts take twice as long without AMX, which this llama-cpp-python crashes with"
+        yield Problem(what, f"build it with GCC 14 or later: CC=gcc-14 CXX=g++-14 {REBUILD}")
     for one in facts["folders"]:
         if one["free"] < LEAST_FREE:
             yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")
         if not one["writable"]:
-            variable = "HF_HOME" if one["name"] == "cache" else "TMPDIR"
-            yield Problem(
-                f"{one['path']}: cannot be written", f"change its rights, or set {variable} to another folder"
-            )
+            variable, loss = FOLDERS[one["name"]]
+            what = f"{one['path']}: cannot be written: {loss}"
+            yield Problem(what, f"change its rights, or set {variable} to another folder")
