@@ -211,6 +211,11 @@ def main(place: str, verbose: bool) -> None:
     os._exit(0)  # what native libraries do at an end may crash
 
 
+def is_verbose() -> bool:
+    """Whether the user sees what this process prints."""
+    return bool(os.environ.get("SMOLCLI_VERBOSE"))
+
+
 def _take_pipe() -> Pipe:
     """The ends of the pipes that this process was given, for itself and none that it starts."""
     shared = memoryview(mmap(MEMORY, SHARED)).cast("q")

@@ -19,7 +19,7 @@ import numpy  # noqa: F401 - every model needs it, and it can be loaded while it
 from smolcli import registry
 from smolcli.backends.tiles import fitted
 from smolcli.bare import load_llama_cpp
-from smolcli.child import Gone, Pipe, resolve
+from smolcli.child import Gone, Pipe, is_verbose, resolve
 from smolcli.cores import usable_cores
 from smolcli.errors import InputError, ModelError
 from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
@@ -46,6 +46,8 @@ def serve(pipe: Pipe, work: Work) -> None:
         load_llama_cpp()
     backend = resolve(work.backend)(work.files, work.model)
     desk.gpu_peak = backend.gpu_peak
+    if is_verbose():
+        print(f"smolcli: {work.files.name} on {backend.name}: {backend.computes}", file=sys.stderr, flush=True)
     pipe.send(("ready",))
     replies = Replies()
     for piece in backend.generate(desk.prompts(), work.generate):
@@ -285,7 +287,7 @@ def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
 
 def _say(item: Item, video: Video, sampling: Sampling) -> None:
     """What only those want to know who ask with -v."""
-    if not os.environ.get("SMOLCLI_VERBOSE"):
+    if not is_verbose():
         return
     if video.audio:
         print(f"smolcli: {item.path}: its sound is not heard", file=sys.stderr, flush=True)

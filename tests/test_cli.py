@@ -343,8 +343,9 @@ def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
     assert len({said["plain"], said["grey"], said["white"]}) == 3
 
 
-def test_verbose_tells_the_tokens_of_each_picture() -> None:
-    done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v")
+def test_verbose_tells_what_is_computed_with_and_the_tokens_of_each_picture() -> None:
+    done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v", "-j", "3", "--threads", "1")
+    assert "nano on llamacpp: cpu, threads: 1, answers at once: 3, pictures: mtmd in float32\n" in done.stderr.decode()
     tokens = json.loads(done.stdout)["tokens"]
     assert f"scene.png: {tokens['image']} tokens of pictures, {tokens['prompt']} with" in done.stderr.decode()
     assert tokens["image"] % 5 == 0 and tokens["prompt"] > tokens["image"] > 0  # a picture of four tiles and all of it

@@ -62,6 +62,7 @@ class Backend(Protocol):
     """What a backend offers; its constructor takes `(files: ModelFiles, options: Model)`."""
 
     name: str
+    computes: str  # on what and with what, for people
 
     @staticmethod
     def room(files: ModelFiles) -> Room:

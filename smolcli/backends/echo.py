@@ -14,6 +14,7 @@ class Echo:
     """Says the last turn back, as often as min_tokens asks, pictures as `[640x480]`, a word a piece."""
 
     name = "echo"
+    computes = "nothing"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         self.files = files

@@ -29,6 +29,7 @@ from smolcli.backends.sequences import Scores, Sequences
 from smolcli.backends.tiles import Cutter, Layout, digest
 from smolcli.backends.token_table import TokenTable
 from smolcli.backends.vision import Embeddings, Language, Vision
+from smolcli.child import is_verbose
 from smolcli.cores import usable_cores
 from smolcli.errors import ModelError, SmolError
 from smolcli.models import ModelFiles
@@ -75,6 +76,7 @@ class LlamaCpp:
         except SmolError:
             llama.llama_model_free(self._model)
             raise
+        self.computes = f"cpu, threads: {threads}, answers at once: {most}, pictures: {engine} in {self._vision.dtype}"
         self._stops = {ids[0] for stop in chat.STOPS if len(ids := self._tokens(stop)) == 1}
         self._load_seconds = time.perf_counter() - started
 
@@ -255,7 +257,7 @@ def _say(level: int, text: bytes, _: Any) -> None:
     Elsewhere a harmless warning would be the engine's last words when it crashes. The hundreds of lines of
     information are for its own developers.
     """
-    if level in (GGML_WARN, GGML_ERROR) and os.environ.get("SMOLCLI_VERBOSE"):
+    if level in (GGML_WARN, GGML_ERROR) and is_verbose():
         sys.stderr.write(text.decode("utf-8", "replace"))
 
 

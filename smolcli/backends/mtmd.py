@@ -22,6 +22,8 @@ from smolcli.options import Model
 class MtmdEncoder:
     """Encodes tiles one at a time, as backends/vision.py says; the language half is needed for its sizes."""
 
+    dtype = "float32"
+
     def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
         self._layout = layout
         self._embedding = language.embedding

@@ -39,7 +39,8 @@ class OpenVinoEncoder:
     def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
         self._layout = layout
         core = ov.Core()
-        precision = _precision(core, options.dtype)
+        self.dtype = _dtype(core, options.dtype)
+        precision = PRECISIONS[self.dtype][0]
         config = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": options.threads or usable_cores(),
@@ -175,12 +176,11 @@ def auto_dtype(able: Sequence[str] = ()) -> str:
     return "bfloat16" if "BF16" in able else "float32"
 
 
-def _precision(core: Any, dtype: str) -> str:
-    """OpenVINO's name of what is computed in: bfloat16 where the CPU does, for it is several times as fast."""
+def _dtype(core: Any, dtype: str) -> str:
+    """What is computed in: for auto bfloat16 where the CPU does, for it is several times as fast."""
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if dtype == "auto":
         dtype = auto_dtype(able)
-    precision, capability = PRECISIONS[dtype]
-    if capability not in able:
+    if PRECISIONS[dtype][1] not in able:
         raise UnavailableError(f"this CPU does not compute in {dtype}", "leave out --dtype")
-    return precision
+    return dtype

@@ -61,6 +61,7 @@ class PyTorch:
         self._image_id = int(self.model.config.image_token_id)
         self._cut = Cutter(self.layout, options.detail)
         self._encoded = Encoded(self._features, at_once=TILES_AT_ONCE)
+        self.computes = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod

@@ -35,8 +35,10 @@ class TorchEncoder:
         self._layout = layout
         torch.set_num_threads(options.threads or usable_cores())
         file = Siglip(mmproj, language.embedding)
+        dtype = _dtype(options.dtype)
+        self.dtype = str(dtype).removeprefix("torch.")
         with file.told():
-            self._tower: Tower | None = Tower(file, _dtype(options.dtype))
+            self._tower: Tower | None = Tower(file, dtype)
         self._encoded = Encoded(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:

@@ -29,6 +29,8 @@ class Vision(Protocol):
     that of the file, from mtmd.layout_of. It raises ModelError where the halves do not fit each other.
     """
 
+    dtype: str  # what it computes in, as --dtype names it
+
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
         """Each tile * tile * 3 bytes of RGB -> float32 (tokens, embedding); one seen before costs nothing.
 

@@ -26,10 +26,10 @@ def answers(place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
             if piece.finish is not None and piece.finish.fault is not None:
                 raise EngineError(piece.finish.fault.message)
         if backend.name == "torch":
-            return {"computes": f"{backend.device}, {backend.dtype}".replace("torch.", ""), "gpus": _gpus()}
+            return {"computes": backend.computes, "gpus": _gpus()}
         from smolcli.backends import amx
 
-        return {"computes": "cpu, float32", "amx": amx.is_safe()}
+        return {"computes": backend.computes, "amx": amx.is_safe()}
 
 
 def loads(module: str) -> None:

@@ -77,13 +77,13 @@ class Cpu:
 
 
 def test_bfloat16_is_taken_where_the_cpu_has_it() -> None:
-    assert openvino._precision(Cpu("FP32", "BF16", "FP16"), "auto") == "bf16"
-    assert openvino._precision(Cpu("FP32", "INT8"), "auto") == "f32"
-    assert openvino._precision(Cpu("FP32", "BF16"), "float32") == "f32"
-    assert openvino._precision(Cpu("FP32", "FP16"), "float16") == "f16"
+    assert openvino._dtype(Cpu("FP32", "BF16", "FP16"), "auto") == "bfloat16"
+    assert openvino._dtype(Cpu("FP32", "INT8"), "auto") == "float32"
+    assert openvino._dtype(Cpu("FP32", "BF16"), "float32") == "float32"
+    assert openvino._dtype(Cpu("FP32", "FP16"), "float16") == "float16"
     for dtype in ("bfloat16", "float16"):
         with pytest.raises(UnavailableError, match=f"this CPU does not compute in {dtype}"):
-            openvino._precision(Cpu("FP32"), dtype)
+            openvino._dtype(Cpu("FP32"), dtype)
 
 
 @pytest.mark.parametrize(("kind", "stays"), [("f16", "float16"), ("bf16", "bfloat16")])
@@ -142,7 +142,7 @@ def quantized(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A file whose compiled model is worth keeping, though it is small, and an empty cache."""
     monkeypatch.setattr(registry, "LARGE", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(openvino, "_precision", lambda core, dtype: "bf16")
+    monkeypatch.setattr(openvino, "_dtype", lambda core, dtype: "bfloat16")
     return Path(convert(checkpoint, tmp_path, "f32", "q8_0")[1])
 
 
@@ -187,7 +187,7 @@ def test_what_was_compiled_of_another_file_or_otherwise_is_not_taken(
     other = tmp_path / "mmproj-edited.gguf"
     other.write_bytes(data)
     assert not np.array_equal(encoded(other, [TILE]), first)
-    monkeypatch.setattr(openvino, "_precision", lambda core, dtype: "f16")
+    monkeypatch.setattr(openvino, "_dtype", lambda core, dtype: "float16")
     encoded(quantized, [TILE])
     monkeypatch.setattr(compiled.ov, "get_version", lambda: "2031.1")
     encoded(quantized, [TILE])
@@ -245,6 +245,6 @@ def test_only_what_is_sooner_read_than_made_is_kept(
     monkeypatch.setattr(registry, "LARGE", 2**25)
     encoded(quantized, [TILE])
     monkeypatch.setattr(registry, "LARGE", 0)
-    monkeypatch.setattr(openvino, "_precision", lambda core, dtype: "f32")
+    monkeypatch.setattr(openvino, "_dtype", lambda core, dtype: "float32")
     encoded(quantized, [TILE])
     assert kept() == []
