@@ -263,6 +263,8 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
     """Options that contradict each other."""
     words = (*input.inputs, *input.watch)
     asked = [each.name for each in fields(task) if each.metadata.get("argument")]
+    if words.count("-") > 1:
+        raise UsageError("standard input can be read once, and is named twice", "name it once")
     if not words and input.files_from is None:
         example = " ".join(("smolcli", name, *(f'"{each.upper()}"' for each in asked), task.example))
         raise UsageError("no input was given", f"{example}, a directory, or - for standard input")

@@ -1,8 +1,8 @@
 """Has Typer take the values of parameters without pydantic, which costs more to load than Typer itself.
 
 It would load it for the default of every parameter there is. Here words, paths, defaults, numbers in their range and
-what has a parser of its own are taken as Typer takes them; whatever else is there is left to Typer, which has the words
-for what is wrong with it. A Typer that takes values another way is left as it is: a test tells.
+what has a parser of its own are taken as Typer takes them; whatever else is there is left to Typer. Of a number that is
+none it is said what it has to be. A Typer that takes values another way is left as it is: a test tells.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import typer
 from typer import core
 
 
@@ -31,9 +32,15 @@ class _Plain(NamedTuple):
             return list(map(parse, value)) if isinstance(value, (list, tuple)) else parse(value)
         if value == param.default:
             return value
-        if kind in (int, float) and (number := _number(kind, value, self.description.parameter_info)) is not None:
+        if kind not in (int, float):
+            return self.make(self.description).coerce(value, param=param, ctx=ctx)
+        limits = self.description.parameter_info
+        if (number := _number(kind, value, limits)) is not None:
             return number
-        return self.make(self.description).coerce(value, param=param, ctx=ctx)
+        try:
+            return self.make(self.description).coerce(value, param=param, ctx=ctx)
+        except typer.BadParameter as error:
+            raise typer.BadParameter(f"{value} is not {_wanted(kind, limits)}", ctx, param) from error
 
 
 def _number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
@@ -44,6 +51,14 @@ def _number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | Non
         return None
     least, most = (-math.inf if limits.min is None else limits.min), (math.inf if limits.max is None else limits.max)
     return number if least <= number <= most else None
+
+
+def _wanted(kind: type, limits: Any) -> str:
+    """What a number has to be, for people."""
+    what = "a whole number" if kind is int else "a number"
+    if limits.min is not None and limits.max is not None:
+        return f"{what} from {limits.min:g} to {limits.max:g}"
+    return what if limits.min is None else f"{what} of {limits.min:g} or more"
 
 
 def take_plainly() -> None:

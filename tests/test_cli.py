@@ -191,6 +191,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "https://example.com/a.png", "--offline"], 6, "--offline forbids the network"),
         (["models", "pull", "../x"], 3, "not a known name or hub id"),
         (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
+        (["caption", "-", "-"], 2, "standard input can be read once"),
         (["caption", "{scene}", "--seed", "-1"], 2, "greater than or equal to 0"),
         (["convert-to-gguf", "{empty}", "--quant", "q9"], 2, "quant q9 is not known"),
         (["ask", " ", "x.png"], 2, "the question is empty"),
