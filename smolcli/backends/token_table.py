@@ -16,7 +16,8 @@ from smolcli.backends.gguf_header import BLOCKS, Header
 from smolcli.errors import ModelError
 
 NAME = "token_embd.weight"
-F32, F16 = 0, 1  # enum ggml_type
+F32, F16, Q8_0 = 0, 1, 8  # enum ggml_type
+BLOCK = np.dtype([("scale", "<f2"), ("weights", "i1", 32)])  # block_q8_0 of ggml-common.h
 
 
 class TokenTable:
@@ -36,7 +37,11 @@ class TokenTable:
         rows: NDArray[Any] = np.ascontiguousarray(self._rows[np.asarray(tokens, np.intp)])
         if self._type in (F32, F16):
             return rows.view(np.float32 if self._type == F32 else np.float16).astype(np.float32)
-        from gguf import GGMLQuantizationType  # of a file that needs none of it, importing it would be time lost
+        if self._type == Q8_0:
+            blocks = rows.view(BLOCK)
+            scaled: NDArray[np.float32] = blocks["weights"] * blocks["scale"].astype(np.float32)[..., None]
+            return scaled.reshape(len(rows), -1)
+        from gguf import GGMLQuantizationType  # for files that most people have it would be a tenth of a second lost
         from gguf.quants import dequantize
 
         values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType(self._type))

@@ -314,6 +314,19 @@ def test_the_table_is_the_checkpoints(checkpoint: Path, files: ModelFiles) -> No
     assert table.of([]).shape == (0, weights.shape[1])
 
 
+@pytest.mark.parametrize("quant", ["bf16", "q8_0", "q4_0"])
+def test_the_table_is_as_ggufs_own_package_reads_it(checkpoint: Path, tmp_path: Path, quant: str) -> None:
+    from gguf import GGMLQuantizationType, GGUFReader
+    from gguf.quants import dequantize
+
+    path, _ = convert(checkpoint, tmp_path, quant, "f32")
+    [tensor] = [one for one in GGUFReader(path).tensors if one.name == "token_embd.weight"]
+    wanted = dequantize(tensor.data, tensor.tensor_type)
+    assert tensor.tensor_type in (GGMLQuantizationType.BF16, GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_0)
+    found = TokenTable(path, read_header(path)).of(range(len(wanted)))
+    assert found.dtype == np.float32 and np.array_equal(found, wanted)
+
+
 def test_a_file_without_a_table_is_told(files: ModelFiles) -> None:
     assert files.mmproj is not None
     with pytest.raises(ModelError, match=r"has no token_embd.weight"):
