@@ -143,17 +143,13 @@ def answered(
     live: list[_Live[Prepared]] = []
     try:
         while True:
-            while len(live) < (slots.most if slots else 1) and not any(one.waits for one in live):
-                preparing = ahead.take(wait=not live)
-                if preparing is None:
-                    break
+            has_place = len(live) < (slots.most if slots else 1) and not any(one.waits for one in live)
+            if has_place and (preparing := ahead.take(wait=not live)) is not None:
                 index = next(numbers)
                 yield Piece(index, "")
                 ahead.look()
                 live.append(_Live(index, _never_raising(index, preparing, reply, may_loop), ahead))
                 yield from live[-1].go_on(None)
-                yield from _begun(live, slots, ahead)
-                live = _under_way(live, slots)
             yield from _begun(live, slots, ahead)
             live = _under_way(live, slots)
             if tokens := {one.index: one.request for one in live if isinstance(one.request, int)}:

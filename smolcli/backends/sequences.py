@@ -1,6 +1,6 @@
 """Several replies at once in one llama_context: each is a sequence, and one llama_decode makes a token of every one.
 
-    sequences = Sequences(model, vocabulary=49280, threads=2, most=8)
+    sequences = Sequences(model, vocabulary=49280, threads=2, most=8, memory=2**30)
     scores = sequences.begin(0, marks, embeddings, size=900)     # the prompt, whole
     scores = sequences.step({0: 17, 3: 5})[0]                    # a token each of two replies
     sequences.end(0)
@@ -147,13 +147,28 @@ class Sequences:
         return max(1, min(self.most, self._memory // (room * self._token_bytes)))
 
     def _make(self, count: int, size: int) -> None:
-        """A context of `count` sequences of `size` tokens; as many as before go on with what they hold."""
-        held = dict(enumerate(self._held)) if count == len(self._keys) else {}  # restored only among as many
-        states = {number: self._saved(number) for number, marks in held.items() if len(marks)}
+        """A context of `count` sequences of `size` tokens; as many as before go on with what they hold.
+
+        Where there is no memory for it they go on in one as it was. Raises EngineError.
+        """
+        count_before, size_before = len(self._keys), self._size
+        states = {number: self._saved(number) for number, marks in enumerate(self._held) if len(marks)}
         self.close()
-        self._held = [np.empty(0, np.int64)] * count
-        if not held:
-            self._keys, self._last_used = [None] * count, [0] * count
+        is_made = self._opened(count, size)
+        told = f"no memory for a context of {count * size} tokens"
+        if not is_made:
+            count = count_before if count_before and self._opened(count_before, size_before) else 0
+        if count != count_before:
+            self._held, self._keys, self._last_used = [np.empty(0, np.int64)] * count, [None] * count, [0] * count
+            states = {}  # restored only among as many
+        for number, state in states.items():
+            if not self._restored(number, state):  # whose it was is told when it asks for its next token
+                self._held[number], self._keys[number] = np.empty(0, np.int64), None
+        if not is_made:
+            raise EngineError(told, "use a smaller model, --detail low or -j 1", kind="memory")
+
+    def _opened(self, count: int, size: int) -> bool:
+        """Whether there is a context now of `count` sequences of `size` tokens, all of them empty."""
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = count * size, count, False
         params.n_batch, params.n_ubatch = BATCH, UBATCH
@@ -162,16 +177,8 @@ class Sequences:
         # after pictures of 1e-6, not 1e-8; a prompt takes a tenth less with it, each token after it half as long again.
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama.llama_init_from_model(self._model, params)
-        if self._context is None:
-            self._size = 0
-            what = f"no memory for a context of {count * size} tokens"
-            raise EngineError(what, "use a smaller model, --detail low or -j 1", kind="memory")
-        self._size = size
-        for number, state in states.items():
-            if self._restored(number, state):
-                self._held[number] = held[number]
-            else:  # whose it was is told when it asks for its next token
-                self._keys[number] = None
+        self._size = 0 if self._context is None else size
+        return self._context is not None
 
     def _saved(self, number: int) -> Any:
         size = llama.llama_state_seq_get_size(self._context, number)
