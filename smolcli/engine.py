@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
@@ -51,7 +51,9 @@ class _Life:
     later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
     marks: memoryview | None = None  # of what it is at, in memory that it shares: see `mark`
-    begun: dict[tuple[int, int], float] = field(default_factory=dict)  # since when it was seen at that
+    worked: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of work on what it is at
+    seen: tuple[int, ...] = ()  # the marks as they were at the last look
+    moved: float = 0.0  # since when they are so
     replies: int = 0
     base: int = 0  # bytes of memory it had when it was warm
 
@@ -78,7 +80,7 @@ class Engine:
         self._withheld = False  # whether nothing is opened before the model is loaded
         self._life = _Life()
         self._generation = 0
-        self._check_at = time.monotonic()
+        self._check_at = self._looked_at = time.monotonic()
         self.restarts = 0
         self.memory = Memory()  # peaks of the engine, and on the GPU
 
@@ -138,16 +140,17 @@ class Engine:
             return []
         life = self._life
         if (late := now - self._check_at) > LATE:  # this process was stopped, or nobody read what it writes
-            life.begun = {key: min(now, since + late) for key, since in life.begun.items()}
-            life.started, life.heard = life.started + late, now
+            self._looked_at = now
+            life.started, life.heard, life.moved = life.started + late, now, now
         at = self._at()
-        life.begun = {key: life.begun.get(key, now) for key in at}
-        self._check_at = now + min(1.0, self._timeout / 4)
+        self._share(now - self._looked_at, at)
+        self._looked_at, self._check_at = now, now + min(1.0, self._timeout / 4)
         patience = max(self._timeout, LOAD_SECONDS)
         if life.child is not None and not life.ready and now - life.started > patience:
             raise EngineError(f"the model was not loaded within {now - life.started:.0f} s", "try a smaller one")
-        for (number, slot), since in life.begun.items():
-            if self._spent[number] + now - since > self._timeout:
+        is_stuck = self._is_stuck(now)
+        for number, slot in at:
+            if self._work_on(number, slot) > self._timeout or (is_stuck and slot != OPENING):
                 fault = self._too_slow(slot, at[number, slot])
                 replies = [key for key in at if key[1] != OPENING]
                 self._stop_child()
@@ -156,10 +159,31 @@ class Engine:
                 self._alone = deque(sorted(replies))  # one of them may hold up the others
                 self._flush()
                 return []
-        if life.ready and life.sent and not life.begun and now - life.heard > max(self._timeout, IDLE):
+        if life.ready and life.sent and not at and now - life.heard > max(self._timeout, IDLE):
             self._stop_child()
             return self._unexplained_end([], Fault("hang", "the engine did nothing with what it was given"))
         return []
+
+    def _share(self, seconds: float, at: Collection[tuple[int, int]]) -> None:
+        """Counts the time since the last look as work on what the child is at; replies under way share theirs."""
+        replies = sum(slot != OPENING for _, slot in at)
+        before = self._life.worked
+        self._life.worked = {
+            key: before[key] + seconds / (1 if key[1] == OPENING else replies) if key in before else 0.0 for key in at
+        }
+
+    def _work_on(self, number: int, slot: int) -> float:
+        """Seconds of work on an item, of a video on one prompt, so far."""
+        if self._work.sampling is not None:  # a video has the time anew for each prompt
+            return self._life.worked[number, slot]
+        return self._spent[number] + sum(seconds for key, seconds in self._life.worked.items() if key[0] == number)
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether no reply has gone on for as long as one may take."""
+        marks = () if self._life.marks is None else tuple(self._life.marks)
+        if marks != self._life.seen:
+            self._life.seen, self._life.moved = marks, now
+        return now - self._life.moved > self._timeout
 
     def close(self) -> None:
         """Ends the child; at once if it is at work."""
@@ -289,9 +313,7 @@ class Engine:
         return []
 
     def _ended(self, number: int, slot: int) -> None:
-        begun = self._life.begun.pop((number, slot), None)
-        if begun is not None and self._work.sampling is None:  # a video has the time anew for each prompt
-            self._spent[number] += time.monotonic() - begun
+        self._spent[number] += self._life.worked.pop((number, slot), 0.0)
         self._waiting.get(number, {}).pop(slot, None)
         self._life.sent.pop((number, slot), None)
         if self._alone and self._alone[0] == (number, slot):

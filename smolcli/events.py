@@ -81,6 +81,6 @@ Event = Opened | Decoded | Said | Replied | Failed
 def mark(number: int, slot: int) -> int:
     """What a child that is at a prompt, or at an opening, writes into one of its MARKS, and 0 when it is done.
 
-    As many numbers after them are 1 where the reply has words. Nothing need be sent, and a child's end leaves them.
+    As many numbers after them count the pieces of each reply. Nothing need be sent, and a child's end leaves them.
     """
     return number << 16 | (slot + 2)

@@ -145,7 +145,7 @@ class _Desk:
             self._places[piece.index] = place
             self._marks[place] = mark(number, slot)
         if piece.text:
-            self._marks[MARKS + place] = 1
+            self._marks[MARKS + place] += 1
             if self._work.streams:
                 self._pipe.send(("piece", number, slot, piece.text))
         if reply := replies.add(piece):

@@ -23,7 +23,7 @@ from smolcli.errors import EngineError, ModelError
 from smolcli.events import MARKS, OPENERS, OPENING, REPLIES, Failed, Opened, Replied, Said, Work, mark
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Input, Model
-from smolcli.types import Finish, Item, Piece, Prompt
+from smolcli.types import Finish, Item, Media, Piece, Prompt, Reply
 
 
 def png(size: tuple[int, int] = (2, 1)) -> bytes:
@@ -38,7 +38,7 @@ PICTURE = png()
 class Trouble:
     """Does to itself what the prompt says."""
 
-    name = "trouble"
+    name, computes = "trouble", "nothing"
     leaked: list[bytes] = []  # noqa: RUF012
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
@@ -309,6 +309,73 @@ def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: p
             monkeypatch.setattr(engine_module.time, "monotonic", lambda second=second: now + 3601 + second)
             ended += engine.check()
         assert [event.fault.kind for event in ended] == ["timeout"]
+
+
+class Quiet:
+    """In the place of a child: it is at what a test writes into its marks, and says nothing."""
+
+    pid = 0
+
+    def __init__(self, *_: object) -> None:
+        self.pipe, self.shared = self, memoryview(bytearray(8 * 2 * MARKS)).cast("q")
+
+    def send(self, message: object) -> None:
+        pass
+
+    def receive(self) -> None:
+        raise child.Gone
+
+    def end(self, at_once: bool) -> None:
+        pass
+
+    close = end
+
+
+class Watched:
+    """An engine with prompts under way by a clock of its own; `prompts` are items and slots."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, prompts: list[tuple[int, int]]) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(engine_module, "Child", Quiet)
+        monkeypatch.setattr(engine_module.time, "monotonic", lambda: self.now)
+        self.engine = Engine(work(), SimpleQueue(), timeout=600.0)
+        for number in {number for number, _ in prompts}:
+            self.engine.open(number, Item.of("a.png", PICTURE))
+            self.engine._on_opened(number, Media(()))
+        self.engine._on_ready()
+        self.life = self.engine._life
+        assert self.life.marks is not None
+        for place, (number, slot) in enumerate(prompts):
+            self.engine.ask(number, slot, Prompt.user("a"))
+            self.life.marks[REPLIES + place] = mark(number, slot)
+
+    def lasts(self, seconds: int, moves: bool = True) -> bool:
+        """Whether it goes on so long."""
+        assert self.life.marks is not None
+        for _ in range(seconds):
+            self.now += 1.0
+            self.life.marks[MARKS + REPLIES] += moves
+            if self.engine.check() or self.engine._life is not self.life:
+                return False
+        return True
+
+
+def test_replies_side_by_side_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    eight = Watched(monkeypatch, [(number, 0) for number in range(8)])
+    assert eight.lasts(8 * 590)
+    assert not eight.lasts(8 * 20)
+    stuck = Watched(monkeypatch, [(number, 0) for number in range(8)])
+    assert stuck.lasts(590, moves=False) and not stuck.lasts(20, moves=False)
+    assert list(stuck.engine._alone) == [(number, 0) for number in range(8)]
+
+
+def test_an_items_questions_side_by_side_have_its_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    four = Watched(monkeypatch, [(0, slot) for slot in range(4)])
+    assert four.lasts(200)
+    for slot in (0, 1):
+        four.engine._on_replied(0, slot, Reply("a", Finish("stop")), 0, 0)
+    assert four.lasts(390)
+    assert not four.lasts(20)
 
 
 def test_three_crashes_in_a_row_end_the_run_and_one_answer_between_them_does_not() -> None:
