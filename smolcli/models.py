@@ -268,12 +268,20 @@ def cached_ids() -> list[str]:
     own = {repo for known in KNOWN.values() for repo in (known.repo, known.gguf_repo)}
     folders = sorted(cache_dir().glob("models--*--*"))
     ids = ["/".join(folder.name.split("--", 2)[1:]) for folder in folders]
-    return [repo for repo in ids if repo not in own and _usable(_cached(repo))]
+    return [repo for repo in ids if repo not in own and _runs(repo)]
+
+
+def _runs(repo: str) -> bool:
+    """Whether what the cache has of it can be run; what is damaged there is told when it is asked for."""
+    try:
+        return _usable(_cached(repo))
+    except (ModelError, OSError):
+        return False
 
 
 def config_file() -> Path:
     """The user's config file: config.toml in $XDG_CONFIG_HOME/smolcli, else ~/.config/smolcli."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "smolcli" / "config.toml"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "smolcli" / "config.toml"
 
 
 def _asked(options: Model) -> tuple[str, str]:

@@ -117,7 +117,9 @@ def test_a_missing_library_is_told_with_its_command(
     assert "llguidance: not installed; pip install 'smolcli[schema]'" in said
     assert "av: not installed; pip install 'smolcli[video]'" in said
     assert "of a large model encoded by torch in bfloat16" in said
-    assert said.endswith("slower without OpenVINO; pip install 'smolcli[openvino]'\n")
+    assert "without OpenVINO" not in said
+    without("torch")
+    assert shown(capsys)[1].endswith("slower without OpenVINO; pip install 'smolcli[openvino]'\n")
 
 
 def test_without_any_backend_nothing_can_be_answered(
@@ -216,12 +218,26 @@ def test_that_no_process_starts_is_told_once(machine: Path, monkeypatch: pytest.
 
 
 def test_amx_that_crashes_has_a_remedy(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"computes": "cpu, float32", "amx": False}
+    said: dict[str, object] = {"computes": "cpu, float32", "amx": False}
     monkeypatch.setattr(checkup, "call", lambda place, *_, **__: dict(said) if place.endswith("answers") else None)
     for features, told in ((["amx_tile"], True), ([], False)):
         monkeypatch.setattr(checkup, "machine", lambda: {"features": features, "gpus": []})  # noqa: B023
         found = [one for one in checkup.checkup().problems if "AMX" in one.what]
         assert bool(found) == told and all("gcc-14" in one.advice and not one.blocks for one in found)
+    said["amx"] = None
+    monkeypatch.setattr(checkup, "machine", lambda: {"features": ["amx_tile"], "gpus": []})
+    report = checkup.checkup()
+    assert "could not be found out" in report.facts["amx"] and not [one for one in report.problems if "AMX" in one.what]
+
+
+def test_a_cache_that_cannot_be_read_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed() -> list[str]:
+        raise PermissionError(13, "Permission denied", "/closed/hub")
+
+    monkeypatch.setattr(models, "cached_ids", closed)
+    report = checkup.checkup()
+    assert problem(report, "/closed/hub: cannot be read (Permission denied)").advice.endswith("set HF_HOME")
+    assert report.facts["cache"]["models"] == []
 
 
 def test_a_backend_that_refuses_the_picture_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,4 +269,17 @@ def test_other_models_in_the_cache(machine: Path) -> None:
     cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
     directory = cached(machine, "org/smol", CHECKPOINT)
     (directory / "config.json").write_text('{"model_type": "smolvlm"}')
+    torn = cached(machine, "org/torn", CHECKPOINT)
+    (torn / "config.json").write_text('{"model_type": "smolvlm"}')
+    (torn / "model.safetensors.index.json").write_text("{torn")
     assert models.cached_ids() == ["org/pair", "org/smol"]
+
+
+def test_who_has_no_home_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert models.resolve(Model(), "llamacpp").name == "nano"

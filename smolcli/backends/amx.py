@@ -30,8 +30,9 @@ from smolcli.backends.kept import folder, keep
 from smolcli.cores import cpu_info
 from smolcli.models import BUILT_IN
 
-PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends import amx; amx.probe()"  # no file of the folder's
+PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends import amx; amx.probe({folder!r})"
 SECONDS = 60.0  # the probe takes one or two, and more on a machine that is busy
+WANT_OF_MEMORY = (signal.SIGKILL, signal.SIGABRT)  # how a process ends that the kernel, or an allocation, ends
 KEPT = 64  # verdicts, on a disk that many kinds of machine share
 DIFFERS = 3  # exit code of the probe where the numbers differ
 VERDICTS = {b"safe\n": True, b"not safe\n": False}
@@ -49,7 +50,12 @@ CLOSE = 0.999  # cosine of two evaluations' logits; activations are rounded to 8
 
 
 def is_safe() -> bool:
-    """Whether llama.cpp computes with its extra buffer types as it does without; known on disk after the first time."""
+    """Whether llama.cpp is known to compute with its extra buffer types as it does without."""
+    return verdict() is True
+
+
+def verdict() -> bool | None:
+    """The same, None where that could not be found out; known on disk after the first time."""
     info = cpu_info()
     features = sorted((info.get("flags") or "").split())
     if "amx_tile" not in features:
@@ -58,10 +64,10 @@ def is_safe() -> bool:
     place = folder("amx") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError, KeyError):
         return VERDICTS[place.read_bytes()]
-    if (verdict := _probed()) is not None:
+    if (found := _probed()) is not None:
         with suppress(OSError):
-            keep(place, [text for text, value in VERDICTS.items() if value is verdict], KEPT)
-    return verdict is True
+            keep(place, [text for text, value in VERDICTS.items() if value is found], KEPT)
+    return found
 
 
 def _libraries() -> list[tuple[str, int, int]]:
@@ -74,16 +80,17 @@ def _libraries() -> list[tuple[str, int, int]]:
 def _probed() -> bool | None:
     """What a child finds; None where it could not tell, which is as unsafe but not kept."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE.format(path=sys.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
-        )
+        with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:  # here, where no crash leaves it behind
+            done = subprocess.run(
+                [sys.executable, "-c", PROBE.format(path=sys.path, folder=folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=SECONDS,
+            )
     except (OSError, subprocess.TimeoutExpired):  # the latter is a busy machine sooner than a hang
         return None
-    if done.returncode < 0 and done.returncode != -signal.SIGKILL:  # which is for want of memory
+    if done.returncode < 0 and -done.returncode not in WANT_OF_MEMORY:
         return False
     return {0: True, DIFFERS: False}.get(done.returncode)
 
@@ -91,15 +98,14 @@ def _probed() -> bool | None:
 # ---- the child -----------------------------------------------------------------------------------
 
 
-def probe() -> None:
-    """Ends this process as `_probed` reads it."""
+def probe(folder: str) -> None:
+    """Ends this process as `_probed` reads it; what it writes goes to `folder`."""
     _leave_no_core()
-    with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
-        for kind in KINDS:
-            path = Path(folder) / "probe.gguf"
-            _quantize(BUILT_IN / "nano-F16.gguf", path, kind)
-            if not alike(logits(path, extra=False), logits(path, extra=True)):
-                sys.exit(DIFFERS)
+    path = Path(folder) / "probe.gguf"
+    for kind in KINDS:
+        _quantize(BUILT_IN / "nano-F16.gguf", path, kind)
+        if not alike(logits(path, extra=False), logits(path, extra=True)):
+            sys.exit(DIFFERS)
 
 
 def _leave_no_core() -> None:
@@ -124,11 +130,15 @@ def logits(path: Path, extra: bool) -> NDArray[np.float32]:
     params.n_gpu_layers = 0
     params.use_extra_bufts = extra
     model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if model is None:
+        raise MemoryError("the probe's model could not be loaded")
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
     settings = llama.llama_context_default_params()
     settings.n_ctx = 256
     settings.n_threads = settings.n_threads_batch = 2  # the configuration is each thread's own
     context = llama.llama_init_from_model(model, settings)
+    if context is None:
+        raise MemoryError("the probe's context could not be made")
     found, position = [], 0
     for count in BATCHES:
         batch = llama.llama_batch_init(count, 0, 1)

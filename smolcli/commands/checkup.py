@@ -72,6 +72,7 @@ def checkup() -> Report:
     ran = {found["name"]: found for found, _ in backends}
     amx, gpus = ran["llamacpp"].pop("amx"), ran["torch"].pop("gpus")
     this = machine()
+    cache, unreadable = _cache()
     facts: dict[str, Any] = {
         "machine": this,
         "memory_free": available(),
@@ -82,13 +83,13 @@ def checkup() -> Report:
         "vision": _vision({name: computes for name, computes, _ in precisions}),
         "decoders": [found for found, _ in decoders],
         "libraries": _libraries(),
-        "cache": _cache(),
+        "cache": cache,
         "folders": _folders(),
         "offline": models.is_offline(),
         "config": {"path": str(models.config_file()), "exists": models.config_file().is_file()},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
-    told += [one for one in (no_model, *(fault for *_, fault in precisions)) if one is not None]
+    told += [one for one in (no_model, unreadable, *(fault for *_, fault in precisions)) if one is not None]
     told += _shortcomings(facts)
     once = {one.what: one for one in sorted(told, key=lambda one: one.blocks)}
     return Report(facts, tuple(sorted(once.values(), key=lambda one: not one.blocks)))
@@ -175,7 +176,7 @@ def _amx(features: list[str], is_on: bool | None) -> str:
     if "amx_tile" not in features:
         return "this CPU has none"
     if is_on is None:
-        return "not known"
+        return "off in llama.cpp: whether its path for it crashes could not be found out"
     return "llama.cpp computes with it" if is_on else AMX_OFF
 
 
@@ -193,24 +194,34 @@ def _libraries() -> list[dict[str, Any]]:
     return found
 
 
-def _cache() -> dict[str, Any]:
+def _cache() -> tuple[dict[str, Any], Problem | None]:
     """The folder of models, and those in it that run; of a model the bytes of its files, links followed."""
-    found = []
-    for name in (*models.KNOWN, *models.cached_ids()):
-        files = models.find(name)
-        here = [backend for backend in ("llamacpp", "torch") if files.serves(backend)]
-        paths = [path for path in (files.gguf, files.mmproj) if path is not None]
-        paths += models.weights(files.checkpoint) if files.checkpoint is not None else []
-        if here:
-            found.append({"name": name, "here": here, "bytes": sum(path.stat().st_size for path in paths)})
-    return {"path": str(models.cache_dir()), "models": found, "bytes": sum(one["bytes"] for one in found)}
+    found: list[dict[str, Any]] = []
+    problem = None
+    try:
+        found += filter(None, map(_model, (*models.KNOWN, *models.cached_ids())))
+    except OSError as error:
+        problem = Problem(f"{error.filename}: cannot be read ({error.strerror})", "change its rights, or set HF_HOME")
+    size = sum(one["bytes"] for one in found)
+    return {"path": str(models.cache_dir()), "models": found, "bytes": size}, problem
+
+
+def _model(name: str) -> dict[str, Any] | None:
+    """What the cache has of a model, if it runs."""
+    files = models.find(name)
+    here = [backend for backend in ("llamacpp", "torch") if files.serves(backend)]
+    if not here:
+        return None
+    paths = [path for path in (files.gguf, files.mmproj) if path is not None]
+    paths += models.weights(files.checkpoint) if files.checkpoint is not None else []
+    return {"name": name, "here": here, "bytes": sum(path.stat().st_size for path in paths)}
 
 
 def _folders() -> list[dict[str, Any]]:
     """Where models, what is kept between runs and what is temporary go, and the bytes that are free there."""
     found = []
     for name, path in (("cache", models.cache_dir()), ("kept", kept.folder()), ("temporary", _temporary())):
-        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
         writable = os.access(there, os.W_OK | os.X_OK)
         found.append({"name": name, "path": str(path), "free": shutil.disk_usage(there).free, "writable": writable})
     return found
@@ -234,9 +245,9 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
             else "a GPU is here, and no PyTorch to use it"
         )
         yield Problem(what, "install PyTorch for it: https://pytorch.org/get-started/locally")
-    openvino = next(one for one in facts["vision"]["engines"] if one["name"] == "openvino")
-    if facts["auto"]["backend"] == "llamacpp" and not openvino["installed"]:
-        yield Problem("pictures are encoded several times slower without OpenVINO", openvino["install"])
+    if facts["auto"]["backend"] == "llamacpp" and facts["vision"]["large"] == "mtmd":
+        install = next(one["install"] for one in facts["vision"]["engines"] if one["name"] == "openvino")
+        yield Problem("pictures are encoded several times slower without OpenVINO", install)
     if not any(one["installed"] for one in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
     if facts["amx"] == AMX_OFF:

@@ -50,7 +50,7 @@ ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
     "works": ("", True, [b"safe\n"]),
     "a bad configuration of tiles": (DIES.format("11"), False, [b"not safe\n"]),
     "an illegal instruction": (DIES.format("4"), False, [b"not safe\n"]),
-    "an assertion of ggml": (DIES.format("6"), False, [b"not safe\n"]),
+    "an assertion of ggml": (DIES.format("6"), False, []),  # as an allocation that failed ends too
     "other numbers": (f"raise SystemExit({amx.DIFFERS})", False, [b"not safe\n"]),
     "no memory": (DIES.format("9"), False, []),
     "no room for the probe's model": ("open('/none/such', 'w')", False, []),
@@ -60,13 +60,20 @@ ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
 
 @pytest.mark.parametrize("how", ENDS)
 def test_every_end_of_the_probe(
-    cpu: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
+    cpu: dict[str, str],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    how: str,
 ) -> None:
     code, safe, kept = ENDS[how]
     monkeypatch.setattr(amx, "PROBE", f"print('chatter', flush=True)\n{code}")
     if how == "hangs":
         monkeypatch.setattr(amx, "SECONDS", 0.5)
-    assert amx.is_safe() is safe
+    monkeypatch.setattr(amx.tempfile, "tempdir", str(tmp_path))
+    assert amx.verdict() is {"works": True}.get(how, False if kept else None) and amx.is_safe() is safe
+    assert not list(tmp_path.glob("smolcli-*"))  # whatever ended it
     assert [path.read_bytes() for path in cache.glob("*")] == kept
     assert capfd.readouterr() == ("", "")
 
@@ -184,7 +191,7 @@ def test_numbers_are_alike_but_for_rounding() -> None:
             assert not amx.alike(one, other)
 
 
-def test_the_probe_tells_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_tells_other_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def logits(path: Path, extra: bool) -> Any:
@@ -195,11 +202,20 @@ def test_the_probe_tells_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     guarded: list[int] = []
     monkeypatch.setattr(amx, "_leave_no_core", lambda: guarded.append(len(seen)))
     with pytest.raises(SystemExit) as caught:
-        amx.probe()
+        amx.probe(str(tmp_path))
     assert caught.value.code == amx.DIFFERS
     assert guarded == [0]  # before anything could crash
     assert [extra for _, extra in seen] == [False, True] * len(amx.KINDS)
     assert len({size for size, _ in seen}) > 2  # each of another type
+
+
+@pytest.mark.parametrize("call", ["llama_model_load_from_file", "llama_init_from_model"])
+def test_a_probe_without_memory_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "probe.gguf"
+    amx._quantize(amx.BUILT_IN / "nano-F16.gguf", path, amx.KINDS[0])
+    monkeypatch.setattr(amx.llama, call, lambda *_: None)
+    with pytest.raises(MemoryError):
+        amx.logits(path, extra=False)
 
 
 ANSWERS = """
