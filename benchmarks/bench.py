@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 from sides import compared
 
+from smolcli.backends.sequences import BATCH, UBATCH
 from smolcli.child import SPINS
 
 SMOLCLI = (sys.executable, "-m", "smolcli")
@@ -69,7 +70,24 @@ def llama_bench(args: argparse.Namespace) -> None:
     with threads that spin as long.
     """
     spins = {**os.environ, "GOMP_SPINCOUNT": str(SPINS)}
-    same = ("-t", args.threads, "-b", 512, "-ub", 512, "-fa", "off", "--repack", 0, "-ngl", 0, "-r", 1, "-o", "json")
+    same = (
+        "-t",
+        args.threads,
+        "-b",
+        BATCH,
+        "-ub",
+        UBATCH,
+        "-fa",
+        "off",
+        "--repack",
+        0,
+        "-ngl",
+        0,
+        "-r",
+        1,
+        "-o",
+        "json",
+    )
 
     def theirs(*words: object) -> float:
         command = [str(word) for word in (args.tool, "-m", args.model, *same, *words)]

@@ -229,7 +229,7 @@ def mtmd_cli(args: argparse.Namespace, folder: Path, question: str, pictures: Se
 
 
 class Server:
-    """llama-server with so many slots, each with room for one picture, its answer and `more` tokens."""
+    """llama-server with so many slots, each with room for one picture and its answer."""
 
     def __init__(self, args: argparse.Namespace, slots: int, log: Path) -> None:
         with socket.socket() as free:

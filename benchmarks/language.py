@@ -1,11 +1,11 @@
 """What the language half costs on this CPU, and why smolcli drives llama.cpp as it does.
 
-    python benchmarks/language.py MODEL.gguf [--mmproj FILE] [--threads 2] [--rounds 5]
+    python benchmarks/language.py MODEL.gguf --mmproj FILE [--threads 2] [--rounds 5]
 
 - a prompt of 13 tiles as one call of embeddings, and as llama.cpp's tools give it: every tile and every text by itself
 - a token each of 1 to 16 replies by one call
 - flash attention on and off
-- with --mmproj: pictures encoded while replies go on, and one after the other
+- pictures encoded while replies go on, and one after the other
 
 The two sides of each take turns; medians, and of ratios the median of the rounds' own.
 """
@@ -116,7 +116,7 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
         for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
             sequences.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
             one = made(backend, args, 1)
-            begin(one, prompt[:64], seed=99)
+            begin(one, prompt, seed=99)  # the context is made
             one.end(0)
             before = seconds(lambda one=one, number=number: begin(one, prompt, seed=number))
             after = statistics.median(seconds(lambda one=one: one.step({0: 100})) for _ in range(STEPS))

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import cpu
 import matplotlib
+from sides import compared
 
 from smolcli.cores import usable_cores
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
+RIVAL = "llama-mtmd-cli"
 SIDES = {  # what is drawn -> vision engine and dtype of smolcli, none for the rival
-    "llama-mtmd-cli": None,
+    RIVAL: None,
     "smolcli, mtmd": ("mtmd", "auto"),
     "smolcli, OpenVINO float32": ("openvino", "float32"),
     "smolcli, PyTorch bfloat16": ("torch", "bfloat16"),
@@ -55,6 +57,10 @@ def main() -> None:
     stages = {name: shares(one) for name, one in medians.items()}
     for name, found in stages.items():
         print(f"| {name} | {medians[name].seconds:.2f} | " + " | ".join(f"{found[each]:.2f}" for each in STAGES) + " |")
+    rival = [one.seconds for one in runs[RIVAL]]
+    for name, taken in runs.items():
+        if name != RIVAL:
+            compared(f"{name} and {RIVAL}", [one.seconds for one in taken], rival, "s")
     draw(stages, args.plot)
 
 
@@ -62,8 +68,6 @@ def run(args: argparse.Namespace, folder: Path, path: Path, how: tuple[str, str]
     if how is None:
         return cpu.mtmd_cli(args, folder, cpu.QUESTION, [path], *cpu.limit(args.tiles, args.mmproj))
     args.vision_engine, args.dtype = how
-    if how[0] == "mtmd":
-        args.dtype = "auto"
     return cpu.smolcli(args, folder, "ask", cpu.QUESTION, path, *cpu.detail(args.tiles))
 
 

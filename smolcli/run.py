@@ -78,7 +78,7 @@ def run(
         model = replace(model, jobs=min(task.at_once, MOST_JOBS))  # room for more would be memory lost
     identity = Identity(
         name, files.name, backend, models.fingerprint(files, backend),
-        f"{task.asks} {_deciding(generate)} {model.detail} {model.dtype}"
+        f"{task.asks} {_deciding(generate)} {model.detail} {model.device} {model.dtype}"
         + (f" {model.vision_engine}" if backend == "llamacpp" else ""),
     )  # fmt: skip
     work = Work(

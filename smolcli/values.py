@@ -57,8 +57,8 @@ def _wanted(kind: type, limits: Any) -> str:
     """What a number has to be, for people."""
     what = "a whole number" if kind is int else "a number"
     if limits.min is not None and limits.max is not None:
-        return f"{what} from {limits.min:g} to {limits.max:g}"
-    return what if limits.min is None else f"{what} of {limits.min:g} or more"
+        return f"{what} from {limits.min:.15g} to {limits.max:.15g}"
+    return what if limits.min is None else f"{what} of {limits.min:.15g} or more"
 
 
 def take_plainly() -> None:

@@ -185,21 +185,21 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["ask", "{scene}"], 2, 'no input was given; smolcli ask "QUESTION" picture.png'),
         (["ask", "{scene}", "{scene}"], 2, "is a file, where the question should be"),
         (["ask", "What?", "-Q", "", "{scene}"], 2, "the question is empty"),
-        (["caption", "x.png", "--threads", "100000"], 2, "less than or equal to 512"),
+        (["caption", "x.png", "--threads", "100000"], 2, "not a whole number from 1 to 512"),
         (["caption", "--frob"], 2, "see smolcli caption --help"),
         (["convert-to-gguf", "nano", "--quant"], 2, "see smolcli convert-to-gguf --help"),
         (["caption", "https://example.com/a.png", "--offline"], 6, "--offline forbids the network"),
         (["models", "pull", "../x"], 3, "not a known name or hub id"),
         (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
         (["caption", "-", "-"], 2, "standard input can be read once"),
-        (["caption", "{scene}", "--seed", "-1"], 2, "greater than or equal to 0"),
+        (["caption", "{scene}", "--seed", "-1"], 2, "not a whole number from 0 to 4294967295"),
         (["convert-to-gguf", "{empty}", "--quant", "q9"], 2, "quant q9 is not known"),
         (["ask", " ", "x.png"], 2, "the question is empty"),
         (["ask", "What\udcff?", "x.png"], 2, "the text is not UTF-8"),
         (["ask", "What?", "--mmproj", "{scene}", "{scene}"], 2, "--mmproj is given without a model"),
         (["caption", "x.png", "--style", "loud"], 2, "style loud is not known"),
         (["caption", "x.png", "--detail", "9.5"], 2, "--detail 9.5 is not known"),
-        (["caption", "x.png", "-n", "none"], 2, "valid integer"),
+        (["caption", "x.png", "-n", "none"], 2, "none is not a whole number of 1 or more"),
         (["frobnicate"], 2, "frobnicate"),
         (["caption", "x.png", "-m", "no/such-model"], 3, "no/such-model"),
         (["caption", "{scene}", "-o", "/proc/nonexistent/out.txt"], 2, "/proc/nonexistent/out.txt: cannot be written"),
@@ -344,9 +344,20 @@ def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
     assert len({said["plain"], said["grey"], said["white"]}) == 3
 
 
+def test_answers_on_another_device_are_other_answers() -> None:
+    ids = {
+        json.loads(smolcli("caption", SAMPLES / "scene.png", "-q", "-b", "echo", "-f", "json", *words).stdout)["id"]
+        for words in ([], ["--device", "cpu"], ["--dtype", "float32"], ["--detail", "high"], ["--seed", "3"])
+    }
+    assert len(ids) == 4  # nothing is drawn at random, whatever the seed
+
+
 def test_verbose_tells_what_is_computed_with_and_the_tokens_of_each_picture() -> None:
     done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v", "-j", "3", "--threads", "1")
-    assert "nano on llamacpp: cpu, threads: 1, answers at once: 3, pictures: mtmd in float32\n" in done.stderr.decode()
+    assert (
+        "nano on llamacpp: cpu, threads: 1, answers at once: at most 3, pictures: mtmd in float32\n"
+        in done.stderr.decode()
+    )
     tokens = json.loads(done.stdout)["tokens"]
     assert f"scene.png: {tokens['image']} tokens of pictures, {tokens['prompt']} with" in done.stderr.decode()
     assert tokens["image"] % 5 == 0 and tokens["prompt"] > tokens["image"] > 0  # a picture of four tiles and all of it

@@ -175,7 +175,7 @@ def test_the_list_of_inputs_is_not_overwritten(folder: Path) -> None:
         (["{in}", "--if-exists", "append"], "choice append is not known"),
         (["{in}", "--shard", "5/4"], "--shard 5/4 is not one of the shards"),
         (["{in}", "--address", "auto"], "--address is that of a Ray cluster"),
-        (["{in}", "--timeout", "0"], "greater than or equal to 0.001"),
+        (["{in}", "--timeout", "0"], "0 is not a number of 0.001 or more"),
         (["--files-from", "/nowhere/list"], "/nowhere/list: cannot be read"),
         (["--watch", "/nowhere"], "/nowhere"),
     ],

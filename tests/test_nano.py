@@ -70,13 +70,17 @@ def test_cells_say_what_the_pixels_show() -> None:
 
 
 @pytest.mark.parametrize("judging", [False, True])
-def test_what_is_held_out_is_in_judging_alone(judging: bool) -> None:
+def test_what_is_held_out_is_in_judging_alone(judging: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(100):
         for pair in draw.kinds(rng(seed), "white", 2, judging):
             assert draw.held_out(" ".join(pair), 8) == judging
-    if draw.FONT_ROOT.exists() and draw.fonts(judging):
-        held = {Path(path).stem for path in draw.fonts(judging)} & set(draw.HELD_OUT_FONTS)
-        assert bool(held) == judging
+    for name in (*draw.HELD_OUT_FONTS, "Tinos-Regular", "Lato-Regular", "DejaVuSans"):
+        (tmp_path / f"{name}.ttf").touch()
+    monkeypatch.setattr(draw, "FONT_ROOT", tmp_path)
+    draw.fonts.cache_clear()
+    wanted = set(draw.HELD_OUT_FONTS) if judging else {"Lato-Regular", "DejaVuSans"}
+    assert {Path(path).stem for path in draw.fonts(judging)} == wanted
+    draw.fonts.cache_clear()
 
 
 MOVES = {"right": (1, 0), "left": (-1, 0), "up": (0, -1), "down": (0, 1), "it does not move": (0, 0)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import choice, detail, moment
+from smolcli.options import detail, moment, one_of
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])
@@ -20,9 +20,9 @@ def test_unknown_detail(word: str) -> None:
 
 
 def test_a_choice_has_no_case() -> None:
-    assert choice("backend", ("auto", "torch"))("Torch") == "torch"
+    assert one_of("backend", ("auto", "torch"))("Torch") == "torch"
     with pytest.raises(UsageError, match="backend cuda is not known; choose one of auto, torch"):
-        choice("backend", ("auto", "torch"))("cuda")
+        one_of("backend", ("auto", "torch"))("cuda")
 
 
 @pytest.mark.parametrize(

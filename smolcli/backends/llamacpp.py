@@ -31,7 +31,7 @@ from smolcli.backends.token_table import TokenTable
 from smolcli.backends.vision import Embeddings, Language, Vision
 from smolcli.child import is_verbose
 from smolcli.cores import usable_cores
-from smolcli.errors import ModelError, SmolError
+from smolcli.errors import ModelError, SmolError, UnavailableError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
@@ -57,7 +57,7 @@ class LlamaCpp:
         self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
         self._cut = Cutter(self.layout, options.detail)
         engine = registry.vision_engine(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
-        encoder = registry.load(registry.VISION, engine)
+        encoder = _encoder(engine)
         header = read_header(files.gguf)
         self._model = _load(files.gguf, header)
         memory.let_go(files.gguf)  # llama.cpp has read it all ahead, which would add to what pictures take
@@ -76,7 +76,9 @@ class LlamaCpp:
         except SmolError:
             llama.llama_model_free(self._model)
             raise
-        self.computes = f"cpu, threads: {threads}, answers at once: {most}, pictures: {engine} in {self._vision.dtype}"
+        self.computes = (
+            f"cpu, threads: {threads}, answers at once: at most {most}, pictures: {engine} in {self._vision.dtype}"
+        )
         self._stops = {ids[0] for stop in chat.STOPS if len(ids := self._tokens(stop)) == 1}
         self._load_seconds = time.perf_counter() - started
 
@@ -231,6 +233,15 @@ class LlamaCpp:
             room = ctypes.create_string_buffer(-count)
             count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
         return room.raw[:count]
+
+
+def _encoder(engine: str) -> Any:
+    """The class, as backends/vision.py says. Raises UnavailableError."""
+    try:
+        return registry.load(registry.VISION, engine)
+    except (ImportError, OSError) as error:  # installed, and its native half is not all there
+        told = f"{engine} is installed and cannot be loaded ({error})"
+        raise UnavailableError(told, "install it again, or do without it: --vision-engine mtmd") from error
 
 
 def _tiles(parts: Sequence[Tokenised]) -> list[bytes]:

@@ -73,7 +73,7 @@ class Layer(NamedTuple):
 
 
 class Tower:
-    """The tower of `file`, whose matrices multiply in `dtype`; all else is float32, and so are sums over layers.
+    """The tower of `file`, whose layers compute in `dtype`; norms, patches and sums over layers are float32.
 
     Called with uint8 (tiles, side, side, 3) it gives float32 (tiles, tokens, embedding). Raises KeyError and ValueError
     where a tensor is missing or has another shape.

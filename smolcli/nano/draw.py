@@ -65,6 +65,8 @@ def fonts(judging: bool) -> tuple[str, ...]:
     """Paths of the faces of one side."""
     faces = {path.stem: str(path) for path in sorted(FONT_ROOT.rglob("*")) if path.suffix in (".ttf", ".otf")}
     if judging:
+        if missing := [name for name in HELD_OUT_FONTS if name not in faces]:
+            raise FileNotFoundError(f"{FONT_ROOT} has no {missing[0]}; docs/models.md names its Debian package")
         return tuple(faces[name] for name in HELD_OUT_FONTS)
     return tuple(
         path

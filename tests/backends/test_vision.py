@@ -15,7 +15,7 @@ from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
 from PIL import Image
 
-from smolcli import models
+from smolcli import models, registry
 from smolcli.backends.llamacpp import LlamaCpp
 from smolcli.backends.mtmd import MtmdEncoder, layout_of
 from smolcli.backends.pytorch import PyTorch
@@ -257,3 +257,14 @@ def test_the_mmproj_of_another_model_is_told(files: ModelFiles, tmp_path: Path, 
     pair = convert(other, other, "f32", "f32")
     with pytest.raises(ModelError, match="does not fit this language model; give the mmproj made with it"):
         LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=pair[1]), exact(engine))
+
+
+def test_an_encoder_that_is_installed_and_broken_is_told_with_the_way_around_it(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr(registry, "import_module", broken)
+    with pytest.raises(UnavailableError, match=r"cannot be loaded \(libopenvino.so.*--vision-engine mtmd"):
+        LlamaCpp(files, exact("openvino"))
