@@ -24,7 +24,6 @@ from smolcli.models import ModelFiles
 from smolcli.options import Model
 from tests.backends import encoders
 from tests.backends.encoders import exact, noise
-from tests.tiny import make_checkpoint
 
 EXACT = exact("openvino")
 
@@ -37,22 +36,6 @@ def encoder(mmproj: Path, options: Model = EXACT) -> openvino.OpenVinoEncoder:
 
 def encoded(mmproj: Path, tiles: Sequence[bytes]) -> NDArray[np.float32]:
     return encoders.encoded(mmproj, tiles, EXACT)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("vision") / "Tiny", "v2", 4)
-
-
-@pytest.fixture(scope="module")
-def files(checkpoint: Path) -> ModelFiles:
-    return ModelFiles("Tiny", checkpoint, *convert(checkpoint, checkpoint, "f32", "f32"))
-
-
-@pytest.fixture(scope="module")
-def mmproj(files: ModelFiles) -> Path:
-    assert files.mmproj is not None
-    return files.mmproj
 
 
 # ---- how it is computed --------------------------------------------------------------------------------

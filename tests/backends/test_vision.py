@@ -38,22 +38,6 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("vision") / "Tiny", "v2", 4)
-
-
-@pytest.fixture(scope="module")
-def files(checkpoint: Path) -> ModelFiles:
-    return ModelFiles("Tiny", checkpoint, *convert(checkpoint, checkpoint, "f32", "f32"))
-
-
-@pytest.fixture(scope="module")
-def mmproj(files: ModelFiles) -> Path:
-    assert files.mmproj is not None
-    return files.mmproj
-
-
 # ---- the same embeddings and the same words ------------------------------------------------------------
 
 
