@@ -62,7 +62,7 @@ QUESTIONS = (
 GRIDS = {1: (1, 1), 3: (2, 1), 5: (2, 2), 7: (3, 2), 13: (4, 3)}  # tiles with the overview, and columns by rows
 SPARE = 2  # tokens of a prompt by which the two may differ: llama.cpp's chat template has "User: " before a picture
 STAGES = ("load", "media", "encode", "prefill", "decode")
-PERF = ("prompt eval time", "eval time", "total time")  # of llama.cpp; the first has the encoding in it
+PERF = ("prompt eval time", "eval time")  # of llama.cpp; the first has the encoding in it
 
 
 @dataclass(frozen=True)
@@ -220,12 +220,11 @@ def mtmd_cli(args: argparse.Namespace, folder: Path, question: str, pictures: Se
     found = [re.search(rf"perf_context_print: +{name} = +([\d.]+) ms / +(\d+)", said) for name in PERF]
     if not encoded or not all(found):
         raise SystemExit(f"{args.tool} says no times:\n{said[-2000:]}")
-    (before, _), (decode, _), (_, count) = ([float(value) / 1e3 for value in each.groups()] for each in found if each)
+    (before, prompt), (decode, _) = (map(float, each.groups()) for each in found if each)
+    before, decode = before / 1e3, decode / 1e3
     encode = sum(encoded) / 1e3
     parts = f"encode {encode:.2f}, prefill and cutting {before - encode:.2f}, decode {decode:.2f}"
-    # It counts what it has computed, of which the last token is not waited for.
-    prompt = round(count * 1e3) - (args.new - 1)
-    return Run(seconds, 1, prompt, args.new, len(encoded), peak, parts)
+    return Run(seconds, 1, int(prompt), args.new, len(encoded), peak, parts)
 
 
 class Server:
