@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,24 @@ class LlamaCpp:
         self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
         self._cut = Cutter(self.layout, options.detail)
         engine = registry.vision_engine(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
-        encoder = _encoder(engine)
         header = read_header(files.gguf)
-        self._model = _load(files.gguf, header)
-        memory.let_go(files.gguf)  # llama.cpp has read it all ahead, which would add to what pictures take
+        _check_kind(files.gguf, header)
         self._table = TokenTable(files.gguf, header)
+        with ThreadPoolExecutor(1) as pool:  # what encodes pictures is made while llama.cpp reads the language half
+            loading = pool.submit(_load, files.gguf)
+            language = Language(loading.result, self._table.width)
+            try:
+                self._vision: Vision = _encoder(engine)(files.mmproj, self.layout, language, options)
+            except SmolError:
+                if loading.exception() is None:
+                    llama.llama_model_free(loading.result())
+                raise
+        try:
+            self._model = loading.result()
+        except SmolError:
+            self._vision.close()
+            raise
+        memory.let_go(files.gguf)  # llama.cpp has read it all ahead, which would add to what pictures take
         self._vocab = llama.llama_model_get_vocab(self._model)
         self._token_count = int(llama.llama_vocab_n_tokens(self._vocab))
         threads = options.threads or usable_cores()
@@ -69,13 +83,6 @@ class LlamaCpp:
         self._sequences = Sequences(self._model, self._token_count, threads, most, memory.available() // 4)
         self._spent: dict[int, Seconds] = {}
         self._looked = 0.0  # at the clock, when something of a reply was done last
-        try:
-            self._vision: Vision = encoder(
-                files.mmproj, self.layout, Language(self._model, self._sequences.width), options
-            )
-        except SmolError:
-            llama.llama_model_free(self._model)
-            raise
         self.computes = (
             f"cpu, threads: {threads}, answers at once: at most {most}, pictures: {engine} in {self._vision.dtype}"
         )
@@ -275,10 +282,12 @@ def _say(level: int, text: bytes, _: Any) -> None:
 _log = llama.llama_log_callback(_say)  # kept for as long as llama.cpp may call it
 
 
-def _load(path: Path, header: Header) -> Any:
-    architecture = header.keys.get("general.architecture")
-    if architecture == "clip":
+def _check_kind(path: Path, header: Header) -> None:
+    if header.keys.get("general.architecture") == "clip":
         raise ModelError(f"{path} is the vision half of a model", "give the language half with -m, this with --mmproj")
+
+
+def _load(path: Path) -> Any:
     params = llama.llama_model_default_params()
     params.n_gpu_layers = 0
     params.use_extra_bufts = amx.is_safe()

@@ -34,7 +34,7 @@ class MtmdEncoder:
         params.n_threads = options.threads or usable_cores()
         # Takes the path without llama.cpp's own enlarging to the longest edge: the tile is cut already.
         params.image_max_tokens = layout.tokens
-        self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), language.model, params)
+        self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), language.model(), params)
         if self._context is None:
             raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
         self._encoded = Encoded(lambda tiles: map(self._encode, tiles), at_once=1)

@@ -25,10 +25,10 @@ class TokenTable:
 
     def __init__(self, path: Path, header: Header) -> None:
         try:
-            hidden, count = header.shapes[NAME]
+            self.width, count = header.shapes[NAME]  # floats of an embedding
             self._type, offset = header.places[NAME]
             weights, stored = BLOCKS.get(self._type) or _block(self._type)
-            self._rows = np.memmap(path, np.uint8, "r", offset, (count, hidden // weights * stored))
+            self._rows = np.memmap(path, np.uint8, "r", offset, (count, self.width // weights * stored))
         except (KeyError, ValueError, OSError) as error:
             raise ModelError(f"{path} has no {NAME} that can be read", "fetch or convert it again") from error
 

@@ -1,6 +1,6 @@
 """A vision encoder: the part of the llama.cpp backend that makes embeddings of tiles.
 
-    vision = MtmdEncoder(mmproj, layout, Language(model, 576), options)
+    vision = MtmdEncoder(mmproj, layout, Language(lambda: model, 576), options)
     [embeddings] = vision.encode([tile])
 
 `registry.VISION` has those there are. mtmd is the reference; any other gives its numbers, only sooner.
@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,9 +18,11 @@ Embeddings = NDArray[np.float32]
 
 
 class Language(NamedTuple):
-    """The language half beside it: the llama_model, and the floats of one of its embeddings."""
+    """The language half beside it: what gives the llama_model, which may be waited for, and the floats of one of its
+    embeddings.
+    """
 
-    model: Any
+    model: Callable[[], Any]
     embedding: int
 
 

@@ -32,7 +32,7 @@ def noise(seed: int, side: int) -> bytes:
 
 def encoder(mmproj: Path, options: Model, width: int = WIDTH) -> Any:
     made = registry.load(registry.VISION, options.vision_engine)
-    return made(mmproj, layout_of(mmproj), Language(None, width), options)
+    return made(mmproj, layout_of(mmproj), Language(lambda: None, width), options)
 
 
 def encoded(mmproj: Path, tiles: Sequence[bytes], options: Model, width: int = WIDTH) -> NDArray[np.float32]:
