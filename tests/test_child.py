@@ -61,5 +61,12 @@ def test_a_child_whose_interpreter_prints_at_its_start_answers(tmp_path: Path, m
     assert call("builtins:abs", -3) == 3
 
 
+def test_a_child_allocates_thriftily_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert call("os:getenv", "MALLOC_ARENA_MAX") == "1"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    assert call("os:getenv", "MALLOC_ARENA_MAX") == "4"
+
+
 def test_there_is_room_for_every_mark() -> None:
     assert SHARED == 2 * MARKS * 8 and MOST_JOBS <= MARKS - REPLIES
