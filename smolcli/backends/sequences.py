@@ -174,7 +174,7 @@ class Sequences:
         params.n_batch, params.n_ubatch = BATCH, UBATCH
         params.n_threads = params.n_threads_batch = self._threads  # left alone, the second is the host's count
         # On a CPU llama.cpp's flash attention is less exact, with a KL divergence of a float32 model from transformers
-        # after pictures of 1e-6, not 1e-8; a prompt takes a tenth less with it, each token after it half as long again.
+        # after pictures of 1e-6, not 1e-8; a prompt takes a tenth less with it at best, each token half as long again.
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama.llama_init_from_model(self._model, params)
         self._size = 0 if self._context is None else size
