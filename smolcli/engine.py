@@ -82,6 +82,7 @@ class Engine:
         self._generation = 0
         self._check_at = self._looked_at = time.monotonic()
         self.restarts = 0
+        self.ready_at = 0.0  # when the model was loaded first, by time.perf_counter
         self.memory = Memory()  # peaks of the engine, and on the GPU
 
     def open(self, number: int, item: Item) -> None:
@@ -102,6 +103,8 @@ class Engine:
             self._life.told.discard((number, OPENING))
             self._life.later.append(("forget", number))
         self._life.sent = {key: None for key in self._life.sent if key[0] != number}
+        if self._life.later and any(slot == OPENING for _, slot in self._life.sent):
+            self._tell()  # what is being opened may be waiting for the memory of this one
         if any(key[0] == number for key in self._alone):
             self._alone = deque(key for key in self._alone if key[0] != number)
             self._flush()
@@ -166,10 +169,9 @@ class Engine:
 
     def _share(self, seconds: float, at: Collection[tuple[int, int]]) -> None:
         """Counts the time since the last look as work on what the child is at; replies under way share theirs."""
-        replies = sum(slot != OPENING for _, slot in at)
-        before = self._life.worked
+        before, replies = self._life.worked, self._at(REPLIES)
         self._life.worked = {
-            key: before[key] + seconds / (1 if key[1] == OPENING else replies) if key in before else 0.0 for key in at
+            key: before[key] + seconds / (len(replies) if key in replies else 1) if key in before else 0.0 for key in at
         }
 
     def _work_on(self, number: int, slot: int) -> float:
@@ -214,9 +216,10 @@ class Engine:
             self._life.told.add((number, slot))
         self._tell(self._waiting[number][slot])
 
-    def _tell(self, message: Any) -> None:
+    def _tell(self, *messages: Any) -> None:
+        """Says what may be told later, then these."""
         assert self._life.child is not None
-        messages, self._life.later = [*self._life.later, message], []
+        messages, self._life.later = (*self._life.later, *messages), []
         try:
             self._life.child.pipe.send(messages)
         except Gone:
@@ -226,6 +229,7 @@ class Engine:
 
     def _on_ready(self) -> list[Event]:
         self._life.ready, self._withheld = True, False
+        self.ready_at = self.ready_at or time.perf_counter()
         self._flush()
         return []
 

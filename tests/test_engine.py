@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -20,9 +21,9 @@ from smolcli import engine as engine_module
 from smolcli.backends import base
 from smolcli.engine import Engine
 from smolcli.errors import EngineError, ModelError
-from smolcli.events import MARKS, OPENERS, OPENING, REPLIES, Failed, Opened, Replied, Said, Work, mark
+from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Failed, Opened, Replied, Said, Work, mark
 from smolcli.models import ModelFiles
-from smolcli.options import Generate, Input, Model
+from smolcli.options import Generate, Input, Model, Sampling
 from smolcli.types import Finish, Item, Media, Piece, Prompt, Reply
 
 
@@ -318,9 +319,10 @@ class Quiet:
 
     def __init__(self, *_: object) -> None:
         self.pipe, self.shared = self, memoryview(bytearray(8 * 2 * MARKS)).cast("q")
+        self.told: list[object] = []
 
-    def send(self, message: object) -> None:
-        pass
+    def send(self, messages: Iterable[object]) -> None:
+        self.told += messages
 
     def receive(self) -> None:
         raise child.Gone
@@ -367,6 +369,32 @@ def test_replies_side_by_side_share_the_time(monkeypatch: pytest.MonkeyPatch) ->
     stuck = Watched(monkeypatch, [(number, 0) for number in range(8)])
     assert stuck.lasts(590, moves=False) and not stuck.lasts(20, moves=False)
     assert list(stuck.engine._alone) == [(number, 0) for number in range(8)]
+
+
+def test_pictures_are_let_go_at_once_while_others_wait_for_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else may be said to it for as long as they wait."""
+    made = Watched(monkeypatch, [(0, 0)])
+    made.engine._on_replied(0, 0, Reply("a", Finish("stop")), 0, 0)
+    told = made.life.child.told  # type: ignore[union-attr]
+    made.engine.forget(0)
+    assert ("forget", 0) not in told  # it goes with the next message
+    for number in (1, 2):
+        made.engine.open(number, Item.of("b.png", PICTURE))
+    assert told[-3:] == [("forget", 0), ("open", 1, Item.of("b.png", PICTURE)), ("open", 2, Item.of("b.png", PICTURE))]
+    made.engine._on_opened(1, Media(()))
+    made.engine.forget(1)
+    assert told[-1] == ("forget", 1)
+
+
+def test_what_is_decoded_for_the_next_prompt_takes_no_time_of_the_one_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film = Watched(monkeypatch, [(0, 0)])
+    film.engine.ask(0, 1, Prompt.user("a"))
+    assert film.life.marks is not None
+    film.life.marks[DECODER] = mark(0, 1)
+    film.engine._work = replace(film.engine._work, sampling=Sampling())
+    assert film.lasts(590) and not film.lasts(20)
 
 
 def test_an_items_questions_side_by_side_have_its_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
