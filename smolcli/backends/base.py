@@ -34,7 +34,7 @@ from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from smolcli.backends.repetition import Guard
-from smolcli.errors import SmolError
+from smolcli.errors import EngineError, SmolError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate
 from smolcli.types import Fault, Finish, Piece, Prompt, Room, Seconds
@@ -116,7 +116,7 @@ class Slots(Protocol[Prepared]):
         ...
 
     def step(self, tokens: Mapping[int, int]) -> Mapping[int, Any]:
-        """The scores of each reply after one more token; good until the next call."""
+        """The scores of each reply after one more token, good until the next call; none of one that was lost."""
         ...
 
     def end(self, index: int) -> None:
@@ -200,7 +200,12 @@ def _stepped(live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: 
             yield from one.fail(error)
         return
     for one in under_way:
-        yield from one.go_on(scores[one.index])
+        if one.index in scores:
+            yield from one.go_on(scores[one.index])
+        else:
+            yield from one.fail(
+                EngineError("the reply was lost when others needed its place", "run it again with -j 1")
+            )
 
 
 def too_long(tokens: int, context: int) -> Fault:

@@ -79,11 +79,11 @@ class Sequences:
         return self._scores(-1)
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, Scores]:
-        """By key, the scores after one more token of each. Raises EngineError."""
-        if not set(tokens) <= set(self._keys):
-            raise EngineError("a reply was lost when the context was made anew", "run it again with -j 1")
+        """By key, the scores after one more token of each; a reply that was lost has none. Raises EngineError."""
         # llama.cpp computes at once only what comes in the order of the sequences
-        order = sorted((self._keys.index(key), key) for key in tokens)
+        order = sorted((self._keys.index(key), key) for key in tokens if key in self._keys)
+        if not order:
+            return {}
         with _batch(len(order), 0) as batch:
             for n, (number, key) in enumerate(order):
                 batch.token[n], batch.pos[n], batch.n_seq_id[n] = tokens[key], len(self._held[number]), 1
@@ -152,15 +152,16 @@ class Sequences:
         Where there is no memory for it they go on in one as it was. Raises EngineError.
         """
         count_before, size_before = len(self._keys), self._size
-        states = {number: self._saved(number) for number, marks in enumerate(self._held) if len(marks)}
+        kept = self._held if count == count_before else []  # what is held goes on only among as many
+        states = {number: self._saved(number) for number, marks in enumerate(kept) if len(marks)}
         self.close()
         is_made = self._opened(count, size)
         told = f"no memory for a context of {count * size} tokens"
         if not is_made:
             count = count_before if count_before and self._opened(count_before, size_before) else 0
-        if count != count_before:
+        if count != count_before or not kept:
             self._held, self._keys, self._last_used = [np.empty(0, np.int64)] * count, [None] * count, [0] * count
-            states = {}  # restored only among as many
+            states = {}
         for number, state in states.items():
             if not self._restored(number, state):  # whose it was is told when it asks for its next token
                 self._held[number], self._keys[number] = np.empty(0, np.int64), None

@@ -301,6 +301,26 @@ def test_what_cannot_be_taken_along_is_not_taken_for_there(files: ModelFiles, mo
         assert replies(made, MIXED[:1], Generate(max_tokens=20))[0].text == before
 
 
+def test_who_cannot_be_taken_along_is_lost_and_the_others_go_on(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt.user("one two three"), Prompt.user("four"), Prompt.user("x " * 700)]
+    forced = Generate(max_tokens=60, min_tokens=60)
+    with backend(files, 4) as made:
+        wanted = [reply.text for reply in replies(made, prompts, forced)]
+    restore = llama.llama_state_seq_set_data
+    only_first = lambda *given: restore(*given) if given[3] == 0 else 0  # noqa: E731
+    monkeypatch.setattr(module.llama, "llama_state_seq_set_data", only_first)
+    said, faults = dict.fromkeys(range(3), ""), []
+    with backend(files, 4) as made:
+        for piece in made.generate(prompts, forced):
+            said[piece.index] += piece.text
+            if piece.finish is not None and piece.finish.fault is not None:
+                faults.append(piece.index)
+    assert faults == [1]
+    assert [said[0], said[2]] == [wanted[0], wanted[2]]
+
+
 def test_tokens_are_given_in_the_order_of_the_sequences(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """llama.cpp computes together only sequences whose numbers follow each other."""
     orders: list[list[int]] = []
@@ -365,6 +385,7 @@ class Counting:
         self.under_way: dict[int, int] = {}
         self.log: list[object] = []
         self.fails: set[int] = set()
+        self.loses: set[int] = set()
 
     def has_room(self, index: int, size: int) -> bool:
         return self._room(set(self.under_way) - {index})
@@ -383,7 +404,7 @@ class Counting:
             raise EngineError("cannot go on")
         for index in tokens:
             self.under_way[index] += 1
-        return {index: self.under_way[index] for index in tokens}
+        return {index: self.under_way[index] for index in tokens if index not in self.loses}
 
     def end(self, index: int) -> None:
         self.under_way.pop(index, None)
@@ -437,6 +458,14 @@ def test_one_that_cannot_begin_costs_itself_and_one_step_that_fails_those_in_it(
     slots.fails = {1}
     ends = run(["aa", "b", "cc"], slots)
     assert [ends[n].fault is None for n in range(3)] == [False, False, True]
+
+
+def test_a_reply_that_is_lost_costs_itself() -> None:
+    slots = Counting(3)
+    slots.loses = {1}
+    ends = run(["aa", "bb", "cc"], slots)
+    assert [ends[n].fault is None for n in range(3)] == [True, False, True]
+    assert "lost" in str(ends[1].fault)
 
 
 def test_closing_ends_every_reply() -> None:
