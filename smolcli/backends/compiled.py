@@ -41,7 +41,7 @@ def compiled(
                 os.utime(place)  # the last that goes
             return model, held
     model = core.compile_model(make(), "CPU", config)
-    with suppress(OSError):
+    with suppress(OSError, MemoryError, RuntimeError):  # for a time there are two of it
         blob = model.export_model().getbuffer()
         keep(place, [hashlib.sha256(blob).digest(), blob], KEPT)
     return model, None

@@ -182,5 +182,6 @@ def _dtype(core: Any, dtype: str) -> str:
     if dtype == "auto":
         dtype = auto_dtype(able)
     if PRECISIONS[dtype][1] not in able:
-        raise UnavailableError(f"this CPU does not compute in {dtype}", "leave out --dtype")
+        advice = "leave out --dtype, or add --vision-engine torch"
+        raise UnavailableError(f"on this CPU OpenVINO does not compute in {dtype}", advice)
     return dtype
