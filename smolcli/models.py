@@ -279,6 +279,14 @@ def _runs(repo: str) -> bool:
         return False
 
 
+def whole(name: str) -> ModelFiles:
+    """As `find`, of a name of the table: what is damaged holds nothing, until it is asked for."""
+    try:
+        return find(name)
+    except ModelError:
+        return ModelFiles(name)
+
+
 def config_file() -> Path:
     """The user's config file: config.toml in $XDG_CONFIG_HOME/smolcli, else ~/.config/smolcli."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "smolcli" / "config.toml"
@@ -317,7 +325,7 @@ def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
     for name in (*KNOWN, NANO):
         if name == "docling":  # it answers in DocTags, which is not what caption and ask are for
             continue
-        found = find(name)
+        found = whole(name)
         for backend in backends:
             if found.serves(backend):
                 notice = NANO_NOTICE if name == NANO else ""

@@ -16,6 +16,7 @@ import typer
 
 from smolcli import models, registry
 from smolcli.commands import checkup, doctor, probes
+from smolcli.commands import models as models_command
 from smolcli.commands.checkup import Problem, Report
 from smolcli.cores import usable_cores
 from smolcli.errors import EngineError
@@ -150,6 +151,27 @@ def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
     assert report.problems[0] == llama
 
 
+def test_what_auto_encodes_pictures_with_and_cannot_stands_in_the_way(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = checkup.call
+
+    def broken(place: str, *args: Any, **options: Any) -> Any:
+        if args == ("smolcli.backends.openvino",):
+            raise EngineError("the engine failed: ImportError: no plugin")
+        return call(place, *args, **options)
+
+    monkeypatch.setattr(checkup, "call", broken)
+    told = "openvino is installed and does not work"
+    assert not problem(checkup.checkup(), told).blocks  # nano is encoded by mtmd
+    folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").touch()
+    with (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").open("wb") as file:
+        file.truncate(registry.LARGE)
+    assert problem(checkup.checkup(), told).blocks
+
+
 def test_a_model_that_is_not_here_stands_in_the_way(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMOLCLI_MODEL", "2.2b")
     found = problem(checkup.checkup(), "2.2b (from SMOLCLI_MODEL): not on this machine")
@@ -164,6 +186,18 @@ def test_models_in_the_cache_have_their_size(machine: Path) -> None:
     facts = checkup.checkup().facts
     assert facts["cache"]["models"] == [{"name": "256m", "here": ["llamacpp"], "bytes": 3500}]
     assert facts["auto"] == {"backend": "llamacpp", "model": "256m"}
+
+
+def test_a_damaged_model_is_told_and_ends_nothing(machine: Path) -> None:
+    for repo in ("HuggingFaceTB--SmolVLM2-2.2B-Instruct", "HuggingFaceTB--SmolVLM-256M-Instruct"):
+        folder = machine / "hf" / "hub" / f"models--{repo}" / "snapshots" / "abc"
+        folder.mkdir(parents=True)
+        for name in ("config.json", "tokenizer.json", "model.safetensors.index.json"):
+            (folder / name).write_text("{torn")
+    report = checkup.checkup()
+    assert [one.what.endswith("not an index of weights") for one in report.problems].count(True) == 2
+    assert report.facts["auto"]["model"] == "nano"
+    assert {row["name"]: row["here"] for row in models_command._rows()}["256m"] == []
 
 
 def test_a_gpu_that_is_not_used_and_a_full_disk_are_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

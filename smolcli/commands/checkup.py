@@ -15,7 +15,7 @@ from typing import Any
 from smolcli import models, registry
 from smolcli.backends import kept
 from smolcli.child import call
-from smolcli.errors import SmolError
+from smolcli.errors import ModelError, SmolError
 from smolcli.machine import machine, versions
 from smolcli.memory import available
 from smolcli.models import ModelFiles
@@ -62,7 +62,7 @@ class Report:
 
 def checkup() -> Report:
     """Everything; takes as long as the slowest backend to answer."""
-    auto, no_model = _auto()
+    auto, vision_size, no_model = _auto()
     nano = models.find(models.NANO)
     with ThreadPoolExecutor(3) as pool:  # each waits for a child
         backends = list(pool.map(lambda name: _backend(name, nano), (n for n in registry.BACKENDS if n != "echo")))
@@ -89,19 +89,24 @@ def checkup() -> Report:
         "config": {"path": str(models.config_file()), "exists": models.config_file().is_file()},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
-    told += [one for one in (no_model, unreadable, *(fault for *_, fault in precisions)) if one is not None]
+    taken = registry.vision_engine("auto", "auto", vision_size) if auto["backend"] == "llamacpp" else None
+    told += [replace(fault, blocks=name == taken) for name, _, fault in precisions if fault is not None]
+    told += [one for one in (no_model, *unreadable) if one is not None]
     told += _shortcomings(facts)
     once = {one.what: one for one in sorted(told, key=lambda one: one.blocks)}
     return Report(facts, tuple(sorted(once.values(), key=lambda one: not one.blocks)))
 
 
-def _auto() -> tuple[dict[str, str | None], Problem | None]:
-    """The backend and the model that a command without options takes, or why there are none."""
+def _auto() -> tuple[dict[str, str | None], int, Problem | None]:
+    """The backend and the model that a command without options takes, or why there are none; of its vision half the
+    bytes.
+    """
     try:
         files, backend = models.choose(Model(), candidates(Model()))
     except SmolError as error:
-        return {"backend": None, "model": None}, Problem(error.what, error.advice, blocks=True)
-    return {"backend": backend, "model": files.name}, None
+        return {"backend": None, "model": None}, 0, Problem(error.what, error.advice, blocks=True)
+    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
+    return {"backend": backend, "model": files.name}, size, None
 
 
 Tried = tuple[dict[str, Any], Problem | None]
@@ -194,16 +199,21 @@ def _libraries() -> list[dict[str, Any]]:
     return found
 
 
-def _cache() -> tuple[dict[str, Any], Problem | None]:
+def _cache() -> tuple[dict[str, Any], list[Problem]]:
     """The folder of models, and those in it that run; of a model the bytes of its files, links followed."""
     found: list[dict[str, Any]] = []
-    problem = None
+    problems: list[Problem] = []
     try:
-        found += filter(None, map(_model, (*models.KNOWN, *models.cached_ids())))
+        for name in (*models.KNOWN, *models.cached_ids()):
+            try:
+                found += filter(None, [_model(name)])
+            except ModelError as error:
+                problems.append(Problem(error.what, error.advice))
     except OSError as error:
-        problem = Problem(f"{error.filename}: cannot be read ({error.strerror})", "change its rights, or set HF_HOME")
+        told = f"{error.filename}: cannot be read ({error.strerror})"
+        problems.append(Problem(told, "change its rights, or set HF_HOME"))
     size = sum(one["bytes"] for one in found)
-    return {"path": str(models.cache_dir()), "models": found, "bytes": size}, problem
+    return {"path": str(models.cache_dir()), "models": found, "bytes": size}, problems
 
 
 def _model(name: str) -> dict[str, Any] | None:

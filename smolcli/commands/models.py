@@ -81,7 +81,7 @@ def _rows() -> Iterator[dict[str, Any]]:
 def _row(
     name: str, repo: str | None, pair_bytes: int | None, checkpoint_bytes: int | None, licence: str | None, about: str
 ) -> dict[str, Any]:
-    found = models.find(name)
+    found = models.whole(name)
     paths = {"gguf": found.gguf, "mmproj": found.mmproj, "checkpoint": found.checkpoint}
     return {
         "name": name,
