@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import fields, replace
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -179,7 +180,7 @@ def candidates(options: Model) -> tuple[str, ...]:
     """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
-    wants_gpu = gpu_may_be_here() if options.device == "auto" else options.device != "cpu"
+    wants_gpu = may_use_gpu() if options.device == "auto" else options.device != "cpu"
     torch_first = wants_gpu and options.vision_engine == "auto"
     order = ("torch", "llamacpp") if torch_first else ("llamacpp", "torch")
     found = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
@@ -222,9 +223,21 @@ def settled(options: Model, backend: str, files: ModelFiles) -> Model:
 
 
 def gpu_may_be_here() -> bool:
-    """Whether PyTorch is likely to find a GPU, told without the seconds that importing it takes."""
+    """Whether there is likely to be a GPU that may be used, told without the seconds that importing PyTorch takes."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):  # of NVIDIA's and, by PyTorch, of AMD's
+        return False
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return apple or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
+def may_use_gpu() -> bool:
+    """Whether PyTorch is likely to compute on one: it may be here, and PyTorch is not built for the CPU alone."""
+    if not gpu_may_be_here():
+        return False
+    try:
+        return not version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return True
 
 
 def _together(source: Iterable[Item]) -> Iterator[Item]:

@@ -23,6 +23,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
     monkeypatch.setattr(run, "gpu_may_be_here", lambda: state["gpu"])
+    monkeypatch.setattr(run, "version", lambda _: "2.13.0")
     return state
 
 
@@ -35,6 +36,24 @@ def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bo
     assert run.candidates(Model(device="cpu")) == ("llamacpp", "torch")
     machine["torch"] = False
     assert run.candidates(Model()) == ("llamacpp",)
+
+
+def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
+    machine: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine["gpu"] = True
+    monkeypatch.setattr(run, "version", lambda _: "2.13.0+cpu")  # as PyTorch names what is built for the CPU alone
+    assert run.candidates(Model()) == ("llamacpp", "torch")
+    assert run.candidates(Model(device="cuda")) == ("torch", "llamacpp")
+
+
+@pytest.mark.parametrize(("visible", "may_be"), [("", False), ("-1", False), ("0", True), (None, True)])
+def test_a_gpu_that_is_hidden_is_none(visible: str | None, may_be: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.Path, "exists", lambda self: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert run.gpu_may_be_here() == may_be
 
 
 def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
