@@ -94,6 +94,11 @@ class Answers:
         """Whether nothing is under way: the model has been asked nothing, and no record is being given out."""
         return not (self._engine.is_busy or self._delivering)
 
+    @property
+    def ready_at(self) -> float:
+        """When the model was loaded, by time.perf_counter; 0 while it is not."""
+        return self._engine.ready_at
+
     def over(self, source: Iterable[Item]) -> None:
         """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
         self._feed.begin(source)

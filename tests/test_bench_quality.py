@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,31 @@ def test_a_model_that_cannot_be_run_leaves_the_counts_of_rows_as_they_are(data: 
         assert (report.data["rows"], report.data["left_out"]) == (6, 1)
         assert done.stderr.decode().count("set.jsonl:7: ") == 1
         assert sum(bool(result.figures) for result in report.results) == 1
+
+
+def test_what_cannot_be_loaded_costs_nothing_of_what_is_done(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text('raise ImportError("no plugin")')
+    engines = ("--vision-engine", "mtmd", "--vision-engine", "openvino")
+    done = smolcli(
+        "bench", "quality", data, "-m", "nano", "-b", "llamacpp", *engines, "-n", 4, "-f", "json", "--no-progress",
+        PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    )  # fmt: skip
+    assert done.returncode == Exit.SOME_FAILED, done.stderr
+    [mtmd, openvino] = Report.of(json.loads(done.stdout)).results
+    assert mtmd.figures["score"].count == 6 and openvino.is_broken
+    assert "openvino is installed and cannot be loaded" in done.stderr.decode()
+
+
+def test_no_more_pictures_a_second_than_the_model_had_time_for(data: Path, tmp_path: Path) -> None:
+    """With several replies at once, whose records leave together."""
+    kept = tmp_path / "kept.jsonl"
+    words = ("-b", "llamacpp", "-n", 4, "-f", "json", "--no-progress", "--records", kept)
+    done = smolcli("bench", "quality", data, "-m", "nano", *words)
+    [result] = Report.of(json.loads(done.stdout)).results
+    spent = [line["seconds"] for line in lines(kept)]
+    least = sum(one["encode"] + one["prefill"] + one["decode"] for one in spent)  # type: ignore[index]
+    assert 0 < result.figures["images"].value <= 6 / least
 
 
 def test_a_metric_that_fits_only_the_first_row_is_told(data: Path, rows: list[Row], tmp_path: Path) -> None:

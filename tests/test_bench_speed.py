@@ -178,9 +178,12 @@ def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answ
     variants = Variants(backend=("llamacpp",), vision_engine=("mtmd", "openvino"), dtype="auto")
     with setups(["nano"], variants, QUIET) as found:
         words = [" ".join(one.arguments) for one in found]
-        ids = {one.identity("ask", "", Generate()).id_of("") for one in found}
+        ids = {one.identity("ask", Generate()).id_of("") for one in found}
+        ids.add(
+            replace(found[0], options=replace(found[0].options, device="cuda")).identity("ask", Generate()).id_of("")
+        )
     assert ["--vision-engine mtmd " in words[0], "--vision-engine openvino " in words[1]] == [True, True]
-    assert len(ids) == 2
+    assert len(ids) == 3
     exact = replace(variants, vision_engine=("openvino",), dtype="float32")
     with setups(["nano"], exact, QUIET) as [one]:
         assert "--dtype float32" in " ".join(one.arguments)
@@ -261,7 +264,7 @@ def test_ones_own_pictures_come_in_order_and_again_where_there_are_too_few(tmp_p
 
 
 def test_thumbnails_are_small_jpegs_and_of_what_cannot_be_read_nothing() -> None:
-    [good, bad] = thumbnails([Source(str(SAMPLES / "page.png")), Source("x", b"no picture")])
+    [good, bad] = thumbnails([Source(str(SAMPLES / "page.png")), Source("x", b"no picture")], True)
     assert good.startswith("data:image/jpeg;base64,") and bad == ""
 
 

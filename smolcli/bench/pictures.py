@@ -56,7 +56,7 @@ class Pictures:
         return path
 
 
-def thumbnails(sources: Sequence[Source], offline: bool = True) -> list[str]:
+def thumbnails(sources: Sequence[Source], offline: bool) -> list[str]:
     """A small JPEG of each as a data: URI, empty where it cannot be read. To be called in a child: it may crash."""
     return [_thumbnail(source, offline) for source in sources]
 

@@ -14,7 +14,7 @@ from smolcli.bench.reporting import INTERRUPTED, check, exit_code, report_of, wr
 from smolcli.bench.scoring import NAME, Rows, Run, identity_of
 from smolcli.bench.setups import Setup, setups
 from smolcli.console import Console, claim_stdout
-from smolcli.errors import EngineError, Exit, ModelError, UsageError
+from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.identity import Identity
 from smolcli.results import Results
 from smolcli.run import interruptible
@@ -77,7 +77,7 @@ def _asked(
             with interruptible(run.answers, console) as interrupted:
                 try:
                     results.append(run.result())
-                except (EngineError, ModelError) as error:
+                except (EngineError, UnavailableError) as error:
                     if not interrupted():
                         console.error(f"{setup.name}: {error}")
                     results.append(setup.failed(setup.settings, error))

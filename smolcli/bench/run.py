@@ -18,7 +18,7 @@ from smolcli.bench.setups import Setup, setups
 from smolcli.bench.speed import Tick
 from smolcli.bench.speed import speed as speed_of
 from smolcli.console import Console, claim_stdout
-from smolcli.errors import EngineError, Exit, ModelError, UsageError
+from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.types import counted
 from smolcli.writers.destination import destination
 
@@ -67,7 +67,7 @@ def _results(setup: Setup, results_of: Callable[[Setup, Tick], Iterator[Result]]
     """Those of a setup; one that says why where it cannot be run at all."""
     try:
         yield from results_of(setup, tick)
-    except (EngineError, ModelError) as error:
+    except (EngineError, UnavailableError) as error:
         yield setup.failed(setup.settings, error)
 
 

@@ -155,14 +155,13 @@ class _Delivery(Delivery):
     ) -> None:  # fmt: skip
         super().__init__(writer, console, results=results, progress=progress)
         self._scored, self._rows = scored, rows
-        self.first = self.last = 0.0
+        self.last = 0.0  # when the last answer came, by time.perf_counter
         self.engine = self.answered = 0
 
     def take(self, record: Record) -> bool:
         goes_on = super().take(record)
         if record.error is None and record.seconds.prefill:  # not a copy of another
             self.last = time.perf_counter()
-            self.first = self.first or self.last
             self.answered += 1
         self.engine = max(self.engine, record.memory.engine)
         place, row = self._rows.pop(record.path)
@@ -184,7 +183,7 @@ def _generate(wanted: Quality) -> Generate:
 
 def identity_of(setup: Setup, wanted: Quality) -> Identity:
     """What makes two answers of a setup the same."""
-    return setup.identity(NAME, "", _generate(wanted))
+    return setup.identity(NAME, _generate(wanted))
 
 
 class Run:
@@ -221,8 +220,8 @@ class Run:
         figures = {}
         if scored.scores:
             figures["score"] = scored.total()
-        if delivery.answered > 1:
-            rate = (delivery.answered - 1) / (delivery.last - delivery.first)
+        if delivery.answered:
+            rate = delivery.answered / (delivery.last - self.answers.ready_at)
             figures["images"] = Figure(rate, rate, rate, 1)
         if delivery.engine:
             figures["engine"] = Figure(delivery.engine, delivery.engine, delivery.engine, 1)

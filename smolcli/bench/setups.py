@@ -22,7 +22,7 @@ from smolcli.errors import ModelError, UsageError
 from smolcli.identity import Identity
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.run import candidates, check_options, gpu_may_be_here, settled
+from smolcli.run import candidates, check_options, may_use_gpu, settled
 
 VISION = "f16"  # of the vision half of a pair that is made for the occasion
 
@@ -78,10 +78,10 @@ class Setup:
             found += ["--vision-engine", given.vision_engine, "--dtype", given.dtype]
         return [*found, "-b", self.backend, "--threads", str(given.threads), "--detail", given.detail]
 
-    def identity(self, task: str, asks: str, generate: Generate) -> Identity:
+    def identity(self, task: str, generate: Generate) -> Identity:
         """What makes two of its answers the same; the threads too, since they are compared."""
         given = self.options
-        options = f"{asks} {generate} {given.detail} {given.dtype} {given.vision_engine} {given.threads}"
+        options = f"{generate} {given.detail} {given.device} {given.dtype} {given.vision_engine} {given.threads}"
         return Identity(task, self.files.name, self.backend, self.fingerprint, options)
 
 
@@ -134,7 +134,7 @@ def _different(found: Sequence[Setup]) -> list[Setup]:
 @lru_cache
 def _placed(device: str, dtype: str) -> tuple[str, str]:
     """The device and the type of weights that PyTorch takes; asked of PyTorch itself only where there may be a GPU."""
-    if dtype == "auto" and device in ("auto", "cpu") and not (gpu_may_be_here() and device == "auto"):
+    if dtype == "auto" and device in ("auto", "cpu") and not (may_use_gpu() and device == "auto"):
         return "cpu", "float32"
     found: tuple[str, str] = call("smolcli.backends.pytorch:placed", device, dtype)
     return found
@@ -201,12 +201,11 @@ class _Made:
             both = models.pair([name for name in names if name not in others], quant)
             if both is not None:
                 return replace(found, gguf=folder / both[0], mmproj=folder / both[1])
-        if found.checkpoint is None and word:
-            folder_of = models.scan(found.gguf.parent) if found.gguf else found
-            found = replace(found, checkpoint=folder_of.checkpoint)
+        if found.checkpoint is None and found.gguf is not None:
+            found = replace(found, checkpoint=models.scan(found.gguf.parent).checkpoint)
         if found.checkpoint is None:
             advice = "give the directory of its checkpoint, of which it can be made"
-            raise ModelError(f"{word}: no {quant} pair of it is here", advice)
+            raise ModelError(f"{word or found.name}: no {quant} pair of it is here", advice)
         return self._converted(found, found.checkpoint, quant)
 
     def _converted(self, found: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:

@@ -68,7 +68,6 @@ class Suite:
 
     name: str
     metric: str
-    about: str
     ask: Callable[[Row], Asked]
 
 
@@ -159,13 +158,13 @@ def _in_places(row: Row) -> Asked:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("docvqa", "anls", "questions about scanned documents", _after(DOCVQA)),
-        Suite("textvqa", "vqa", "questions about text in photographs", _after(TEXTVQA)),
-        Suite("chartqa", "relaxed", "questions about charts", _after(CHARTQA)),
-        Suite("ocrbench", "contains", "text in all kinds of pictures", _briefly),
-        Suite("ai2d", "choice", "multiple choice about textbook diagrams", _letter),
-        Suite("scienceqa", "choice", "multiple choice from school science", _letter),
-        Suite("mmstar", "choice", "multiple choice that cannot be answered unseen", _letter),
-        Suite("mmmu", "mmmu", "exam questions of universities, several pictures each", _in_places),
+        Suite("docvqa", "anls", _after(DOCVQA)),
+        Suite("textvqa", "vqa", _after(TEXTVQA)),
+        Suite("chartqa", "relaxed", _after(CHARTQA)),
+        Suite("ocrbench", "contains", _briefly),
+        Suite("ai2d", "choice", _letter),
+        Suite("scienceqa", "choice", _letter),
+        Suite("mmstar", "choice", _letter),
+        Suite("mmmu", "mmmu", _in_places),
     )
 }
