@@ -337,9 +337,10 @@ def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
     assert keys["general.name"].contents() == "My-Tiny"
     assert keys["general.license"].contents() == "apache-2.0"
     assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/Base-1B"
-    before = server.downloads()
-    assert converted("org/My-Tiny", "-o", tmp_path / "again", "--offline")
-    assert server.downloads() == before
+    before = list(server.log)
+    assert converted("org/My-Tiny", "-o", tmp_path / "again")  # it is here, and nobody is asked
+    assert converted("org/My-Tiny", "-o", tmp_path / "offline", "--offline")
+    assert server.log == before
 
 
 def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def _source(word: str, options: Conversion) -> tuple[Path, Path | None]:
 
 
 def _pulled(word: str, options: Conversion) -> Path:
-    found = registry.load(registry.LIBRARIES, "hub")(word, "torch", offline=options.offline)
+    found = models.find(word)
+    if found.checkpoint is None:
+        found = registry.load(registry.LIBRARIES, "hub")(word, "torch", offline=options.offline)
     if found.checkpoint is None:
         raise ModelError(f"{word}: its checkpoint is not here", f"smolcli models pull {word} --for torch")
     return Path(found.checkpoint)
