@@ -1,6 +1,6 @@
 """A child process for native code: a crash there is an error here, and what it prints stays in it.
 
-    child = Child("smolcli.backends.worker:serve", ("llamacpp", files, options))
+    child = Child("smolcli.inside:serve", (work,))
     child.pipe.send(...)              # what it receives is up to the two ends
     value = call("smolcli.converters.native:quantize", source, target)    # or one function, its value awaited
     for value in stream("smolcli.inputs.words:stamped", input, output):   # or what a generator gives

@@ -17,7 +17,7 @@ class Echo:
     computes = "nothing"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
-        self.files = files
+        pass
 
     @staticmethod
     def room(files: ModelFiles) -> Room:

@@ -42,7 +42,6 @@ UNTAGGED, BT709, HD = 2, "ITU709", 720  # AVCOL_SPC_UNSPECIFIED is taken for BT.
 NEAR = 8  # frames, over which one goes on decoding rather than jump: a decoder that has jumped is empty
 BACK = (0, 1, 2, 4, 8)  # key frames, to try one after the other where a jump lands behind the frame it is for
 JUMP = 1  # seconds back, in the order of packets: another recording begins, as in .ts files put together
-OLD_API: dict[str, str] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 OPTIONS = {"format_whitelist": decoders.CONTAINERS, "protocol_whitelist": "none"}
 
 
