@@ -73,7 +73,7 @@ class Model:
     mmproj: Path | None = opt(None, "The vision half of a .gguf model, where it is not beside it.")
     backend: str = opt(
         "auto",
-        "auto is torch where a GPU is usable, else llamacpp.",
+        "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
         "-b",
         "--backend",
         **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
@@ -90,7 +90,7 @@ class Model:
     )
     vision_engine: str = opt(
         "auto",
-        "What encodes pictures for llamacpp; auto is the fastest here.",
+        "What encodes pictures for llamacpp; auto: openvino, else torch, if installed; mtmd for a model as small as nano.",
         **choice("vision engine", ("auto", *registry.VISION)),
     )
     detail: str = opt(
