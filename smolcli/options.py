@@ -90,7 +90,7 @@ class Model:
     )
     vision_engine: str = opt(
         "auto",
-        "What encodes pictures for llamacpp; auto: openvino, else torch, if installed; mtmd for a model as small as nano.",
+        "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
         **choice("vision engine", ("auto", *registry.VISION)),
     )
     detail: str = opt(
