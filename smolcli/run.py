@@ -12,7 +12,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -234,6 +233,8 @@ def may_use_gpu() -> bool:
     """Whether PyTorch is likely to compute on one: it may be here, and PyTorch is not built for the CPU alone."""
     if not gpu_may_be_here():
         return False
+    from importlib.metadata import PackageNotFoundError, version  # takes a tenth of the start
+
     try:
         return not version("torch").endswith("+cpu")
     except PackageNotFoundError:

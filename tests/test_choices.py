@@ -23,7 +23,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
     monkeypatch.setattr(run, "gpu_may_be_here", lambda: state["gpu"])
-    monkeypatch.setattr(run, "version", lambda _: "2.13.0")
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
     return state
 
 
@@ -42,7 +42,9 @@ def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
     machine: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine["gpu"] = True
-    monkeypatch.setattr(run, "version", lambda _: "2.13.0+cpu")  # as PyTorch names what is built for the CPU alone
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda _: "2.13.0+cpu"
+    )  # as PyTorch names what is built for the CPU alone
     assert run.candidates(Model()) == ("llamacpp", "torch")
     assert run.candidates(Model(device="cuda")) == ("torch", "llamacpp")
 

@@ -38,7 +38,7 @@ def png(image: Image.Image) -> bytes:
 
 LIBRARIES = {
     "torch", "transformers", "llama_cpp", "numpy", "PIL", "gguf", "huggingface_hub", "safetensors", "pydantic", "rich",
-    "tqdm", "multiprocessing",
+    "tqdm", "multiprocessing", "importlib.metadata",
 }  # fmt: skip
 
 
