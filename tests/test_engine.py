@@ -447,12 +447,12 @@ def test_what_ends_the_engine_before_it_says_that_it_has_begun_is_found() -> Non
 
 
 def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
-    """2,000 inputs that leak a MiB each, 2 GB in all, in engines that stay under 300 MB; none is lost."""
+    """800 inputs that leak a MiB each, 800 MB in all, in engines that stay under 200 MB; none is lost."""
     inbox: SimpleQueue[object] = SimpleQueue()
     most, done, asked = 0, 0, 0
-    with closing(Engine(work(), inbox, growth=60 * 2**20)) as engine:
-        while done < 2000:
-            while asked < min(2000, done + 8):
+    with closing(Engine(work(), inbox, growth=24 * 2**20)) as engine:
+        while done < 800:
+            while asked < min(800, done + 8):
                 engine.open(asked, Item.of("a.png", PICTURE))
                 asked += 1
             for event in engine.handle(inbox.get(timeout=60)):
@@ -462,12 +462,12 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
                     assert event.reply.text == "leak!"
                     done += 1
                     engine.forget(event.number)
-                    if child := engine._life.child:
+                    if (child := engine._life.child) and engine._life.ready:  # before, it may be a copy of this one
                         most = max(most, memory.own(child.pid))
-        assert 5 < engine.restarts < 40  # 60 MiB and half of what it was: 2,000 / 40 leaks are 50 MiB at least
-        assert most <= engine.memory.engine < 500e6  # with the files mapped
+        assert 5 < engine.restarts < 40  # 24 MiB and half of what it was: 800 / 40 leaks are 20 MiB at least
+        assert most <= engine.memory.engine < 300e6  # with the files mapped
         assert engine.memory.gpu == 4711  # as the backend says
-    assert 0 < most < 300e6
+    assert 0 < most < 200e6
 
 
 def test_a_file_that_changes_while_the_engine_starts_again_is_not_taken_for_what_it_was(tmp_path: Path) -> None:

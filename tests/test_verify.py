@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,30 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from smolcli import models
+from smolcli import child, models
 from smolcli.converters import convert, plan, verify, write
 from smolcli.converters.verify import LIMITS, cosine, divergence, probes, reference
 from smolcli.errors import SmolError
 from tests.tiny import make_checkpoint
 
 Q = "model.text_model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_reference() -> Iterator[None]:
+    """What a checkpoint answers on PyTorch, once for all tests that compare with it."""
+    call, known = child.call, {}
+
+    def remembered(place: str, *args: object, **options: object) -> object:
+        if not place.endswith(":reference"):
+            return call(place, *args, **options)
+        if args not in known:
+            known[args] = call(place, *args, **options)
+        return known[args]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[verify.__module__], "call", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")
