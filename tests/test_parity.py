@@ -23,7 +23,7 @@ from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 from tests.tiny import make_checkpoint
 
-OPTIONS = Model(model="nano", threads=2, device="cpu", dtype="float32", detail="2", vision_engine="mtmd")
+OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2", vision_engine="mtmd")
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 
 
