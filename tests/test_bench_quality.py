@@ -251,6 +251,16 @@ def test_what_cannot_be_is_told(tmp_path: Path, content: str, words: tuple[str, 
     assert (tmp_path / "set.jsonl").read_text() == content
 
 
+@pytest.mark.parametrize("word", ["set.jsonl", "."])
+def test_no_plot_takes_the_place_of_a_picture_of_the_data(data: Path, word: str) -> None:
+    pytest.importorskip("matplotlib")
+    (data.parent / "0.txt").write_text("something")
+    before = (data.parent / "0.png").read_bytes()
+    done = smolcli("bench", "quality", data.parent / word, "-m", "nano", "-b", "echo", "--plot", data.parent / "0.png")
+    assert done.returncode == Exit.USAGE and "0.png: is a picture" in done.stderr.decode()
+    assert (data.parent / "0.png").read_bytes() == before
+
+
 def test_without_a_data_set_or_with_one_that_is_not_there() -> None:
     assert smolcli("bench", "quality").returncode == Exit.USAGE
     done = smolcli("bench", "quality", "/proc/nonexistent.tsv")

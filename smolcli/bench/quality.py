@@ -32,6 +32,8 @@ def quality(data: Path, words: Sequence[str], variants: Variants, wanted: Qualit
         raise UsageError(f"{wanted.records}: no file for records", "name one: --records answers.jsonl")
     check(show, [data], [wanted.records] if wanted.records else [])
     rows = Rows(data, wanted, console)
+    if show.plot is not None and show.plot.exists() and rows.names(show.plot):
+        raise UsageError(f"{show.plot}: is a picture of the data set", "choose another file")
     if wanted.suite and not variants.detail:
         variants = replace(variants, detail=("high",))  # as the authors' models cut pictures
     with setups(words, variants, console) as found:

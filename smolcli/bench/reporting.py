@@ -44,6 +44,9 @@ def bar_of(total: int, show: Show) -> Any:
 
 def check(show: Show, inputs: Sequence[Path] = (), more: Sequence[Path] = ()) -> None:
     """Finds what would fail after all the work, or destroy what is read: `inputs`; `more` is written too."""
+    for option, suffixes in (("--report", PAGES), ("--plot", PLOTS)):
+        if show.output is not None and show.output.suffix.lower() in suffixes:
+            raise UsageError(f"{show.output}: -o writes no such file", f"{option} {show.output} does")
     for file, suffixes in ((show.report, PAGES), (show.plot, PLOTS)):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{file}: is no name of what would be written", f"name it {' or '.join(suffixes)}")
@@ -55,7 +58,9 @@ def check(show: Show, inputs: Sequence[Path] = (), more: Sequence[Path] = ()) ->
             raise UsageError(f"{file}: cannot be written", "choose another file, or check its rights")
         if any(file.resolve() == other.resolve() for other in (*inputs, *written[:number])):
             raise UsageError(f"{file}: is read, or written twice", "choose another file")
-        if file.suffix.lower() in MEDIA and file.is_file() and file != show.plot:
+        folders = [path.resolve() for path in inputs if path.is_dir()]
+        is_known = file == show.plot and not any(folder in file.resolve().parents for folder in folders)
+        if file.suffix.lower() in MEDIA and file.is_file() and not is_known:
             raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file")
     if show.plot is not None:
         registry.require(registry.LIBRARIES, "plot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,12 @@ class Rows:
                 f"{first.name} has {counted(len(first.answers), 'answer')}: VQA accuracy asks for the agreement of ten"
             )
             self.console.notice(f"{told} people, and gives little or nothing for fewer; see --metric exact")
+
+    def names(self, file: Path) -> bool:
+        """Whether a row has its picture in `file`."""
+        rows = (row for row in read(self.path) if isinstance(row, Row))
+        words = (source.word for row in rows for source in row.sources if source.data is None)
+        return any(os.path.exists(word) and os.path.samefile(word, file) for word in words)
 
     def items(self) -> Iterator[tuple[Row, Item]]:
         """Each row with what the engine is given of it."""
