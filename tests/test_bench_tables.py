@@ -146,6 +146,13 @@ def test_no_terminal_cuts_a_number(made: Any, width: int, monkeypatch: pytest.Mo
                 assert part in text, (name, part)
 
 
+def test_no_sentence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    stream = io.StringIO()
+    tables.show(replace(speed(), notices=("word " * 40 + "end",)), stream)
+    assert "word " * 40 + "end" in stream.getvalue()
+
+
 def test_a_long_name_folds_and_keeps_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     [table] = tables.tables({"model": [LONG]}, tables.columns(quality(("x",))), 80)
     assert table.columns[0].overflow == "fold"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from csv import writer as csv_writer
@@ -173,15 +174,16 @@ def show(report: Report, stream: TextIO) -> None:
 
 
 def _show(report: Report, console: Console) -> None:
+    as_it_is = not console.is_terminal and "COLUMNS" not in os.environ  # sentences in a file or a pipe
     if shared := common(report):
-        console.print(Text(printable(shared)))
+        console.print(Text(printable(shared)), soft_wrap=as_it_is)
     keys = {name.replace("_", " "): [_setting(result, name) for result in report.results] for name in report.varied}
     _print(console, keys, columns(report))
     names, scores = categories(report)
     if names:
         _print(console, {"category": names}, scores)
     for line in below(replace(report, machine={name: report.machine.get(name) for name in BRIEFLY})):
-        console.print(Text(printable(line)))
+        console.print(Text(printable(line)), soft_wrap=as_it_is)
 
 
 def _setting(result: Result, name: str) -> str:
