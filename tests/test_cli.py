@@ -195,6 +195,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["caption", "{scene}", "--seed", "-1"], 2, "not a whole number from 0 to 4294967295"),
         (["convert-to-gguf", "{empty}", "--quant", "q9"], 2, "quant q9 is not known"),
         (["ask", " ", "x.png"], 2, "the question is empty"),
+        (["caption", "--prompt", "", "x.png"], 2, "the prompt is empty"),
         (["ask", "What\udcff?", "x.png"], 2, "the text is not UTF-8"),
         (["ask", "What?", "--mmproj", "{scene}", "{scene}"], 2, "--mmproj is given without a model"),
         (["caption", "x.png", "--style", "loud"], 2, "style loud is not known"),

@@ -210,7 +210,7 @@ def _stepped(live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: 
 
 def too_long(tokens: int, context: int) -> Fault:
     """For a prompt of `tokens` tokens and a model whose context holds `context`."""
-    message = f"the prompt has {tokens} tokens, the model's context holds {context}; use --detail low"
+    message = f"the prompt has {tokens} tokens, the model's context holds {context}; use --detail low, or fewer words"
     return Fault("too-long", message)
 
 

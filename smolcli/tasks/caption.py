@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smolcli.chat import plain
+from smolcli.errors import UsageError
 from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
 from smolcli.types import Media, Prompt
@@ -26,6 +27,8 @@ class Caption(Task):
     prompt: str | None = opt(None, "Your own words instead of a style.")
 
     def __post_init__(self) -> None:
+        if self.prompt is not None and not self.prompt.strip():
+            raise UsageError("the prompt is empty", "leave it out for that of --style")
         plain(self.prompt or "")
 
     @property
