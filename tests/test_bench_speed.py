@@ -434,6 +434,9 @@ def test_who_reads_no_more_is_no_failure(tmp_path: Path) -> None:
     [
         (("speed", "--image", "12y9"), "12y9"),
         (("speed", "--image", "0x9"), "0x9"),
+        (("speed", "--image", "99999x99999"), "is more than 100,000,000 pixels"),
+        (("speed", "-o", "page.html"), "--report page.html"),
+        (("speed", "-o", "plot.svg"), "--plot plot.svg"),
         (("memory", "--image", "none"), "none"),
         (("speed", "--report", "page.pdf"), ".html"),
         (("speed", "--plot", "plot.gif"), ".png or .svg"),

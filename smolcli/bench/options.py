@@ -15,6 +15,7 @@ from smolcli.options import DETAILS, DTYPES, MOST_THREADS, choice, completed, de
 
 NO_PICTURE = "none"
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")  # width and height in pixels
+MOST_PIXELS = 100_000_000  # of a made picture, which takes twenty times as many bytes while it is made
 FORMATS = ("text", "json", "jsonl", "csv", "md")
 SUITES = ("docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar", "mmmu")
 METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer", "mmmu")
@@ -26,7 +27,7 @@ class Variants:
 
     backend: tuple[str, ...] = opt(
         ("auto",),
-        "auto is torch where a GPU is usable, else llamacpp.",
+        "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
         "-b",
         "--backend",
         **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
@@ -39,7 +40,7 @@ class Variants:
     threads: tuple[int, ...] = opt((), "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
     detail: tuple[str, ...] = opt(
         (),
-        "How finely pictures are cut; default: auto, with --suite high.",
+        "How finely pictures are cut; default: auto, high where bench quality has a --suite.",
         parser=detail,
         metavar="low|auto|high|N",
         autocompletion=completed(DETAILS),
@@ -52,16 +53,19 @@ class Variants:
     )
     vision_engine: tuple[str, ...] = opt(
         ("auto",),
-        "What encodes pictures for llamacpp; auto is the fastest here.",
+        "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
         **choice("vision engine", ("auto", *registry.VISION)),
     )
 
 
 def picture(word: str) -> str:
     """A parser for typer of what --image takes: WxH in pixels, a file, a directory, or none."""
-    if word == NO_PICTURE or SIZE.fullmatch(word) or os.path.exists(word):
+    size = SIZE.fullmatch(word)
+    if size and int(size[1]) * int(size[2]) > MOST_PIXELS:
+        raise UsageError(f"--image {word}: is more than {MOST_PIXELS:,} pixels", "choose a smaller size")
+    if word == NO_PICTURE or size or os.path.exists(word):
         return word
-    what = "is neither a file nor a size of 1 to 99999 pixels a side"
+    what = "is neither a file nor a size in pixels"
     raise UsageError(f"--image {word}: {what}", "write it as 1024x768, name a picture, or: none")
 
 

@@ -90,5 +90,5 @@ def compare(wanted: Compare) -> Exit:
             show_changes(changes, notices, stream)
         stream.flush()
     if worse:
-        console.error(f"{counted(len(worse), 'thing')} became worse or is there no more, first: {worse[0]}")
+        console.error(f"{counted(len(worse), 'thing')} became worse or went missing, first: {worse[0]}")
     return Exit.FAULT if worse else Exit.OK
