@@ -174,6 +174,7 @@ def test_csv_is_read_back_by_pythons_csv() -> None:
     assert (first["decode.value"], first["decode.count"]) == ("47.1", "5")
     assert float(first["decode.low"]) == 47.1 * 0.99
     assert (last["model"], last["decode.value"], last["tiles"]) == ("nano", "", "")
+    assert last["notices"].startswith("failed: ") and not first["notices"].startswith("failed")
     [nano, *_] = csv.DictReader(io.StringIO(tables.csv(quality())))
     assert (nano["category.chart.low"], nano["failed"]) == ("0.19999999999999998", "0")
 
@@ -208,5 +209,5 @@ def test_a_report_without_results_is_no_fault(monkeypatch: pytest.MonkeyPatch) -
         empty = replace(made(), results=())
         assert "machine: cpu Xeon" in shown(empty, 80, monkeypatch)
         assert tables.jsonl(empty) == ""
-        assert tables.csv(empty) == "kind,created,metric,data,files,fingerprint,failed\n"
+        assert tables.csv(empty) == "kind,created,metric,data,files,fingerprint,failed,notices\n"
         assert "machine: cpu Xeon" in tables.markdown(empty)

@@ -260,18 +260,18 @@ def _table(keys: Mapping[str, Sequence[str]], figures: list[Column], between: st
 
 
 def csv(report: Report) -> str:
-    """A row for each result: settings, facts, files, and four columns a figure; bytes and seconds as they are."""
+    """A row for each result: settings, facts, notices, and four columns a figure; bytes and seconds as they are."""
     settings = dict.fromkeys(name for result in report.results for name in result.settings)
     facts = dict.fromkeys(name for result in report.results for name in result.facts)
     groups = dict.fromkeys(name for result in report.results for name in result.categories)
-    header = ["kind", "created", "metric", "data", *settings, *facts, "files", "fingerprint", "failed"]
+    header = ["kind", "created", "metric", "data", *settings, *facts, "files", "fingerprint", "failed", "notices"]
     header += [f"{name}.{part}" for name in [*report.shown, *(f"category.{name}" for name in groups)] for part in PARTS]
     lines: list[list[object]] = [list(header)]
     for result in report.results:
         line: list[object] = [report.kind, report.created, report.metric, report.data.get("path", "")]
         line += [result.settings.get(name, "") for name in settings]
         line += [result.facts.get(name, "") for name in facts]
-        line += [result.files, result.fingerprint, result.failed]
+        line += [result.files, result.fingerprint, result.failed, "; ".join(result.notices)]
         figures = [result.figures.get(name) for name in report.shown] + [result.categories.get(name) for name in groups]
         line += [getattr(figure, part, "") for figure in figures for part in PARTS]
         lines.append(line)
