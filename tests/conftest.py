@@ -1,6 +1,10 @@
-"""A home of its own for every run of the tests: they neither see nor change the user's settings, models and caches."""
+"""Every run of the tests is the same wherever it is started: with a home of its own, and with Ctrl-C at work.
+
+They neither see nor change the user's settings, models and caches.
+"""
 
 import os
+import signal
 import tempfile
 
 # Before any test imports a library that reads it (huggingface_hub, Matplotlib), and for every program they start.
@@ -8,3 +12,6 @@ home = tempfile.TemporaryDirectory(prefix="smolcli-home-")
 os.environ["HOME"] = home.name
 for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "HF_HUB_CACHE", "MPLCONFIGDIR"):
     os.environ.pop(name, None)
+
+# A shell that starts something in the background without job control has it ignore SIGINT, and all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
