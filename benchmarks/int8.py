@@ -11,7 +11,6 @@ there, since towers trained long have activations a hundred times as large as th
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -98,17 +97,14 @@ def main() -> None:
     precisions = ["f32"]
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precisions.append("bf16")
-    ways: dict[str, Callable[[], tuple[Any, Graph]]] = {}
+    made: dict[str, tuple[Any, Graph]] = {}
     for precision in precisions:
-        ways[precision] = lambda p=precision: request(Graph(tower, p == "bf16"), p)  # type: ignore[misc]
-        for group in (32, 2**40):
-            name = f"{precision}, int8 dynamic, a scale for each {'32 numbers' if group == 32 else 'token'}"
-            ways[name] = lambda p=precision, g=group: request(  # type: ignore[misc]
-                Dynamic(tower, False), p, DYNAMIC_QUANTIZATION_GROUP_SIZE=g
-            )
-        ways[f"{precision}, int8 static"] = lambda p=precision: request(Static(tower, False), p)  # type: ignore[misc]
+        made[precision] = request(Graph(tower, precision == "bf16"), precision)
+        for each, group in (("32 numbers", 32), ("token", 2**40)):
+            dynamic = request(Dynamic(tower, False), precision, DYNAMIC_QUANTIZATION_GROUP_SIZE=group)
+            made[f"{precision}, int8 dynamic, a scale for each {each}"] = dynamic
+        made[f"{precision}, int8 static"] = request(Static(tower, False), precision)
     given = tiles(tower.side, args.tiles, seed=0)
-    made = {name: make() for name, make in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in made}
     outputs = {}
     for number in range(args.rounds + 1):  # the first lays the matrices out
