@@ -148,7 +148,7 @@ def test_a_cut_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         assert kept["state"]["stage"] > 1
         return {**kept["student"], **{f"mean {name}": value for name, value in kept["mean"].items()}}
 
-    whole, cut = weights(tmp_path / "whole", 12), weights(tmp_path / "cut", 3, 8, 12)
+    whole, cut = weights(tmp_path / "whole", 16), weights(tmp_path / "cut", 3, 10, 16)
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 

@@ -81,7 +81,7 @@ def test_nano_says_the_same_on_both_backends(nano: Reference, engine: str) -> No
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")
         for path in sorted(SAMPLES.glob("*.png"))
     ]
-    prompts = (*scenes(16), *samples)
+    prompts = (*scenes(24), *samples)
     first = nano.said(prompts, 60)
     with llamacpp(models.resolve(OPTIONS, "llamacpp"), engine) as made:
         assert max(kl((nano, made), prompts)) < 1e-4

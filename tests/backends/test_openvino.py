@@ -217,7 +217,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     def full(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(compiled, "keep", full)
+    monkeypatch.setattr(compiled.os, "replace", full)
     assert np.array_equal(encoded(quantized, [TILE]), first)
     assert len(made) == 3 and kept() == []
 
