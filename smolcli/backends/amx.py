@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def verdict() -> bool | None:
     features = sorted((info.get("flags") or "").split())
     if "amx_tile" not in features:
         return True
-    key = repr((version("llama-cpp-python"), _libraries(), info.get("model name"), features))
+    key = repr((_libraries(), info.get("model name"), features))
     place = folder("amx") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError, KeyError):
         return VERDICTS[place.read_bytes()]

@@ -104,7 +104,7 @@ def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
 def test_without_amx_nothing_is_tried(
     cpu: dict[str, str], probes: list[bool], cache: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None
 ) -> None:
-    monkeypatch.setattr(amx, "version", lambda name: pytest.fail("looked further"))
+    monkeypatch.setattr(amx, "_libraries", lambda: pytest.fail("looked further"))
     cpu.pop("flags") if flags is None else cpu.update(flags=flags)
     assert amx.is_safe()
     assert probes == [] and not cache.exists()
@@ -122,7 +122,6 @@ def test_the_probe_runs_once(cpu: dict[str, str], probes: list[bool], cache: Pat
 CHANGES: dict[str, Callable[[dict[str, str], pytest.MonkeyPatch], Any]] = {
     "another CPU": lambda cpu, _: cpu.update({"model name": "Granite"}),
     "another kernel's flags": lambda cpu, _: cpu.update(flags=CPU["flags"] + " amx_fp16"),
-    "another version": lambda _, patch: patch.setattr(amx, "version", lambda name: "9.9"),
     "another build": lambda _, patch: patch.setattr(amx, "_libraries", lambda: [("libggml-cpu.so", 1, 1)]),
 }
 
