@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from smolcli.backends.sampling import Sampler, samplers
 from smolcli.backends.sequences import Scores, Sequences
 from smolcli.backends.tiles import Cutter, Layout, digest
 from smolcli.backends.token_table import TokenTable
-from smolcli.backends.vision import Embeddings, Language, Vision
+from smolcli.backends.vision import Apart, Embeddings, Language, Vision
 from smolcli.child import is_verbose
 from smolcli.cores import usable_cores
 from smolcli.errors import ModelError, SmolError, UnavailableError
@@ -65,7 +65,8 @@ class LlamaCpp:
             loading = pool.submit(_load, files.gguf)
             language = Language(loading.result, self._table.width)
             try:
-                self._vision: Vision = _encoder(engine)(files.mmproj, self.layout, language, options)
+                made = partial(_encoder(engine), files.mmproj, self.layout, language, options)
+                self._vision: Vision = made() if engine == "mtmd" else Apart(made)  # the first is llama.cpp itself
             except SmolError:
                 if loading.exception() is None:
                     llama.llama_model_free(loading.result())

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -47,3 +48,33 @@ class Vision(Protocol):
     def close(self) -> None:
         """Frees what is native; the encoder is of no use afterwards."""
         ...
+
+
+class Apart:
+    """The encoder that `make` makes, which lives in a thread of its own, where `make` and all it does are called.
+
+    llama.cpp configures AMX's tiles once for each of its threads (ggml_tile_config_init in its amx/mmq.cpp) and takes
+    them for granted from then on. A library that computes with AMX in one of them, as OpenVINO and PyTorch do in
+    bfloat16 in the thread that calls them, leaves another configuration: llama.cpp's next product would be an illegal
+    instruction.
+    """
+
+    def __init__(self, make: Callable[[], Vision]) -> None:
+        self._thread = ThreadPoolExecutor(1, "encoder")
+        try:
+            self._vision = self._thread.submit(make).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        self.dtype = self._vision.dtype
+
+    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
+        return self._thread.submit(self._vision.encode, tiles, next_ones).result()
+
+    def forget(self) -> None:
+        self._thread.submit(self._vision.forget).result()
+
+    def close(self) -> None:
+        """Ends the thread too."""
+        self._thread.submit(self._vision.close).result()
+        self._thread.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,8 @@ def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
         assert (last.finish.reason, last.finish.text) == ("repetition", "and so on")
         return
     choose, prompt = Sampler.choose, Prompt.user(noise(77), "What is this?")
-    encoder = backend._encoded if backend.name == "torch" else backend._vision._encoded  # type: ignore[attr-defined]
+    owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
+    encoder = getattr(owner, "_vision", owner)._encoded  # of one that lives in a thread of its own
     encode, encoded = encoder._encode, []
     monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
     [*_, alone] = backend.generate([prompt], WORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -147,6 +148,23 @@ def test_mtmd_is_not_loaded_beside_it(files: ModelFiles, engine: str, monkeypatc
     monkeypatch.setattr("smolcli.backends.mtmd.mtmd.mtmd_init_from_file", lambda *_: pytest.fail("loaded twice"))
     with closing(LlamaCpp(files, exact(engine))) as backend:
         assert backend.embeddings(Prompt.user(Frame(noise(3, 64), 64, 64), "?")).shape == (16, WIDTH)
+
+
+def test_it_computes_in_one_thread_that_is_not_llama_cpps(
+    files: ModelFiles, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration of AMX's tiles is a thread's: llama.cpp makes it once, and another library undoes it."""
+    made, threads = registry.load(registry.VISION, engine), []
+    for name in ("__init__", "_encode"):
+        whole = getattr(made, name)
+        monkeypatch.setattr(
+            made, name, lambda *args, whole=whole: threads.append(threading.get_ident()) or whole(*args)
+        )
+    with closing(LlamaCpp(files, exact(engine))) as backend:
+        for seed in range(2):
+            backend.embeddings(Prompt.user(Frame(noise(seed, 64), 64, 64), "?"))
+    assert len(threads) == 3 and len(set(threads)) == 1
+    assert threading.get_ident() not in threads
 
 
 # ---- files that are no such tower ----------------------------------------------------------------------
