@@ -40,6 +40,7 @@ PROBES = "smolcli.commands.probes"
 AMX_OFF = "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
 SECONDS = 180.0  # for a library to load and answer, on a slow disk
 REBUILD = "pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python llama-cpp-python"
+RIGHT_AMX = "CXXFLAGS='-fno-tree-dse -fno-dse'"  # without the two passes of GCC that drop AMX's configuration
 REINSTALL = "install it again, or do without it"
 
 
@@ -261,8 +262,8 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     if not any(one["installed"] for one in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
     if facts["amx"] == AMX_OFF:
-        what = "prompts take twice as long without AMX, which this llama-cpp-python crashes with"
-        yield Problem(what, f"build it with GCC 14 or later: CC=gcc-14 CXX=g++-14 {REBUILD}")
+        what = "prompts take two to three times as long without AMX, which this llama-cpp-python crashes with"
+        yield Problem(what, f"build it so that it does not: {RIGHT_AMX} {REBUILD}")
     for one in facts["folders"]:
         if one["free"] < LEAST_FREE:
             yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")
