@@ -71,9 +71,9 @@ def verdict() -> bool | None:
 
 
 def _libraries() -> list[tuple[str, int, int]]:
-    """Name, bytes and time of ggml's libraries beside the loaded libllama."""
-    folder = Path(llama.llama_cpp._lib._name).parent
-    stats = [(path.name, path.stat()) for path in sorted(folder.glob("*ggml*"))]
+    """Name, bytes and time of the loaded libllama and of ggml's libraries beside it."""
+    loaded = Path(llama.llama_cpp._lib._name)
+    stats = [(path.name, path.stat()) for path in sorted({loaded, *loaded.parent.glob("*ggml*")})]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 

@@ -54,9 +54,9 @@ class Apart:
     """The encoder that `make` makes, which lives in a thread of its own, where `make` and all it does are called.
 
     llama.cpp configures AMX's tiles once for each of its threads (ggml_tile_config_init in its amx/mmq.cpp) and takes
-    them for granted from then on. A library that computes with AMX in one of them, as OpenVINO and PyTorch do in
-    bfloat16 in the thread that calls them, leaves another configuration: llama.cpp's next product would be an illegal
-    instruction.
+    them for granted from then on. OpenVINO and PyTorch, in bfloat16, leave another configuration in the thread that
+    calls them: in one of those llama.cpp's next product would be an illegal instruction. Helping threads are no matter:
+    each library has its own, or, of an OpenMP that both share, each thread that calls it.
     """
 
     def __init__(self, make: Callable[[], Vision]) -> None:
@@ -67,6 +67,7 @@ class Apart:
             self._thread.shutdown()
             raise
         self.dtype = self._vision.dtype
+        self._is_closed = False
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._thread.submit(self._vision.encode, tiles, next_ones).result()
@@ -76,5 +77,10 @@ class Apart:
 
     def close(self) -> None:
         """Ends the thread too."""
-        self._thread.submit(self._vision.close).result()
-        self._thread.shutdown()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self._thread.submit(self._vision.close).result()
+        finally:
+            self._thread.shutdown()

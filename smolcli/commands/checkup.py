@@ -39,8 +39,7 @@ FOLDERS = {  # the variable that names another one, and what is lost without it
 PROBES = "smolcli.commands.probes"
 AMX_OFF = "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
 SECONDS = 180.0  # for a library to load and answer, on a slow disk
-REBUILD = "pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python llama-cpp-python"
-RIGHT_AMX = "CXXFLAGS='-fno-tree-dse -fno-dse'"  # without the two passes of GCC that drop AMX's configuration
+RIGHT_AMX = "CXXFLAGS='-fno-tree-dse -fno-dse'"  # without the two passes in which GCC 12 drops AMX's configuration
 REINSTALL = "install it again, or do without it"
 
 
@@ -154,8 +153,15 @@ def _probe(name: str, probe: str, *args: Any) -> tuple[Any, Problem | None]:
             return None, Problem(error.what, error.advice)
         advice = REINSTALL if error.kind in ("crash", "engine") else error.advice or REINSTALL
         if "SIGILL" in error.what and name == "llamacpp":
-            advice = f"build it for this CPU: {REBUILD}"
+            advice = f"build it for this CPU: {_rebuild()}"
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
+
+
+def _rebuild() -> str:
+    """What builds the llama-cpp-python that is here once more, on this machine."""
+    name = "llama-cpp-python"
+    same = "".join(f"=={version}" for version in versions([name]).values())
+    return f"pip install --force-reinstall --no-cache-dir --no-deps --no-binary {name} {name}{same}"
 
 
 def _entry(name: str, entry: Entry) -> dict[str, Any]:
@@ -262,8 +268,8 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     if not any(one["installed"] for one in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
     if facts["amx"] == AMX_OFF:
-        what = "prompts take two to three times as long without AMX, which this llama-cpp-python crashes with"
-        yield Problem(what, f"build it so that it does not: {RIGHT_AMX} {REBUILD}")
+        what = "prompts take twice as long without AMX, which this llama-cpp-python crashes with"
+        yield Problem(what, f"build it without that fault: {RIGHT_AMX} {_rebuild()}")
     for one in facts["folders"]:
         if one["free"] < LEAST_FREE:
             yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from smolcli import registry
 from smolcli.backends.llamacpp import LlamaCpp
 from smolcli.backends.mtmd import layout_of
-from smolcli.backends.vision import Language
+from smolcli.backends.vision import Apart, Language
 from smolcli.models import ModelFiles
 from smolcli.options import Model
+from smolcli.types import Frame, Prompt
 
 ENGINES = tuple(name for name in registry.VISION if name != "mtmd")
 MTMD = Model(model="nano", threads=1, vision_engine="mtmd")
@@ -35,14 +36,31 @@ def encoder(mmproj: Path, options: Model, width: int = WIDTH) -> Any:
     return made(mmproj, layout_of(mmproj), Language(lambda: None, width), options)
 
 
+def apart(mmproj: Path, options: Model, width: int = WIDTH) -> Apart:
+    """In a thread of its own: other tests evaluate quantized weights in this one, perhaps with AMX."""
+    return Apart(lambda: encoder(mmproj, options, width))
+
+
 def encoded(mmproj: Path, tiles: Sequence[bytes], options: Model, width: int = WIDTH) -> NDArray[np.float32]:
-    with closing(encoder(mmproj, options, width)) as vision:
+    with closing(apart(mmproj, options, width)) as vision:
         return np.stack(vision.encode(tiles))
 
 
 def by_mtmd(files: ModelFiles, tiles: Sequence[bytes]) -> NDArray[np.float32]:
     with closing(LlamaCpp(files, MTMD)) as backend:
         return np.stack(backend._vision.encode(tiles))
+
+
+def seen_again(gguf: Path, mmproj: Path, engine: str) -> float:
+    """How far apart the scores are of one picture before another and after it, in a process that may crash."""
+    options = Model(model="nano", threads=2, vision_engine=engine)
+    side = layout_of(mmproj).tile
+    with closing(LlamaCpp(ModelFiles("x", gguf=gguf, mmproj=mmproj), options)) as backend:
+        scores = []
+        for seed in (1, 2, 1):
+            backend.forget()
+            scores.append(backend.logits(Prompt.user(Frame(noise(seed, side), side, side), "What is this?")))
+    return float(np.abs(scores[2] - scores[0]).max() / np.abs(scores[1] - scores[0]).max())
 
 
 def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> list[float]:

@@ -140,7 +140,7 @@ def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
         return
     choose, prompt = Sampler.choose, Prompt.user(noise(77), "What is this?")
     owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
-    encoder = getattr(owner, "_vision", owner)._encoded  # of one that lives in a thread of its own
+    encoder = getattr(owner, "_vision", owner)._encoded  # an Apart has it inside
     encode, encoded = encoder._encode, []
     monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
     [*_, alone] = backend.generate([prompt], WORDS)

@@ -15,7 +15,7 @@ from smolcli.backends import torch_encoder
 from smolcli.backends.mtmd import layout_of
 from smolcli.errors import EngineError, UnavailableError
 from smolcli.options import Model
-from tests.backends.encoders import MTMD, by_mtmd, cosines, encoded, encoder, exact, noise
+from tests.backends.encoders import MTMD, apart, by_mtmd, cosines, encoded, encoder, exact, noise
 
 EXACT = exact("torch")
 NANO = models.BUILT_IN / "mmproj-nano-F16.gguf"
@@ -49,7 +49,7 @@ def test_matrices_multiply_in_what_was_asked_for(dtype: str) -> None:
         seen.add((value.dtype, weight.dtype))
         return linear(value, weight, bias)
 
-    with closing(encoder(NANO, Model(threads=1, dtype=dtype, vision_engine="torch"), 192)) as vision:
+    with closing(apart(NANO, Model(threads=1, dtype=dtype, vision_engine="torch"), 192)) as vision:
         torch_encoder.F.linear, before = spied, torch_encoder.F.linear
         try:
             [embeddings] = vision.encode([noise(1, side)])

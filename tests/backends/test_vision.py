@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smolcli import models, registry
+from smolcli.backends import amx, sequences
 from smolcli.backends.llamacpp import LlamaCpp
 from smolcli.backends.mtmd import MtmdEncoder, layout_of
 from smolcli.backends.pytorch import PyTorch
 from smolcli.backends.silent_openvino import ov
+from smolcli.child import call
 from smolcli.converters import convert
 from smolcli.errors import ModelError, UnavailableError
 from smolcli.models import ModelFiles
@@ -154,17 +156,31 @@ def test_it_computes_in_one_thread_that_is_not_llama_cpps(
     files: ModelFiles, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configuration of AMX's tiles is a thread's: llama.cpp makes it once, and another library undoes it."""
-    made, threads = registry.load(registry.VISION, engine), []
-    for name in ("__init__", "_encode"):
-        whole = getattr(made, name)
-        monkeypatch.setattr(
-            made, name, lambda *args, whole=whole: threads.append(threading.get_ident()) or whole(*args)
-        )
+    made = registry.load(registry.VISION, engine)
+    threads: dict[str, list[threading.Thread]] = {}
+
+    def spy(owner: Any, name: str) -> None:
+        whole, seen = getattr(owner, name), threads.setdefault(name, [])
+        monkeypatch.setattr(owner, name, lambda *args: seen.append(threading.current_thread()) or whole(*args))
+
+    for owner, name in ((made, "__init__"), (made, "_encode"), (made, "close"), (sequences.llama, "llama_decode")):
+        spy(owner, name)
     with closing(LlamaCpp(files, exact(engine))) as backend:
         for seed in range(2):
-            backend.embeddings(Prompt.user(Frame(noise(seed, 64), 64, 64), "?"))
-    assert len(threads) == 3 and len(set(threads)) == 1
-    assert threading.get_ident() not in threads
+            backend.logits(Prompt.user(Frame(noise(seed, 64), 64, 64), "?"))
+        backend.close()  # and once more after it
+    assert [len(threads[name]) for name in ("__init__", "_encode", "close")] == [1, 2, 1]
+    theirs = set(threads.pop("llama_decode"))
+    [ours] = {thread for seen in threads.values() for thread in seen}
+    assert theirs and ours not in theirs and not ours.is_alive()
+
+
+def test_one_picture_after_another_leaves_the_engine_whole(tmp_path: Path, engine: str) -> None:
+    """With a llama.cpp that computes with AMX, and an encoder that does, it would be killed at the second."""
+    nano = models.resolve(MTMD, "llamacpp")
+    assert nano.gguf is not None
+    amx._quantize(nano.gguf, tmp_path / "nano-Q8_0.gguf", amx.KINDS[0])
+    assert call("tests.backends.encoders:seen_again", tmp_path / "nano-Q8_0.gguf", nano.mmproj, engine) < 0.01
 
 
 # ---- files that are no such tower ----------------------------------------------------------------------
