@@ -235,22 +235,28 @@ def test_llama_cpp_is_silent_unless_asked(
     assert out == "" and "lemma" in err
 
 
+MAPPED = -1  # LLAMA_LOAD_MODE_AUTO, which maps the file where it can
+
+
+@pytest.mark.parametrize("features", [{"avx2"}, {"avx2", "amx_tile"}])
 @pytest.mark.parametrize("safe", [False, True])
-def test_extra_buffers_are_taken_where_they_are_safe(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool
+def test_extra_buffers_are_taken_where_they_are_safe_and_amxs_without_a_mapped_file(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool, features: set[str]
 ) -> None:
-    asked: list[bool] = []
+    asked: list[tuple[bool, int]] = []
     load = llamacpp.llama.llama_model_load_from_file
 
     def spied(path: bytes, params: Any) -> Any:
-        asked.append(params.use_extra_bufts)
+        asked.append((params.use_extra_bufts, params.load_mode))
         params.use_extra_bufts = False  # whatever this machine has
         return load(path, params)
 
     monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
     monkeypatch.setattr(llamacpp.amx, "is_safe", lambda: safe)
+    monkeypatch.setattr(llamacpp, "cpu_features", lambda: features)
     LlamaCpp(files, Model(threads=1)).close()
-    assert asked == [safe]
+    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if safe and "amx_tile" in features else MAPPED
+    assert asked == [(safe, mode)]
 
 
 def set_u32(name: str, value: int) -> Callable[[bytes, int], bytes]:
