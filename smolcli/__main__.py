@@ -19,6 +19,8 @@ def main() -> None:
         program()
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
+    finally:
+        gc.freeze()  # the interpreter looks for garbage once more when it ends, and everything goes anyway
 
 
 def _begin(words: list[str]) -> None:

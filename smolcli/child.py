@@ -11,6 +11,7 @@ What the child prints goes to standard error with `verbose`, else to a file that
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import pickle
@@ -228,6 +229,8 @@ def _take_pipe() -> Pipe:
 def _run(pipe: Pipe, place: str) -> None:
     try:
         function = resolve(place)
+        gc.freeze()  # what is loaded by now is there until the end
+        gc.enable()
         function(pipe, *pipe.receive())
     except Gone:
         return  # the parent has ended, or wants no more
