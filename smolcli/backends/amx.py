@@ -2,7 +2,7 @@
 
     params.use_extra_bufts = amx.is_safe()
 
-GCC before 14 miscompiles llama.cpp's AMX path (the stores to the tile configuration are dropped, unless
+GCC before 14 miscompiles llama.cpp's AMX path (the stores to the tile configuration are dropped, by GCC 12.2 unless
 -fno-tree-dse -fno-dse forbid it; llama.cpp pull request 26954): the first product of several tokens crashes. Whether
 a library is such a one cannot be seen, only tried: the probe evaluates some tokens of the built-in model with and
 without the extra buffers, of which AMX's is one. A crash, a hang and other numbers all mean that they are not used. On
