@@ -6,7 +6,7 @@ GCC before 14 miscompiles llama.cpp's AMX path (the stores to the tile configura
 -fno-tree-dse -fno-dse forbid it; llama.cpp pull request 26954): the first product of several tokens crashes. Whether
 a library is such a one cannot be seen, only tried: the probe evaluates some tokens of the built-in model with and
 without the extra buffers, of which AMX's is one. A crash, a hang and other numbers all mean that they are not used. On
-a CPU without AMX nothing is tried.
+a CPU without AMX, or with a library that is built without, nothing is tried.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolcli.backends.kept import folder, keep
-from smolcli.cores import cpu_info
+from smolcli.cores import cpu_features, cpu_info
 from smolcli.models import BUILT_IN
 
-PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends import amx; amx.probe({folder!r})"
+PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends import amx; amx.probe()"
 SECONDS = 60.0  # the probe takes one or two, and more on a machine that is busy
 WANT_OF_MEMORY = (signal.SIGKILL, signal.SIGABRT)  # how a process ends that the kernel, or an allocation, ends
 KEPT = 64  # verdicts, on a disk that many kinds of machine share
-DIFFERS = 3  # exit code of the probe where the numbers differ
+SAME, DIFFERS = 4, 3  # exit codes of the probe; 0 is also that of a process of whose end nothing is known
 VERDICTS = {b"safe\n": True, b"not safe\n": False}
 KINDS = (  # those that AMX has kernels for
     llama.LLAMA_FTYPE_MOSTLY_Q8_0,
@@ -42,11 +42,17 @@ KINDS = (  # those that AMX has kernels for
     llama.LLAMA_FTYPE_MOSTLY_Q4_1,
     llama.LLAMA_FTYPE_MOSTLY_Q4_K_M,  # with some of Q6_K
     llama.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    llama.LLAMA_FTYPE_MOSTLY_IQ4_XS,
 )
 # Tokens of one evaluation after another: more than a tile's 16 rows and than two tiles', and as few as are between
 # two pictures.
 BATCHES = (40, 2, 1)
 CLOSE = 0.999  # cosine of two evaluations' logits; activations are rounded to 8 bits in one way or another
+
+
+def is_there() -> bool:
+    """Whether the CPU has AMX, and llama.cpp is built with its kernels."""
+    return "amx_tile" in cpu_features() and _is_built()
 
 
 def is_safe() -> bool:
@@ -56,11 +62,9 @@ def is_safe() -> bool:
 
 def verdict() -> bool | None:
     """The same, None where that could not be found out; known on disk after the first time."""
-    info = cpu_info()
-    features = sorted((info.get("flags") or "").split())
-    if "amx_tile" not in features:
+    if not is_there():
         return True
-    key = repr((_libraries(), info.get("model name"), features))
+    key = repr((_libraries(), cpu_info().get("model name"), sorted(cpu_features()), KINDS, BATCHES, CLOSE))
     place = folder("amx") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError, KeyError):
         return VERDICTS[place.read_bytes()]
@@ -68,6 +72,13 @@ def verdict() -> bool | None:
         with suppress(OSError):
             keep(place, [text for text, value in VERDICTS.items() if value is found], KEPT)
     return found
+
+
+@lru_cache
+def _is_built() -> bool:
+    """By what llama.cpp says of how it was compiled."""
+    told: bytes = llama.llama_print_system_info()
+    return b"AMX_INT8 = 1" in told
 
 
 def _libraries() -> list[tuple[str, int, int]]:
@@ -80,41 +91,43 @@ def _libraries() -> list[tuple[str, int, int]]:
 def _probed() -> bool | None:
     """What a child finds; None where it could not tell, which is as unsafe but not kept."""
     try:
-        with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:  # here, where no crash leaves it behind
-            done = subprocess.run(
-                [sys.executable, "-c", PROBE.format(path=sys.path, folder=folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=SECONDS,
-            )
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE.format(path=sys.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+        )
     except (OSError, subprocess.TimeoutExpired):  # the latter is a busy machine sooner than a hang
         return None
     if done.returncode < 0 and -done.returncode not in WANT_OF_MEMORY:
         return False
-    return {0: True, DIFFERS: False}.get(done.returncode)
+    return {SAME: True, DIFFERS: False}.get(done.returncode)
 
 
 # ---- the child -----------------------------------------------------------------------------------
 
 
-def probe(folder: str) -> None:
-    """Ends this process as `_probed` reads it; what it writes goes to `folder`."""
-    _leave_no_core()
-    path = Path(folder) / "probe.gguf"
+def probe() -> None:
+    """Ends this process as `_probed` reads it."""
+    _leave_nothing()
+    path = Path(f"/proc/self/fd/{os.memfd_create('probe')}")
     for kind in KINDS:
         _quantize(BUILT_IN / "nano-F16.gguf", path, kind)
         if not alike(logits(path, extra=False), logits(path, extra=True)):
             sys.exit(DIFFERS)
+    sys.exit(SAME)
 
 
-def _leave_no_core() -> None:
+def _leave_nothing() -> None:
+    """No core of a crash; and not this process, once the one that waits for it is gone."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, for systems that pipe cores to a program
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def _quantize(source: Path, target: Path, kind: int) -> None:

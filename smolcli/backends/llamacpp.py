@@ -31,7 +31,7 @@ from smolcli.backends.tiles import Cutter, Layout, digest
 from smolcli.backends.token_table import TokenTable
 from smolcli.backends.vision import Apart, Embeddings, Language, Vision
 from smolcli.child import is_verbose
-from smolcli.cores import cpu_features, usable_cores
+from smolcli.cores import usable_cores
 from smolcli.errors import ModelError, SmolError, UnavailableError
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
@@ -292,7 +292,7 @@ def _load(path: Path) -> Any:
     params = llama.llama_model_default_params()
     params.n_gpu_layers = 0
     params.use_extra_bufts = amx.is_safe()
-    if params.use_extra_bufts and "amx_tile" in cpu_features():
+    if params.use_extra_bufts and amx.is_there():
         # Matrices are laid out anew for AMX: a mapped file would be in memory beside them.
         params.load_mode = llama.LLAMA_LOAD_MODE_NONE
     model = llama.llama_model_load_from_file(os.fsencode(path), params)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smolcli import cores
 from smolcli.backends import amx
 from smolcli.backends.kept import folder
 
 CPU = {"model name": "Sapphire", "flags": "fpu avx512f amx_tile amx_int8"}
-DIES = "import os; from smolcli.backends import amx; amx._leave_no_core(); os.kill(os.getpid(), {})"
+DIES = "import os; from smolcli.backends import amx; amx._leave_nothing(); os.kill(os.getpid(), {})"
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def cpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A CPU with AMX, whatever this machine has."""
     info = dict(CPU)
-    monkeypatch.setattr(amx, "cpu_info", lambda: info)
+    for module in (amx, cores):
+        monkeypatch.setattr(module, "cpu_info", lambda: info)
+    monkeypatch.setattr(amx, "_is_built", lambda: True)
     return info
 
 
@@ -47,7 +50,8 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
-    "works": ("", True, [b"safe\n"]),
+    "works": (f"raise SystemExit({amx.SAME})", True, [b"safe\n"]),
+    "ends without a word": ("", False, []),
     "a bad configuration of tiles": (DIES.format("11"), False, [b"not safe\n"]),
     "an illegal instruction": (DIES.format("4"), False, [b"not safe\n"]),
     "an assertion of ggml": (DIES.format("6"), False, []),  # as an allocation that failed ends too
@@ -62,7 +66,6 @@ ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
 def test_every_end_of_the_probe(
     cpu: dict[str, str],
     cache: Path,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     how: str,
@@ -71,9 +74,7 @@ def test_every_end_of_the_probe(
     monkeypatch.setattr(amx, "PROBE", f"print('chatter', flush=True)\n{code}")
     if how == "hangs":
         monkeypatch.setattr(amx, "SECONDS", 0.5)
-    monkeypatch.setattr(amx.tempfile, "tempdir", str(tmp_path))
     assert amx.verdict() is {"works": True}.get(how, False if kept else None) and amx.is_safe() is safe
-    assert not list(tmp_path.glob("smolcli-*"))  # whatever ended it
     assert [path.read_bytes() for path in cache.glob("*")] == kept
     assert capfd.readouterr() == ("", "")
 
@@ -97,6 +98,23 @@ def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_probe_ends_with_the_one_that_asked(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    probe = (
+        "import signal; from smolcli.backends import amx; amx._leave_nothing();"
+        f"pipe = open({str(tmp_path / 'pipe')!r}, 'wb', 0); pipe.write(b'here');"
+        "signal.signal(signal.SIGALRM, lambda *_: pipe.write(b'late')); signal.alarm(60); signal.pause()"
+    )
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    asks = f"from smolcli.backends import amx; amx.PROBE = {probe!r}; amx._probed()"
+    asker = subprocess.Popen([sys.executable, "-c", asks], env=here)
+    with (tmp_path / "pipe").open("rb", 0) as pipe:
+        assert pipe.read(4) == b"here"
+        asker.kill()
+        asker.wait()
+        assert pipe.read() == b""
+
+
 # ---- what is kept ----------------------------------------------------------------------------------------
 
 
@@ -106,7 +124,16 @@ def test_without_amx_nothing_is_tried(
 ) -> None:
     monkeypatch.setattr(amx, "_libraries", lambda: pytest.fail("looked further"))
     cpu.pop("flags") if flags is None else cpu.update(flags=flags)
-    assert amx.is_safe()
+    assert amx.is_safe() and not amx.is_there()
+    assert probes == [] and not cache.exists()
+
+
+def test_nothing_is_tried_of_a_library_that_is_built_without(
+    cpu: dict[str, str], probes: list[bool], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert amx.is_there()
+    monkeypatch.setattr(amx, "_is_built", lambda: False)
+    assert amx.is_safe() and not amx.is_there()
     assert probes == [] and not cache.exists()
 
 
@@ -122,6 +149,7 @@ def test_the_probe_runs_once(cpu: dict[str, str], probes: list[bool], cache: Pat
 CHANGES: dict[str, Callable[[dict[str, str], pytest.MonkeyPatch], Any]] = {
     "another CPU": lambda cpu, _: cpu.update({"model name": "Granite"}),
     "another kernel's flags": lambda cpu, _: cpu.update(flags=CPU["flags"] + " amx_fp16"),
+    "another probe": lambda _, patch: patch.setattr(amx, "KINDS", amx.KINDS[:-1]),
     "another build": lambda _, patch: patch.setattr(amx, "_libraries", lambda: [("libggml-cpu.so", 1, 1)]),
 }
 
@@ -190,18 +218,20 @@ def test_numbers_are_alike_but_for_rounding() -> None:
             assert not amx.alike(one, other)
 
 
-def test_the_probe_tells_other_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_tells_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def logits(path: Path, extra: bool) -> Any:
         seen.append((path.stat().st_size, extra))
-        return np.full((43, 320), 1, np.float32) if len(seen) < 10 else np.eye(43, 320, dtype=np.float32)
+        return (
+            np.full((43, 320), 1, np.float32) if len(seen) < 2 * len(amx.KINDS) else np.eye(43, 320, dtype=np.float32)
+        )
 
     monkeypatch.setattr(amx, "logits", logits)
     guarded: list[int] = []
-    monkeypatch.setattr(amx, "_leave_no_core", lambda: guarded.append(len(seen)))
+    monkeypatch.setattr(amx, "_leave_nothing", lambda: guarded.append(len(seen)))
     with pytest.raises(SystemExit) as caught:
-        amx.probe(str(tmp_path))
+        amx.probe()
     assert caught.value.code == amx.DIFFERS
     assert guarded == [0]  # before anything could crash
     assert [extra for _, extra in seen] == [False, True] * len(amx.KINDS)
@@ -221,7 +251,7 @@ ANSWERS = """
 import sys
 from pathlib import Path
 from smolcli.backends import amx
-amx._leave_no_core()
+amx._leave_nothing()
 path = Path(sys.argv[1])
 amx._quantize(amx.BUILT_IN / "nano-F16.gguf", path, amx.llama.LLAMA_FTYPE_MOSTLY_Q8_0)
 [found, exact] = [amx.logits(path, extra) for extra in (sys.argv[2] == "True", False)]
@@ -235,5 +265,4 @@ def test_what_the_real_probe_finds_safe_answers(tmp_path: Path, cache: Path) -> 
     words = [sys.executable, "-c", ANSWERS, str(tmp_path / "nano-Q8_0.gguf"), str(safe)]
     done = subprocess.run(words, capture_output=True, text=True, env=here)
     assert done.returncode == 0, done.stderr[-500:]
-    tried = "amx_tile" in amx.cpu_info().get("flags", "").split()
-    assert [path.read_bytes() for path in cache.glob("*")] == [b"safe\n" if safe else b"not safe\n"] * tried
+    assert [path.read_bytes() for path in cache.glob("*")] == [b"safe\n" if safe else b"not safe\n"] * amx.is_there()

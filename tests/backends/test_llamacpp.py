@@ -238,10 +238,10 @@ def test_llama_cpp_is_silent_unless_asked(
 MAPPED = -1  # LLAMA_LOAD_MODE_AUTO, which maps the file where it can
 
 
-@pytest.mark.parametrize("features", [{"avx2"}, {"avx2", "amx_tile"}])
+@pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("safe", [False, True])
 def test_extra_buffers_are_taken_where_they_are_safe_and_amxs_without_a_mapped_file(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool, features: set[str]
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool, there: bool
 ) -> None:
     asked: list[tuple[bool, int]] = []
     load = llamacpp.llama.llama_model_load_from_file
@@ -253,9 +253,9 @@ def test_extra_buffers_are_taken_where_they_are_safe_and_amxs_without_a_mapped_f
 
     monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
     monkeypatch.setattr(llamacpp.amx, "is_safe", lambda: safe)
-    monkeypatch.setattr(llamacpp, "cpu_features", lambda: features)
+    monkeypatch.setattr(llamacpp.amx, "is_there", lambda: there)
     LlamaCpp(files, Model(threads=1)).close()
-    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if safe and "amx_tile" in features else MAPPED
+    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if safe and there else MAPPED
     assert asked == [(safe, mode)]
 
 
