@@ -252,16 +252,30 @@ def test_that_no_process_starts_is_told_once(machine: Path, monkeypatch: pytest.
 
 
 def test_amx_that_crashes_has_a_remedy(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: dict[str, object] = {"computes": "cpu, float32", "amx": False}
+    said: dict[str, object] = {"computes": "cpu, float32"}
     monkeypatch.setattr(checkup, "call", lambda place, *_, **__: dict(said) if place.endswith("answers") else None)
-    for features, told in ((["amx_tile"], True), ([], False)):
-        monkeypatch.setattr(checkup, "machine", lambda: {"features": features, "gpus": []})  # noqa: B023
-        found = [one for one in checkup.checkup().problems if "AMX" in one.what]
-        assert bool(found) == told and all("-fno-dse" in one.advice and not one.blocks for one in found)
-    said["amx"] = None
+    for word, told in (("crashes", "crashes with"), ("left out", "built without"), ("untried", ""), ("used", "")):
+        said["amx"] = word
+        for features in (["amx_tile"], []):
+            monkeypatch.setattr(checkup, "machine", lambda: {"features": features, "gpus": []})  # noqa: B023
+            found = [one for one in checkup.checkup().problems if "AMX" in one.what]
+            assert len(found) == bool(told and features)
+            assert all(told in one.what and "-fno-dse" in one.advice and not one.blocks for one in found)
+
+
+@pytest.mark.parametrize("amx", ["used", "left out", "untried", None])
+def test_what_is_with_amx(machine: Path, monkeypatch: pytest.MonkeyPatch, amx: str | None) -> None:
+    told = {"used": "computes with it", "left out": "without it", "untried": "not be found out", None: "did not answer"}
     monkeypatch.setattr(checkup, "machine", lambda: {"features": ["amx_tile"], "gpus": []})
-    report = checkup.checkup()
-    assert "could not be found out" in report.facts["amx"] and not [one for one in report.problems if "AMX" in one.what]
+
+    def call(place: str, *_: object, **__: object) -> Any:
+        if place.endswith("answers"):
+            if amx is None:
+                raise EngineError("no process can be started", "are enough allowed?", kind="start")
+            return {"computes": "cpu, float32", "amx": amx}
+
+    monkeypatch.setattr(checkup, "call", call)
+    assert told[amx] in checkup.checkup().facts["amx"]
 
 
 def test_a_cache_that_cannot_be_read_is_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

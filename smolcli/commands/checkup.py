@@ -37,7 +37,13 @@ FOLDERS = {  # the variable that names another one, and what is lost without it
     "temporary": ("TMPDIR", "pictures of URLs and converted models have no place"),
 }
 PROBES = "smolcli.commands.probes"
-AMX_OFF = "off in llama.cpp, whose path for it crashes as GCC before 14 builds it"
+AMX: dict[str | None, str] = {  # by what llama.cpp said of it on a CPU that has it
+    "used": "llama.cpp computes with it",
+    "crashes": "off in llama.cpp, whose path for it crashes as GCC before 14 builds it",
+    "untried": "off in llama.cpp: whether its path for it crashes could not be found out",
+    "left out": "off in llama.cpp, which was built for CPUs without it",
+    None: "off: llama.cpp did not answer",
+}
 SECONDS = 180.0  # for a library to load and answer, on a slow disk
 RIGHT_AMX = "CXXFLAGS='-fno-tree-dse -fno-dse'"  # without the two passes in which GCC 12 drops AMX's configuration
 REINSTALL = "install it again, or do without it"
@@ -183,13 +189,9 @@ def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
     return {"engines": engines, **taken, "precision": precisions}
 
 
-def _amx(features: list[str], is_on: bool | None) -> str:
+def _amx(features: list[str], said: str | None) -> str:
     """Whether llama.cpp multiplies with the CPU's tiles."""
-    if "amx_tile" not in features:
-        return "this CPU has none"
-    if is_on is None:
-        return "off in llama.cpp: whether its path for it crashes could not be found out"
-    return "llama.cpp computes with it" if is_on else AMX_OFF
+    return AMX[said] if "amx_tile" in features else "this CPU has none"
 
 
 def _libraries() -> list[dict[str, Any]]:
@@ -267,9 +269,10 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("pictures are encoded several times slower without OpenVINO", install)
     if not any(one["installed"] for one in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
-    if facts["amx"] == AMX_OFF:
-        what = "prompts take twice as long without AMX, which this llama-cpp-python crashes with"
-        yield Problem(what, f"build it without that fault: {RIGHT_AMX} {_rebuild()}")
+    for said, is_so in (("crashes", "crashes with"), ("left out", "was built without")):
+        if facts["amx"] == AMX[said]:
+            what = f"prompts take twice as long without AMX, which this llama-cpp-python {is_so}"
+            yield Problem(what, f"build it here, as it is right: {RIGHT_AMX} {_rebuild()}")
     for one in facts["folders"]:
         if one["free"] < LEAST_FREE:
             yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")

@@ -18,7 +18,7 @@ SIDE = 64  # pixels of the picture
 def answers(place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
     """Has the backend at `place` say a word about a white picture.
 
-    Gives what it computes on and with; of PyTorch the GPUs that it sees, of llama.cpp the verdict on its AMX path.
+    Gives what it computes on and with; of PyTorch the GPUs that it sees, of llama.cpp what is with its AMX path.
     """
     white = Frame(b"\xff" * (SIDE * SIDE * 3), SIDE, SIDE)
     with closing(resolve(place)(files, options)) as backend:
@@ -29,7 +29,8 @@ def answers(place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
             return {"computes": backend.computes, "gpus": _gpus()}
         from smolcli.backends import amx
 
-        return {"computes": backend.computes, "amx": amx.verdict()}
+        tried = {True: "used", False: "crashes", None: "untried"}[amx.verdict()]
+        return {"computes": backend.computes, "amx": tried if amx.is_there() else "left out"}
 
 
 def loads(module: str) -> None:
