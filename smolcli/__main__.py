@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 from smolcli.console import open_closed_streams
@@ -11,6 +12,8 @@ from smolcli.errors import Exit
 def main() -> None:
     """Runs the program; Ctrl-C while its libraries are still being loaded is an interruption too."""
     gc.disable()  # until the program is loaded: there is no garbage in it yet, and looking takes a tenth of the time
+    # Who starts a program may leave it deaf to its children's ends, so that each seems to have gone well.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         open_closed_streams()
         _begin(sys.argv[1:])

@@ -78,7 +78,8 @@ class Process:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
         if self._code is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it went unseen, as below
+                os.kill(self.pid, signal.SIGKILL)
             self._has_ended(0)
         return self._code or 0
 

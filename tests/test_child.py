@@ -10,7 +10,7 @@ from smolcli.child import call
 from smolcli.errors import EngineError, OutputError
 from smolcli.events import MARKS, REPLIES
 from smolcli.options import MOST_JOBS
-from smolcli.process import SHARED
+from smolcli.process import SHARED, Process
 
 
 def add(a: int, b: int) -> int:
@@ -53,6 +53,20 @@ def test_a_child_that_hangs_is_given_up() -> None:
         call("tests.test_child:wait", seconds=0.5)
     assert given_up.value.kind == "timeout"
     assert call("tests.test_child:add", 2, 3, seconds=60) == 5
+
+
+def test_a_child_of_whose_end_nothing_is_heard_may_be_ended() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        process = Process("tests.test_child:add", verbose=False)
+        os.close(process.outgoing)  # which ends it
+        while Path(f"/proc/{process.pid}").exists():
+            pass
+        assert process.end(at_once=True) == 0
+        os.close(process.incoming)
+        process.forget_log()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_a_child_whose_interpreter_prints_at_its_start_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,18 @@ def test_version_and_help() -> None:
         assert smolcli(command, "--help").returncode == 0
 
 
+def test_whoever_starts_it_deaf_to_the_ends_of_children_it_hears_of_them() -> None:
+    code = (
+        "import signal\n"
+        "from smolcli.__main__ import main\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "try: main()\n"
+        "finally: assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_many_files_are_a_line_each_in_order() -> None:
     files = sorted(SAMPLES.glob("*.png"))
     done = smolcli("caption", *files)
