@@ -21,7 +21,7 @@ from smolcli.backends.tiles import fitted
 from smolcli.bare import load_llama_cpp
 from smolcli.child import Gone, Pipe, is_verbose, resolve
 from smolcli.cores import usable_cores
-from smolcli.errors import InputError, ModelError
+from smolcli.errors import InputError, ModelError, UnavailableError
 from smolcli.events import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
 from smolcli.inputs.opening import decode, load, open_video
 from smolcli.inputs.words import stamp_of
@@ -42,9 +42,7 @@ def serve(pipe: Pipe, work: Work) -> None:
     """The whole life of the engine's process."""
     desk = _Desk(pipe, work)
     Thread(target=desk.receive, daemon=True).start()
-    if work.backend == registry.BACKENDS["llamacpp"].place:
-        load_llama_cpp()
-    backend = resolve(work.backend)(work.files, work.model)
+    backend = _backend(work.backend)(work.files, work.model)
     desk.gpu_peak = backend.gpu_peak
     if is_verbose():
         print(f"smolcli: {work.files.name} on {backend.name}: {backend.computes}", file=sys.stderr, flush=True)
@@ -52,6 +50,22 @@ def serve(pipe: Pipe, work: Work) -> None:
     replies = Replies()
     for piece in backend.generate(desk.prompts(), work.generate):
         desk.tell(piece, replies)
+
+
+def _backend(place: str) -> Any:
+    """The class of the backend at a place. Raises UnavailableError."""
+    try:
+        if place == registry.BACKENDS["llamacpp"].place:
+            load_llama_cpp()
+        return resolve(place)
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a library is installed, and its native half is not all there
+        name = next((name for name, entry in registry.BACKENDS.items() if entry.place == place), place)
+        told = f"{name} is installed and cannot be loaded ({error})"
+        raise UnavailableError(told, "install it again; smolcli doctor says which libraries it needs") from error
 
 
 _Asked = tuple[int, int, int, Prompt]  # number, how many were asked before, slot, prompt

@@ -228,6 +228,25 @@ def test_usage_and_missing_things(tmp_path: Path, words: list[str], code: int, s
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize(
+    ("backend", "library", "error"),
+    [
+        ("llamacpp", "llama_cpp", "RuntimeError('Failed to load shared library libllama.so')"),
+        ("torch", "torch", "OSError('libtorch.so: cannot open shared object file')"),
+        ("torch", "torch", "ImportError('libgomp.so.1: cannot open shared object file')"),
+    ],
+)
+def test_a_library_without_its_native_half_is_a_dependency_that_is_missing(
+    tmp_path: Path, backend: str, library: str, error: str
+) -> None:
+    (tmp_path / library).mkdir()
+    for name in ("__init__", "llama_cpp"):
+        (tmp_path / library / f"{name}.py").write_text(f"raise {error}\n")
+    done = smolcli("caption", SAMPLES / "scene.png", "-m", "nano", "-b", backend, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert f"{backend} is installed and cannot be loaded ({error.split(chr(39))[1]}" in line(done)
+
+
 def test_a_truncated_file_and_a_bomb_are_errors_not_guesses(tmp_path: Path) -> None:
     whole = png(Image.effect_noise((80, 80), 90))
     cut, large = tmp_path / "cut.png", tmp_path / "large.png"
