@@ -211,6 +211,8 @@ class Engine:
         self._start()
         if self._withheld and not self._life.ready:
             return
+        if not self._life.sent:
+            self._life.heard = time.monotonic()  # it had nothing to say anything about
         self._life.sent[number, slot] = None
         if slot == OPENING:
             self._life.told.add((number, slot))

@@ -371,6 +371,16 @@ def test_replies_side_by_side_share_the_time(monkeypatch: pytest.MonkeyPatch) ->
     assert list(stuck.engine._alone) == [(number, 0) for number in range(8)]
 
 
+def test_an_engine_that_had_nothing_to_do_is_not_taken_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Watched(monkeypatch, [(0, 0)])
+    made.engine._on_replied(0, 0, Reply("a", Finish("stop")), 0, 0)
+    made.engine.forget(0)
+    assert made.lasts(3600)
+    made.engine.open(1, Item.of("b.png", PICTURE))
+    assert made.lasts(590)
+    assert not made.lasts(20)  # it never began with it
+
+
 def test_pictures_are_let_go_at_once_while_others_wait_for_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else may be said to it for as long as they wait."""
     made = Watched(monkeypatch, [(0, 0)])
