@@ -189,6 +189,8 @@ def _begun(live: Sequence[_Live[Prepared]], slots: Slots[Prepared] | None, ahead
                 yield from one.fail(error)
             else:
                 yield from one.go_on(scores)
+        if one.request is None and slots is not None:
+            slots.end(one.index)  # now: the next one may have waited for its place
 
 
 def _stepped(live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: Slots[Prepared]) -> Iterator[Piece]:

@@ -392,6 +392,8 @@ class Counting:
 
     def begin(self, index: int, asked: Begin[str], ready: Sequence[str]) -> int:
         self.log.append((asked.prepared, list(ready)))
+        others = set(self.under_way) - {index}
+        assert self._room(others) or not others
         if asked.prepared == "bad":
             raise EngineError("cannot begin")
         self.under_way[index] = 0
@@ -458,6 +460,23 @@ def test_one_that_cannot_begin_costs_itself_and_one_step_that_fails_those_in_it(
     slots.fails = {1}
     ends = run(["aa", "b", "cc"], slots)
     assert [ends[n].fault is None for n in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize("then", ["", "bad"])
+def test_who_waits_beside_one_that_begins_anew_and_is_done_at_once_has_its_place(then: str) -> None:
+    def reply(index: int, prepared: str, penalty: float) -> Pieces:
+        yield Begin(prepared, 9)
+        yield 7
+        if prepared == "again":
+            yield 7  # now the other one is there
+            yield Begin(then, 9)
+        yield Piece(index, "", Finish("stop"))
+
+    prompts = [Prompt.user(word) for word in ("again", "b")]
+    slots = Counting(2, lambda others: not others)
+    pieces = list(answered(prompts, lambda prompt: str(prompt.turns[0].parts[0]), reply, True, slots))
+    ends = {piece.index: piece.finish.fault for piece in pieces if piece.finish}
+    assert [ends[n] is None for n in range(2)] == [not then, True]
 
 
 def test_a_reply_that_is_lost_costs_itself() -> None:
