@@ -53,7 +53,9 @@ class OpenVinoEncoder:
             self._request: Any = self._compiled.create_infer_request()
         except RuntimeError as error:
             raise siglip.failed("OpenVINO", f"compile {mmproj}", error) from error
-        self._source: Path | None = mmproj  # until the first tile is encoded
+        self._mapped = [mmproj]  # until the first tile is encoded
+        if self._held is not None:
+            self._mapped.append(Path(self._held.filename))
         self._encoded = Encoded(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
@@ -70,9 +72,8 @@ class OpenVinoEncoder:
         pixels = np.frombuffer(b"".join(tiles), np.uint8).reshape(len(tiles), side, side, 3)
         try:
             self._request.infer([pixels])
-            if self._source is not None:
-                memory.let_go(self._source)  # the matrices have been laid out anew
-                self._source = None
+            while self._mapped:
+                memory.let_go(self._mapped.pop())  # the matrices have been laid out anew
         except RuntimeError as error:
             raise siglip.failed("OpenVINO", "encode a tile", error) from error
         embeddings: Sequence[Embeddings] = self._request.get_output_tensor(0).data.copy()
@@ -160,7 +161,7 @@ class Graph:
 
 
 def _compiled(core: Any, config: dict[str, Any], graph: Graph, mmproj: Path) -> tuple[Any, Any]:
-    """The compiled model, and what is to live as long as it does beside `graph`."""
+    """The compiled model, and the mapped file that is to live as long as it does beside `graph`, if there is one."""
     precision = config["INFERENCE_PRECISION_HINT"]
 
     # Matrices that OpenVINO takes as they are need no disk: laying them out is all that takes time, and is not kept.

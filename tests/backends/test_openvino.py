@@ -160,6 +160,22 @@ def test_a_model_is_compiled_once(quantized: Path, made: list[Path], tmp_path: P
     assert len(made) == 1
 
 
+def resident(path: Path) -> list[int]:
+    """KiB of each map that this process has of a file."""
+    maps = Path("/proc/self/smaps").read_text().split(f" {path}\n")[1:]
+    return [int(one.split("\nRss:")[1].split()[0]) for one in maps]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is resident")
+def test_a_compiled_models_file_takes_no_memory_once_a_tile_is_encoded(quantized: Path) -> None:
+    encoded(quantized, [TILE])
+    [blob] = kept()
+    with closing(encoder(quantized)) as vision:
+        assert resident(blob) and sum(resident(blob)) > 0
+        vision.encode([TILE])
+        assert resident(blob) and sum(resident(blob)) == 0
+
+
 def test_what_was_compiled_of_another_file_or_otherwise_is_not_taken(
     quantized: Path, made: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +205,7 @@ WRECK: dict[str, Callable[[bytes], bytes]] = {
     "the digest alone": lambda data: data[:32],
     "empty": lambda data: b"",
     "text": lambda data: b"no model",
-    "whole, but no model": lambda data: compiled.hashlib.sha256(b"no model" * 99).digest() + b"no model" * 99,
+    "whole, but no model": lambda data: compiled._digest(memoryview(b"no model" * 99)) + b"no model" * 99,
 }
 
 
