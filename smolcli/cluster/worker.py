@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import platform
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,8 +60,6 @@ class Worker:
             work = _here(identity, work, built_in)
             if not gpus:
                 work = replace(work, model=replace(work.model, threads=cpus))
-            # The engine's process is spawned, and would begin with this process's program, which is Ray's.
-            sys.modules["__main__"].__dict__.pop("__file__", None)
             self._answers = Answers(task, identity, work, self._made, None, batch, verbose)
             Thread(target=self._run, args=(self._answers,), daemon=True).start()
         except SmolError as error:
