@@ -272,7 +272,7 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     for said, is_so in (("crashes", "crashes with"), ("left out", "was built without")):
         if facts["amx"] == AMX[said]:
             what = f"prompts take twice as long without AMX, which this llama-cpp-python {is_so}"
-            yield Problem(what, f"build it here, as it is right: {RIGHT_AMX} {_rebuild()}")
+            yield Problem(what, f"build it for this CPU: {RIGHT_AMX} {_rebuild()}")
     for one in facts["folders"]:
         if one["free"] < LEAST_FREE:
             yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")
