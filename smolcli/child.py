@@ -27,7 +27,7 @@ from typing import Any
 
 from smolcli import errors
 from smolcli.errors import EngineError, SmolError
-from smolcli.process import INCOMING, MEMORY, OUTGOING, SHARED, process_for
+from smolcli.process import ENGINE, INCOMING, MEMORY, OUTGOING, SHARED, process_for
 from smolcli.types import Fault
 
 SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
@@ -228,7 +228,8 @@ def _take_pipe() -> Pipe:
 
 def _run(pipe: Pipe, place: str) -> None:
     try:
-        function = resolve(place)
+        with _one_thread_for_numpy() if place == ENGINE else contextlib.nullcontext():
+            function = resolve(place)
         gc.freeze()  # what is loaded by now is there until the end
         gc.enable()
         function(pipe, *pipe.receive())
@@ -240,6 +241,23 @@ def _run(pipe: Pipe, place: str) -> None:
         traceback.print_exc()
         what = f"the engine failed: {type(error).__name__}: {error}"
         _tell(pipe, "EngineError", what, "run it again with -v and report it", "engine")
+
+
+@contextlib.contextmanager
+def _one_thread_for_numpy() -> Iterator[None]:
+    """Has what is loaded meanwhile, which is numpy, multiply matrices with one thread, unless the user says otherwise.
+
+    OpenBLAS's other threads wait busily once they are there, beside a start that needs all cores; the engine multiplies
+    nothing with them. PyTorch, which may have an OpenBLAS of its own, is loaded later.
+    """
+    if (name := "OPENBLAS_NUM_THREADS") in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _answer(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:

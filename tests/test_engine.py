@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import signal
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+import numpy  # noqa: F401 - whose library for matrices is looked for
 import pytest
 from PIL import Image
 
@@ -63,6 +65,8 @@ class Trouble:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if word.isupper():
                 word = os.environ.get(word, "")
+            if word == "blas":
+                word = str(blas_threads())
             if word == "exit":
                 os._exit(7)
             if word == "fault":
@@ -83,6 +87,12 @@ class Trouble:
         return 4711
 
     def close(self) -> None: ...
+
+
+def blas_threads() -> int:
+    """Of the OpenBLAS that numpy's wheels bring; 0 where it is another library."""
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "scipy_openblas" in line}
+    return sum(ctypes.CDLL(path).scipy_openblas_get_num_threads64_() for path in loaded)
 
 
 class Preparing(Trouble):
@@ -549,6 +559,18 @@ def test_idle_threads_of_the_engine_do_not_spin_unless_told_to(monkeypatch: pyte
     assert outcome("GOMP_SPINCOUNT") == [(0, f"{child.SPINS}!", None)]
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert outcome("GOMP_SPINCOUNT") == [(0, "7!", None)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is loaded")
+def test_numpy_in_the_engine_has_one_thread_and_what_is_loaded_later_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if blas_threads() == 0:
+        pytest.skip("this numpy has another library for matrices")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert outcome("blas", "OPENBLAS_NUM_THREADS") == [(0, "1!", None), (1, "!", None)]
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    assert outcome("OPENBLAS_NUM_THREADS") == [(0, "1!", None)]
 
 
 def test_errors_of_the_child_arrive_as_they_are() -> None:
