@@ -58,11 +58,7 @@ def _backend(place: str) -> Any:
         if place == registry.BACKENDS["llamacpp"].place:
             load_llama_cpp()
         return resolve(place)
-    except (
-        ImportError,
-        OSError,
-        RuntimeError,
-    ) as error:  # a library is installed, and its native half is not all there
+    except (ImportError, OSError, RuntimeError) as error:  # installed, and its native half is not all there
         name = next((name for name, entry in registry.BACKENDS.items() if entry.place == place), place)
         told = f"{name} is installed and cannot be loaded ({error})"
         raise UnavailableError(told, "install it again; smolcli doctor says which libraries it needs") from error
