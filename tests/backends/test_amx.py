@@ -57,7 +57,7 @@ ENDS: dict[str, tuple[str, bool, list[bytes]]] = {
     "an assertion of ggml": (DIES.format("6"), False, []),  # as an allocation that failed ends too
     "other numbers": (f"raise SystemExit({amx.DIFFERS})", False, [b"not safe\n"]),
     "no memory": (DIES.format("9"), False, []),
-    "no room for the probe's model": ("open('/none/such', 'w')", False, []),
+    "an error of its own": ("open('/none/such', 'w')", False, []),
     "hangs": ("import time; time.sleep(60)", False, []),
 }
 
@@ -259,8 +259,11 @@ assert found.shape == (sum(amx.BATCHES), 320) and float(abs(found).max()) > 5 an
 """
 
 
-def test_what_the_real_probe_finds_safe_answers(tmp_path: Path, cache: Path) -> None:
+def test_what_the_real_probe_finds_safe_answers(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     safe = amx.is_safe()
+    assert list((tmp_path / "temporary").iterdir()) == []  # whatever ended it
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-c", ANSWERS, str(tmp_path / "nano-Q8_0.gguf"), str(safe)]
     done = subprocess.run(words, capture_output=True, text=True, env=here)
