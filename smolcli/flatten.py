@@ -34,6 +34,7 @@ def flatten(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
 def _parameter(cls: type, one: Field[Any], hint: Any) -> inspect.Parameter:
     more = dict(one.metadata)
     flags = more.pop("flags", ())
+    more.pop("id_key", None)
     if get_origin(hint) is tuple:
         hint = list[get_args(hint)[0]]  # type: ignore[misc]
     default = None if one.default is MISSING else list(one.default) if isinstance(one.default, tuple) else one.default

@@ -22,9 +22,13 @@ DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def opt(default: Any, help: str, *flags: str, **more: Any) -> Any:
-    """A dataclass field that is a command-line option; `more` is passed to typer.Option."""
-    return field(default=default, metadata={"help": help, "flags": flags, **more})
+def opt(default: Any, help: str, *flags: str, id_key: str | None = None, **more: Any) -> Any:
+    """A dataclass field that is a command-line option; `more` is passed to typer.Option.
+
+    An option that changes answers has an `id_key`, its name in a record's id. Neither the key nor the default may
+    change later, or --resume would no longer find its records.
+    """
+    return field(default=default, metadata={"help": help, "flags": flags, "id_key": id_key, **more})
 
 
 def one_of(what: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
@@ -78,10 +82,11 @@ class Model:
         "--backend",
         **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
     )
-    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).")
+    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).", id_key="device")
     dtype: str = opt(
         "auto",
         "What is computed with; auto fits the device (PyTorch, and the vision half beside llamacpp).",
+        id_key="dtype",
         **choice("dtype", DTYPES),
     )
     threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
@@ -91,11 +96,13 @@ class Model:
     vision_engine: str = opt(
         "auto",
         "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
+        id_key="vision_engine",
         **choice("vision engine", ("auto", *registry.VISION)),
     )
     detail: str = opt(
         "auto",
         "low: one tile; auto: never enlarge; high: as the reference processor; N: tiles on the longest edge.",
+        id_key="detail",
         parser=detail,
         metavar="low|auto|high|N",
         autocompletion=completed(DETAILS),
@@ -107,15 +114,18 @@ class Model:
 class Generate:
     """How the answer is decoded."""
 
-    max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
-    min_tokens: int = opt(0, "The fewest: before them the model cannot end its answer.", min=0)
-    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", min=0.0, max=100.0)
-    top_p: float = opt(1.0, "Sample from the smallest set of tokens with this probability.", min=0.0, max=1.0)
-    seed: int = opt(0, "Seed of sampled answers.", min=0, max=2**32 - 1)
+    max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", id_key="max_tokens", min=1)
+    min_tokens: int = opt(0, "The fewest: before them the model cannot end its answer.", id_key="min_tokens", min=0)
+    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", id_key="temperature", min=0.0, max=100.0)
+    top_p: float = opt(
+        1.0, "Sample from the smallest set of tokens with this probability.", id_key="top_p", min=0.0, max=1.0
+    )
+    seed: int = opt(0, "Seed of sampled answers.", id_key="seed", min=0, max=2**32 - 1)
     schema: str | None = opt(
         None,
         "The answer is one JSON object: 'vendor, total float', or a JSON Schema file.",
         "--schema",
+        id_key="schema",
         metavar="SCHEMA",
     )
 
@@ -175,17 +185,23 @@ class Sampling:
         None,
         "So many, evenly spaced; with --segment or --scene in each of them. Default: one a second, 4 to 50 in all, "
         "of a segment 4 to 8.",
+        id_key="frames",
         min=1,
         max=MOST_FRAMES,
     )
-    fps: float | None = opt(None, "So many a second, instead of --frames.", min=1e-6)
-    segment: float | None = opt(None, "A note on every so many seconds, or H:MM:SS.", parser=moment, metavar="TIME")
-    scene: bool = opt(False, "A note on every scene: the video is cut where the picture changes at once.", "--scene")
-    start: float | None = opt(None, "Begin at: seconds or H:MM:SS.", parser=moment, metavar="TIME")
-    end: float | None = opt(None, "End at: seconds or H:MM:SS.", parser=moment, metavar="TIME")
+    fps: float | None = opt(None, "So many a second, instead of --frames.", id_key="fps", min=1e-6)
+    segment: float | None = opt(
+        None, "A note on every so many seconds, or H:MM:SS.", id_key="segment", parser=moment, metavar="TIME"
+    )
+    scene: bool = opt(
+        False, "A note on every scene: the video is cut where the picture changes at once.", "--scene", id_key="scene"
+    )
+    start: float | None = opt(None, "Begin at: seconds or H:MM:SS.", id_key="start", parser=moment, metavar="TIME")
+    end: float | None = opt(None, "End at: seconds or H:MM:SS.", id_key="end", parser=moment, metavar="TIME")
     decoder: str = opt(
         "av",
         "What reads videos; decord gives wrong frames of some files.",
+        id_key="decoder",
         **choice("decoder", registry.DECODERS),
     )
 

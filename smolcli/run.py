@@ -23,7 +23,7 @@ from smolcli.console import Console
 from smolcli.delivery import Delivery
 from smolcli.errors import EngineError, Exit, InputError, UnavailableError, UsageError
 from smolcli.events import Work
-from smolcli.identity import Identity
+from smolcli.identity import Identity, id_options
 from smolcli.inputs.walk import MEDIA
 from smolcli.inputs.words import IsDone, Words, base_of, takes
 from smolcli.models import ModelFiles
@@ -76,11 +76,8 @@ def run(
     many = words.is_many and not task.together
     if not many and model.jobs is None and task.at_once:
         model = replace(model, jobs=min(task.at_once, MOST_JOBS))  # room for more would be memory lost
-    identity = Identity(
-        name, files.name, backend, models.fingerprint(files, backend),
-        f"{task.asks} {_deciding(generate)} {model.detail} {model.device} {model.dtype}"
-        + (f" {model.vision_engine}" if backend == "llamacpp" else ""),
-    )  # fmt: skip
+    options = {**task.id_options, **id_options(_deciding(generate), model)}
+    identity = Identity(name, files.name, backend, models.fingerprint(files, backend), options)
     work = Work(
         registry.BACKENDS[backend].place,
         files,

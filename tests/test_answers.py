@@ -24,7 +24,6 @@ from smolcli.results import Results
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
-from smolcli.tasks.ocr import Ocr
 from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps
 from smolcli.writers.json_lines import JsonLines
 from tests.test_engine import png
@@ -83,25 +82,6 @@ def test_several_questions_are_one_record() -> None:
     assert record["text"] == "[2x1] One?\n[2x1] Two?\n[2x1] Three?"
     assert record["data"][1] == {"question": "Two?", "answer": "[2x1] Two?"}
     assert record["tokens"] == {"prompt": 6, "image": 3, "new": 6}
-
-
-def test_an_id_depends_on_content_task_options_and_model_only() -> None:
-    base = Identity("caption", "nano", "torch", "f", "o")
-    assert base.id_of("a") == Identity("caption", "nano", "torch", "f", "o").id_of("a")
-    others = [
-        ("ask", "nano", "torch", "f", "o"),
-        ("caption", "nano", "llamacpp", "f", "o"),
-        ("caption", "nano", "torch", "g", "o"),
-        ("caption", "nano", "torch", "f", "p"),
-    ]
-    assert len({base.id_of("a"), base.id_of("b"), *(Identity(*other).id_of("a") for other in others)}) == 6
-    assert base.id_of("a") == Identity("caption", "a copy of nano", "torch", "f", "o").id_of("a")
-
-
-def test_the_words_of_the_prompt_are_a_part_of_the_id() -> None:
-    assert Caption(style="short").asks == Caption(prompt="Describe this image in one sentence.").asks
-    asked = {task.asks for task in (Caption(), Caption(style="tags"), Ask("a"), Ask("b"), Ask("a", also=("b",)), Ocr())}
-    assert len(asked) == 6
 
 
 class Two(Task):

@@ -19,7 +19,7 @@ from smolcli.types import Fault, Record, Seconds
 from smolcli.writers.json_lines import as_json
 from tests.test_writers import RECORD
 
-IDENTITY = Identity("caption", "nano", "echo", "f", "o")
+IDENTITY = Identity("caption", "nano", "echo", "f", {"prompt": "o"})
 OTHER = replace(IDENTITY, options="another prompt")
 
 

@@ -39,11 +39,6 @@ NAME = "bench quality"
 class Own(Task):
     """Asks of each item what it brings."""
 
-    @property
-    def asks(self) -> str:
-        """Nothing: the question is a part of the item's content."""
-        return ""
-
     def prompts(self, media: Media) -> Sequence[Prompt]:
         assert media.question is not None
         parts = tuple(media.frames[part] if isinstance(part, int) else part for part in media.question.parts)

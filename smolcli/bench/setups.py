@@ -19,7 +19,7 @@ from smolcli.child import call
 from smolcli.console import Console
 from smolcli.cores import usable_cores
 from smolcli.errors import ModelError, UsageError
-from smolcli.identity import Identity
+from smolcli.identity import Identity, id_options
 from smolcli.models import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.run import candidates, check_options, may_use_gpu, settled
@@ -80,8 +80,7 @@ class Setup:
 
     def identity(self, task: str, generate: Generate) -> Identity:
         """What makes two of its answers the same; the threads too, since they are compared."""
-        given = self.options
-        options = f"{generate} {given.detail} {given.device} {given.dtype} {given.vision_engine} {given.threads}"
+        options = {**id_options(generate, self.options), "threads": self.options.threads}
         return Identity(task, self.files.name, self.backend, self.fingerprint, options)
 
 

@@ -19,12 +19,15 @@ PLACE = re.compile(r"\{(\d+)\}")
 class Ask(Task):
     """Answer a question about each image."""
 
-    question: str = opt("", "What to ask.", argument=True, metavar="QUESTION", show_default=False)
+    question: str = opt("", "What to ask.", id_key="question", argument=True, metavar="QUESTION", show_default=False)
     also: tuple[str, ...] = opt(
-        (), "Ask this too, about the same image; repeatable.", "-Q", "--also", metavar="QUESTION"
+        (), "Ask this too, about the same image; repeatable.", "-Q", "--also", id_key="also", metavar="QUESTION"
     )
     together: bool = opt(
-        False, "All inputs in one conversation, in order; {1}, {2} in the question place them.", "--together"
+        False,
+        "All inputs in one conversation, in order; {1}, {2} in the question place them.",
+        "--together",
+        id_key="together",
     )
 
     def __post_init__(self) -> None:

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from smolcli.identity import id_options
 from smolcli.options import Sampling
 from smolcli.types import Answer, Media, Prompt, Reply, Steps
 
@@ -58,9 +59,9 @@ class Task:
         return 1
 
     @property
-    def asks(self) -> str:
-        """All that decides the prompts beside the medium: a part of a record's id."""
-        return repr(self)
+    def id_options(self) -> dict[str, Any]:
+        """All that decides the prompts beside the medium, by keys that never change: a part of a record's id."""
+        return id_options(self)
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         """The prompts of a task that asks everything at once."""

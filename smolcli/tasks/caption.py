@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from smolcli.chat import plain
 from smolcli.errors import UsageError
@@ -32,9 +33,14 @@ class Caption(Task):
         plain(self.prompt or "")
 
     @property
-    def asks(self) -> str:
-        """The words of the prompt: the user's own, or the style's."""
+    def words(self) -> str:
+        """The text of the prompt: the user's own, or the style's."""
         return self.prompt or STYLES[self.style]
 
+    @property
+    def id_options(self) -> dict[str, Any]:
+        """The text of the prompt: a style whose text is changed is another question."""
+        return {"prompt": self.words}
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        return [Prompt.user(frame, self.asks) for frame in media.frames[:1]]
+        return [Prompt.user(frame, self.words) for frame in media.frames[:1]]

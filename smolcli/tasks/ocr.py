@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from smolcli.tasks.base import Task
 from smolcli.types import Media, Prompt
@@ -18,9 +19,9 @@ class Ocr(Task):
     blocks = True
 
     @property
-    def asks(self) -> str:
-        """The words of the prompt."""
-        return QUESTION
+    def id_options(self) -> dict[str, Any]:
+        """The text of the prompt."""
+        return {"prompt": QUESTION}
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(frame, QUESTION) for frame in media.frames[:1]]

@@ -17,6 +17,7 @@ from typing import Any
 
 from smolcli.chat import plain, video_parts
 from smolcli.errors import InputError, UsageError
+from smolcli.identity import id_options
 from smolcli.options import Sampling, opt
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Media, Prompt, Reply, Room, Span, Steps, clock
@@ -98,9 +99,9 @@ class VideoSummarize(Sampling, Task):
         return 0 if self.segment is not None or self.scene else 1
 
     @property
-    def asks(self) -> str:
+    def id_options(self) -> dict[str, Any]:
         """The question and the choice of frames."""
-        return f"{self.question or QUESTION} {self.sampling!r}"
+        return {"question": self.question or QUESTION, **id_options(self.sampling)}
 
     @property
     def is_plan(self) -> bool:
