@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 from sides import compared
 
-from smolcli.backends.sequences import BATCH, UBATCH
-from smolcli.child import SPINS
+from smolcli.backends.llamacpp.kv_cache import BATCH, UBATCH
+from smolcli.process.worker_main import SPINS
 
 SMOLCLI = (sys.executable, "-m", "smolcli")
 QUESTION = "Describe this image."

@@ -49,9 +49,9 @@ import numpy as np
 from PIL import Image
 from sides import compared
 
-from smolcli.backends.gguf_header import read_header
-from smolcli.cores import usable_cores
-from smolcli.models import BUILT_IN
+from smolcli.models.files import BUILT_IN
+from smolcli.models.gguf_header import read_header
+from smolcli.system.cpu import usable_cores
 
 SMOLCLI = (sys.executable, "-m", "smolcli")
 QUESTION = "Describe this image."

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from cpu import rough
 
-from smolcli.backends.gguf_header import read_header
-from smolcli.backends.openvino import Graph
-from smolcli.backends.siglip import Matrix, Siglip
-from smolcli.backends.silent_openvino import Constant, op, ov
-from smolcli.cores import usable_cores
+from smolcli.backends.vision.openvino import Graph
+from smolcli.backends.vision.openvino_import import Constant, op, ov
+from smolcli.backends.vision.siglip import Matrix, Siglip
+from smolcli.models.gguf_header import read_header
+from smolcli.system.cpu import usable_cores
 
 MOST = 127  # of a symmetric int8
 CALIBRATION = 2  # tiles

@@ -20,19 +20,19 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as smolcli.child sets it, before llama.cpp is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as smolcli.process.child sets it, before llama.cpp is loaded
 
 import llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 from sides import compared
 
-from smolcli.backends import sequences
-from smolcli.backends.llamacpp import LlamaCpp
-from smolcli.backends.sequences import Sequences
-from smolcli.cores import usable_cores
-from smolcli.models import ModelFiles
+from smolcli.backends.llamacpp import kv_cache
+from smolcli.backends.llamacpp.backend import LlamaCpp
+from smolcli.backends.llamacpp.kv_cache import Sequences
+from smolcli.models.files import ModelFiles
 from smolcli.options import Model
+from smolcli.system.cpu import usable_cores
 
 TILES, TOKENS = 13, 64  # of a picture of 2048 x 1536, and of a tile of the 256M
 BETWEEN = 3  # tokens of text between two tiles, about
@@ -114,7 +114,7 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
     found: dict[tuple[str, int], list[float]] = {}
     for number in range(args.rounds + 1):
         for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
-            sequences.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
+            kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
             one = made(backend, args, 1)
             begin(one, prompt, seed=99)  # the context is made
             one.end(0)
@@ -123,7 +123,7 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
             one.close()
             for name, value in (("prompt", before), ("token", after)):
                 found.setdefault((name, kind), []).append(value)
-    sequences.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = off
+    kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = off
     for name in ("prompt", "token"):
         on = found[name, llama.LLAMA_FLASH_ATTN_TYPE_ENABLED][1:]
         compared(f"a {name}, with flash attention and without", on, found[name, off][1:], "s")

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from smolcli import models, registry
+from smolcli import registry
+from smolcli.generation.replies import Replies
+from smolcli.models import resolve
 from smolcli.nano.evaluate import frame, kl
 from smolcli.options import Generate, Model
-from smolcli.replies import Replies
 from smolcli.types import Prompt, Reply
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
@@ -38,7 +39,7 @@ def main() -> None:
     prompts = [Prompt.user(picture, "What is this?") for picture in pictures] + [Prompt.user(text) for text in TALK]
     backends, said = [], []
     for name in ("torch", "llamacpp"):
-        backends.append(registry.load(registry.BACKENDS, name)(models.resolve(options, name), options))
+        backends.append(registry.load(registry.BACKENDS, name)(resolve.resolve(options, name), options))
         replies, whole = Replies(), dict[int, Reply]()
         for piece in backends[-1].generate(prompts, Generate(max_tokens=args.tokens)):
             if reply := replies.add(piece):

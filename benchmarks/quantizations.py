@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smolcli.converters.quantize import QUANTIZATIONS
+from smolcli.converters.quantization import QUANTIZATIONS
 
 PICTURE = Path(__file__).parent.parent / "docs" / "samples" / "scene.png"
 QUESTIONS = ("Tell a story about a fox.", "What is the capital of France? Tell its history.", "Why is the sky blue?")

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from smolcli.child import SPINS
+from smolcli.process.worker_main import SPINS
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 COMMAND = [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "llamacpp", SAMPLES / "page.png", SAMPLES / "sign.png"]

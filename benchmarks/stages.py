@@ -17,7 +17,7 @@ import cpu
 import matplotlib
 from sides import compared
 
-from smolcli.cores import usable_cores
+from smolcli.system.cpu import usable_cores
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from smolcli import models
+from smolcli.models import catalog, resolve
 
 PYTHON = sys.executable
 SMOLCLI = (PYTHON, "-m", "smolcli")
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--picture", type=Path, default=Path(__file__).parent.parent / "docs" / "samples" / "scene.png")
     args = parser.parse_args()
-    files = models.find(models.NANO)
+    files = resolve.find(catalog.NANO)
     threads = str(len(os.sched_getaffinity(0)))
     caption = (*SMOLCLI, "caption", str(args.picture), "-m", "nano", "-b", "llamacpp", "--threads", threads, "-q")
     script = (PYTHON, "-c", MINIMAL, str(files.gguf), str(files.mmproj), str(args.picture))

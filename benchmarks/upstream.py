@@ -7,7 +7,7 @@
 
 `compare` converts both halves to f16 and q8_0 with both programs, one after the other, and tells every tensor and key
 that is not the same and the seconds each took; --quants f32,f16,bf16,q8_0 chooses other types. `digests` keeps what
-upstream makes of tiny checkpoints (tests/tiny.py), which tests/test_upstream.py compares with what we make of them.
+upstream makes of tiny checkpoints (tests/tiny.py), with which tests/converters/test_upstream.py compares ours.
 
 Upstream refuses two things that it could convert. It knows a tokenizer by the tokens it makes of one text, so that a
 tiny one is unknown: it is told llama.cpp's name for it. And it wants text_config.architectures, which transformers 5

@@ -173,8 +173,8 @@ def by_transformers(checkpoint: Path, file: Path) -> dict[str, Any]:
     from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
     from transformers.video_utils import VideoMetadata
 
-    from smolcli import chat
-    from smolcli.backends.tiles import cut
+    from smolcli.backends.image_processor import cut
+    from smolcli.models import chat_template
     from smolcli.types import Frame
 
     reader = decord.VideoReader(str(file))
@@ -183,14 +183,17 @@ def by_transformers(checkpoint: Path, file: Path) -> dict[str, Any]:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
     side = model.config.vision_config.image_size
     tokens = (side // model.config.vision_config.patch_size // model.config.scale_factor) ** 2
-    from smolcli.backends.tiles import Layout
+    from smolcli.backends.image_processor import Layout
 
     layout = Layout(side, tokens, side)  # its processor needs torchvision; the resize is the same, as tests show
     tiles = [cut(Frame(each.tobytes(), *each.size), layout, "low", False).pixels[0] for each in pictures]
     pixels = torch.stack([torch.frombuffer(bytearray(tile), dtype=torch.uint8).view(side, side, 3) for tile in tiles])
     pixels = pixels.permute(0, 3, 1, 2).float() / 255 * 2 - 1
     names: Any = SimpleNamespace(
-        image_seq_len=tokens, image_token=chat.IMAGE, fake_image_token=chat.FAKE, global_image_token=chat.GLOBAL
+        image_seq_len=tokens,
+        image_token=chat_template.IMAGE,
+        fake_image_token=chat_template.FAKE,
+        global_image_token=chat_template.GLOBAL,
     )
     fps = reader.get_avg_fps()
     about = VideoMetadata(
@@ -265,14 +268,14 @@ def render(rng: np.random.Generator, file: Path) -> tuple[str, str]:
     """A thing of a held-out kind crosses the picture in 2 to 5 seconds, at 25 frames a second; its way and colour."""
     import av
 
-    from smolcli.nano import draw, lessons
+    from smolcli.nano import dataset, synthetic_images
 
-    side = 2 * draw.TILE
-    name, paper = draw.ground(rng)
-    [(colour, shape)] = draw.kinds(rng, name, 1, True)
-    fill, way = draw.shade(rng, colour), draw.pick(rng, list(lessons.MOVES))
+    side = 2 * synthetic_images.TILE
+    name, paper = synthetic_images.ground(rng)
+    [(colour, shape)] = synthetic_images.kinds(rng, name, 1, True)
+    fill, way = synthetic_images.shade(rng, colour), synthetic_images.pick(rng, list(dataset.MOVES))
     radius, count = float(rng.integers(24, 50)), int(rng.integers(50, 126))
-    dx, dy = lessons.MOVES[way]
+    dx, dy = dataset.MOVES[way]
     span = rng.uniform(0.4, 0.95) * (side - 2 * radius - 8)
     low, high = radius + 4, side - radius - 4
     x0 = rng.uniform(low + (span if dx < 0 else 0), high - (span if dx > 0 else 0))
@@ -284,7 +287,7 @@ def render(rng: np.random.Generator, file: Path) -> tuple[str, str]:
         for number in range(count):
             image = Image.new("RGB", (side, side), paper)
             along = span * number / (count - 1)
-            draw.draw_shape(image, shape, fill, x0 + dx * along, y0 + dy * along, radius, paper)
+            synthetic_images.draw_shape(image, shape, fill, x0 + dx * along, y0 + dy * along, radius, paper)
             container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode())
     return way, colour

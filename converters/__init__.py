@@ -13,7 +13,7 @@ import logging
 
 from .convert import Output, Plan, convert, plan, write
 from .lora import Adapter
-from .memory import run_memory
+from .memory_estimate import run_memory
 from .verify import Agreement, check_libraries, verify
 
 logging.getLogger("gguf").setLevel(logging.CRITICAL)  # its remarks on model cards are for its own developers

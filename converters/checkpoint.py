@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .faults import AGAIN, Unfit, named
-from .files import Tensors, read_json
+from .errors import AGAIN, Unfit, named
 from .lora import Adapter
-from .smolvlm import COLOURS, LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
+from .safetensors_reader import Tensors, read_json
+from .tensor_mapping import COLOURS, LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
 
 # What transformers fills in for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {

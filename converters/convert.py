@@ -13,16 +13,16 @@ from typing import Literal
 from gguf import GGMLQuantizationType
 
 from smolcli import registry
-from smolcli.child import call
-from smolcli.cores import usable_cores
 from smolcli.errors import EngineError, ModelError, OutputError, UsageError
+from smolcli.process.child import call
+from smolcli.system.cpu import usable_cores
 
-from . import language, vision
+from . import mmproj, text_model
 from .checkpoint import Checkpoint
-from .half import Half
+from .gguf_model import Half
+from .gguf_writer import Progress, Unfinished, check_shapes, hub_id_of, taken, told, write_weights
 from .lora import Adapter
-from .output import Progress, Unfinished, check_shapes, hub_id_of, taken, told, write_weights
-from .quantize import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
+from .quantization import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
 
 LONGEST_NAME = 200  # bytes: with quantization and the like below the 255 of most file systems
 IfExists = Literal["error", "skip", "overwrite"]
@@ -111,7 +111,7 @@ def plan(
     wanted_vision = list(dict.fromkeys(quantization(word, vision=True) for word in mmproj_quants))
     checkpoint = Checkpoint(checkpoint_dir, Adapter(lora) if lora else None)
     name, stem = _names(checkpoint, name)
-    halves = (language.half(checkpoint, name), vision.half(checkpoint, name))
+    halves = (text_model.half(checkpoint, name), mmproj.half(checkpoint, name))
     _check_nothing_is_lost(checkpoint, halves)
     with told(Path(tempfile.gettempdir()), TEMPORARY), tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
         planners = [_Planner(half, out_dir, stem, Path(folder), verbose) for half in halves]
@@ -159,7 +159,7 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
                     usable_cores(),
                     output.path,
                 )
-                call("smolcli.converters.native:quantize", *job, verbose=verbose)
+                call("smolcli.converters.llama_quantize:quantize", *job, verbose=verbose)
                 progress(output.size)
             if (size := parts[output.path].stat().st_size) != output.size:
                 raise RuntimeError(f"{output.path} has {size} bytes, {output.size} were planned")
@@ -198,7 +198,7 @@ class _Planner:
         self._write_header(source, kinds)
         with self._header.open("r+b") as file:  # a hole where the weights would be
             file.truncate(self._header_size + self._half.data_size(kinds))
-        types, odd = call("smolcli.converters.native:chosen", self._header, wanted.file, verbose=self._verbose)
+        types, odd = call("smolcli.converters.llama_quantize:chosen", self._header, wanted.file, verbose=self._verbose)
         if not kinds.keys() <= types.keys():
             what = "llama.cpp's quantizer does not say what it would do in the way that is known"
             raise EngineError(what, "install the release of llama-cpp-python that smolcli was tested with, 0.3.36")

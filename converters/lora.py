@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .faults import AGAIN, Unfit, named
-from .files import Tensors, read_json
+from .errors import AGAIN, Unfit, named
+from .safetensors_reader import Tensors, read_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -2,7 +2,7 @@
 
 The checkpoint runs on PyTorch in float32 on the CPU and gives the reference: its greedy answers. The pair runs on
 llama.cpp and is led along those answers, token by token, so that every token is compared after the same words.
-`reference` and `compared` are for a child process (smolcli.child).
+`reference` and `compared` are for a child process (smolcli.process.child).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from smolcli import registry
-from smolcli.backends.gguf_header import read_header
-from smolcli.backends.tiles import Layout
-from smolcli.child import call
+from smolcli.backends.image_processor import Layout
 from smolcli.errors import SmolError, UnavailableError
-from smolcli.models import ModelFiles
+from smolcli.models.files import ModelFiles
+from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
+from smolcli.process.child import call
 from smolcli.types import Frame, Prompt
 
-from .quantize import QUANTIZATIONS
+from .quantization import QUANTIZATIONS
 
 MOST_TOKENS = 24  # of an answer
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb"
 import typer.testing
 
 from smolcli import registry
-from smolcli.cli import make_app
+from smolcli.cli.main import make_app
 
 PAGE = Path(__file__).parent / "commands.md"
 GROUPS = {

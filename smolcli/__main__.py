@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 
-from smolcli.console import open_closed_streams
 from smolcli.errors import Exit
+from smolcli.terminal.stdout import open_closed_streams
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     try:
         open_closed_streams()
         _begin(sys.argv[1:])
-        from smolcli.cli import main as program
+        from smolcli.cli.main import main as program
 
         program()
     except KeyboardInterrupt:
@@ -34,7 +34,7 @@ def _begin(words: list[str]) -> None:
     from smolcli import registry
 
     if words[0] in registry.TASKS:
-        from smolcli.process import ENGINE, begin
+        from smolcli.process.spawn import ENGINE, begin
 
         begin(ENGINE, "-v" in words or "--verbose" in words)
 

@@ -1,4 +1,4 @@
-"""The shared options, one frozen dataclass a stage; flatten.py makes command-line options of the fields.
+"""The shared options, one frozen dataclass a stage; cli/dataclass_options.py makes command-line options of the fields.
 
 A field's metadata: `help` is its help text, `flags` its names where they are not the field's own.
 """

@@ -35,14 +35,13 @@ TASKS = {
 }
 BACKENDS = {
     "torch": Entry("smolcli.backends.pytorch:PyTorch", "torch", ("torch", "transformers", "safetensors")),
-    "llamacpp": Entry("smolcli.backends.llamacpp:LlamaCpp", "llamacpp", ("llama_cpp", "gguf")),
+    "llamacpp": Entry("smolcli.backends.llamacpp.backend:LlamaCpp", "llamacpp", ("llama_cpp", "gguf")),
     "echo": Entry("smolcli.backends.echo:Echo"),
 }
-LARGE = 2**25  # bytes of the vision half
 VISION = {  # encoders of pictures inside llamacpp, the fastest first
-    "openvino": Entry("smolcli.backends.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
-    "torch": Entry("smolcli.backends.torch_encoder:TorchEncoder", "torch", ("torch", "gguf")),
-    "mtmd": Entry("smolcli.backends.mtmd:MtmdEncoder"),
+    "openvino": Entry("smolcli.backends.vision.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
+    "torch": Entry("smolcli.backends.vision.pytorch:TorchEncoder", "torch", ("torch", "gguf")),
+    "mtmd": Entry("smolcli.backends.vision.mtmd:MtmdEncoder"),
 }
 WRITERS = {
     "text": Entry("smolcli.writers.text:Text"),
@@ -68,12 +67,12 @@ DECODERS = {
     "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",)),
 }
 ENGINES = {
-    "local": Entry("smolcli.answers:Answers"),
-    "ray": Entry("smolcli.cluster.driver:Cluster", "ray", ("ray",)),
+    "local": Entry("smolcli.executors.local:Answers"),
+    "ray": Entry("smolcli.executors.ray.driver:Cluster", "ray", ("ray",)),
 }
 COMMANDS = {
     "convert-to-gguf": Entry(
-        "smolcli.commands.convert_to_gguf:convert_to_gguf",
+        "smolcli.commands.convert_to_gguf.command:convert_to_gguf",
         about="Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.",
     ),
     "bench": Entry(
@@ -81,27 +80,29 @@ COMMANDS = {
         about="Measure speed, memory and quality of models, on this machine and on your data.",
     ),
     "models": Entry("smolcli.commands.models:app", about="List and fetch models."),
-    "doctor": Entry("smolcli.commands.doctor:doctor", about="Say what this machine lacks, and what to do about it."),
+    "doctor": Entry(
+        "smolcli.commands.doctor.command:doctor", about="Say what this machine lacks, and what to do about it."
+    ),
 }
 LIBRARIES = {
-    "models": Entry("smolcli.models:names"),
-    "convert": Entry("smolcli.commands.conversion:convert", "convert", ("gguf", "safetensors")),
+    "models": Entry("smolcli.models.resolve:names"),
+    "convert": Entry("smolcli.commands.convert_to_gguf.run:convert", "convert", ("gguf", "safetensors")),
     "pair": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),
-    "bench speed": Entry("smolcli.bench.run:speed"),
-    "bench memory": Entry("smolcli.bench.run:memory"),
-    "bench quality": Entry("smolcli.bench.quality:quality", "bench", ("rapidfuzz",)),
-    "bench compare": Entry("smolcli.bench.run:compare"),
+    "bench speed": Entry("smolcli.bench.performance.run:speed"),
+    "bench memory": Entry("smolcli.bench.performance.run:memory"),
+    "bench quality": Entry("smolcli.bench.quality.run:quality", "bench", ("rapidfuzz",)),
+    "bench compare": Entry("smolcli.bench.performance.run:compare"),
     "parquet": Entry("pyarrow.parquet:ParquetFile", "bench", ("pyarrow",)),
-    "doctor": Entry("smolcli.commands.checkup:checkup"),
-    "page": Entry("smolcli.bench.page:page"),
-    "plot": Entry("smolcli.bench.plots:plot", "plot", ("matplotlib",)),
-    "hub": Entry("smolcli.hub:pull"),
-    "--dry-run": Entry("smolcli.plans:show"),
-    "progress": Entry("smolcli.progress:Progress"),
+    "doctor": Entry("smolcli.commands.doctor.checks:checkup"),
+    "page": Entry("smolcli.bench.report.html_page:page"),
+    "plot": Entry("smolcli.bench.report.matplotlib_plots:plot", "plot", ("matplotlib",)),
+    "hub": Entry("smolcli.models.hub:pull"),
+    "--dry-run": Entry("smolcli.pipeline.dry_run:show"),
+    "progress": Entry("smolcli.terminal.progress:Progress"),
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
-    "--resume": Entry("smolcli.results:Results"),
-    "--schema": Entry("smolcli.backends.grammar:Grammar", "schema", ("llguidance",)),
-    "fetch": Entry("smolcli.inputs.fetch:fetch"),
+    "--resume": Entry("smolcli.records.resume:Results"),
+    "--schema": Entry("smolcli.generation.grammar:Grammar", "schema", ("llguidance",)),
+    "fetch": Entry("smolcli.inputs.download:fetch"),
     "--watch": Entry("smolcli.inputs.watch:arrivals", "watch", ("watchfiles",)),
 }
 
@@ -118,18 +119,6 @@ def require(table: Mapping[str, Entry], name: str) -> str:
         if find_spec(library) is None:
             raise _missing(name, entry, library)
     return name
-
-
-def vision_engine(name: str, dtype: str, size: int = 0) -> str:
-    """As `require`, of VISION; auto is the fastest that is installed.
-
-    `size` is that of the vision half in bytes: of a small one it is mtmd, which has encoded some pictures before
-    another is there. A `dtype` is only for others.
-    """
-    if name == "auto":
-        is_worth_it = dtype != "auto" or size >= LARGE
-        name = next(one for one, entry in VISION.items() if one == "mtmd" or (is_worth_it and installed(entry)))
-    return require(VISION, name)
 
 
 def load(table: Mapping[str, Entry], name: str) -> Any:

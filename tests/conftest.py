@@ -6,6 +6,12 @@ They neither see nor change the user's settings, models and caches.
 import os
 import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.http_server import Server
 
 # Before any test imports a library that reads it (huggingface_hub, Matplotlib), and for every program they start.
 home = tempfile.TemporaryDirectory(prefix="smolcli-home-")
@@ -15,3 +21,16 @@ for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "HF_HUB_CACHE", "MP
 
 # A shell that starts something in the background without job control has it ignore SIGINT, and all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    one = Server()
+    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+    yield one
+    one.done.set()
+    one.shutdown()
+    one.server_close()

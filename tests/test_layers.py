@@ -1,4 +1,4 @@
-"""The house keeps its order: who may import whom, and what is in the package."""
+"""The order of imports is one way: a folder imports only those before it, and no two modules import each other."""
 
 from __future__ import annotations
 
@@ -6,48 +6,70 @@ import ast
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = (
-    {"errors", "values", "process", "bare"}, {"types"}, {"registry", "schema"}, {"options", "cores"},
-    {"console", "models", "chat", "memory", "child", "identity", "index"},
-    {"inputs", "tasks", "backends", "writers", "hub"}, {"replies", "converters", "progress", "events", "machine"},
-    {"engine", "results"},
-    {"inside", "delivery", "feed"}, {"answers", "plans"}, {"cluster"}, {"run"}, {"flatten"}, {"bench"}, {"commands"},
-    {"cli"},
+# Folders and modules of smolcli, lowest first; those in one set do not know each other.
+ORDER: tuple[set[str], ...] = (
+    {"types", "errors"}, {"registry", "system", "terminal", "process"}, {"writers", "options"},
+    {"records", "inputs", "models", "generation"}, {"backends", "tasks"}, {"engine", "converters"}, {"executors"},
+    {"pipeline"}, {"bench", "cli"}, {"commands"},
 )  # fmt: skip
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-STAGES = {"inputs", "tasks", "backends", "writers"}
-OUTSIDE = {"nano", "__main__", "__init__"}
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+ABOVE_ALL = {"nano", "__main__", "__init__"}  # the recipe of the built-in model, and the entry point
 
 
-def imported(path: Path) -> set[str]:
-    """The parts of smolcli that a file imports, by their first name."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def sources() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    files = [(path.relative_to(ROOT), path) for path in sorted((ROOT / "smolcli").rglob("*.py"))]
+    files += [("smolcli" / path.relative_to(ROOT), path) for path in sorted((ROOT / "converters").glob("*.py"))]
+    return {".".join(place.with_suffix("").parts).removesuffix(".__init__"): path for place, path in files}
+
+
+MODULES = sources()
+
+
+def part(module: str) -> str:
+    """The folder, or the module at the top, that a module belongs to."""
+    return (*module.split("."), "__init__")[1]
+
+
+def imports(module: str, at_start: bool = False) -> Iterator[str]:
+    """The modules of smolcli that one imports, anywhere or only when it is loaded."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in tree.body if at_start else ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "smolcli":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):
-            found |= {f"{alias.name}.".split(".")[1] for alias in node.names if alias.name.split(".")[0] == "smolcli"}
-    return found - {"__version__"}
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
 
 
-def parts() -> list[tuple[str, Path]]:
-    package = ROOT / "smolcli"
-    files = [(path.relative_to(package).parts[0].removesuffix(".py"), path) for path in sorted(package.rglob("*.py"))]
-    files += [("converters", path) for path in sorted((ROOT / "converters").glob("*.py"))]
-    return [(part, path) for part, path in files if part not in OUTSIDE]
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) not in ABOVE_ALL])
+def test_a_folder_imports_only_those_before_it(module: str) -> None:
+    for other in imports(module):
+        if part(other) not in {part(module), "__init__"}:  # the package itself has the version
+            assert RANK[part(other)] < RANK[part(module)], f"{module} imports {other}"
 
 
-@pytest.mark.parametrize(("part", "path"), parts(), ids=lambda value: value.name if isinstance(value, Path) else value)
-def test_imports_go_down_only(part: str, path: Path) -> None:
-    for other in imported(path) - {part}:
-        assert RANK[other] < RANK[part], f"{path} imports smolcli.{other}"
-        assert not (part in STAGES and other in STAGES), f"{path} knows another stage, {other}"
+def test_no_modules_import_each_other() -> None:
+    TopologicalSorter({module: set(imports(module, at_start=True)) - {module} for module in MODULES}).prepare()
+
+
+def test_the_package_holds_folders_and_the_modules_at_the_top() -> None:
+    at_the_top = {path.stem for path in (ROOT / "smolcli").glob("*.py")}
+    assert at_the_top == {"types", "options", "errors", "registry", "__main__", "__init__"}
+
+
+def test_tests_do_not_import_each_other() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            assert not (module or "").split(".")[-1].startswith("test_"), f"{path} imports {module}"
 
 
 def test_the_wheel_has_every_file_of_the_tree(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from smolcli.nano.draw import COLOURS, GROUNDS, draw_shape
+from smolcli.nano.synthetic_images import COLOURS, GROUNDS, draw_shape
 
 HERE = Path(__file__).parent
 WHITE = (255, 255, 255)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from smolcli.backends.base import Pieces, answered
-from smolcli.models import ModelFiles
+from smolcli.generation.scheduler import Pieces, answered
+from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Finish, FinishReason, Frame, Piece, Prompt, Room, Tokens
 

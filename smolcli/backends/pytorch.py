@@ -1,6 +1,6 @@
 """SmolVLM and Idefics3 checkpoints through PyTorch and transformers; CUDA, Apple's MPS or CPU.
 
-Neither transformers' processors nor torchvision is needed: tiles.py cuts the pictures, chat.py writes
+Neither transformers' processors nor torchvision is needed: image_processor cuts the pictures, chat_template writes
 the prompt, tokenizers turns it into ids.
 """
 
@@ -21,14 +21,16 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from smolcli import chat
-from smolcli.backends.base import Pieces, answered, is_out_of_memory, reads, too_long
-from smolcli.backends.sampling import Sampler, evaluated, samplers
-from smolcli.backends.tiles import REFERENCE_TILES, Cutter, Encoded, Layout
-from smolcli.cores import usable_cores
+from smolcli.backends.embedding_cache import Encoded
+from smolcli.backends.image_processor import REFERENCE_TILES, Cutter, Layout
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
-from smolcli.models import MODEL_TYPES, ModelFiles
+from smolcli.generation.sampler import Sampler, evaluated, samplers
+from smolcli.generation.scheduler import Pieces, answered, too_long
+from smolcli.models import chat_template
+from smolcli.models.files import MODEL_TYPES, ModelFiles, reads
 from smolcli.options import Generate, Model
+from smolcli.system.cpu import usable_cores
+from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
 
 HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
@@ -156,13 +158,13 @@ class PyTorch:
     @cached_property
     def _vocabulary(self) -> Any:
         """As a grammar needs it; llguidance is loaded for the first schema."""
-        from smolcli.backends.grammar import of_tokenizer
+        from smolcli.generation.grammar import of_tokenizer
 
         return of_tokenizer(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stops)
 
     def _prepared(self, prompt: Prompt) -> Prepared:
         pictures = [self._cut(frame, prompt.split) for frame in prompt.frames]
-        text = chat.text(chat.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
+        text = chat_template.text(chat_template.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids, [tile for picture in pictures for tile in picture.pixels]
 
@@ -292,7 +294,7 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
     """End tokens by name and by the configs: the published configs do not agree on them."""
-    found: set[int | None] = {tokenizer.token_to_id(token) for token in chat.STOPS}
+    found: set[int | None] = {tokenizer.token_to_id(token) for token in chat_template.STOPS}
     for config in (model.generation_config, model.config.text_config):
         ids = getattr(config, "eos_token_id", None)
         found |= set(ids if isinstance(ids, list) else [ids])

@@ -14,8 +14,8 @@ from PIL import Image
 
 from smolcli.bench.options import NO_PICTURE, SIZE
 from smolcli.errors import InputError, UsageError
-from smolcli.inputs.opening import decode, load
-from smolcli.inputs.words import Words
+from smolcli.inputs.collect import Words
+from smolcli.inputs.load import decode, load
 from smolcli.options import Input, Output
 from smolcli.types import Item, Source
 

@@ -11,8 +11,8 @@ import typer
 
 from smolcli import registry
 from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variants
+from smolcli.cli.dataclass_options import flatten
 from smolcli.errors import Exit, UsageError
-from smolcli.flatten import flatten
 from smolcli.options import model_names, opt
 
 app = typer.Typer(

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from smolcli import models, registry
-from smolcli.console import say
+from smolcli import registry
+from smolcli.models import catalog, hub_cache, resolve
 from smolcli.options import completed
+from smolcli.terminal.stdout import say
 
 app = typer.Typer(help="List and fetch models.", no_args_is_help=True)
 
@@ -50,7 +51,7 @@ def pull(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(models.KNOWN)
+            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(catalog.KNOWN)
         ),
     ],
     quant: Annotated[str | None, typer.Option(help="Quantization of the language half; default q8_0.")] = None,
@@ -71,17 +72,17 @@ def pull(
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    for known in models.KNOWN.values():
+    for known in catalog.KNOWN.values():
         yield _row(known.name, known.repo, known.pair_bytes, known.checkpoint_bytes, known.licence, known.about)
-    yield _row(models.NANO, None, None, None, "Apache-2.0", "built in; drawn pictures and print")
-    for repo in models.cached_ids():
+    yield _row(catalog.NANO, None, None, None, "Apache-2.0", "built in; drawn pictures and print")
+    for repo in hub_cache.cached_ids():
         yield _row(repo, repo, None, None, None, "pulled by its hub id")
 
 
 def _row(
     name: str, repo: str | None, pair_bytes: int | None, checkpoint_bytes: int | None, licence: str | None, about: str
 ) -> dict[str, Any]:
-    found = models.whole(name)
+    found = resolve.whole(name)
     paths = {"gguf": found.gguf, "mmproj": found.mmproj, "checkpoint": found.checkpoint}
     return {
         "name": name,

@@ -11,10 +11,10 @@ from smolcli import registry
 from smolcli.errors import InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.pillow import Pillow
+from smolcli.inputs.frame_sampling import bounds, choose, shown
 from smolcli.inputs.image import kind_of
-from smolcli.inputs.sampling import bounds, choose, shown
-from smolcli.inputs.words import stamp_of
 from smolcli.options import Sampling
+from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Frame
 
 HEAD = 256  # bytes, in which `kind_of` finds signatures

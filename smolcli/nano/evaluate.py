@@ -1,6 +1,6 @@
 """Judges nano on held-out pictures: `python -m smolcli.nano.evaluate [--count N]`, through the real backends.
 
-Faces, words, colour-shape pairs and sizes are those that training never sees (draw.py). With --parity
+Faces, words, colour-shape pairs and sizes are those that training never sees (nano/synthetic_images.py). With --parity
 the answers of PyTorch in float32 and of the f16 GGUF pair are compared instead; with --tesseract
 Debian's tesseract reads the same pages.
 """
@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smolcli import models, registry
+from smolcli import registry
 from smolcli.converters.verify import divergence
-from smolcli.nano import draw, lessons
-from smolcli.nano.draw import TILE, Picture, Rng
+from smolcli.generation.replies import Replies
+from smolcli.models import resolve
+from smolcli.nano import dataset, synthetic_images
+from smolcli.nano.synthetic_images import TILE, Picture, Rng
 from smolcli.options import Generate, Model
-from smolcli.replies import Replies
 from smolcli.tasks.ocr import QUESTION as OCR
 from smolcli.types import Frame, Prompt, Turn
 
-CAPTION = lessons.CAPTION[0]
+CAPTION = dataset.CAPTION[0]
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ def _about(picture: Picture, question: str, answer: str) -> Case:
 def page(rng: Rng, lines: int, columns: int = 1, rows: int = 1, worn: bool = False) -> Case:
     """A page of exactly `lines` lines where they fit, else as many as do."""
     while True:
-        made = draw.page(rng, columns * TILE, rows * TILE, lines, judging=True, dense=True)
+        made = synthetic_images.page(rng, columns * TILE, rows * TILE, lines, judging=True, dense=True)
         if made.lines and (len(made.lines) == lines or lines > 6):
             break
-    return _about(draw.worn(rng, made) if worn else made, OCR, "\n".join(made.lines))
+    return _about(synthetic_images.worn(rng, made) if worn else made, OCR, "\n".join(made.lines))
 
 
-def _lesson(rng: Rng, make: Callable[[Rng], lessons.Lesson], wanted: Callable[[str], bool]) -> Case:
+def _lesson(rng: Rng, make: Callable[[Rng], dataset.Lesson], wanted: Callable[[str], bool]) -> Case:
     """The first lesson whose question is wanted; one of unsplit pictures."""
     while True:
         lesson = make(rng)
@@ -75,27 +76,27 @@ def _lesson(rng: Rng, make: Callable[[Rng], lessons.Lesson], wanted: Callable[[s
 def scene(rng: Rng, question: str | None) -> Case:
     """A caption of one to three objects, or (`question` None) any question on one to five."""
     if question == CAPTION:
-        return _lesson(rng, lambda r: lessons.objects(r, True, 0.9, wear=0.0, most=3), lambda q: q == CAPTION)
-    known = (*lessons.CAPTION, *lessons.READ, lessons.TAGS)
-    return _lesson(rng, lambda r: lessons.objects(r, True, 0.0, wear=0.0), lambda q: q not in known)
+        return _lesson(rng, lambda r: dataset.objects(r, True, 0.9, wear=0.0, most=3), lambda q: q == CAPTION)
+    known = (*dataset.CAPTION, *dataset.READ, dataset.TAGS)
+    return _lesson(rng, lambda r: dataset.objects(r, True, 0.0, wear=0.0), lambda q: q not in known)
 
 
 def motion(rng: Rng) -> Case:
     """In which direction something moves."""
-    return _lesson(rng, lambda r: lessons.motion(r, True), lambda q: q in lessons.DIRECTION)
+    return _lesson(rng, lambda r: dataset.motion(r, True), lambda q: q in dataset.DIRECTION)
 
 
 def blank(rng: Rng, question: str) -> Case:
     """An empty picture of one colour."""
-    name, paper = draw.ground(rng)
+    name, paper = synthetic_images.ground(rng)
     return _about(Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), question, "blank")
 
 
 def without_text(rng: Rng) -> Case:
     """A scene that is asked for its text."""
-    name, paper = draw.ground(rng)
-    things = draw.kinds(rng, name, int(rng.integers(1, 4)), True)
-    return _about(draw.scene(rng, things, name, paper, judging=True), OCR, lessons.NO_TEXT)
+    name, paper = synthetic_images.ground(rng)
+    things = synthetic_images.kinds(rng, name, int(rng.integers(1, 4)), True)
+    return _about(synthetic_images.scene(rng, things, name, paper, judging=True), OCR, dataset.NO_TEXT)
 
 
 SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
@@ -151,7 +152,7 @@ def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
 def make_backend(name: str, model: str, threads: int | None) -> Any:
     """The backend in this process, not in a child: faults shall show."""
     options = Model(model=model, threads=threads, dtype="float32", device="cpu")
-    return registry.load(registry.BACKENDS, name)(models.resolve(options, name), options)
+    return registry.load(registry.BACKENDS, name)(resolve.resolve(options, name), options)
 
 
 def tesseract(image: Image.Image) -> str:

@@ -16,10 +16,10 @@ import torch
 from transformers import GenerationConfig, SmolVLMForConditionalGeneration
 from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
 
-from smolcli.chat import END, START
 from smolcli.converters import convert
-from smolcli.nano.draw import TILE
-from smolcli.nano.tokens import tokenizer
+from smolcli.models.chat_template import END, START
+from smolcli.nano.synthetic_images import TILE
+from smolcli.nano.tokenizer import tokenizer
 from smolcli.nano.train import STAGES, TOKENS, Student, config
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from smolcli.chat import END, IMAGE, Grid, segments, text
-from smolcli.nano import lessons
-from smolcli.nano.draw import TILE, Rng
-from smolcli.nano.lessons import CELL_CLASSES, CELLS, IGNORE, THINGS, Lesson
-from smolcli.nano.tokens import SIZE, tokenizer
+from smolcli.models.chat_template import END, IMAGE, Grid, segments, text
+from smolcli.nano import dataset
+from smolcli.nano.dataset import CELL_CLASSES, CELLS, IGNORE, THINGS, Lesson
+from smolcli.nano.synthetic_images import TILE, Rng
+from smolcli.nano.tokenizer import SIZE, tokenizer
 
 PATCH, SCALE = 8, 2
 TOKENS = CELLS * CELLS
@@ -158,23 +158,23 @@ def _single(rng: Rng, stage: int) -> Lesson:
     kind = rng.random()
     if stage == 0:
         return (
-            lessons.dense(rng)
+            dataset.dense(rng)
             if kind < 0.82
-            else lessons.objects(rng, False)
+            else dataset.objects(rng, False)
             if kind < 0.97
-            else lessons.blank(rng, False)
+            else dataset.blank(rng, False)
         )
     if stage == 1:
         return (
-            lessons.read(rng, False, 2, 0.2)
+            dataset.read(rng, False, 2, 0.2)
             if kind < 0.7
-            else lessons.one(rng, False)
+            else dataset.one(rng, False)
             if kind < 0.95
-            else lessons.blank(rng, False)
+            else dataset.blank(rng, False)
         )
     if kind < 0.42:
-        return lessons.read(rng, False, 6 if rng.random() < 0.8 else 1, 0.35)
-    return lessons.objects(rng, False) if kind < 0.96 else lessons.blank(rng, False)
+        return dataset.read(rng, False, 6 if rng.random() < 0.8 else 1, 0.35)
+    return dataset.objects(rng, False) if kind < 0.96 else dataset.blank(rng, False)
 
 
 def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
@@ -183,7 +183,7 @@ def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     family = rng.random()
     motion, pages = ((0.0, 0.0), (0.0, 0.0), (0.22, 0.0), (0.1, 0.32))[stage]
     if family < motion:
-        batch = [lessons.motion(rng, False) for _ in range(max(2, tiles // 4))]
+        batch = [dataset.motion(rng, False) for _ in range(max(2, tiles // 4))]
     elif family < motion + pages:
         batch = _tiled(rng, tiles)
     else:
@@ -198,9 +198,9 @@ def _tiled(rng: Rng, tiles: int) -> list[Lesson]:
     for _ in range(max(2, round(1.2 * tiles / grid.tiles))):
         kind = rng.random()
         if kind < 0.72:
-            batch.append(lessons.read(rng, False, 100, 0.35, grid))
+            batch.append(dataset.read(rng, False, 100, 0.35, grid))
         else:
-            batch.append(lessons.objects(rng, False, grid=grid) if kind < 0.96 else lessons.blank(rng, False, grid))
+            batch.append(dataset.objects(rng, False, grid=grid) if kind < 0.96 else dataset.blank(rng, False, grid))
     return batch
 
 

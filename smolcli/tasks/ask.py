@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smolcli.chat import plain
 from smolcli.errors import UsageError
+from smolcli.models.chat_template import plain
 from smolcli.options import opt
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Media, Part, Prompt, Reply

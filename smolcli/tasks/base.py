@@ -9,7 +9,7 @@ replies and returns the answer:
         [final] = yield [Prompt.user(f"Say it shorter: {note.text}")]
         return Answer(final.text)
 
-It never holds a backend: run.py feeds it, so order, streaming, time and errors are handled once.
+It never holds a backend: pipeline/run.py feeds it, so order, streaming, time and errors are handled once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from smolcli.identity import id_options
 from smolcli.options import Sampling
+from smolcli.records.record_id import id_options
 from smolcli.types import Answer, Media, Prompt, Reply, Steps
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smolcli.chat import plain
 from smolcli.errors import UsageError
+from smolcli.models.chat_template import plain
 from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
 from smolcli.types import Media, Prompt

@@ -15,10 +15,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from smolcli.chat import plain, video_parts
 from smolcli.errors import InputError, UsageError
-from smolcli.identity import id_options
+from smolcli.models.chat_template import plain, video_parts
 from smolcli.options import Sampling, opt
+from smolcli.records.record_id import id_options
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Media, Prompt, Reply, Room, Span, Steps, clock
 

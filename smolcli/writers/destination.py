@@ -10,8 +10,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from smolcli.console import Stream
 from smolcli.errors import UsageError
+from smolcli.terminal.stdout import Stream
 
 try:
     import fcntl

@@ -21,12 +21,12 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from smolcli import __version__
-from smolcli.console import cannot_write
 from smolcli.errors import InputError, SmolError
+from smolcli.terminal.stdout import cannot_write
 from smolcli.types import Record
+from smolcli.writers.columns import stretches
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.subtitles import srt, vtt
-from smolcli.writers.table import stretches
 
 ADDRESS = re.compile(r"(https?)://([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 RESERVED = re.compile(r"_+(outside|https?)", re.IGNORECASE)  # folders of ours under --out-dir, and their escapes

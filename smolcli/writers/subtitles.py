@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from smolcli.types import Record
 from smolcli.writers.base import Writer
-from smolcli.writers.table import Stretch, stretches
+from smolcli.writers.columns import Stretch, stretches
 
 # SubRip has no escapes: what VLC's subsdec.c and ffmpeg's htmlsubtitles.c take for a tag, a code of ASS or MicroDVD, or
 # an arrow is parted by a word joiner, which is not seen. ffmpeg's webvttdec.c does so with backslashes.

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from smolcli.errors import UsageError
 from smolcli.types import Record
 from smolcli.writers.base import Writer
-from smolcli.writers.table import COLUMNS, Cell, cells, compact
+from smolcli.writers.columns import COLUMNS, Cell, cells, compact
 
 ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 OF_PATH = ("name", "stem", "suffix", "folder")

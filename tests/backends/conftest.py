@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolcli.converters import convert
-from smolcli.models import ModelFiles
+from smolcli.models.files import ModelFiles
 from tests.tiny import make_checkpoint
 
 

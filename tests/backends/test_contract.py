@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smolcli import models, registry
-from smolcli.backends import tiles
-from smolcli.backends.base import AHEAD, Backend
+from smolcli import registry
+from smolcli.backends import image_processor
+from smolcli.backends.base import Backend
 from smolcli.backends.echo import Echo
-from smolcli.backends.llamacpp import LlamaCpp
-from smolcli.backends.sampling import Sampler
-from smolcli.backends.tiles import cut as tiles_of
+from smolcli.backends.image_processor import cut as tiles_of
+from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.converters import convert
 from smolcli.errors import InputError
-from smolcli.models import ModelFiles
+from smolcli.generation.sampler import Sampler
+from smolcli.generation.scheduler import AHEAD
+from smolcli.models import resolve
+from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Frame, Piece, Prompt
 from tests.tiny import make_checkpoint
@@ -142,7 +144,7 @@ def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
     owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
     encoder = getattr(owner, "_vision", owner)._encoded  # an Apart has it inside
     encode, encoded = encoder._encode, []
-    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
+    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(image_processor) or encode(image_processor))
     [*_, alone] = backend.generate([prompt], WORDS)
     the = next(n for n in range(384) if says(backend, n) == " the")
     monkeypatch.setattr(Sampler, "takes_highest", False)
@@ -241,7 +243,7 @@ def test_a_second_question_about_a_picture_costs_no_encoding(backend: Backend) -
 
 def test_a_picture_is_cut_once_for_all_its_questions(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts: list[Frame] = []
-    monkeypatch.setattr(tiles, "cut", lambda frame, *more: cuts.append(frame) or tiles_of(frame, *more))
+    monkeypatch.setattr(image_processor, "cut", lambda frame, *more: cuts.append(frame) or tiles_of(frame, *more))
     picture, other = noise(97, 300), noise(96, 300)
 
     def ask() -> None:
@@ -278,5 +280,5 @@ def test_an_answer_of_a_given_length_has_it_whatever_it_says(backend: Backend) -
 
 def test_the_built_in_model_serves_both_backends() -> None:
     for name in ("torch", "llamacpp"):
-        assert models.resolve(Model(model="nano"), name).serves(name)
-    assert Path(models.resolve(Model(model="nano"), "torch").checkpoint or "").is_dir()
+        assert resolve.resolve(Model(model="nano"), name).serves(name)
+    assert Path(resolve.resolve(Model(model="nano"), "torch").checkpoint or "").is_dir()

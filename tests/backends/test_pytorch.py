@@ -1,4 +1,4 @@
-"""How a checkpoint is found, or told to be damaged; test_contract.py and test_parity.py have the rest."""
+"""How a checkpoint is found, or told to be damaged; test_contract.py and backends/test_parity.py have the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from smolcli.backends.pytorch import PyTorch
 from smolcli.errors import EngineError, ModelError
-from smolcli.models import ModelFiles
+from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from tests.tiny import make_checkpoint
 

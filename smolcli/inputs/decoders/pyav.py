@@ -27,9 +27,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from smolcli.cores import usable_cores
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
+from smolcli.system.cpu import usable_cores
 from smolcli.types import Frame, clock
 
 MOST_THREADS = 4

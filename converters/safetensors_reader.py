@@ -1,0 +1,94 @@
+"""What the files of a checkpoint or an adapter hold: JSON objects, and tensors read in blocks of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf.utility import LocalTensor, SafetensorsLocal
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from smolcli.errors import ModelError
+
+from .errors import AGAIN
+
+DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+class Tensors:
+    """Every tensor of `files`, by name; opening them reads the headers alone.
+
+    Raises ModelError for a damaged file and for a tensor of another type than DTYPES.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._tensors: dict[str, LocalTensor] = {}
+        for file in files:
+            for name, tensor in _header(file).items():
+                if tensor.dtype not in DTYPES:
+                    known = ", ".join(DTYPES)
+                    raise ModelError(f"{file}: the tensor {name} is stored as {tensor.dtype}", f"save it as {known}")
+                self._tensors[name] = tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def names(self) -> list[str]:
+        """The names, sorted."""
+        return sorted(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor."""
+        return tuple(self._tensors[name].shape)
+
+    def dtype(self, name: str) -> str:
+        """How one tensor is stored, a key of DTYPES."""
+        return str(self._tensors[name].dtype)
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows `start` to `stop` of one tensor, float32 or float16 (bfloat16 is widened).
+
+        The map ends with the array, so that only what is read is in memory.
+        """
+        stored = self._tensors[name]
+        try:
+            whole = stored.mmap_bytes()
+        except (OSError, ValueError) as error:  # it went or changed since its header was read
+            what = f"{stored.data_range.filename}: cannot be read ({error})"
+            raise ModelError(what, "is its disk still there?") from error
+        array: NDArray[Any] = whole.view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
+        if stored.dtype != "BF16":
+            return array
+        wide = array.astype(np.uint32)  # bfloat16 is the upper half of a float32
+        wide <<= 16
+        return wide.view(np.float32)
+
+
+def _header(file: Path) -> dict[str, LocalTensor]:
+    try:
+        # The safetensors library checks that header and data agree; gguf's reader knows where the data lie.
+        with safe_open(file, framework="numpy"):
+            return dict(SafetensorsLocal(file).tensors)
+    except FileNotFoundError:
+        raise ModelError(f"{file}: no such file", "download the rest of it") from None
+    except PermissionError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror})", "check its rights") from error
+    except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
+        raise ModelError(f"{file}: damaged ({error})", AGAIN) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`; ModelError if it is missing or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent}: has no {path.name}", "give a checkpoint directory") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: not a JSON object", AGAIN)
+    return value

@@ -1,0 +1,84 @@
+"""Which backend runs: that of --backend, or the best of those installed that the model and the options fit."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smolcli import registry
+from smolcli.backends.vision import select
+from smolcli.errors import UnavailableError, UsageError
+from smolcli.models.files import ModelFiles
+from smolcli.options import Model
+
+if TYPE_CHECKING:
+    pass
+
+
+def candidates(options: Model) -> tuple[str, ...]:
+    """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
+    if options.backend != "auto":
+        return (registry.require(registry.BACKENDS, options.backend),)
+    wants_gpu = may_use_gpu() if options.device == "auto" else options.device != "cpu"
+    torch_first = wants_gpu and options.vision_engine == "auto"
+    order = ("torch", "llamacpp") if torch_first else ("llamacpp", "torch")
+    found = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
+    return found or (registry.require(registry.BACKENDS, "llamacpp"),)
+
+
+def check_options(options: Model, backend: str) -> None:
+    """Raises UsageError for options that are another backend's, UnavailableError for what is not installed."""
+    if backend == "torch":
+        for option, is_given in (
+            ("--vision-engine", options.vision_engine != "auto"),
+            ("-j", options.jobs is not None),
+        ):
+            if is_given:
+                what = f"{option} is for llama.cpp, and PyTorch would run this"
+                raise UsageError(what, "leave it out, or add --backend llamacpp")
+    if backend != "llamacpp":
+        return
+    if options.device not in ("auto", "cpu"):
+        raise UsageError("--device is for PyTorch, and llama.cpp would run this", "add --backend torch")
+    engine = select.vision_engine(options.vision_engine, options.dtype)
+    if engine != "mtmd" or options.dtype == "auto":
+        return
+    if options.vision_engine == "mtmd":
+        raise UsageError("mtmd computes as its file's types say, and takes no --dtype", "leave out one of them")
+    raise UnavailableError("--dtype needs OpenVINO or PyTorch beside llama.cpp", "pip install 'smolcli[openvino]'")
+
+
+def settled(options: Model, backend: str, files: ModelFiles) -> Model:
+    """`options` with what encodes pictures named, where `backend` leaves that open: it decides answers.
+
+    Raises as check_options.
+    """
+    check_options(options, backend)
+    if backend != "llamacpp":
+        return options
+    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
+    engine = select.vision_engine(options.vision_engine, options.dtype, size)
+    return replace(options, vision_engine=engine)
+
+
+def gpu_may_be_here() -> bool:
+    """Whether there is likely to be a GPU that may be used, told without the seconds that importing PyTorch takes."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):  # of NVIDIA's and, by PyTorch, of AMD's
+        return False
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
+def may_use_gpu() -> bool:
+    """Whether PyTorch is likely to compute on one: it may be here, and PyTorch is not built for the CPU alone."""
+    if not gpu_may_be_here():
+        return False
+    from importlib.metadata import PackageNotFoundError, version  # takes a tenth of the start
+
+    try:
+        return not version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return True

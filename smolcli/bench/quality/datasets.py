@@ -1,0 +1,355 @@
+"""The user's labelled data, a row at a time: what is asked about which pictures, and what is right.
+
+    a file or folder -> its kind, told by its content -> values by column -> Row, or Bad
+
+The kinds are JSON Lines or a JSON array, a table with commas, semicolons or tabs (VLMEvalKit's TSV is one), parquet as
+the Hugging Face hub has it, and a folder of pictures with a .txt beside each. Only parquet needs a library.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from smolcli import registry
+from smolcli.bench.quality.rows import (
+    ANSWERS,
+    CHOICES,
+    JSON,
+    TRANSCRIPT,
+    Bad,
+    Row,
+    columns_of,
+    is_known,
+    reason,
+    row_of,
+)
+from smolcli.errors import InputError
+from smolcli.inputs.walk import SUFFIXES, Wanted, walk
+from smolcli.types import Source
+
+MOST_LINE = 2**26  # bytes; csv holds four times as many for a cell
+MOST_LINES = 1000  # of one record of a table
+KINDS = "give JSON Lines, CSV, TSV, parquet, or a folder of pictures with a .txt beside each"
+
+
+def read(path: Path) -> Iterator[Row | Bad]:
+    """The rows of a data set, in order. What makes all of it useless is raised at the first: InputError and the like.
+
+    Pictures given as files are not opened, only looked for; paths are relative to the folder of the data set.
+    """
+    try:
+        yield from _folder(path) if path.is_dir() else _file(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})", "check its permissions") from error
+
+
+def _folder(path: Path) -> Iterator[Row | Bad]:
+    os.scandir(path).close()  # a folder that cannot be listed is an error of its own
+    files = list(walk(str(path), True, Wanted(include=("*",))))
+    if shards := [file for file in files if file.lower().endswith(".parquet")]:
+        yield from _parquet(path, shards)
+        return
+    stems = [(file, *os.path.splitext(file)) for file in files]
+    pictures = {stem for _, stem, suffix in stems if suffix.lower() in SUFFIXES["image"]}
+    texts = {stem: file for file, stem, suffix in stems if suffix.lower() == ".txt"}
+    if not pictures and not texts:
+        raise InputError(f"{path} has neither pictures nor parquet files", KINDS, kind="no-input")
+    for file, stem, suffix in stems:
+        name = _below(path, file)
+        if stem in pictures and suffix.lower() in SUFFIXES["image"]:
+            yield _pair(name, file, texts.get(f"{stem}.gt") or texts.get(stem))
+        elif suffix.lower() == ".txt" and not {stem, stem.removesuffix(".gt")} & pictures:
+            yield Bad(name, "there is no picture of the same name; add it, or take the text away")
+        elif os.path.isdir(file):
+            yield Bad(name, "cannot be listed; check its permissions")
+
+
+def _pair(name: str, file: str, text: str | None) -> Row | Bad:
+    """A picture and what is written in it."""
+    if text is None:
+        return Bad(name, "there is no .txt of the same name; write what is right into one")
+    if not os.path.isfile(file):
+        return Bad(name, "there is no such file; it is a link to nothing")
+    try:
+        with open(text, "rb") as opened:
+            data = opened.read(MOST_LINE)
+        answer = data.decode("utf-8-sig").replace("\r\n", "\n").strip() if len(data) < MOST_LINE else ""
+    except UnicodeDecodeError:
+        return Bad(name, f"{os.path.basename(text)} is not UTF-8; save it as UTF-8")
+    except OSError as error:
+        return Bad(name, f"{os.path.basename(text)} cannot be read ({error.strerror}); check its permissions")
+    if not answer:
+        return Bad(name, f"{os.path.basename(text)} is empty or no text of a picture; write what is right into it")
+    return Row(name, (Source(file),), "", (answer,))
+
+
+def _below(path: Path, file: str) -> str:
+    return os.path.join(path.name, os.path.relpath(file, path))
+
+
+def _file(path: Path) -> Iterator[Row | Bad]:
+    """The rows of one file, of the kind that its first bytes tell."""
+    if not path.exists():
+        raise InputError(f"there is no {path}", "check the path", kind="missing")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file that can be read twice", "give a file or a folder", kind="unsupported")
+    with open(path, "rb") as file:
+        head = file.read(2**12)
+        if head.startswith(b"PAR1"):
+            yield from _parquet(path, [str(path)])
+            return
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"{path} is UTF-16", "save it as UTF-8", kind="unsupported")
+        file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+        text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+        if text.startswith(b"["):
+            yield from _json_array(path, file)
+        elif text.partition(b"\n")[0].strip() == b"{":
+            raise InputError(f"{path} is one JSON object", "give an array, or an object a line", kind="unsupported")
+        elif text.startswith(b"{") or path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
+            yield from _json_lines(path, file)
+        elif text:
+            yield from _table(path, file)
+
+
+class _Lines:
+    """The lines of a file; one that is no text raises InputError, and the next comes after it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._next()
+        if len(line) >= MOST_LINE:
+            raise InputError(f"its line has more than {MOST_LINE:,} bytes", "give its pictures as files")
+        if b"\0" in line:
+            raise InputError("its line has a NUL byte", "write the file again")
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            raise InputError("its line is not UTF-8", "save the file as UTF-8") from None
+
+    def after(self, place: int, number: int) -> None:
+        """Goes on after line `number`, which begins at byte `place`."""
+        self.file.seek(place)
+        self.number = number - 1
+        self._next()
+
+    def _next(self) -> bytes:
+        line = rest = self.file.readline(MOST_LINE)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        while len(rest) == MOST_LINE and not rest.endswith(b"\n"):
+            rest = self.file.readline(MOST_LINE)
+        return line
+
+
+def _json_lines(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
+    lines = _Lines(file)
+    while True:
+        row: Row | Bad | None = None
+        try:
+            line = next(lines, None)
+            if line is None:
+                return
+            if line.strip():
+                row = _object(f"{path.name}:{lines.number}", JSON.decode(line), path)
+        except InputError as error:
+            row = Bad(f"{path.name}:{lines.number}", str(error))
+        except (ValueError, RecursionError) as error:
+            row = Bad(f"{path.name}:{lines.number}", f"is not JSON ({reason(error)}); write one object a line")
+        if row is not None:
+            yield row
+
+
+def _json_array(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
+    """The rows of an array, of which no more is held than one element and what was read with it."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    text, at, number, begun = "", 0, 1, False
+    while True:
+        name = f"{path.name} row {number}"
+        while at < len(text) and (text[at].isspace() or text[at] == ("," if begun else "[")):
+            begun, at = begun or text[at] == "[", at + 1
+        if text[at : at + 1] == "]":
+            return
+        try:
+            value, end = JSON.raw_decode(text, at)
+        except ValueError:  # it goes on in what is not read yet, or is wrong
+            size = max(2**16, len(text) - at)
+            more = decoder.decode(file.read(size)) if size <= MOST_LINE else ""
+            if not more:
+                yield Bad(name, "the array is not JSON from here; nothing after it is read")
+                return
+            text, at = text[at:] + more, 0
+        except RecursionError as error:
+            yield Bad(name, f"is {reason(error)}; nothing after it is read")
+            return
+        else:
+            is_text = _is_utf8(text[at:end])
+            yield _object(name, value, path) if is_text else Bad(name, "is not UTF-8; save the file as UTF-8")
+            number, at = number + 1, end
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether nothing in it stands for a byte that is not."""
+    return text.isascii() or not re.search("[\udc80-\udcff]", text)
+
+
+def _object(name: str, value: object, path: Path) -> Row | Bad:
+    """The row that a JSON value is."""
+    if not isinstance(value, dict):
+        return Bad(name, "is not a JSON object; write its columns as keys")
+    try:
+        columns = columns_of(value)
+    except InputError as error:
+        return Bad(name, str(error))
+    return row_of(name, {role: value[column] for role, column in columns.items()}, path.parent)
+
+
+def _table(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
+    start = file.tell()
+    csv.field_size_limit(MOST_LINE)
+    tried = []
+    for delimiter in "\t,;":
+        file.seek(start)
+        _, _, header = next(_records(_Lines(file), delimiter))
+        if isinstance(header, list):
+            tried.append((sum(map(is_known, header)), delimiter, header))
+    known, delimiter, header = max(tried, default=(0, "", []))
+    if not known:
+        raise InputError(f"{path} is of no known kind", KINDS, kind="unsupported")
+    try:
+        columns = columns_of(header)
+    except InputError as error:
+        raise InputError(f"{path} {error.what}", error.advice, kind="unsupported") from None
+    places = {role: header.index(column) for role, column in columns.items()}
+    width = len(header)
+    pictures = _Pictures(path, start, delimiter, width, places) if {"index", "image"} <= places.keys() else None
+    file.seek(start)
+    for line, _, cells in islice(_records(_Lines(file), delimiter, width), 1, None):
+        name = f"{path.name}:{line}"
+        if isinstance(cells, InputError):
+            yield Bad(name, str(cells))
+        else:
+            values = {role: cells[place] for role, place in places.items()}
+            yield row_of(name, values, path.parent, pictures.of if pictures else None)
+
+
+def _records(lines: _Lines, delimiter: str, width: int = 0) -> Iterator[tuple[int, int, list[str] | InputError]]:
+    """Every record: on which line and at which byte it begins, and its cells.
+
+    One that cannot be right costs its first line only: a quote that is not closed must not swallow the rows below.
+    """
+    while True:
+        number, place = lines.number + 1, lines.file.tell()
+        cells: list[str] | InputError | None
+        try:
+            cells = next(csv.reader(islice(lines, MOST_LINES), delimiter=delimiter, strict=True), None)
+        except InputError as error:
+            cells = error
+        except csv.Error as error:
+            cells = InputError(f"is no row of a table ({error})", "put quotes around the cell and double those in it")
+        if cells is None:
+            return
+        if isinstance(cells, list) and width and cells and len(cells) != width:
+            cells = InputError(f"has {len(cells)} columns where the first line has {width}", "check its quotes")
+        if isinstance(cells, InputError) and lines.number > number:
+            lines.after(place, number)
+        if cells:
+            yield number, place, cells
+
+
+class _Pictures:
+    """The picture of a row by its index: in VLMEvalKit's tables others name it so. Places are held, no pictures."""
+
+    def __init__(self, path: Path, start: int, delimiter: str, width: int, columns: Mapping[str, int]) -> None:
+        self._path = path
+        self._start = start
+        self._delimiter = delimiter
+        self._width = width
+        self._columns = columns
+
+    def of(self, index: str) -> str:
+        """The cell `image` of the row that has this index. Raises InputError."""
+        if index not in self._places:
+            raise InputError(f"its picture {index} is neither a file nor the index of a row", "check the path")
+        with open(self._path, "rb") as file:
+            file.seek(self._places[index])
+            _, _, cells = next(_records(_Lines(file), self._delimiter))
+        return "" if isinstance(cells, InputError) else cells[self._columns["image"]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        with open(self._path, "rb") as file:
+            file.seek(self._start)
+            records = _records(_Lines(file), self._delimiter, self._width)
+            column = self._columns["index"]
+            return {cells[column].strip(): place for _, place, cells in records if isinstance(cells, list)}
+
+
+def _parquet(path: Path, files: Sequence[str]) -> Iterator[Row | Bad]:
+    """The rows of one file or of a folder's, of which a broken one is left out."""
+    for file in files:
+        name = path.name if path.is_file() else _below(path, file)
+        try:
+            yield from _shard(name, file, path if path.is_dir() else path.parent)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            yield Bad(name, f"its rows are left out: it {error}")
+
+
+def _shard(name: str, file: str, folder: Path) -> Iterator[Row | Bad]:
+    """The rows of one parquet file, eight in memory at a time; where it breaks, the next group of rows goes on."""
+    registry.require(registry.LIBRARIES, "parquet")
+    parquet: Any = import_module("pyarrow.parquet")
+    broken = (OSError, ValueError, import_module("pyarrow").ArrowException)
+    try:
+        # Else the columns of a group of rows are read into memory whole.
+        opened = parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
+        columns = columns_of(opened.schema_arrow.names)
+        counted = any(role in columns for role in CHOICES) and _counts(opened, columns)
+    except broken as error:
+        raise InputError(f"{name} cannot be read ({reason(error)})", "fetch it again") from error
+    except InputError as error:
+        raise InputError(f"{name} {error.what}", error.advice, kind="unsupported") from None
+    begun = 0
+    for group in range(opened.num_row_groups):
+        number, begun = begun, begun + opened.metadata.row_group(group).num_rows
+        try:
+            for batch in opened.iter_batches(8, [group], list(columns.values()), use_threads=False):
+                for place in range(batch.num_rows):
+                    number += 1
+                    yield _of_batch(f"{name} row {number}", batch, place, columns, folder, counted)
+        except broken as error:
+            yield Bad(f"{name} row {number + 1}", f"cannot be read, to row {begun} ({reason(error)}); fetch it again")
+
+
+def _of_batch(name: str, batch: Any, place: int, columns: Mapping[str, str], folder: Path, counted: bool) -> Row | Bad:
+    try:
+        values = {role: batch.column(column)[place].as_py() for role, column in columns.items()}
+    except ValueError as error:
+        return Bad(name, f"cannot be read ({reason(error)}); write it again")
+    return row_of(name, values, folder, counted=counted)
+
+
+def _counts(opened: Any, columns: Mapping[str, str]) -> bool:
+    """Whether all answers are whole numbers, which then are those of choices, the first 0, as is usual on the hub."""
+    column = next(columns[role] for role in (*ANSWERS, TRANSCRIPT) if role in columns)
+    batches = opened.iter_batches(2**10, columns=[column])
+    values = (value for batch in batches for value in batch.column(0).to_pylist())
+    return all(type(value) is int or (isinstance(value, str) and value.isdecimal()) for value in values)

@@ -1,0 +1,161 @@
+"""A report as one HTML page that needs nothing else: no network, no script, no font.
+
+    Path("report.html").write_text(page(report), encoding="utf-8")
+
+Names, questions and answers come from models, data sets and files of strangers. `tag` escapes every text that it did
+not make itself, and the page's own policy forbids whatever would get through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from smolcli.bench.report.html import Html, join, tag
+from smolcli.bench.report.model import MEASURES, Report, Worst, heading
+from smolcli.bench.report.svg_charts import badge, charts, named
+from smolcli.bench.report.text import ABSENT, categories, cell, label, number, pairs
+from smolcli.types import counted
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
+LONG = 600  # characters of an answer that gets a scrollbar of its own
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+
+
+def page(report: Report) -> str:
+    """The page, whole."""
+    title = f"{report.kind.capitalize()}{f': {report.metric}' if report.metric else ''}"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title} - smolcli bench"),
+        tag("style", Html(STYLE)),
+    )
+    main = tag("main", *charts(report), *_figures(report), *_by_category(report), *_worst(report))
+    note = "± is half the interval in which the median of the repetitions lies, with a certainty of 95 %."
+    if report.kind == "quality":
+        note = "Whiskers and brackets are 95 % intervals of the score. " + note
+    body = tag("body", _header(report, title), main, tag("footer", tag("p", note)))
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _header(report: Report, title: str) -> Html:
+    own = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
+    notices = [tag("li", notice, dir="auto") for notice in (*report.notices, *own)]
+    lead = f"{counted(len(report.results), 'result')}, {report.created[:16].replace('T', ' ')} UTC"
+    return tag(
+        "header",
+        tag("p", "smolcli bench", class_="kicker"),
+        tag("h1", title),
+        tag("p", lead, class_="lead"),
+        tag("ul", *notices, class_="notices") if notices else "",
+        _how(report),
+    )
+
+
+def _how(report: Report) -> Html:
+    """What it takes to repeat it."""
+    names = list(dict.fromkeys(name for result in report.results for name in result.settings))
+    facts = list(dict.fromkeys(name for result in report.results for name in result.facts))
+    rows = []
+    for at, result in enumerate(report.results):
+        texts = [str(result.settings.get(name, ABSENT)) for name in names]
+        texts += [f"{result.facts[name]:,}" if name in result.facts else ABSENT for name in facts]
+        texts += [number(result.files, MEASURES["engine"]) if result.files else ABSENT, result.fingerprint or ABSENT]
+        number_of = tag("th", badge(report, at), scope="row")
+        rows.append(tag("tr", number_of, *(tag("td", text, dir="auto") for text in texts)))
+    titles = [name.replace("_", " ") for name in [*names, *facts]] + ["files, MB", "fingerprint"]
+    blocks = [tag("h3", "Command"), tag("pre", report.command)] if report.command else []
+    for title, of in (("Machine", report.machine), ("Data", report.data), ("Options", report.options)):
+        if told := pairs(of):
+            blocks += [tag("h3", title), _list(told)]
+    head = tag("tr", *(tag("th", title, scope="col") for title in ("#", *titles)))
+    table = _scrolling("What ran, settings and files", head, rows, "words")
+    return tag("details", tag("summary", "How it was measured"), *blocks, table)
+
+
+def _list(told: Iterable[tuple[str, str]]) -> Html:
+    return tag("dl", *(join((tag("dt", name), tag("dd", text, dir="auto"))) for name, text in told))
+
+
+def _scrolling(caption: str, head: Html, body: Iterable[Html], kind: str = "") -> Html:
+    """A table as wide as it may be: it scrolls in its own box, by keyboard too."""
+    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body), class_=kind)
+    return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
+
+
+def _cell(value: str, spread: str) -> Html:
+    return tag("td", tag("b", value), tag("span", spread, class_="spread") if spread else "")
+
+
+def _figures(report: Report) -> list[Html]:
+    if not report.results:
+        return [tag("p", "Nothing was measured.", class_="lead")]
+    measures = {name: report.measure(name) for name in report.shown}
+    titles = list(map(heading, measures.values()))
+    titles += ["rows scored", "rows failed"] if report.kind == "quality" else []
+    rows = []
+    for at, result in enumerate(report.results):
+        cells = [_cell(*cell(result.figures.get(name), measure)) for name, measure in measures.items()]
+        if report.kind == "quality":
+            scored = result.figures["score"].count if "score" in result.figures else 0
+            cells += [tag("td", f"{scored:,}"), tag("td", f"{result.failed:,}")]
+        rows.append(tag("tr", tag("th", named(report, at), scope="row"), *cells))
+    head = tag("tr", *(tag("th", title, scope="col") for title in ("result", *titles)))
+    meaning = tag(
+        "details", tag("summary", "What the columns mean"), _list((m.title, m.about) for m in measures.values())
+    )
+    return [tag("h2", "All figures"), _scrolling("Every figure, and how far it may be off", head, rows), meaning]
+
+
+def _by_category(report: Report) -> list[Html]:
+    names, scores = categories(report)
+    if not names:
+        return []
+    having = [at for at, result in enumerate(report.results) if result.categories]
+    head = tag("tr", tag("th", "category", scope="col"), *(tag("th", named(report, at), scope="col") for at in having))
+    body = []
+    for at, name in enumerate(names):
+        cells = [_cell(*column.cells[at]) for column in scores]
+        body.append(tag("tr", tag("th", tag("bdi", name), scope="row"), *cells))
+    return [tag("h2", "By category"), _scrolling(f"{report.metric} of each category", head, body)]
+
+
+def _worst(report: Report) -> list[Html]:
+    """The worst answers of each result, those of the first one unfolded."""
+    parts: list[Html] = []
+    for at, result in enumerate(report.results):
+        if result.worst:
+            cards = tag("div", *map(_card, result.worst), class_="cards")
+            opened = {} if parts else {"open": ""}
+            parts.append(tag("details", tag("summary", named(report, at)), cards, class_="of-model", **opened))
+    return [tag("h2", "Worst answers"), *parts] if parts else []
+
+
+def _card(worst: Worst) -> Html:
+    picture = Html("")
+    if PICTURE.fullmatch(worst.picture):
+        picture = tag("img", src=worst.picture, alt=f"the picture of {worst.name}", loading="lazy")
+    wanted = [tag("dd", each, dir="auto") for each in worst.wanted] or [tag("dd", ABSENT)]
+    long = {"class_": "long", "tabindex": "0"} if len(worst.said) > LONG else {}
+    return tag(
+        "article",
+        picture,
+        tag("p", tag("bdi", worst.name), class_="about"),
+        tag("h3", worst.question, dir="auto"),
+        tag(
+            "dl",
+            tag("dt", "wanted"),
+            *wanted,
+            tag("dt", "said"),
+            tag("dd", worst.said or "nothing", dir="auto", **long),
+            tag("dt", "score"),
+            tag("dd", number(worst.score, MEASURES["score"])),
+        ),
+        class_="card",
+    )

@@ -1,0 +1,111 @@
+"""From results to the report that was asked for, and what every benchmark checks and tells alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from smolcli import registry
+from smolcli.bench.options import FORMATS, Show, Variants
+from smolcli.bench.report import text
+from smolcli.bench.report.model import Kind, Report, Result
+from smolcli.errors import Exit, OutputError, UsageError
+from smolcli.inputs.walk import MEDIA
+from smolcli.system.info import machine
+from smolcli.terminal.console import Console
+from smolcli.writers.destination import STDOUT, destination, format_of
+
+PLOTS = (".png", ".svg")
+PAGES = (".html", ".htm")
+INTERRUPTED = "interrupted: what was measured until then is reported"
+
+
+def exit_code(failed: int, done: int) -> Exit:
+    """Of a run in which so many things failed, and so many were done."""
+    if not failed:
+        return Exit.OK
+    return Exit.SOME_FAILED if done else Exit.ALL_FAILED
+
+
+def bar_of(total: int, show: Show) -> Any:
+    """How far a run is, on a terminal."""
+    hidden = show.quiet or show.no_progress or not sys.stderr.isatty()
+    return tqdm(total=total, disable=hidden, leave=False, dynamic_ncols=True)
+
+
+def check(show: Show, inputs: Sequence[Path] = (), more: Sequence[Path] = ()) -> None:
+    """Finds what would fail after all the work, or destroy what is read: `inputs`; `more` is written too."""
+    for option, suffixes in (("--report", PAGES), ("--plot", PLOTS)):
+        if show.output is not None and show.output.suffix.lower() in suffixes:
+            raise UsageError(f"{show.output}: -o writes no such file", f"{option} {show.output} does")
+    for file, suffixes in ((show.report, PAGES), (show.plot, PLOTS)):
+        if file is not None and file.suffix.lower() not in suffixes:
+            raise UsageError(f"{file}: is no name of what would be written", f"name it {' or '.join(suffixes)}")
+    written = [file for file in (show.report, show.plot, show.output, *more) if file and str(file) not in STDOUT]
+    for number, file in enumerate(written):
+        if not file.absolute().parent.is_dir():
+            raise UsageError(f"{file}: its folder is not there", "make it first")
+        if not os.access(file if file.exists() else file.absolute().parent, os.W_OK) or file.is_dir():
+            raise UsageError(f"{file}: cannot be written", "choose another file, or check its rights")
+        if any(file.resolve() == other.resolve() for other in (*inputs, *written[:number])):
+            raise UsageError(f"{file}: is read, or written twice", "choose another file")
+        folders = [path.resolve() for path in inputs if path.is_dir()]
+        is_known = file == show.plot and not any(folder in file.resolve().parents for folder in folders)
+        if file.suffix.lower() in MEDIA and file.is_file() and not is_known:
+            raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file")
+    if show.plot is not None:
+        registry.require(registry.LIBRARIES, "plot")
+
+
+def report_of(kind: Kind, variants: Variants, wanted: Any, results: Iterable[Result]) -> Report:
+    """The report of a command that ran with these options."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    command = shlex.join(["smolcli", *sys.argv[1:]])
+    options = json.loads(json.dumps({**asdict(variants), **asdict(wanted)}, default=str))
+    return Report(kind, created, command, machine(), options, tuple(results))
+
+
+def write(report: Report, show: Show, stdout: TextIO, console: Console) -> None:
+    """Writes all that was asked for: a page, a plot, the report itself. What fails is raised when all was tried."""
+    failures: list[Exception] = []
+    for one in (_page, _plot, _text):
+        try:
+            one(report, show, stdout)
+        except UsageError as error:  # there is nothing to draw
+            console.notice(error)
+        except (OutputError, OSError) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _page(report: Report, show: Show, stdout: TextIO) -> None:
+    if show.report is not None:
+        with destination(show.report, stdout) as stream:
+            stream.write(registry.load(registry.LIBRARIES, "page")(report))
+
+
+def _plot(report: Report, show: Show, stdout: TextIO) -> None:
+    if show.plot is not None:
+        registry.load(registry.LIBRARIES, "plot")(report, show.plot)
+
+
+def _text(report: Report, show: Show, stdout: TextIO) -> None:
+    format = show.format or (format_of(show.output, FORMATS) if show.output is not None else "text")
+    with destination(show.output, stdout) as stream:
+        if format == "text":
+            text.show(report, stream)
+        else:
+            texts = {"json": lambda: report.json() + "\n", "jsonl": lambda: text.jsonl(report),
+                     "csv": lambda: text.csv(report), "md": lambda: text.markdown(report)}  # fmt: skip
+            stream.write(texts[format]())
+        stream.flush()

@@ -1,0 +1,68 @@
+"""--dry-run: which frames of each video would be looked at, and the tokens they are; no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from smolcli.engine.protocol import Work
+from smolcli.errors import InputError
+from smolcli.process.child import stream
+from smolcli.records.sink import Delivery
+from smolcli.tasks.video_summarize import VideoSummarize
+from smolcli.types import Fault, Item, Media, clock, counted
+from smolcli.writers.json_lines import as_line
+
+
+def show(
+    task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, delivery: Delivery
+) -> None:
+    """Writes the plan of every video, as lines for people or as one JSON object a line; `delivery` counts them."""
+    listed = list(items)
+    for item, media in zip(listed, stream("smolcli.engine.server:plans", listed, work), strict=True):
+        try:
+            if isinstance(media, Fault):
+                raise InputError(media.message, kind=media.kind)
+            plan = plan_of(task, item.path, media)
+        except InputError as error:
+            delivery.count(item.path, Fault(error.kind, str(error)), ())
+            continue
+        delivery.count(item.path, None, media.notices)
+        output.write(f"{as_line(plan)}\n" if as_json else _text(plan))
+        output.flush()
+
+
+def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
+    """A video's plan: its stretches with start, end, frames (all in seconds) and the most tokens of their prompts."""
+    spans = task.stretches(media)
+    assert media.room is not None
+    segments = [
+        {
+            "start": span.start,
+            "end": span.end,
+            "tokens": task.tokens(media, span),
+            "frames": [frame.time for frame in media.frames[span.first : span.stop]],
+        }
+        for span in spans
+    ]
+    return {
+        "path": path,
+        "duration": media.duration,
+        "frames": len({frame.time for frame in media.frames}),
+        "context": media.room.context,
+        "reply": media.room.reply,
+        "segments": segments,
+    }
+
+
+def _text(plan: dict[str, Any]) -> str:
+    segments = plan["segments"]
+    most = max(segment["tokens"] for segment in segments)
+    length = f"{plan['duration']:.1f} s, {counted(plan['frames'], 'frame')}, {counted(len(segments), 'segment')}"
+    room = f"prompts of at most {most} tokens and replies of {plan['reply']} in a context of {plan['context']}"
+    lines = [f"{plan['path']}: {length}; {room}"]
+    for segment in segments:
+        times = " ".join(f"{time:.2f}" for time in segment["frames"])
+        stamp = f"[{clock(segment['start'])}-{clock(segment['end'])}]"
+        lines.append(f"{stamp} at most {segment['tokens']} tokens, frames at {times}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,137 @@
+"""backends/image_processor.py: grids and pixels, byte for byte those of transformers' own image processors."""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from smolcli.backends.image_processor import Cutter, Layout, cut, plan
+from smolcli.models.chat_template import UNSPLIT, Grid
+from smolcli.types import Frame
+
+SMALL = Layout(tile=32, tokens=4, longest_edge=128)
+REAL = Layout(tile=512, tokens=64, longest_edge=2048)
+SIZES = (
+    (1, 1), (2, 1), (1, 400), (400, 1), (5, 3), (32, 32), (64, 32), (32, 96), (128, 96), (33, 31), (97, 61),
+    (61, 97), (127, 128), (129, 128), (200, 150), (150, 201),
+)  # fmt: skip
+
+
+def noise(width: int, height: int) -> Frame:
+    """Every byte at random, so that any other filter, rounding or order of steps shows."""
+    return Frame(np.random.default_rng(width * 10_000 + height).bytes(3 * width * height), width, height)
+
+
+def reference(
+    frame: Frame, layout: Layout, longest_edge: int, split: bool = True, made: type = SmolVLMImageProcessorPil
+) -> tuple[Grid, list[bytes]]:
+    """The grid and the tiles before they are rescaled, as the reference makes them."""
+    image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
+    processor = made(
+        size={"longest_edge": longest_edge},
+        max_image_size={"longest_edge": layout.tile},
+        do_image_splitting=split,
+        do_rescale=False,
+        do_normalize=False,
+        do_pad=False,
+    )
+    found = processor(image, return_row_col_info=True)
+    parts = [np.moveaxis(part, 0, -1) for part in found["pixel_values"][0]]
+    assert all(part.dtype == np.uint8 for part in parts)
+    return Grid(found["rows"][0][0], found["cols"][0][0]), [part.tobytes() for part in parts]
+
+
+def check(frame: Frame, layout: Layout, detail: str, longest_edge: int, split: bool = True) -> None:
+    found = cut(frame, layout, detail, split)
+    grid, pixels = reference(frame, layout, longest_edge, split)
+    assert found.grid == plan(frame.width, frame.height, layout, detail, split) == grid
+    assert len(found.pixels) == grid.tiles
+    # numbers, so that a failure names the tiles and does not print them
+    assert [n for n, (ours, theirs) in enumerate(zip(found.pixels, pixels, strict=True)) if ours != theirs] == []
+
+
+@pytest.mark.parametrize("detail", ["1", "2", "3", "4"])
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_on_the_longest_edge(size: tuple[int, int], detail: str) -> None:
+    check(noise(*size), SMALL, detail, int(detail) * SMALL.tile)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_unsplit(size: tuple[int, int]) -> None:
+    """As a video frame: to one tile's longest edge, then to the whole tile."""
+    frame = noise(*size)
+    check(frame, SMALL, "high", SMALL.tile, split=False)
+    check(frame, SMALL, "low", SMALL.tile)
+
+
+def test_many_sizes() -> None:
+    layout = Layout(tile=8, tokens=1, longest_edge=32)
+    rng = random.Random(0)
+    for _ in range(200):
+        frame = noise(rng.randint(1, 90), rng.randint(1, 90))
+        detail = rng.choice("1234")
+        check(frame, layout, detail, int(detail) * layout.tile)
+
+
+@pytest.mark.parametrize(
+    ("size", "layout", "detail", "longest_edge"),
+    [
+        ((640, 480), REAL, "high", 2048),
+        ((301, 517), REAL, "2", 1024),
+        ((9, 7), REAL, "1", 512),
+        ((500, 333), Layout(384, 81, 1536), "high", 1536),
+        ((20, 20), Layout(33, 1, 66), "1", 33),  # rounded up to even, an odd edge is two tiles
+        ((50, 40), Layout(32, 4, 100), "high", 100),  # a longest edge that is not whole tiles
+        ((50, 40), Layout(32, 4, 100), "4", 100),
+        ((50, 40), Layout(32, 4, 20), "high", 20),
+        ((8, 3), Layout(1024, 1, 5000), "high", 5000),  # beyond the reference's largest size
+        ((3, 8), Layout(1024, 1, 5000), "high", 5000),
+    ],
+)
+def test_layouts(size: tuple[int, int], layout: Layout, detail: str, longest_edge: int) -> None:
+    check(noise(*size), layout, detail, longest_edge)
+
+
+def test_both_families_cut_alike() -> None:
+    frame = noise(123, 77)
+    assert reference(frame, SMALL, 128) == reference(frame, SMALL, 128, made=Idefics3ImageProcessorPil)
+
+
+@pytest.mark.parametrize(
+    ("size", "tiles_along"),
+    [((1, 1), 1), ((32, 20), 1), ((33, 20), 2), ((20, 64), 2), ((65, 65), 3), ((128, 1), 4), ((1000, 900), 4)],
+)
+def test_auto_takes_the_fewest_tiles_that_do_not_shrink(size: tuple[int, int], tiles_along: int) -> None:
+    check(noise(*size), SMALL, "auto", tiles_along * SMALL.tile)
+
+
+def test_more_tiles_than_the_reference_are_clamped() -> None:
+    assert plan(50, 40, SMALL, "9", split=True) == plan(50, 40, SMALL, "high", split=True) == Grid(4, 4)
+
+
+def test_token_counts_of_published_models() -> None:
+    """The tiles of a square, a 4:3 and an A4 picture at 2048, 1024 and 512 pixels on the longest edge."""
+    counts = {n: [plan(*size, REAL, n, True).tiles for size in ((386, 386), (400, 300), (1240, 1754))] for n in "421"}
+    assert counts == {"4": [17, 13, 13], "2": [5, 5, 5], "1": [1, 1, 1]}
+
+
+def test_unsplit_needs_no_detail() -> None:
+    assert plan(10, 10_000, SMALL, "high", split=False) == UNSPLIT
+
+
+def test_tiles_are_kept_as_long_as_their_picture_and_no_longer() -> None:
+    cutter, picture = Cutter(SMALL, "auto"), noise(70, 50)
+    tiles = cutter(picture, True)
+    assert tiles == cut(picture, SMALL, "auto", True) and cutter(picture, True) is tiles
+    assert cutter(picture, False) == cut(picture, SMALL, "auto", False) != tiles
+    gone = weakref.ref(tiles)
+    del tiles, picture
+    gc.collect()
+    assert gone() is None

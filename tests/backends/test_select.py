@@ -1,0 +1,156 @@
+"""What is chosen without being asked: the backend, and the standard output for records alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smolcli import registry
+from smolcli.backends import select
+from smolcli.errors import UnavailableError, UsageError
+from smolcli.models import files, resolve
+from smolcli.models.files import ModelFiles
+from smolcli.options import Model
+from smolcli.pipeline import run
+from tests.tiny import make_checkpoint
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """A machine where each library, and a GPU, is there or not."""
+    libraries = ("torch", "transformers", "safetensors", "llama_cpp", "openvino", "gguf")
+    state = {**dict.fromkeys(libraries, True), "gpu": False}
+    monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
+    monkeypatch.setattr(select, "gpu_may_be_here", lambda: state["gpu"])
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
+    return state
+
+
+def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
+    assert select.candidates(Model()) == ("llamacpp", "torch")
+    assert select.candidates(Model(dtype="float32")) == select.candidates(Model(device="cpu")) == ("llamacpp", "torch")
+    assert select.candidates(Model(device="cuda")) == ("torch", "llamacpp")
+    machine["gpu"] = True
+    assert select.candidates(Model()) == select.candidates(Model(dtype="float32")) == ("torch", "llamacpp")
+    assert select.candidates(Model(device="cpu")) == ("llamacpp", "torch")
+    machine["torch"] = False
+    assert select.candidates(Model()) == ("llamacpp",)
+
+
+def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
+    machine: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine["gpu"] = True
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda _: "2.13.0+cpu"
+    )  # as PyTorch names what is built for the CPU alone
+    assert select.candidates(Model()) == ("llamacpp", "torch")
+    assert select.candidates(Model(device="cuda")) == ("torch", "llamacpp")
+
+
+@pytest.mark.parametrize(("visible", "may_be"), [("", False), ("-1", False), ("0", True), (None, True)])
+def test_a_gpu_that_is_hidden_is_none(visible: str | None, may_be: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.Path, "exists", lambda self: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert select.gpu_may_be_here() == may_be
+
+
+def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
+    machine["llama_cpp"] = False
+    assert select.candidates(Model()) == ("torch",)
+    machine["torch"] = False
+    with pytest.raises(UnavailableError, match=r"pip install 'smolcli\[llamacpp\]'"):
+        select.candidates(Model())
+
+
+def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "only", "v2", 0, tied=False, tile=64)
+    for order in (("torch", "llamacpp"), ("llamacpp", "torch")):
+        assert resolve.choose(Model(model=str(tmp_path / "only")), order)[1] == "torch"
+        assert resolve.choose(Model(model="nano"), order)[1] == order[0]
+    pair = files.BUILT_IN / "nano-F16.gguf"
+    assert resolve.choose(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
+
+
+def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading(
+    machine: dict[str, bool], tmp_path: Path
+) -> None:
+    def engine(mmproj: Path, **options: str) -> str:
+        return select.settled(Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)).vision_engine
+
+    small = files.BUILT_IN / "mmproj-nano-F16.gguf"
+    large = tmp_path / "mmproj-large.gguf"
+    with large.open("wb") as file:
+        file.truncate(190_000_000)  # the 256M's in f16
+    assert (engine(small), engine(large)) == ("mtmd", "openvino")
+    assert engine(small, dtype="float32") == engine(small, vision_engine="openvino") == "openvino"
+    assert engine(large, vision_engine="mtmd") == "mtmd"
+    machine["openvino"] = False
+    assert (engine(small), engine(large), engine(small, dtype="float32")) == ("mtmd", "torch", "torch")
+    for missing in (("openvino", "torch"), ("gguf",)):
+        machine.update({"openvino": True, "torch": True, "gguf": True, **dict.fromkeys(missing, False)})
+        assert engine(large) == "mtmd"
+        for name, library in (("openvino", missing[0]), ("torch", missing[-1])):
+            with pytest.raises(UnavailableError, match=rf"library {library}, .*pip install 'smolcli\[{name}\]'"):
+                engine(large, vision_engine=name)
+        with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
+            engine(large, dtype="float32")
+    with pytest.raises(UsageError, match="mtmd .*takes no --dtype; leave out one"):
+        engine(large, vision_engine="mtmd", dtype="float32")
+
+
+def test_what_encodes_pictures_is_llama_cpps_choice_alone(machine: dict[str, bool]) -> None:
+    machine["gpu"] = True
+    for engine in registry.VISION:
+        assert select.candidates(Model(vision_engine=engine, dtype="float32")) == ("llamacpp", "torch")
+        with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
+            select.check_options(Model(vision_engine=engine), "torch")
+    with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
+        select.check_options(Model(jobs=2), "torch")
+    assert select.settled(Model(), "torch", ModelFiles("m")) == Model()
+    with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
+        select.check_options(Model(device="cuda"), "llamacpp")
+
+
+def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> None:
+    machine["transformers"] = False
+    with pytest.raises(UnavailableError, match=r"transformers, which is not installed; pip install 'smolcli\[torch\]'"):
+        registry.load(registry.BACKENDS, "torch")
+    with pytest.raises(UsageError, match="vllm is not known; choose one of torch, llamacpp, echo"):
+        registry.load(registry.BACKENDS, "vllm")
+
+
+def test_extras_of_the_registry_are_those_of_the_package() -> None:
+    if sys.version_info < (3, 11):
+        import tomli as tomllib
+    else:
+        import tomllib
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    tables = (
+        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.ENGINES,
+        registry.VISION,
+    )  # fmt: skip
+    for entry in (entry for table in tables for entry in table.values()):
+        if entry.extra:
+            wanted = " ".join(project["optional-dependencies"][entry.extra])
+            assert all(library.replace("_", "-").split("-")[0] in wanted for library in entry.needs)
+            assert all(importlib.util.find_spec(library) for library in entry.needs)
+
+
+def test_after_the_claim_nobody_else_writes_to_standard_output() -> None:
+    code = (
+        "import os, sys\n"
+        "from smolcli.terminal.stdout import claim_stdout\n"
+        "own = claim_stdout()\n"
+        "os.write(1, b'native\\n'); print('python', flush=True); os.system('echo shell')\n"
+        "own.write('record\\n'); own.flush()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "record\n"
+    assert done.stderr.splitlines() == ["native", "python", "shell"]

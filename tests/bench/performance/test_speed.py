@@ -1,0 +1,472 @@
+"""bench speed and bench memory: by hand, with a backend made by hand, and as a user runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolcli.bench import options
+from smolcli.bench.configurations import Setup, setups
+from smolcli.bench.options import Memory, Show, Speed, Variants
+from smolcli.bench.performance import cli_runner, machine_noise, run, speed, speed_worker
+from smolcli.bench.performance.speed import figure, figures_of
+from smolcli.bench.performance.speed_worker import Case, Sample
+from smolcli.bench.pictures import Pictures, thumbnails
+from smolcli.bench.quality.metrics import METRICS
+from smolcli.bench.quality.suites import SUITES
+from smolcli.bench.report.model import Report, Result
+from smolcli.errors import EngineError, Exit, ModelError, UsageError
+from smolcli.options import Generate
+from smolcli.system.info import machine
+from smolcli.terminal.console import Console
+from smolcli.types import Finish, Item, Piece, Prompt, Seconds, Source, Tokens
+from tests.helpers import SAMPLES, smolcli
+
+QUIET = Console(quiet=True)
+
+
+# ---- figures -------------------------------------------------------------------------------------------
+
+
+def test_the_figures_of_a_case_by_hand() -> None:
+    """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
+    one = Sample(wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20)
+    found = {name: each.value for name, each in figures_of([one], 2, 64).items()}
+    assert found == pytest.approx(
+        {"prefill": 400 / 2, "decode": 18 / 1.5, "media": 0.6 / 2, "tile": 3.0 / 6, "images": 2 / 8}
+    )
+
+
+def test_of_one_picture_there_is_the_time_to_the_first_token_and_of_none_no_picture() -> None:
+    one = Sample(wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8)
+    assert figures_of([one], 1, 64)["first"].value == 5.0 - 1.75
+    text = Sample(wall=5.0, opening=0, cutting=0, encode=0, prefill=2.0, decode=1.0, prompt=512, image=0, new=1)
+    assert set(figures_of([text], 1, 64)) == {"prefill", "first"}
+
+
+@pytest.mark.parametrize(("count", "outside"), [(1, 0), (2, 0), (5, 0), (8, 0), (9, 1), (15, 3), (20, 5), (50, 17)])
+def test_the_interval_of_the_median_is_that_of_the_tables(count: int, outside: int) -> None:
+    """Order statistics for 95 %: Conover's and Hahn and Meeker's tables; here for the 93.75 % that five can give."""
+    values = list(np.random.default_rng(count).permutation(count).astype(float))
+    found = figure(values)
+    assert found.value == np.median(values)
+    assert (found.low, found.high, found.count) == (outside, count - 1 - outside, count)
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for count in (5, 9, 12):
+        found = [figure(list(rng.exponential(size=count))) for _ in range(4000)]
+        held = np.mean([one.low <= np.log(2) <= one.high for one in found])
+        assert 0.92 < held < 0.985
+
+
+# ---- the loop in the engine's process ------------------------------------------------------------------
+
+
+class Known:
+    """Takes so many seconds for every stage as it says, and notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Prompt] = []
+        self.options: list[Generate] = []
+        self.forgotten = 0
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        self.options.append(options)
+        for index, prompt in enumerate(each for each in prompts if each is not None):
+            self.asked.append(prompt)
+            words = sum(len(part.split()) for part in prompt.turns[0].parts if isinstance(part, str))
+            tokens = Tokens(7 + words + 64 * len(prompt.frames), 64 * len(prompt.frames), options.max_tokens)
+            yield Piece(index, "")
+            yield Piece(index, "", Finish("length", tokens, Seconds(0.0, 0.25, 1.0, 0.5, 2.0)))
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+class Impatient(Known):
+    """Answers at once, and may not be given None while nothing is under way."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            assert prompt is not None, "None was given while no reply was under way"
+            yield Piece(index, "", Finish("length", Tokens(1, 0, options.max_tokens)))
+
+
+def sample(backend: Known, case: Case) -> Sample:
+    with ThreadPoolExecutor(2) as pool:
+        return speed_worker._sample(backend, pool, case, speed_worker._text(backend, case))  # type: ignore[arg-type]
+
+
+def test_a_repetition_sums_what_the_backend_says_of_every_picture() -> None:
+    backend = Known()
+    items = tuple(Item.of(str(SAMPLES / name)) for name in ("sign.png", "circles.png", "page.png"))
+    got = sample(backend, Case(items, "What is this?", 0, 5))
+    assert (got.cutting, got.encode, got.prefill, got.decode) == (0.75, 3.0, 1.5, 6.0)
+    assert (got.prompt, got.image, got.new) == (3 * (7 + 3 + 64), 3 * 64, 15)
+    assert 0 < got.opening < got.wall * 3
+    assert backend.forgotten == 1
+    assert backend.options[-1].has_length
+    sizes = [(prompt.frames[0].width, prompt.frames[0].height) for prompt in backend.asked]
+    assert sizes == [Image.open(item.path).size for item in items]  # in order, each with its picture
+
+
+def test_pictures_that_open_more_slowly_than_they_are_answered(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 3000)).save(tmp_path / "large.png")
+    items = tuple(Item.of(str(tmp_path / "large.png")) for _ in range(6))
+    assert sample(Impatient(), Case(items, "What?", 0, 5)).new == 30
+
+
+@pytest.mark.parametrize("wanted", [64, 100, 513])
+def test_a_text_has_the_tokens_that_are_wanted(wanted: int) -> None:
+    assert sample(Known(), Case((), "What is this?", wanted, 5)).prompt == wanted
+
+
+def test_a_file_that_cannot_be_read_is_the_error_of_the_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    done = smolcli("bench", "speed", "nano", "-b", "echo", "--image", tmp_path / "bad.png", "--repeat", 1)
+    assert done.returncode == Exit.ALL_FAILED
+    assert b"bad.png" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_the_start_is_what_the_stages_of_a_warm_engine_leave_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 s in all: 4 to load, a cold answer of 2.5 s and a warm one of 1 s, and opening, warm in 0.25 s."""
+    cold = {"load": 4.0, "media": 0.5, "encode": 1.5, "prefill": 0.5, "decode": 0.5}
+    warm = {"load": 0.0, "media": 0.25, "encode": 0.5, "prefill": 0.25, "decode": 0.25}
+    ran = cli_runner.Ran(10.0, ({"seconds": cold}, {"seconds": warm}))
+    monkeypatch.setattr(cli_runner, "ask", lambda *_: ran)
+    with setups(["nano"], Variants(), QUIET) as [one]:
+        [(start, load)] = speed._cold(one, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
+    assert (start, load) == (10 - 4 - 0.25 - 2 * 1.0, 4.0)
+
+
+class Fixed:
+    def of(self, word: str, count: int) -> tuple[Item, ...]:
+        return tuple(Item.of(f"{number}.jpg") for number in range(count))
+
+
+# ---- setups --------------------------------------------------------------------------------------------
+
+
+def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
+    with setups(words, Variants(**options), QUIET) as found:  # type: ignore[arg-type]
+        return [" ".join(map(str, one.settings.values())) for one in found]
+
+
+def test_every_combination_once_in_order() -> None:
+    engines = ("openvino", "auto", "torch", "mtmd")
+    assert names(
+        ["nano"], backend=("llamacpp", "torch", "llamacpp"), threads=(1, 2), detail=("low",), vision_engine=engines
+    ) == [
+        "nano llamacpp f16 cpu 1 low openvino", "nano llamacpp f16 cpu 1 low mtmd", "nano llamacpp f16 cpu 1 low torch",
+        "nano llamacpp f16 cpu 2 low openvino", "nano llamacpp f16 cpu 2 low mtmd", "nano llamacpp f16 cpu 2 low torch",
+        "nano torch float32 cpu 1 low", "nano torch float32 cpu 2 low",
+    ]  # fmt: skip
+
+
+def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answers() -> None:
+    variants = Variants(backend=("llamacpp",), vision_engine=("mtmd", "openvino"), dtype="auto")
+    with setups(["nano"], variants, QUIET) as found:
+        words = [" ".join(one.arguments) for one in found]
+        ids = {one.identity("ask", Generate()).id_of("") for one in found}
+        ids.add(
+            replace(found[0], options=replace(found[0].options, device="cuda")).identity("ask", Generate()).id_of("")
+        )
+    assert ["--vision-engine mtmd " in words[0], "--vision-engine openvino " in words[1]] == [True, True]
+    assert len(ids) == 3
+    exact = replace(variants, vision_engine=("openvino",), dtype="float32")
+    with setups(["nano"], exact, QUIET) as [one]:
+        assert "--dtype float32" in " ".join(one.arguments)
+
+
+def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards() -> None:
+    with setups(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as found:
+        assert [one.settings["quant"] for one in found] == ["f16", "q8_0+f16", "q4_k_m+f16"]
+        files = [one.files.gguf for one in found]
+        assert all(file is not None and file.exists() for file in files)
+        sizes = [file.stat().st_size for file in files if file is not None]
+        assert sizes == sorted(sizes, reverse=True) and len({one.fingerprint for one in found}) == 3
+        assert [one.bytes for one in found] == [
+            sum(file.stat().st_size for file in (one.files.gguf, one.files.mmproj) if file) for one in found
+        ]
+    assert files[0] is not None and files[0].exists()  # the model's own
+    assert all(file is not None and not file.exists() for file in files[1:])
+
+
+def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="q9_9"):
+        names(["nano"], quant=("q9_9",))
+    with setups(["nano"], Variants(quant=("q8_0",)), QUIET) as [one]:
+        for half in (one.files.gguf, one.files.mmproj):
+            assert half is not None
+            (tmp_path / half.name).write_bytes(half.read_bytes())
+    with pytest.raises(ModelError, match=r"q4_0 pair of it is here.*checkpoint"):
+        names([str(tmp_path)], quant=("q4_0",))
+    assert names([str(tmp_path)], quant=("q8_0",))[0].split()[1:3] == ["llamacpp", "q8_0+f16"]
+    for quant in ((), ("q8_0",)):
+        with pytest.raises(UsageError, match="PyTorch"):
+            names(["nano"], backend=("llamacpp",), quant=quant, device="cuda")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"--quant is for llama\.cpp"):
+        names(["nano"], backend=("torch",), quant=("q8_0",))
+
+
+def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Path) -> None:
+    with setups(["nano"], Variants(quant=("f16", "q8_0")), QUIET) as [half, eighth]:
+        for one, name in ((half, "alpha"), (eighth, "beta")):
+            assert one.files.gguf and one.files.mmproj
+            quant = str(one.settings["quant"]).split("+")[0]
+            (tmp_path / f"{name}-{quant}.gguf").write_bytes(one.files.gguf.read_bytes())
+            (tmp_path / f"mmproj-{name}-f16.gguf").write_bytes(one.files.mmproj.read_bytes())
+    with pytest.raises(ModelError, match="no q8_0 pair"):
+        names([str(tmp_path / "alpha-f16.gguf")], quant=("q8_0",))
+    assert names([str(tmp_path / "beta-q8_0.gguf")], quant=("q8_0",))
+
+
+def test_models_of_one_name_are_told_apart_by_their_place(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place / "same").mkdir(parents=True)
+        with setups(["nano"], Variants(), QUIET) as [one]:
+            for half in (one.files.gguf, one.files.mmproj):
+                assert half is not None
+                (tmp_path / place / "same" / half.name).write_bytes(half.read_bytes())
+    found = names([str(tmp_path / place / "same") for place in ("a", "b")])
+    assert [name.split()[0] for name in found] == [str(tmp_path / place / "same") for place in ("a", "b")]
+
+
+# ---- pictures and the machine --------------------------------------------------------------------------
+
+
+def test_made_pictures_have_their_size_and_no_two_are_alike(tmp_path: Path) -> None:
+    found = [item.path for item in Pictures(tmp_path).of("320x200", 3)]
+    assert [Image.open(path).size for path in found] == [(320, 200)] * 3
+    assert len({Path(path).read_bytes() for path in found}) == 3
+    assert Path(found[0]).read_bytes() == Path(Pictures(tmp_path / "..").of("320x200", 1)[0].path).read_bytes()
+
+
+def test_ones_own_pictures_come_in_order_and_again_where_there_are_too_few(tmp_path: Path) -> None:
+    for number in (2, 10, 1):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    paths = [Path(item.path).name for item in Pictures(tmp_path).of(str(tmp_path), 4)]
+    assert paths == ["1.png", "2.png", "10.png", "1.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no picture"):
+        Pictures(tmp_path).of(str(tmp_path / "empty"), 1)
+
+
+def test_thumbnails_are_small_jpegs_and_of_what_cannot_be_read_nothing() -> None:
+    [good, bad] = thumbnails([Source(str(SAMPLES / "page.png")), Source("x", b"no picture")], True)
+    assert good.startswith("data:image/jpeg;base64,") and bad == ""
+
+
+def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 ticks the host takes 50 and others 400; this process has 3 s, 300 ticks."""
+    times = dict.fromkeys(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 0)
+    monkeypatch.setattr(machine_noise, "_times", lambda: times)
+    monkeypatch.setattr(machine_noise, "_own", lambda: 0.0)
+    monkeypatch.setattr(machine_noise, "throttled", lambda: 0.0)
+    monkeypatch.setattr(machine_noise.os, "sysconf", lambda name: 100)
+    watch = machine_noise.Watch()
+    assert watch.notices() == []
+    monkeypatch.setattr(machine_noise, "_times", lambda: {**times, "user": 700, "idle": 250, "steal": 50})
+    monkeypatch.setattr(machine_noise, "_own", lambda: 3.0)
+    monkeypatch.setattr(machine_noise, "throttled", lambda: 1.5)
+    assert [word in line for word, line in zip(("5%", "40%", "1.5 s"), watch.notices(), strict=True)] == [True] * 3
+    assert [line for line in watch.notices(4.0) if "other programs" in line] == []  # an engine at work is no other one
+    monkeypatch.setattr(machine_noise, "_own", lambda: 6.9)
+    monkeypatch.setattr(machine_noise, "_times", lambda: {**times, "user": 700, "idle": 299, "steal": 1})
+    monkeypatch.setattr(machine_noise, "throttled", lambda: 0.0)
+    assert watch.notices() == []
+
+
+def test_the_engine_is_no_other_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU seconds that the child says it had go into the watch, those of each case once."""
+    said: list[float] = []
+    monkeypatch.setattr(speed.Watch, "notices", lambda self, worked=0.0: said.append(worked) or [])
+    with setups(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
+        wanted = Speed(image=("none",), new_tokens=(3, 4, 5), repeat=1)
+        assert len(list(speed.speed(one, wanted, False, lambda: None))) == 3
+    assert len(said) == 3 and 0 < said[2] < said[0] / 2  # the first loads the libraries
+
+
+def test_the_machine_is_described() -> None:
+    found = machine()
+    assert found["cores"] >= 1
+    assert found["memory"] > 2**28
+    assert "llama-cpp-python" in found["libraries"]
+    json.dumps(found)
+
+
+# ---- the commands --------------------------------------------------------------------------------------
+
+
+def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
+    picture = SAMPLES / "sign.png"
+    words = ("nano", "-b", "llamacpp", "--image", picture, "--image", "none", "--new-tokens", 9, "--repeat", 2)
+    done = smolcli("bench", "speed", *words, "--warmup", 0, "-o", tmp_path / "speed.json")
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    seen, text = Report.read(tmp_path / "speed.json").results
+    asked = json.loads(smolcli("ask", "Describe this image.", picture, "-f", "json", "-q", "-b", "llamacpp").stdout)
+    assert seen.facts == {"tiles": asked["tokens"]["image"] // 64, "tokens": asked["tokens"]["prompt"]}
+    assert set(seen.figures) == {"start", "load", "media", "tile", "prefill", "first", "decode", "images"}
+    assert set(text.figures) == {"start", "load", "prefill", "first", "decode"}
+    assert all(
+        each.value > 0 and each.low <= each.value <= each.high and each.count == 2 for each in seen.figures.values()
+    )
+    whole = seen.figures["first"].value
+    assert seen.figures["media"].value + seen.figures["tile"].value * seen.facts["tiles"] < whole * 1.5
+    again = smolcli("bench", "compare", tmp_path / "speed.json", tmp_path / "speed.json")
+    assert again.returncode == 0
+
+
+def test_memory_as_a_user_runs_it() -> None:
+    done = smolcli(
+        "bench", "memory", "nano", "--image", "64x64", "--batch", 1, "--batch", 3, "--new-tokens", 2, "-f", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = Report.of(json.loads(done.stdout))
+    assert [result.settings["batch"] for result in report.results] == [1, 3]
+    for result in report.results:
+        assert set(result.figures) == {"parent", "engine"}
+        assert 10e6 < result.figures["parent"].value < result.figures["engine"].value < 1e9
+
+
+def test_one_setup_that_fails_leaves_the_others_their_figures(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with setups(["nano"], Variants(), QUIET) as [one]:
+        for half in (one.files.gguf, one.files.mmproj):
+            assert half is not None
+            (broken / half.name).write_bytes(half.read_bytes()[:4000])
+    words = ("bench", "speed", broken, "nano", "--image", "none", "--new-tokens", 2, "--repeat", 1, "-f", "json")
+    done = smolcli(*words)
+    assert done.returncode == Exit.SOME_FAILED
+    assert done.stderr.decode().count("\n") == 1 and "broken" in done.stderr.decode()
+    bad, good = Report.of(json.loads(done.stdout)).results
+    assert not bad.figures and "failed: " in bad.notices[0]
+    assert good.figures["decode"].value > 0
+
+
+def test_one_combination_that_fails_leaves_the_others_their_figures(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    images = ("--image", SAMPLES / "sign.png", "--image", tmp_path / "bad.png", "--image", "none")
+    done = smolcli("bench", "speed", "nano", *images, "--new-tokens", 2, "--repeat", 1, "-f", "json")
+    assert done.returncode == Exit.SOME_FAILED
+    good, bad, text = Report.of(json.loads(done.stdout)).results
+    assert good.figures["images"].value > 0 and text.figures["prefill"].value > 0
+    assert not bad.figures and bad.settings["image"] == str(tmp_path / "bad.png")
+    assert "bad.png" in bad.notices[0]
+
+
+def test_more_tokens_than_the_context_holds_are_no_figure() -> None:
+    class Full(Known):
+        def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+            return super().generate(prompts, Generate(max_tokens=3))
+
+    with pytest.raises(EngineError, match=r"room for 3 new tokens, not 5; lower --new-tokens"):
+        sample(Full(), Case((), "What is this?", 0, 5))
+
+
+def test_pictures_that_come_again_give_no_time_of_encoding(tmp_path: Path) -> None:
+    words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "-f", "json")
+    [result] = Report.of(json.loads(smolcli("bench", "speed", "nano", *words).stdout)).results
+    assert not {"tile", "images"} & set(result.figures) and "came again" in " ".join(result.notices)
+
+
+def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(setup: Setup, *_: object) -> Iterator[Result]:
+        yield Result(setup.settings, {"decode": figure([7.0])})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "speed_of", interrupted)
+    monkeypatch.setattr(run, "claim_stdout", lambda: io.StringIO())
+    shown = Show(output=tmp_path / "a.json", quiet=True)
+    assert run.speed(["nano"], Variants(threads=(1, 2)), Speed(), shown) == Exit.INTERRUPTED
+    report = Report.read(tmp_path / "a.json")
+    assert [result.figures["decode"].value for result in report.results] == [7.0]
+    assert "interrupted" in report.notices[0]
+
+
+def test_a_worse_report_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    words = ("bench", "speed", "nano", "--image", "none", "--new-tokens", 2, "--repeat", 2, "-o")
+    assert smolcli(*words, tmp_path / "before.json").returncode == 0
+    fields = json.loads((tmp_path / "before.json").read_text())
+    for name, value in (("before", 100.0), ("after", 50.0)):  # whatever this machine took
+        fields["results"][0]["figures"]["prefill"] |= {"value": value, "low": value - 1, "high": value + 1}
+        (tmp_path / f"{name}.json").write_text(json.dumps(fields))
+    fields["results"][0] |= {"figures": {}, "notices": ["failed: it is gone"]}
+    (tmp_path / "gone.json").write_text(json.dumps(fields))
+    fields["results"][0]["settings"]["threads"] = 77
+    (tmp_path / "other.json").write_text(json.dumps(fields))
+
+    def code(first: str, second: str, *more: str) -> int:
+        return smolcli("bench", "compare", tmp_path / first, tmp_path / second, *more).returncode
+
+    assert code("before.json", "before.json") == 0
+    assert code("before.json", "after.json") == 1
+    assert code("before.json", "after.json", "--tolerance", "0.6") == 0
+    assert code("after.json", "before.json") == 0
+    assert code("before.json", "gone.json") == 1
+    assert code("before.json", "other.json") == Exit.USAGE
+
+
+def test_who_reads_no_more_is_no_failure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smolcli", "bench", "speed", "nano", "-b", "echo", "--repeat", "1"]
+    command += ["--report", str(tmp_path / "page.html")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+    assert "</html>" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("speed", "--image", "12y9"), "12y9"),
+        (("speed", "--image", "0x9"), "0x9"),
+        (("speed", "--image", "99999x99999"), "is more than 100,000,000 pixels"),
+        (("speed", "-o", "page.html"), "--report page.html"),
+        (("speed", "-o", "plot.svg"), "--plot plot.svg"),
+        (("memory", "--image", "none"), "none"),
+        (("speed", "--report", "page.pdf"), ".html"),
+        (("speed", "--plot", "plot.gif"), ".png or .svg"),
+        (("speed", "-o", "/proc/nonexistent/x.json"), "folder"),
+        (("speed", "/proc/nonexistent"), "models list"),
+        (("speed", "--repeat", "0"), "repeat"),
+        (("speed", "-o", SAMPLES / "sign.png"), "sign.png"),
+        (("speed", "--image", SAMPLES / "sign.png", "--plot", SAMPLES / "sign.png"), "is read, or written twice"),
+        (("speed", "-o", "."), "cannot be written"),
+        (("compare", "a.json"), "two reports"),
+        (("compare", SAMPLES / "README.md", SAMPLES / "README.md"), "is no report"),
+        (("speed", "--prompt-tokens", "3", "nano", "-b", "llamacpp", "--image", "none"), "prompt of 3 tokens"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(words: tuple[object, ...], said: str) -> None:
+    done = smolcli("bench", *words)
+    assert done.returncode in (Exit.USAGE, Exit.UNAVAILABLE, Exit.ALL_FAILED)
+    assert said in done.stderr.decode()
+    assert len(done.stderr.decode().splitlines()) == 1
+
+
+def test_options_give_every_combination() -> None:
+    assert Speed(image=("none", "8x8"), batch=(2,), new_tokens=(1, 5, 1)).cases == [
+        ("none", 1, 1), ("none", 1, 5), ("8x8", 2, 1), ("8x8", 2, 5),
+    ]  # fmt: skip
+    assert len(Memory().cases) == 3
+    assert Speed(image=("none",), batch=(1, 8)).cases == [("none", 1, 64)]
+
+
+def test_the_names_on_the_command_line_are_those_of_the_tables() -> None:
+    assert tuple(METRICS) == options.METRICS
+    assert tuple(SUITES) == options.SUITES

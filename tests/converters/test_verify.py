@@ -1,0 +1,184 @@
+"""converters/verify.py: a right pair is proved, a wrong one is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from smolcli.converters import convert, plan, verify, write
+from smolcli.converters.verify import LIMITS, cosine, divergence, probes, reference
+from smolcli.errors import SmolError
+from smolcli.models import resolve
+from smolcli.process import child
+from tests.tiny import make_checkpoint
+
+Q = "model.text_model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_reference() -> Iterator[None]:
+    """What a checkpoint answers on PyTorch, once for all tests that compare with it."""
+    call, known = child.call, {}
+
+    def remembered(place: str, *args: object, **options: object) -> object:
+        if not place.endswith(":reference"):
+            return call(place, *args, **options)
+        if args not in known:
+            known[args] = call(place, *args, **options)
+        return known[args]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[verify.__module__], "call", remembered)
+        yield
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("verify") / "Tiny", "v2", seed=1)
+
+
+def smolcli(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_divergence_and_cosine_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    p, q = torch.randn(2, 5, 7) * 3
+    wanted = torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none").sum(-1)
+    assert divergence(p.numpy(), q.numpy()) == pytest.approx(wanted.numpy(), rel=1e-5)
+    assert cosine(p.numpy(), q.numpy()) == pytest.approx(torch.cosine_similarity(p, q).numpy(), rel=1e-5)
+
+
+def test_the_built_in_model_converted_is_proved(tmp_path: Path) -> None:
+    """What the project promises: at f16 every answer of PyTorch in float32, at q8_0 19 of 20 tokens."""
+    source = resolve.find("nano").checkpoint
+    assert source is not None
+    planned = plan(source, tmp_path, ["f16", "q8_0"], ["f16"], "nano")
+    write(planned)
+    half, eight = verify(source, [(made.path, planned.vision[0].path) for made in planned.language])
+    assert half.same == half.probes == len(probes(128))
+    assert half.kl < 1e-3 and half.kl_99 < 1e-3 and half.cosine_least > 0.9999
+    assert (half.language, half.vision, eight.language) == ("f16", "f16", "q8_0")
+    assert eight.top1 >= 0.95
+    assert half.failures == eight.failures == []
+    assert half.tokens == sum(len(trace.logits) for trace in reference(source)[1])
+
+
+def test_the_traces_are_those_of_generation(checkpoint: Path) -> None:
+    """Led along its own answer the reference gives the answer again: token by token, and all at once."""
+    for trace in reference(checkpoint)[1]:
+        assert trace.logits.argmax(-1)[: len(trace.answer)].tolist() == trace.answer
+
+
+def rewritten(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], object]:
+    def apply(directory: Path) -> None:
+        tensors = load_file(directory / "model.safetensors")
+        change(tensors)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, directory / "model.safetensors")
+
+    return apply
+
+
+def theta(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    config["text_config"]["rope_parameters"]["rope_theta"] = 1000.0
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def grey(directory: Path) -> None:
+    settings = json.loads((directory / "preprocessor_config.json").read_text())
+    (directory / "preprocessor_config.json").write_text(json.dumps(settings | {"image_mean": [0.0] * 3}))
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "rows in another order": (rewritten(lambda t: t.update({Q: t[Q].flip(0)})), "top-1 agreement"),
+    "another rotary base": (theta, "KL divergence"),
+    "other colours": (grey, "cosine"),
+    "another sight": (
+        rewritten(lambda t: t.update({name: torch.randn_like(t[name]) for name in t if "vision" in name})),
+        "cosine",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_wrong_conversion_is_found(case: str, checkpoint: Path, tmp_path: Path) -> None:
+    spoil, missed = SPOILT[case]
+    shutil.copytree(checkpoint, tmp_path / "Tiny")
+    spoil(tmp_path / "Tiny")
+    [found] = verify(checkpoint, [convert(tmp_path / "Tiny", tmp_path / "out", "f16", "f16")])
+    assert any(missed in line for line in found.failures)
+
+
+def test_the_command_tells_and_judges(checkpoint: Path, tmp_path: Path) -> None:
+    done = smolcli(checkpoint, "-o", tmp_path, "--quant", "f16", "--quant", "q8_0", "--verify")
+    assert done.returncode == 0
+    assert [Path(line).name for line in done.stdout.split()] == [
+        "Tiny-F16.gguf", "Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf",
+    ]  # fmt: skip
+    assert [line.split()[:3] for line in done.stderr.splitlines()[1:3]] == [["f16", "+", "f16"], ["q8_0", "+", "f16"]]
+    other = make_checkpoint(tmp_path / "Other", "v2", seed=2)
+    done = smolcli("--verify-only", tmp_path / "Tiny-F16.gguf", "--against", other, "--json")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"smolcli: {tmp_path}/Tiny-F16.gguf with mmproj-Tiny-F16.gguf: not what its check")
+    [found] = json.loads(done.stdout)["verify"]
+    assert len(found["failures"]) == 3 and found["same"] < found["probes"]
+    assert found["difference"]["wanted"] != found["difference"]["said"]
+
+
+def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path) -> None:
+    wide = make_checkpoint(tmp_path / "Wide", "v2", seed=1, width=128)
+    with pytest.raises(SmolError, match="Wide-F16.gguf: not made of this checkpoint; give --against"):
+        verify(checkpoint, [convert(wide, tmp_path, "f16", "f16")])
+
+
+def test_a_vision_half_that_cuts_otherwise_is_found(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "Tiny")
+    settings = json.loads((tmp_path / "Tiny" / "preprocessor_config.json").read_text())
+    settings["size"]["longest_edge"] = 128
+    (tmp_path / "Tiny" / "preprocessor_config.json").write_text(json.dumps(settings))
+    language, _ = convert(tmp_path / "Tiny", tmp_path, "f16", "f16")
+    done = smolcli("--verify-only", language, "--against", checkpoint)
+    assert done.returncode == 1
+    assert "mmproj-Tiny-F16.gguf: cuts pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
+
+
+def test_an_adapter_is_compared_with_pefts_merging(checkpoint: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    tuned = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.5)
+    tuned.save_pretrained(tmp_path / "tuned")
+    done = smolcli(tmp_path / "tuned", "-o", tmp_path, "--quant", "f16", "--verify")
+    assert done.returncode == 0, done.stderr
+    assert "Tiny-tuned-F16.gguf" in done.stdout
+    done = smolcli("--verify-only", tmp_path / "Tiny-tuned-F16.gguf", "--against", checkpoint)
+    assert done.returncode == 1
+
+
+def test_every_quantization_has_a_limit_no_stricter_than_a_finer_one() -> None:
+    limits = list(LIMITS.values())
+    assert np.all(np.diff([one.top1 for one in limits]) <= 0)
+    assert np.all(np.diff([one.kl for one in limits]) >= 0)
+    assert np.all(np.diff([one.cosine for one in limits]) <= 0)
+
+
+def test_the_documented_limits_are_the_programs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gguf.md").read_text(encoding="utf-8")
+    for name, one in LIMITS.items():
+        assert f"| {name} | {one.top1:g} | {one.kl:g} | {one.cosine:g} |" in page

@@ -1,0 +1,339 @@
+"""Videos through the engine: decoded a prompt at a time, whatever dies; and video-summarize as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolcli.backends.echo import Echo
+from smolcli.engine import server as engine_server
+from smolcli.engine.protocol import Work
+from smolcli.executors.local import Answers
+from smolcli.inputs.video import Video
+from smolcli.models.files import ModelFiles
+from smolcli.options import Batch, Generate, Input, Model
+from smolcli.records.record_id import Identity
+from smolcli.records.sink import Delivery
+from smolcli.tasks.video_summarize import VideoSummarize
+from smolcli.types import Frame, Item, Record
+from tests.conftest import server  # noqa: F401
+from tests.http_server import Server, says
+
+FILM = Path(__file__).parents[2] / "docs" / "samples" / "film.mp4"
+Pictures = Callable[[Video, Sequence[int]], Iterator[tuple[int, Frame]]]
+
+
+def animation(count: int = 4, side: int = 8, milliseconds: int = 1000) -> bytes:
+    """A GIF whose pictures are black, then ever brighter."""
+    pictures = [Image.new("L", (side, side), 20 * number) for number in range(count)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
+    return buffer.getvalue()
+
+
+class Kept(Delivery):
+    """The records, and how far each video was said to be."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.parts: list[tuple[int, int, int]] = []
+        self.then: Callable[[str], None] = lambda what: None
+
+    def take(self, record: Record) -> bool:
+        self.records.append(record)
+        self.then("a record")
+        return True
+
+    def part(self, path: str, done: int, of: int, frames: int) -> None:
+        self.parts.append((done, of, frames))
+        if done:
+            self.then("a note")
+
+
+class Breaking(Echo):
+    """In whose process the decoder is what the model's name says, for videos of more than 4 frames."""
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        super().__init__(files, options)
+        whole: Pictures = Video.pictures
+
+        def pictures(video: Video, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+            if len(video.times) > 4 and files.name == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if len(video.times) > 4 and files.name == "hang":
+                os.read(os.pipe()[0], 1)  # nobody writes there
+            if len(video.times) > 4 and files.name == "fault":
+                raise ZeroDivisionError("a fault of ours")
+            video.faults.append("a frame is damaged")
+            return whole(video, numbers)
+
+        Video.pictures = pictures  # type: ignore[method-assign]
+
+
+class Brightness(Echo):
+    """Says how bright each frame is."""
+
+    @staticmethod
+    def words(prompt: object) -> list[str]:
+        frames = getattr(prompt, "frames", [])
+        return [str(round(float(np.frombuffer(frame.rgb, np.uint8).mean()) / 20)) for frame in frames] or ["all"]
+
+
+def records(backend: str, *videos: bytes, model: str = "", timeout: float = 60.0, **task: object) -> Kept:
+    summarize, kept = VideoSummarize(**task), Kept()  # type: ignore[arg-type]
+    work = Work(f"{__name__}:{backend}", ModelFiles(model), Model(), Input(), Generate(), sampling=summarize.sampling)
+    batch = Batch(timeout=timeout)
+    identity = Identity("video-summarize", model, backend)
+    Answers(summarize, identity, work, kept, None, batch).over(
+        Item.of(f"{number}.gif", data) for number, data in enumerate(videos)
+    )
+    return kept
+
+
+def test_every_note_is_on_the_frames_of_its_stretch() -> None:
+    made = records("Brightness", animation(12), segment=3.0, frames=3)
+    [record] = made.records
+    assert [part["text"] for part in record.data["segments"]] == ["0 1 2", "3 4 5", "6 7 8", "9 10 11"]
+    assert [part["frames"] for part in record.data["segments"]][1] == [3, 4, 5]
+    assert record.text.splitlines()[0] == "all"
+    assert made.parts == [(0, 4, 12), (1, 4, 12), (2, 4, 12), (3, 4, 12), (0, 1, 12)]
+    assert record.tokens.image == 12
+
+
+def test_records_come_in_the_order_of_the_videos_whatever_is_done_first() -> None:
+    """A video of one stretch is done before one of many; its record waits."""
+    made = records("Brightness", animation(12), animation(2), animation(9), animation(2), segment=3.0)
+    assert [record.path for record in made.records] == ["0.gif", "1.gif", "2.gif", "3.gif"]
+
+
+@pytest.mark.parametrize("when", ["a note", "a record"])
+def test_a_stop_ends_with_the_video_that_is_under_way(when: str) -> None:
+    """Also where a later one has failed by then, or one of its parts is done."""
+    summarize, kept = VideoSummarize(segment=3.0), Kept()
+    work = Work(f"{__name__}:Breaking", ModelFiles("fault"), Model(), Input(), Generate(), sampling=summarize.sampling)
+    answers = Answers(summarize, Identity("video-summarize", "", ""), work, kept, None, Batch())
+    kept.then = lambda what: answers.stop() if what == when else None
+    videos = (animation(4), animation(20), animation(2), animation(2))
+    answers.over(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))
+    assert [record.path for record in kept.records][:1] == ["0.gif"] and answers.is_idle
+
+
+@pytest.mark.parametrize(("how", "kind"), [("crash", "crash"), ("hang", "timeout"), ("fault", "fault")])
+def test_what_breaks_while_it_is_decoded_costs_that_video_alone(how: str, kind: str) -> None:
+    made = records("Breaking", animation(2), animation(6), animation(3), model=how, timeout=3.0)
+    assert [record.error and record.error.kind for record in made.records] == [None, kind, None]
+    assert made.records[0].notices == ("a frame is damaged",)
+
+
+def test_only_so_many_stretches_are_decoded_ahead_of_the_model() -> None:
+    made = records("Tiny", animation(12, side=16), segment=1.0)
+    ahead = [int(part["text"]) for part in made.records[0].data["segments"]]
+    assert len(ahead) == 12 and max(ahead) <= 1
+
+
+class Tiny(Brightness):
+    """In whose process one prompt's frames are as many as may wait; says how many prompts are decoded ahead of it.
+
+    Before it says so it decodes one twenty times itself, in which time others could be decoded too.
+    """
+
+    decoded = answered = 0
+    again: Callable[[], Iterator[object]] = staticmethod(lambda: iter(()))
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        super().__init__(files, options)
+        engine_server.DECODED_BYTES = 1
+        whole: Pictures = Video.pictures
+
+        def pictures(video: Video, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+            Tiny.decoded += 1
+            Tiny.again = staticmethod(lambda: whole(video, numbers))
+            return whole(video, numbers)
+
+        Video.pictures = pictures  # type: ignore[method-assign]
+
+    @staticmethod
+    def words(prompt: object) -> list[str]:
+        Tiny.answered += 1
+        for _ in range(20):
+            list(Tiny.again())
+        return [str(Tiny.decoded - Tiny.answered)]
+
+
+def smolcli(*args: object, stdin: bytes = b"") -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "smolcli", "video-summarize", *map(str, args)], input=stdin, capture_output=True
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_the_built_in_model_says_what_moves_where_and_when() -> None:
+    code, said, _ = smolcli(FILM, "--scene", "-m", "nano")
+    assert code == 0
+    assert said.splitlines()[2:] == [
+        "[00:00-00:04] a red circle moves to the right",
+        "[00:04-00:08] a blue square moves up",
+        "[00:08-00:12] a purple heart moves to the left",
+    ]
+
+
+def test_both_backends_say_the_same() -> None:
+    options = (FILM, "--scene", "-m", "nano", "-f", "json")
+    one, other = (json.loads(smolcli(*options, "-b", backend)[1]) for backend in ("torch", "llamacpp"))
+    assert (one["text"], one["data"], one["tokens"]) == (other["text"], other["data"], other["tokens"])
+
+
+def test_a_directory_standard_input_and_resuming(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, data in {
+        "1.gif": animation(), "2.mp4": b"no video at all", "3.gif": animation(1), "4.gif": animation(3),
+        "5.png": animation(), "6.mp4": b"",
+    }.items():  # fmt: skip
+        (tmp_path / "in" / name).write_bytes(data)
+    results = tmp_path / "out.jsonl"
+    options = ("-b", "echo", "-o", results, "--resume")
+    code, _, said = smolcli(tmp_path / "in", *options)
+    made = {Path(record["path"]).name: record for record in map(json.loads, results.read_text().splitlines())}
+    assert code == 5
+    assert {name: record["error"] and record["error"]["kind"] for name, record in made.items()} == {
+        "1.gif": None, "2.mp4": "unsupported", "3.gif": "unsupported", "4.gif": None, "6.mp4": "empty",
+    }  # fmt: skip
+    assert "2.mp4: " in said and "3.gif: is a still picture" in said
+    before = results.read_bytes()
+    assert smolcli(tmp_path / "in", *options)[0] == 5
+    assert results.read_bytes() == before
+    code, said, _ = smolcli("-", "-b", "echo", "-f", "jsonl", stdin=animation())
+    assert code == 0 and json.loads(said)["sha256"] == made["1.gif"]["sha256"]
+
+
+def test_a_plan_needs_no_model(tmp_path: Path) -> None:
+    code, said, _ = smolcli(FILM, "--segment", "6", "--frames", "2", "--dry-run", "-f", "jsonl", "-m", "nano")
+    plan = json.loads(said)
+    assert code == 0
+    assert [part["frames"] for part in plan["segments"]] == [[0, 5.96], [6, 11.96]]
+    assert [(part["start"], part["end"]) for part in plan["segments"]] == [(0, 6), (6, 12)]
+    code, said, errors = smolcli(FILM, tmp_path / "none.mp4", "--dry-run", "-m", "nano")
+    assert code == 5 and "12.0 s, 13 frames, 1 segment" in said and "none.mp4: no such file" in errors
+
+
+def test_the_contact_sheet_shows_each_frame_under_its_time(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    code, said, _ = smolcli(FILM, "--frames", "3", "--contact-sheet", sheet, "-b", "echo", "-f", "md")
+    assert code == 0 and f"![frames](<{sheet}>)" in said
+    picture = Image.open(sheet).convert("RGB")
+    width = picture.width // 3
+    centres = [picture.getpixel((width * column + 20, 20)) for column in range(3)]
+    for found, ground in zip(centres, ((255, 255, 255), (170, 170, 170), (248, 240, 200)), strict=True):
+        assert np.abs(np.subtract(found, ground)).max() < 20
+
+
+def test_the_sheet_of_a_video_that_has_its_record_and_of_none(tmp_path: Path) -> None:
+    clip, sheet, results = tmp_path / "a.gif", tmp_path / "sheet.jpg", tmp_path / "out.jsonl"
+    clip.write_bytes(animation())
+    for _ in range(2):
+        sheet.unlink(missing_ok=True)
+        assert smolcli(clip, "-b", "echo", "--contact-sheet", sheet, "-o", results, "--resume")[0] == 0
+        assert Image.open(sheet).format == "JPEG"
+    assert len(results.read_text().splitlines()) == 1
+    before = clip.read_bytes()
+    (tmp_path / "b.webp").write_bytes(before)
+    assert smolcli(tmp_path / "b.webp", "-b", "echo", "--contact-sheet", tmp_path / "b.webp")[0] == 2
+    assert (tmp_path / "b.webp").read_bytes() == before
+
+
+def test_a_sheet_on_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """What a disk holds is at most a kilobyte a file here."""
+    program = """
+import resource, sys
+from pathlib import Path
+from smolcli.inputs import sheet
+from smolcli.options import Input, Sampling
+from smolcli.types import Item
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+sheet.write(Item.of(sys.argv[1]), Sampling(), Input(), False, Path(sys.argv[2]))
+"""
+    done = subprocess.run([sys.executable, "-c", program, FILM, tmp_path / "s.jpg"], capture_output=True)
+    assert done.returncode and b"s.jpg: cannot be written (File too large)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert smolcli(tmp_path / "empty", "--dry-run", "-m", "nano")[0] == 4
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "--question", "Why? " * 2000)[0] == 6
+    for wrong in (("-f", "srt"), ("--template", "{path}"), ("--watch", tmp_path), ("-o", "x.jsonl", "--resume")):
+        assert smolcli(FILM, "--dry-run", "-m", "nano", *wrong)[0] == 2
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "-o", tmp_path / "plan.jsonl")[:2] == (0, "")
+    assert json.loads((tmp_path / "plan.jsonl").read_text())["frames"] == 13
+    assert smolcli(FILM, "--dry-run", "-m", "nano", "--contact-sheet", tmp_path / "s.png")[0] == 0
+    assert Image.open(tmp_path / "s.png").format == "PNG"
+
+
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"cat {FILM} > {tmp_path}/pipe"])
+    code, said, _ = smolcli(tmp_path / "pipe", "-b", "echo", "-f", "json")
+    writer.wait()
+    assert code == 0 and json.loads(said)["data"]["duration"] == 12
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--contact-sheet", "sheet.jpg", FILM, FILM), ("--contact-sheet", "sheet.txt", FILM),
+        ("--contact-sheet", "/nowhere/sheet.jpg", FILM), ("--frames", "0", FILM), ("--fps", "0", FILM),
+        ("--segment", "-1", FILM), ("--start", "1:2:3:4", FILM), ("--start", "abc", FILM),
+        ("--frames", "2", "--fps", "1", FILM), ("--decoder", "none", FILM), ("-f", "srt", FILM, FILM),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(wrong: tuple[object, ...]) -> None:
+    code, said, errors = smolcli(*wrong, "-b", "echo")
+    assert (code, said, len(errors.splitlines())) == (2, "", 1)
+
+
+def test_a_video_for_another_command_is_told_as_one() -> None:
+    done = subprocess.run([sys.executable, "-m", "smolcli", "caption", FILM, "-b", "echo"], capture_output=True)
+    assert done.returncode == 6 and b"is a video; smolcli video-summarize" in done.stderr
+
+
+def test_subtitles_of_pictures_are_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smolcli", "caption", FILM, "-b", "echo", "-f", "srt"], capture_output=True
+    )
+    assert done.returncode == 2 and b"srt is for video-summarize" in done.stderr
+
+
+def test_that_sound_is_not_heard_is_said_to_those_who_ask(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    made = ("-f", "lavfi", "-i", "testsrc=d=1:s=64x48", "-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4")
+    subprocess.run([ffmpeg, "-v", "error", *made, tmp_path / "a.mp4"], check=True)
+    assert "its sound is not heard" in smolcli(tmp_path / "a.mp4", "-b", "echo", "-v")[2]
+    assert "sound" not in smolcli(tmp_path / "a.mp4", "-b", "echo")[2]
+
+
+def test_a_video_at_an_address(server: Server) -> None:  # noqa: F811
+    server.answers["/film"] = says(200, FILM.read_bytes())
+    code, said, _ = smolcli(f"{server.url}/film", "-b", "echo", "-f", "jsonl", "--frames", "2")
+    record = json.loads(said)
+    assert (code, record["data"]["segments"][0]["frames"]) == (0, [0, 11.96])
+    assert record["sha256"] == hashlib.sha256(FILM.read_bytes()).hexdigest()
+
+
+def test_what_can_be_read_of_a_file_that_is_cut_short_is_answered_and_said_to_be_partial(tmp_path: Path) -> None:
+    buffer = io.BytesIO(animation(40, side=64))
+    (tmp_path / "cut.gif").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    code, said, errors = smolcli(tmp_path / "cut.gif", "-b", "echo", "-f", "jsonl")
+    assert code == 0
+    [notice] = json.loads(said)["notices"]
+    assert "is cut short" in notice and f"cut.gif: {notice}" in errors

@@ -1,0 +1,382 @@
+"""cluster/: on two nodes of a real Ray cluster every record is that of a local run, whatever dies in between."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from PIL import Image
+from ray.cluster_utils import Cluster as Nodes
+
+from smolcli import __version__
+from smolcli.engine.protocol import Work
+from smolcli.errors import EngineError, Exit, ModelError, SmolError, UnavailableError, UsageError
+from smolcli.executors.local import Answers
+from smolcli.executors.ray import driver as driver_module
+from smolcli.executors.ray.driver import Cluster
+from smolcli.executors.ray.worker import Worker
+from smolcli.models.files import ModelFiles
+from smolcli.options import Batch, Generate, Input, Model
+from smolcli.process.child import received
+from smolcli.records.record_id import Identity
+from smolcli.records.sink import Delivery
+from smolcli.tasks.caption import Caption
+from smolcli.tasks.video_summarize import VideoSummarize
+from smolcli.types import Finish, Frame, Item, Memory, Piece, Prompt, Record, Seconds, Source
+
+CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS = 101, 102, 103, 104  # widths of pictures
+ROOT = str(Path(__file__).parents[3])
+SMALL = {"object_store_memory": 2**27, "include_dashboard": False}
+
+
+class Scribe:
+    """Says a picture's size, and writes down in the folder that is its model's name which node it was said on.
+
+    What it does to itself is told by the picture's width.
+    """
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        if files.name == "broken":
+            raise ModelError("broken.gguf is not a GGUF", "get another")
+        self.folder, self.threads = Path(files.name), options.threads
+        self.node = _parent(os.getppid())  # the raylet that started the worker that started this engine
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            assert prompt is not None
+            picture = prompt.turns[0].parts[0]
+            assert isinstance(picture, Frame)
+            yield Piece(index, "")
+            if index == 0:
+                self._meet()
+            if (self.folder / f"{self.node} dies").exists():
+                os.kill(self.node, signal.SIGKILL)
+                signal.pause()
+            if picture.width == CRASHES:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if picture.width == KILLS_EVERY_WORKER or (picture.width == KILLS_ITS_WORKER and self._is_first("killed")):
+                os.kill(os.getppid(), signal.SIGKILL)
+                signal.pause()
+            if picture.width == WAITS:
+                (self.folder / "waiting").open("rb").close()
+            with (self.folder / "log").open("a") as log:
+                log.write(f"{self.node} {self.threads} {picture.width}\n")
+            yield Piece(index, f"{picture.width} x {picture.height}", Finish("stop"))
+
+    def _meet(self) -> None:
+        """The first engines, one more than there are pipes called meeting, go on when all of them are here."""
+        places = sorted(self.folder.glob("meeting*"))
+        for place in places:
+            if self._is_first(f"at {place.name}"):
+                place.open("rb").close()
+                return
+        if places and self._is_first("last"):
+            for place in places:
+                place.open("wb").close()
+
+    def _is_first(self, name: str) -> bool:
+        try:
+            (self.folder / name).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def gpu_peak(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class Kept(Delivery):
+    """The records that were delivered; `then` sees each, and says whether the run goes on."""
+
+    def __init__(self, then: Callable[[Record], bool] = lambda record: True) -> None:
+        self.records: list[Record] = []
+        self.then = then
+
+    def part(self, path: str, done: int, of: int, frames: int) -> None: ...
+
+    def take(self, record: Record) -> bool:
+        self.records.append(replace(record, seconds=Seconds(), memory=Memory()))
+        return self.then(record)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as place:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", place)  # short: the names of sockets have an end
+        patch.setenv("PYTHONPATH", ROOT)  # engines load Scribe
+        head = {"num_cpus": 1, "_system_config": quickly, **SMALL}
+        before = signal.getsignal(signal.SIGTERM)
+        nodes = Nodes(initialize_head=True, head_node_args=head)
+        nodes.add_node(num_cpus=1, **SMALL)
+        yield nodes
+        nodes.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray's handler would be that of every process that is forked later
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a folder `in` for inputs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    return tmp_path
+
+
+def png(width: int, height: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pictures(*widths: int) -> list[Item]:
+    """Files below `in`, named as a user in the working directory names them."""
+    items = []
+    for number, width in enumerate(widths):
+        path = Path(f"in/{number}.png")
+        path.write_bytes(png(width))
+        items.append(Item.of(str(path)))
+    return items
+
+
+def engine(
+    kind: type[Answers] | type[Cluster], address: str | None, delivery: Delivery, files: ModelFiles | None = None,
+    model: Model | None = None,
+) -> Answers | Cluster:  # fmt: skip
+    """What runs Scribe; its engines write into the working directory."""
+    work = Work(f"{__name__}:Scribe", files or ModelFiles(os.getcwd()), model or Model(), Input(), Generate())
+    batch = Batch(address=address, timeout=60)
+    return kind(Caption(), Identity("caption", "scribe", "scribe"), work, delivery, None, batch)
+
+
+def made(
+    kind: type[Answers] | type[Cluster], items: Iterable[Item], address: str | None = None, delivery: Kept | None = None
+) -> list[Record]:
+    """The records of a run."""
+    delivery = delivery or Kept()
+    engine(kind, address, delivery).over(items)
+    return delivery.records
+
+
+def log() -> list[tuple[int, str, int]]:
+    """Node, threads and width of what was answered."""
+    lines = (line.split() for line in Path("log").read_text().splitlines())
+    return [(int(node), threads, int(width)) for node, threads, width in lines]
+
+
+def raylet(node: Any) -> int:
+    """The process of Ray's that is a node."""
+    pid: int = node.all_processes["raylet"][0].process.pid
+    return pid
+
+
+def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
+    nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    items = pictures(*range(1, 80), CRASHES, *range(1, 20))
+    Path("in/3.png").write_bytes(b"")
+    Path("in/4.png").write_bytes(b"junk")
+    Path("in/5.png").unlink()
+    several = Item("in/1.png in/5.png", (Source("in/1.png"), Source("in/5.png")))
+    items += [several, Item.of("-", png(90)), Item.of(str(folder / "in" / "0.png")), Item.of("caf\udcff.png"), items[7]]
+    local = made(Answers, items)
+    Path("log").unlink()
+    os.mkfifo("meeting")  # or one node might be done before the other begins
+    assert made(Cluster, items, nodes.address) == local
+    assert Counter(record.error and record.error.kind for record in local) == {
+        None: len(items) - 6, "empty": 1, "unsupported": 1, "missing": 3, "crash": 1,
+    }  # fmt: skip
+    assert {node for node, _, _ in log()} == {raylet(node) for node in nodes.list_all_nodes()}
+    assert {threads for _, threads, _ in log()} == {"1"}  # as many as the worker has CPUs
+    assert capfd.readouterr() == ("", "")
+
+
+def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> None:
+    items = []
+    for number in range(6):
+        pictures = [Image.new("L", (8, 8), 9 * number + 20 * shade) for shade in range(2 + number)]
+        pictures[0].save(f"in/{number}.gif", save_all=True, append_images=pictures[1:], duration=1000)
+        items.append(Item.of(f"in/{number}.gif"))
+    Path("in/3.gif").write_bytes(b"GIF89a")
+    task = VideoSummarize(segment=2.0)
+
+    def summaries(kind: type[Answers] | type[Cluster], address: str | None) -> list[Record]:
+        delivery = Kept()
+        echo = Work(
+            "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
+        )
+        batch = Batch(address=address, timeout=60)
+        kind(task, Identity("video-summarize", "echo", "echo"), echo, delivery, None, batch).over(items)
+        return delivery.records
+
+    local = summaries(Answers, None)
+    assert summaries(Cluster, nodes.address) == local
+    assert [record.data and len(record.data["segments"]) for record in local] == [1, 2, 2, None, 3, 4]
+
+
+def test_the_end_of_a_worker_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    items = pictures(*range(1, 60), KILLS_ITS_WORKER, *range(1, 40))
+    records = made(Cluster, items, nodes.address)
+    assert [record.path for record in records] == [item.path for item in items]
+    assert {record.error for record in records} == {None}
+    assert Path("killed").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_end_of_a_node_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    third = nodes.add_node(num_cpus=1, **SMALL)
+    Path(f"{raylet(third)} dies").touch()
+    for name in ("meeting1", "meeting2"):
+        os.mkfifo(name)  # it dies at its first input, when all three nodes have theirs
+    items = pictures(*range(1, 100))
+    records = made(Cluster, items, nodes.address)
+    nodes.remove_node(third, allow_graceful=False)
+    assert [record.path for record in records] == [item.path for item in items]
+    assert {record.error for record in records} == {None}
+    assert len(log()) == len(items)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_workers_that_keep_dying_end_the_run_after_what_was_done_is_out(nodes: Nodes, folder: Path) -> None:
+    delivery = Kept()
+    rays_words = r"\((Worker unexpectedly|The actor \w+ is unavailable)"  # it hears of the end, or asks in vain before
+    with pytest.raises(EngineError, match=rf"3 times in a row a worker of Ray's died, last on .* {rays_words}"):
+        made(Cluster, pictures(1, 2, KILLS_EVERY_WORKER, 3, 4), nodes.address, delivery)
+    paths = [record.path for record in delivery.records]
+    assert paths == sorted(set(paths)) and "in/2.png" not in paths
+
+
+def test_fail_fast_stops_at_the_first_failure(nodes: Nodes, folder: Path) -> None:
+    items = pictures(*range(1, 60))
+    Path("in/20.png").write_bytes(b"junk")
+    records = made(Cluster, items, nodes.address, Kept(lambda record: record.error is None))
+    assert [record.path for record in records] == [item.path for item in items[:21]]
+
+
+def test_what_is_under_way_is_finished_when_it_is_stopped_and_nothing_is_begun(nodes: Nodes, folder: Path) -> None:
+    items = pictures(1, WAITS, *[1] * 2000)
+    os.mkfifo("waiting")
+
+    def stop(record: Record) -> bool:
+        if record.path == items[0].path:
+            with Path("waiting").open("wb"):  # until the engine is there
+                assert not cluster.is_idle
+                cluster.stop()
+        return True
+
+    delivery = Kept(stop)
+    cluster = engine(Cluster, nodes.address, delivery)
+    cluster.over(items)
+    assert cluster.stopping and cluster.is_idle
+    paths = [record.path for record in delivery.records]
+    assert paths[:2] == ["in/0.png", "in/1.png"]
+    assert len(set(paths)) == len(paths) < len(items)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "threads", "version"),
+    [
+        (ModelError, r"broken.gguf is not a GGUF \(on .*\); get another", None, None),
+        (UsageError, "no node of the Ray cluster has 3 CPUs", 3, None),
+        (UnavailableError, r"smolcli .* is installed there, and 0.0 started it \(on ", None, "0.0"),
+    ],
+)
+def test_errors_of_the_run_arrive_as_themselves(
+    nodes: Nodes, folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[SmolError], message: str,
+    threads: int | None, version: str | None,
+) -> None:  # fmt: skip
+    if version is not None:
+        monkeypatch.setattr(driver_module, "__version__", version)
+    with pytest.raises(error, match=message) as raised:
+        engine(Cluster, nodes.address, Kept(), ModelFiles("broken"), Model(threads=threads)).over(pictures(1))
+    assert type(raised.value) is error
+
+
+def test_a_node_takes_no_other_model_than_that_of_the_run(tmp_path: Path) -> None:
+    files = ModelFiles("a", gguf=tmp_path / "a.gguf", mmproj=tmp_path / "mmproj.gguf")
+    work = Work("", files, Model(), Input(), Generate())
+    for content, message in ((None, r"a.gguf: no such file \(on "), (b"other", r"a: is another model than .* \(on ")):
+        if content is not None:
+            for file in (files.gguf, files.mmproj):
+                assert file is not None
+                file.write_bytes(content)
+        identity = Identity("caption", "a", "llamacpp", "fingerprint")
+        job = pickle.dumps((Caption(), identity, work, Batch(), False, Path("/built-in")))
+        _, error = pickle.loads(Worker().begin(__version__, job, 1, 0))
+        with pytest.raises(ModelError, match=message):
+            raise received(error)
+
+
+def smolcli(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smolcli", "caption", "in", "-m", "nano", "-b", "echo", *args]
+    environment = os.environ | {"PYTHONPATH": ROOT, "STARTED_IN": os.getcwd()}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+
+
+def test_a_run_goes_on_where_one_ended(nodes: Nodes, folder: Path) -> None:
+    pictures(*range(1, 30))
+    assert smolcli("-o", "r.jsonl", "--resume").returncode == Exit.OK
+    before = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    Path("r.jsonl").write_text("".join(json.dumps(record) + "\n" for record in before[:10]) + '{"path": "torn')
+    Path("in/copy.png").write_bytes(png(1))  # whose answer is there
+    Path("in/3.png").touch()  # so that it has to be read
+    done = smolcli("-o", "r.jsonl", "--resume", "--engine", "ray", "--address", nodes.address)
+    assert all(line.startswith("smolcli: ") for line in done.stderr.splitlines()), done.stderr
+    assert (done.returncode, done.stdout) == (Exit.OK, "")
+    records = {each["path"]: each for each in map(json.loads, Path("r.jsonl").read_text().splitlines())}
+    assert len(Path("r.jsonl").read_text().splitlines()) == 30
+    for old in before:
+        assert records[old["path"]] | {"seconds": 0, "memory": 0, "stamp": 0} == old | {
+            "seconds": 0,
+            "memory": 0,
+            "stamp": 0,
+        }
+    copy, first = records["in/copy.png"], records["in/0.png"]
+    assert {name for name in copy if copy[name] != first[name]} == {"path", "stamp", "seconds"}
+
+
+def test_without_an_address_a_cluster_of_this_machine_begins_and_ends(folder: Path) -> None:
+    pictures(1, 2)
+    done = smolcli("--engine", "ray", "-f", "text")
+    assert done.stderr == ""
+    assert done.returncode == Exit.OK
+    assert done.stdout.count("Describe this image") == 2
+    assert not {"raylet", "gcs_server"} & set(alive(f"STARTED_IN={folder}"))
+
+
+def alive(mark: str) -> Iterator[str]:
+    """The names of the processes that have `mark` in their environment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in process.joinpath("environ").read_bytes().split(b"\0"):
+                yield process.joinpath("comm").read_text().strip()
+
+
+def test_an_address_where_nobody_is_is_told_at_once(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999"):
+        with pytest.raises(UnavailableError, match="the Ray cluster .* cannot be reached"):
+            made(Cluster, pictures(1), address)
+    assert not ray.is_initialized()

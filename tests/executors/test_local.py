@@ -1,0 +1,303 @@
+"""executors/local.py: items to records, through an engine whose backends need no model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from smolcli.backends.echo import Echo
+from smolcli.engine.protocol import Work
+from smolcli.errors import Exit, UsageError
+from smolcli.executors.local import AHEAD, Answers
+from smolcli.models.files import ModelFiles
+from smolcli.options import Generate, Input, Model
+from smolcli.records.sink import Delivery
+from smolcli.tasks.ask import Ask
+from smolcli.tasks.base import Task
+from smolcli.tasks.caption import Caption
+from smolcli.terminal.console import Console
+from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps
+from smolcli.writers.json_lines import JsonLines
+from tests.helpers import ECHO, IDENTITY, png, records, results
+
+FRAME = Frame(bytes(6), 2, 1)
+
+
+def item(index: int, bad: bool = False) -> Item:
+    return Item.of("nowhere/1.png") if bad else Item.of(f"{index}.png", png())
+
+
+def test_a_bad_input_is_a_record_and_its_neighbours_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    made, run = records(Caption(prompt="Hm?"), [item(0), item(1, bad=True), item(2)])
+    assert [(r["path"], r["text"], r["error"] and r["error"]["kind"]) for r in made] == [
+        ("0.png", "[2x1] Hm?", None),
+        ("nowhere/1.png", "", "missing"),
+        ("2.png", "[2x1] Hm?", None),
+    ]
+    assert run.exit_code == Exit.SOME_FAILED
+    assert capsys.readouterr().err == "smolcli: nowhere/1.png: no such file; check the path\n"
+
+
+def test_exit_codes() -> None:
+    assert records(Caption(), [])[1].exit_code == Exit.NO_INPUT
+    assert records(Caption(), [item(0)])[1].exit_code == Exit.OK
+    assert records(Caption(), [item(0, bad=True)])[1].exit_code == Exit.ALL_FAILED
+
+
+def test_fail_fast_stops_at_the_first_failure() -> None:
+    made, run = records(Caption(), [item(0), item(1, bad=True), item(2)], fail_fast=True)
+    assert [r["path"] for r in made] == ["0.png", "nowhere/1.png"]
+    assert run.exit_code == Exit.SOME_FAILED
+
+
+def test_several_questions_are_one_record() -> None:
+    [record], _ = records(Ask("One?", also=("Two?", "Three?")), [item(0)])
+    assert record["text"] == "[2x1] One?\n[2x1] Two?\n[2x1] Three?"
+    assert record["data"][1] == {"question": "Two?", "answer": "[2x1] Two?"}
+    assert record["tokens"] == {"prompt": 6, "image": 3, "new": 6}
+
+
+class Two(Task):
+    """Asks for a note, then about the note."""
+
+    def steps(self, media: Media) -> Steps:
+        [note] = yield [Prompt.user(media.frames[0], "note", draft=True)]
+        replies: Sequence[Reply] = yield [Prompt.user(f"about {note.text}")]
+        return Answer(replies[0].text)
+
+
+class Slots:
+    """A backend of two slots, each giving a word at a time, so that replies interleave; it says how many it had."""
+
+    name = "slots"
+
+    def __init__(self, files: ModelFiles, options: Model) -> None:
+        self.most = 0
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        source, held, taken = iter(prompts), {}, 0
+        while True:
+            while len(held) < 2 and (prompt := next(source, None)) is not None:
+                held[taken] = iter(Echo.words(prompt))
+                taken += 1
+            if not held:
+                return
+            self.most = max(self.most, len(held))
+            for index in list(held):
+                if (word := next(held[index], None)) is None:
+                    del held[index]
+                    yield Piece(index, f"/{self.most}", Finish("stop"))
+                else:
+                    yield Piece(index, word + " ")
+
+    def gpu_peak(self) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
+def test_steps_of_several_items_share_the_backends_slots() -> None:
+    made, delivery = records(Two(), [item(index) for index in range(20)], f"{__name__}:Slots")
+    assert sorted(record["path"] for record in made) == sorted(f"{index}.png" for index in range(20))
+    assert all(record["text"].startswith("about [2x1] note") for record in made)
+    assert any(record["text"].endswith("/2") for record in made)
+    assert delivery.exit_code == Exit.OK
+
+
+class Straggling(Echo):
+    """Answers every prompt at once but the first, which it answers after LATE others, or when it is given no more."""
+
+    LATE = AHEAD + 9
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        index = 0
+        for prompt in prompts:
+            if prompt is not None:
+                yield Piece(index, "")
+                if index:
+                    yield Piece(index, str(index), Finish("stop"))
+                index += 1
+            if index == self.LATE:
+                yield Piece(0, "0", Finish("stop"))
+
+
+def test_records_leave_in_order_and_one_that_is_late_holds_up_no_other() -> None:
+    """More are answered than are let in ahead: the first one's answer would never come."""
+    made, _ = records(Caption(), [item(n) for n in range(2 * AHEAD)], "tests.executors.test_local:Straggling")
+    assert [record["path"] for record in made] == [f"{n}.png" for n in range(2 * AHEAD)]
+    assert [record["text"] for record in made] == [str(n) for n in range(2 * AHEAD)]
+
+
+def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:
+    taken, most = 0, 0
+
+    def source() -> Iterator[Item]:
+        nonlocal taken
+        for index in range(300):
+            taken += 1
+            yield item(index)
+
+    class Watching(JsonLines):
+        done = 0
+
+        def write(self, record: object) -> None:
+            nonlocal most
+            most = max(most, taken - self.done)
+            self.done += 1
+
+    delivery = Delivery(Watching(io.StringIO()), Console())
+    Answers(Caption(), IDENTITY, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate()), delivery).over(source())
+    assert delivery.done == 300
+    assert 1 < most <= AHEAD + 2
+
+
+def test_what_the_model_answers_wrongly_to_a_schema_is_an_error() -> None:
+    [record], _ = records(Caption(prompt="Hm?"), [item(0)], generate=Generate(schema='{"type":"object"}'))
+    assert record["error"]["kind"] == "schema"
+
+
+def test_a_record_says_what_it_was_made_of(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(png())
+    [record], _ = records(Caption(), [Item.of(str(file))])
+    status = file.stat()
+    assert record["sha256"] == hashlib.sha256(png()).hexdigest()
+    assert record["stamp"] == f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+    assert record["id"] == IDENTITY.id_of(record["sha256"])
+    assert record["seconds"]["media"] > 0
+
+
+def test_an_error_of_the_source_is_raised_where_the_records_are_made() -> None:
+    def source() -> Iterator[Item]:
+        yield item(0)
+        raise UsageError("list.txt: cannot be read")
+
+    with pytest.raises(UsageError, match="list.txt"):
+        records(Caption(), source())
+
+
+class Crashing(Echo):
+    """Ends its process at the word given in the question."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            yield Piece(index, "")
+            if "[3x3]" in Echo.words(prompt):
+                os.kill(os.getpid(), 11)
+            yield Piece(index, "fine", Finish("stop"))
+
+
+def test_a_crash_is_one_record_in_its_place_and_the_others_are_answered() -> None:
+    items = [Item.of(f"{n}.png", png((3, 3) if n in (2, 5) else (2, 1))) for n in range(8)]
+    made, _ = records(Caption(), items, f"{__name__}:Crashing")
+    assert [(r["path"], r["text"] or r["error"]["kind"]) for r in made] == [
+        (f"{n}.png", "crash" if n in (2, 5) else "fine") for n in range(8)
+    ]
+    assert "SIGSEGV" in made[2]["error"]["message"]
+
+
+def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[dict], Delivery]:
+    """A run that adds to the file `path` what it does not hold; all records of the file, and the run's count."""
+    held = results(path)
+    with path.open("a") as stream:
+        delivery = Delivery(JsonLines(stream), Console(quiet=True), results=held)
+        work = Work(more.get("backend", ECHO), ModelFiles("echo"), Model(), Input(), Generate())
+        Answers(Caption(), more.get("identity", IDENTITY), work, delivery, held).over(items)
+    return [json.loads(line) for line in path.read_text().splitlines()], delivery
+
+
+def test_the_same_content_under_another_path_takes_the_answer_there_is(tmp_path: Path) -> None:
+    """Slots counts what it answered at once: of two copies side by side only one is asked about."""
+    made, _ = run_into(tmp_path / "r.jsonl", [item(0), item(1), Item.of("x", png((5, 5)))], backend=f"{__name__}:Slots")
+    assert [(r["path"], r["text"][:5]) for r in made] == [("0.png", "[2x1]"), ("1.png", "[2x1]"), ("x", "[5x5]")]
+    assert made[0]["id"] == made[1]["id"]
+    assert made[1]["seconds"]["decode"] == made[1]["seconds"]["prefill"] == 0
+    later, delivery = run_into(
+        tmp_path / "r.jsonl", [item(7), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing"
+    )
+    assert [(r["path"], r["text"][:5]) for r in later[3:]] == [("7.png", "[2x1]"), ("y", "[5x5]")]
+    assert (delivery.done, delivery.failed) == (2, 0)
+
+
+def test_an_input_whose_twin_failed_is_asked_about_itself(tmp_path: Path) -> None:
+    made, _ = run_into(
+        tmp_path / "r.jsonl", [Item.of(f"{n}.png", png((3, 3))) for n in range(2)], backend=f"{__name__}:Crashing"
+    )
+    assert [(r["path"], r["error"]["kind"]) for r in made] == [("0.png", "crash"), ("1.png", "crash")]
+
+
+class Vanishing(Echo):
+    """Takes the file named in the question away and ends its process, at the first prompt."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, _ in enumerate(prompts):
+            yield Piece(index, "")
+            file = Path(options.schema or "")
+            if file.exists():
+                file.unlink()
+                os.kill(os.getpid(), 11)
+            yield Piece(index, "fine", Finish("stop"))
+
+
+def test_an_input_whose_twin_has_gone_is_asked_about_itself(tmp_path: Path) -> None:
+    """The first could not be opened again after the engine ended; the second must not wait for it for ever."""
+    gone, kept = tmp_path / "0.png", tmp_path / "1.png"
+    for file in (gone, kept):
+        file.write_bytes(png())
+    stream, held = io.StringIO(), results(tmp_path / "r.jsonl")
+    delivery = Delivery(JsonLines(stream), Console(quiet=True), results=held)
+    answers = Answers(
+        Caption(), IDENTITY,
+        Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), delivery, held,
+    )  # fmt: skip
+    answers.over([Item.of(str(gone)), Item.of(str(kept))])
+    kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
+    assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no object: it was asked and answered
+
+
+def test_what_was_read_and_is_what_it_was_is_left_out(tmp_path: Path) -> None:
+    """Its file was touched, or it came through a pipe: known only by its content."""
+    run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
+    made, delivery = run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
+    assert len(made) == 2
+    assert (delivery.done, delivery.skipped) == (0, 2)
+
+
+def test_pictures_go_where_the_question_places_them() -> None:
+    task = Ask("Is {2} larger than {1}?", together=True)
+    other = Frame(bytes(3), 1, 1)
+    [prompt] = task.prompts(Media((FRAME, other)))
+    assert prompt.turns[0].parts == ("Is ", other, " larger than ", FRAME, "?")
+
+
+def test_a_picture_without_a_place_in_the_question_stands_before_it() -> None:
+    other = Frame(bytes(3), 1, 1)
+    [first, second] = Ask("Is {2} red?", ("And {1}, {2}?",), together=True).prompts(Media((FRAME, other)))
+    assert first.turns[0].parts == (FRAME, "Is ", other, " red?")
+    assert second.turns[0].parts == ("And ", FRAME, ", ", other, "?")
+
+
+class Quiet(Caption):
+    """Asks nothing."""
+
+    def prompts(self, media: Media) -> Sequence[Prompt]:
+        return []
+
+    def answer(self, replies: Sequence[Reply]) -> Answer:
+        return Answer(f"{len(replies)} replies")
+
+
+def test_an_item_that_asks_nothing_still_has_its_record() -> None:
+    [record], delivery = records(Quiet(), [Item.of("empty", png())])
+    assert (record["path"], record["text"], delivery.exit_code) == ("empty", "0 replies", Exit.OK)
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().error("caf\u00e9\x1b[31m.png: no\nsuch\udcff file")
+    assert capsys.readouterr().err == "smolcli: caf\u00e9\\x1b[31m.png: no such\\udcff file\n"

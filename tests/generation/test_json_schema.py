@@ -1,0 +1,138 @@
+"""generation/json_schema.py: the words of --schema, and the faults in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from smolcli.errors import UsageError
+from smolcli.generation.json_schema import MOST_CHARACTERS, MOST_ITEMS, canonical, parse
+
+
+def kinds(word: str) -> dict[str, Any]:
+    """The properties and their types, a list as [type]."""
+    found = {}
+    for name, each in parse(word)["properties"].items():
+        found[name] = [each["items"]["type"]] if each["type"] == "array" else each["type"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("word", "properties", "required"),
+    [
+        ("vendor", {"vendor": "string"}, ["vendor"]),
+        ("vendor, date, total float", {"vendor": "string", "date": "string", "total": "number"}, None),
+        ("name, age int, bio: a short bio", {"name": "string", "age": "integer", "bio": "string"}, None),
+        ("name\n age int : in years, full\n\n ok bool\n", {"name": "string", "age": "integer", "ok": "boolean"}, None),
+        ("items str[], prices float[]: each", {"items": ["string"], "prices": ["number"]}, None),
+        ("b?, a int, c float[]?", {"b": "string", "a": "integer", "c": ["number"]}, ["a"]),
+        ("größe float, x-y_z, 2nd", {"größe": "number", "x-y_z": "string", "2nd": "string"}, None),
+        (" a ,, b , ", {"a": "string", "b": "string"}, None),
+        ("a str, b int", {"a": "string", "b": "integer"}, None),
+    ],
+)  # fmt: skip
+def test_the_short_form(word: str, properties: dict[str, Any], required: list[str] | None) -> None:
+    assert kinds(word) == properties
+    assert list(kinds(word)) == list(properties)  # in order
+    assert parse(word)["required"] == (list(properties) if required is None else required)
+    jsonschema.Draft202012Validator.check_schema(parse(word))
+
+
+def test_descriptions_are_kept_and_may_have_commas_and_colons_on_a_line_of_their_own() -> None:
+    properties = parse("name: as printed, in capitals: all of it\ntotal float: with VAT")["properties"]
+    assert properties["name"]["description"] == "as printed, in capitals: all of it"
+    assert properties["total"]["description"] == "with VAT"
+
+
+def test_the_short_form_is_bounded_and_closed() -> None:
+    valid = jsonschema.Draft202012Validator(parse("a, b int[], c? bool")).is_valid
+    assert valid({"a": "x" * MOST_CHARACTERS, "b": [1] * MOST_ITEMS})
+    assert valid({"a": "", "b": [], "c": True})
+    assert not valid({"a": "x" * (MOST_CHARACTERS + 1), "b": []})
+    assert not valid({"a": "x", "b": [1] * (MOST_ITEMS + 1)})
+    assert not valid({"a": "x", "b": [10**30]})
+    assert not valid({"a": "x", "b": [], "d": 1})
+    assert not valid({"a": "x"})
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("", "--schema is empty; give 'vendor, total float'"),
+        (" , ,", "--schema is empty"),
+        ("a decimal", "decimal in 'a decimal' is no type; choose str, int, float, bool"),
+        ("a str[", r"str\[ in 'a str\[' is no type"),
+        ("a int b", "'a int b' is more than a name and a type; put commas"),
+        ("total: float", "has its type after a colon; write 'total float'"),
+        ("total: int[]", r"write 'total int\[\]'"),
+        (": words", "': words' has no name"),
+        ("?", "has no name"),
+        ("a$", "'a\\$' has no name"),
+        ("a, b int, a float", "names a twice"),
+        ("none.json", r"none.json cannot be read \(No such file"),
+        ("{", "the schema is not JSON .*; check it with"),
+        ('{"type": "array"}', "is the JSON Schema of another type, array; an answer is one object"),
+        ('{"type": ["array", "null"]}', "of another type"),
+        ('{"vendor": "str"}', "is not the JSON Schema of an object; it has at least 'type'"),
+        ('{"type": "object", "properties": {"a": {"const": NaN}}}', "not JSON .NaN"),
+        ('{"a":' * 100_000, "nested too deeply|not JSON"),
+    ],
+)
+def test_what_is_no_schema_is_told(word: str, fault: str) -> None:
+    with pytest.raises(UsageError, match=fault):
+        parse(word)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"[1]", "s.json is not the JSON Schema of an object"),
+        (b"name, age int", r"s.json is not JSON .*line 1 column 1"),
+        (b'{"type": \xff}', "s.json is not text in UTF-8"),
+        (b"", "s.json is not JSON"),
+    ],
+)
+def test_a_file_that_is_no_schema_is_told_by_its_name(tmp_path: Path, data: bytes, fault: str) -> None:
+    file = tmp_path / "s.json"
+    file.write_bytes(data)
+    with pytest.raises(UsageError, match=fault):
+        parse(str(file))
+
+
+SCHEMA = {"properties": {"z": {"type": "string"}, "a": {"$ref": "#/$defs/é"}}, "$defs": {"é": {"type": "null"}}}
+
+
+def test_a_file_its_text_and_the_canonical_text_are_one_schema(tmp_path: Path) -> None:
+    files = [tmp_path / "one.json", tmp_path / "two", tmp_path / "three.json"]
+    files[0].write_text(json.dumps(SCHEMA))
+    files[1].write_text(json.dumps(SCHEMA, indent=4, ensure_ascii=False), encoding="utf-8")
+    files[2].write_text(json.dumps(SCHEMA | {"type": "object"}), encoding="utf-8-sig")
+    texts = {canonical(str(file)) for file in files} | {canonical(json.dumps(SCHEMA, indent=1))}
+    assert len(texts) == 1
+    [text] = texts
+    assert canonical(text) == text
+    assert parse(text) == SCHEMA | {"type": "object", "additionalProperties": False}
+    assert list(parse(text)["properties"]) == ["z", "a"]
+
+
+def test_other_schemas_have_other_texts() -> None:
+    words = ("a", "b", "a int", "a, b", "b, a", "a: the first", "a?", "a str[]")
+    assert len({canonical(word) for word in words}) == len(words)
+    assert canonical("a,b int") == canonical(" a str\nb   int ")
+
+
+def test_a_file_goes_before_the_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kinds("vendor") == {"vendor": "string"}
+    (tmp_path / "vendor").write_text('{"type": "object", "properties": {"x": {"type": "null"}}}')
+    assert kinds("vendor") == {"x": "null"}
+    (tmp_path / "folder").mkdir()
+    assert kinds("folder") == {"folder": "string"}
+
+
+def test_a_long_short_form_is_no_file_name() -> None:
+    assert len(kinds(", ".join(f"name{n}" for n in range(2000)))) == 2000

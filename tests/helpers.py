@@ -1,0 +1,148 @@
+"""What several tests share: programs they start, records they write, and runs on the echo backend."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy  # noqa: F401 - whose library for matrices is looked for
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from smolcli.engine.protocol import Work
+from smolcli.executors.local import Answers
+from smolcli.models.files import ModelFiles
+from smolcli.options import Batch, Generate, Input, Model
+from smolcli.records.record_id import Identity
+from smolcli.records.resume import Results
+from smolcli.records.sink import Delivery
+from smolcli.tasks.base import Task
+from smolcli.terminal.console import Console
+from smolcli.types import (
+    Fault,
+    Item,
+    Memory,
+    Record,
+    Seconds,
+    Tokens,
+)
+from smolcli.writers.json_lines import JsonLines
+from smolcli.writers.sidecar import Sidecars
+
+
+def png(size: tuple[int, int] = (2, 1)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+ECHO = "smolcli.backends.echo:Echo"
+
+
+IDENTITY = Identity("test", "echo", "echo")
+
+
+def records(
+    task: Task,
+    items: Iterable[Item],
+    backend: str = ECHO,
+    results: Results | None = None,
+    generate: Generate = Generate(),  # noqa: B008
+    **batch: bool,
+) -> tuple[list[dict], Delivery]:
+    stream = io.StringIO()
+    delivery = Delivery(
+        JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False)
+    )
+    work = Work(backend, ModelFiles("echo"), Model(), Input(), generate)
+    Answers(task, IDENTITY, work, delivery, results, Batch(**batch)).over(items)
+    return [json.loads(line) for line in stream.getvalue().splitlines()], delivery
+
+
+def results(path: Path) -> Results:
+    path.touch()
+    made = Results(path, IDENTITY)
+    made.read()
+    return made
+
+
+SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
+
+
+def smolcli(*words: object, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SMOLCLI", "HF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "smolcli", *map(str, words)],
+        input=stdin,
+        capture_output=True,
+        env={**clean, "XDG_CONFIG_HOME": "/proc/nonexistent", "HF_HOME": "/proc/nonexistent", **env},
+        timeout=120,
+    )
+
+
+LIBRARIES = {
+    "torch", "transformers", "llama_cpp", "numpy", "PIL", "gguf", "huggingface_hub", "safetensors", "pydantic", "rich",
+    "tqdm", "multiprocessing", "importlib.metadata",
+}  # fmt: skip
+
+
+def loaded(*words: object, **env: str) -> tuple[set[str], str]:
+    """The modules that the program has loaded at its end, and what it said."""
+    code = (
+        "import sys\n"
+        "from smolcli.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('\\n', *(name for name, module in sys.modules.items() if module), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split()), done.stdout
+
+
+def line(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line that a failure is told in."""
+    said = done.stderr.decode()
+    assert said.count("\n") == 1, said
+    assert said.startswith("smolcli: ")
+    assert "Traceback" not in said
+    return said
+
+
+RECORD = Record(
+    "a.png", "0f", "1e", "2 3 4", "caption", "a cat", None, "nano", "echo", "stop", Tokens(5, 3, 2),
+    Seconds(decode=1 / 3), (), Memory(68, 134), None,
+)  # fmt: skip
+
+
+LINES = replace(RECORD, text="one\n\ntwo")
+
+
+BAD = replace(
+    RECORD, path="b.png", text="", finish_reason="error", error=Fault("missing", "no such file; check the path")
+)
+
+
+def written(writer: type, *records: Record, **options: bool) -> str:
+    stream = io.StringIO()
+    made = writer(stream, **options)
+    for record in records:
+        made.write(record)
+    made.close()
+    return stream.getvalue()
+
+
+KNOWN = frozenset((".png", ".jpg", ".mp4"))
+
+
+def sidecars(*wanted: str, if_exists: str = "skip", out_dir: Path | None = None) -> Sidecars:
+    return Sidecars(wanted, "in", out_dir, if_exists, KNOWN)
+
+
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -1,0 +1,63 @@
+"""Pictures that tests make, and what they expect of them once read."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smolcli.errors import InputError
+from smolcli.inputs.image import read
+from smolcli.options import Input
+
+OPTIONS = Input()
+
+
+def encoded(image: Image.Image, format: str = "PNG", **more: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **more)
+    return buffer.getvalue()
+
+
+def pixels(data: bytes, options: Input = OPTIONS) -> np.ndarray:
+    [frame] = read(data, options)
+    return np.frombuffer(frame.rgb, np.uint8).reshape(frame.height, frame.width, 3)
+
+
+def near(found: np.ndarray, expected: object, by: int = 1) -> bool:
+    return bool((np.abs(found.astype(int) - np.asarray(expected)) <= by).all())
+
+
+def noise(width: int = 96, height: int = 64) -> Image.Image:
+    values = np.random.default_rng(7).normal(128, 60, (height, width))
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def failure(data: bytes, options: Input = OPTIONS) -> tuple[str, str]:
+    """The kind and the message of the error."""
+    with pytest.raises(InputError) as caught:
+        read(data, options)
+    return caught.value.kind, str(caught.value)
+
+
+def corner(width: int = 32, height: int = 48) -> Image.Image:
+    """White, with a red square of 16 pixels at the top left."""
+    image = Image.new("RGB", (width, height), "white")
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    return image
+
+
+def turned() -> Image.Exif:
+    """Orientation 6: what is stored at the top left shows at the top right."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def is_upright(shown: np.ndarray) -> bool:
+    """Whether it is `corner()` turned by 90 degrees clockwise."""
+    red = np.full((32, 48), False)
+    red[:16, 32:] = True
+    return shown.shape == (32, 48, 3) and bool(((shown[..., 1] < 100) == red).all())

@@ -1,0 +1,254 @@
+"""inputs/download.py: a local server answers well and badly."""
+
+from __future__ import annotations
+
+import base64
+import socket
+from typing import Any
+
+import pytest
+
+from smolcli import __version__
+from smolcli.errors import InputError
+from smolcli.inputs.collect import without_password
+from smolcli.inputs.download import MOST_REDIRECTS, fetch
+from tests.http_server import Answer, Handler, Server, says
+
+
+def failure(url: str, **more: Any) -> tuple[str, str]:
+    """The kind and the message of the error; one line without the address."""
+    with pytest.raises(InputError) as caught:
+        fetch(url, **more)
+    assert "\n" not in str(caught.value) and "127.0.0.1" not in str(caught.value)
+    return caught.value.kind, str(caught.value)
+
+
+def test_the_content_is_given_whatever_its_kind(server: Server) -> None:
+    server.answers["/a.png"] = says(200, b"\x89PNG", Content_Length=4, Content_Type="text/html")
+    assert fetch(f"{server.url}/a.png#part") == b"\x89PNG"
+    assert server.asked == ["/a.png"]
+    assert server.headers[0]["User-Agent"] == f"smolcli/{__version__}"
+    assert "Authorization" not in server.headers[0]
+
+
+def test_a_body_without_length_and_one_in_chunks(server: Server) -> None:
+    server.answers["/open"] = says(200, b"x" * 70_000)
+    server.answers["/chunks"] = chunked(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert fetch(f"{server.url}/open") == b"x" * 70_000
+    assert fetch(f"{server.url}/chunks") == b"abcde"
+
+
+def chunked(body: bytes) -> Answer:
+    def answer(handler: Handler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.say(200, body, Transfer_Encoding="chunked")
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (404, "missing", "is not there (the server answers 404); check the address"),
+        (410, "missing", "is not there (the server answers 410); check the address"),
+        (403, "unreachable", "the server answers 403 Forbidden; the address needs a login"),
+        (500, "unreachable", "the server answers 500 Internal Server Error; try again later or check the address"),
+        (204, "unreachable", "the server answers 204 No Content; try again later or check the address"),
+        (799, "unreachable", "the server answers 799; try again later or check the address"),
+    ],
+)
+def test_what_the_server_refuses(server: Server, status: int, kind: str, message: str) -> None:
+    server.answers["/a"] = says(status, b"<html>")
+    assert failure(f"{server.url}/a") == (kind, message)
+
+
+def test_redirects_are_followed_as_far_as_they_may_go(server: Server) -> None:
+    for number in range(9):
+        server.answers[f"/{number}"] = says(301 + number % 2, Location=f"{number + 1}?x=1")
+        server.answers[f"/{number}?x=1"] = server.answers[f"/{number}"]
+    for steps in (3, MOST_REDIRECTS):
+        server.answers["/9?x=1"] = says(200, b"found")
+        assert fetch(f"{server.url}/{9 - steps}") == b"found"
+    kind, message = failure(f"{server.url}/{9 - MOST_REDIRECTS - 1}")
+    assert (kind, message) == ("unreachable", "redirects more than 5 times; give the address where it ends")
+
+
+def test_a_redirect_in_a_circle_ends(server: Server) -> None:
+    server.answers["/a"] = says(307, Location="/a")
+    assert failure(f"{server.url}/a")[0] == "unreachable"
+    assert server.asked == ["/a"] * (MOST_REDIRECTS + 1)
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:text/plain,hello"])
+def test_a_redirect_leads_to_http_only(server: Server, place: str) -> None:
+    server.answers["/a"] = says(302, Location=place)
+    kind, message = failure(f"{server.url}/a")
+    assert kind == "unreachable" and "only http and https" in message
+
+
+def test_a_redirect_to_a_name_that_is_not_encoded(server: Server) -> None:
+    server.answers["/a"] = says(302, Location="/fü ä.png".encode().decode("latin-1"))
+    server.answers["/f%C3%BC%20%C3%A4.png"] = says(200, b"here")
+    assert fetch(f"{server.url}/a") == b"here"
+
+
+def test_too_large_by_its_header_is_not_read(server: Server) -> None:
+    server.answers["/a"] = says(200, Content_Length=1001)  # and no body: reading it would fail otherwise
+    kind, message = failure(f"{server.url}/a", most_bytes=1000)
+    assert kind == "too-large" and message.startswith("has more than 1,000 bytes; ")
+    server.answers["/b"] = says(200, b"x" * 1000, Content_Length=1000)
+    assert len(fetch(f"{server.url}/b", most_bytes=1000)) == 1000
+
+
+def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> None:
+    def endless(handler: Handler) -> None:
+        handler.say(200)
+        try:
+            while not handler.server.done.is_set():
+                handler.wfile.write(bytes(10_000))
+        except OSError:
+            pass
+
+    server.answers["/a"] = endless
+    assert failure(f"{server.url}/a", most_bytes=100_000)[0] == "too-large"
+
+
+def dripping(head: bytes) -> Answer:
+    """A byte every 20 ms after `head`, as long as the test lasts: no read times out."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+        try:
+            while not handler.server.done.wait(0.02):
+                handler.wfile.write(b"x")
+        except OSError:
+            pass
+
+    return answer
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HT"])
+def test_a_server_that_drips_meets_the_deadline(server: Server, head: bytes) -> None:
+    server.answers["/a"] = dripping(head)
+    kind, message = failure(f"{server.url}/a", deadline=0.2)
+    assert kind == "unreachable" and message.startswith("is not all here after 0.2 seconds; ")
+
+
+def test_a_server_that_is_silent_meets_the_timeout(server: Server) -> None:
+    server.answers["/a"] = lambda handler: (handler.server.done.wait(60), None)[1]
+    assert failure(f"{server.url}/a", timeout=0.1) == (
+        "unreachable",
+        "the server does not answer in time; try again later",
+    )
+
+
+def test_a_connection_refused(server: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listening
+        kind, message = failure(f"http://127.0.0.1:{taken.getsockname()[1]}/a")
+    assert kind == "unreachable" and message.startswith("cannot be reached (Connection refused); ")
+
+
+def test_a_server_without_tls(server: Server) -> None:
+    kind, message = failure(f"https://{server.host}/a")
+    assert kind == "unreachable" and message.startswith("cannot be reached (")
+
+
+def test_a_silent_server_does_not_hold_the_tls_handshake(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kind, message = failure(f"https://127.0.0.1:{silent.getsockname()[1]}/a", timeout=0.1)
+    assert kind == "unreachable" and message.startswith("the server does not answer in time")
+
+
+def test_a_name_that_nobody_knows(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert failure("http://no.example/a") == (
+        "unreachable",
+        "the server's name is not known; check the address and the network",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (says(200, b"12345", Content_Length=1000), "the connection ended in the middle; try again"),
+        (chunked(b"3\r\nabc\r\n400\r\nde"), "the connection ended in the middle; try again"),
+        (lambda handler: None, "cannot be reached (Remote end closed connection without response)"),
+        (lambda handler: handler.wfile.write(b"SSH-2.0\r\n") and None, "the server's answer is broken (BadStatusLine)"),
+    ],
+    ids=["length", "chunks", "nothing", "no http"],
+)
+def test_a_connection_that_ends_in_the_middle(server: Server, answer: Answer, says: str) -> None:
+    server.answers["/a"] = answer
+    kind, message = failure(f"{server.url}/a")
+    assert kind == "unreachable" and message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("/two words.png", "/two%20words.png"),
+        ("/two%20words.png", "/two%20words.png"),
+        ("/100%.png?größe=1&b=%C3%BC", "/100%25.png?gr%C3%B6%C3%9Fe=1&b=%C3%BC"),
+        ("/Ж/\udcff.png", "/%D0%96/%FF.png"),  # a name that is not UTF-8, as the shell gives it
+        ("?q=1", "/?q=1"),
+        ("", "/"),
+    ],
+)
+def test_what_an_address_cannot_hold_is_encoded(server: Server, typed: str, sent: str) -> None:
+    server.answers[sent] = says(200, b"here")
+    assert fetch(server.url + typed) == b"here"
+    assert server.asked == [sent]
+
+
+def test_a_login_is_sent_and_never_told(server: Server) -> None:
+    server.answers["/a"] = says(302, Location="/b")
+    server.answers["/b"] = says(200, b"here")
+    assert fetch(f"http://me:p%40ss:ü@{server.host}/a") == b"here"
+    expected = "Basic " + base64.b64encode("me:p@ss:ü".encode()).decode()
+    assert [headers["Authorization"] for headers in server.headers] == [expected] * 2
+    kind, message = failure(f"http://me:secret@{server.host}/gone")
+    assert kind == "missing" and "secret" not in message
+    assert failure("http://me:secret@127.0.0.1:notaport/a") == (
+        "unreachable",
+        "is not an address that can be fetched; check how it is written",
+    )
+
+
+def test_a_login_is_not_sent_to_another_host(server: Server) -> None:
+    server.answers["/a"] = says(302, Location=f"{server.url.replace('127.0.0.1', 'localhost')}/b")
+    server.answers["/b"] = says(200, b"here")
+    assert fetch(f"http://me:secret@{server.host}/a") == b"here"
+    assert ["Authorization" in headers for headers in server.headers] == [True, False]
+
+
+def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answers["http://pictures.invalid/a.png"] = says(200, b"by proxy")
+    assert fetch("http://pictures.invalid/a.png") == b"by proxy"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server.answers["/a.png"] = says(200, b"straight")
+    assert fetch(f"{server.url}/a.png") == b"straight"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http:///a.png", "is not an address that can be fetched; check how it is written"),
+        ("http://[::1/a.png", "is not an address that can be fetched; check how it is written"),
+        (f"http://{'x' * 70}.example/", "is not an address that can be fetched; check how it is written"),
+        ("ftp://127.0.0.1/a", "leads to a ftp: address; only http and https are fetched"),
+        ("file:///etc/passwd", "leads to a file: address; only http and https are fetched"),
+    ],
+)
+def test_what_is_no_address(url: str, message: str) -> None:
+    assert failure(url) == ("unreachable", message)
+
+
+def test_an_address_is_shown_without_its_login() -> None:
+    assert without_password("http://me:a@b@host/x@y?z=@") == "http://host/x@y?z=@"
+    assert without_password("http://host/x@y") == "http://host/x@y"
+    assert without_password("a@b.png") == "a@b.png"

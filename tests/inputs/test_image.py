@@ -1,0 +1,331 @@
+"""inputs/image.py: every odd picture becomes the right pixels or an error that says what it is."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from smolcli.errors import InputError
+from smolcli.inputs.image import read
+from smolcli.options import Input
+from tests.inputs.pictures import OPTIONS, corner, encoded, failure, is_upright, near, noise, pixels, turned
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
+    """A PNG of raw rows, each with its filter byte; `colours` as in IHDR."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(width: int, height: int, bits: int, photometric: int, data: bytes, compression: int = 1) -> bytes:
+    """A TIFF of one grey strip."""
+    tags = {256: width, 257: height, 258: bits, 259: compression, 262: photometric, 273: 200, 277: 1, 278: height}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4 if value > 65535 else 3, 1, value) for tag, value in tags.items())
+    return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0") + data
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    assert pixels(encoded(Image.fromarray(values)))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_transparent_is_flattened_on_white() -> None:
+    half = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    half.putpixel((1, 0), (255, 0, 0, 128))
+    assert pixels(encoded(half)).tolist() == [[[255, 255, 255], [255, 127, 127]]]
+
+
+def test_palette_with_transparency() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert pixels(encoded(image, transparency=0)).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (2, 1)), (6, (0, 2)), (8, (1, 0)), (2, (0, 1))])
+def test_exif_orientation_is_applied(orientation: int, corner: tuple[int, int]) -> None:
+    """A 2 x 3 picture whose stored top-left pixel is red; EXIF's table says where it must show."""
+    image = Image.new("RGB", (2, 3), "white")
+    image.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = pixels(encoded(image, exif=exif))
+    assert shown.shape[:2] == ((2, 3) if orientation in (6, 8) else (3, 2))
+    assert shown[corner].tolist() == [255, 0, 0]
+
+
+def test_cmyk_jpeg_and_animated_gif() -> None:
+    red = pixels(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))[8, 8]
+    assert red[0] > 220
+    assert red[1] < 40
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    assert pixels(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_one_pixel_and_a_long_strip() -> None:
+    assert pixels(encoded(Image.new("RGB", (1, 1), "blue"))).tolist() == [[[0, 0, 255]]]
+    assert pixels(encoded(Image.new("L", (20000, 10)))).shape == (10, 20000, 3)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few hundred bytes whose header promises side x side pixels."""
+    return png(side, side, 8, 2, bytes(1000))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "says"),
+    [
+        (bomb(60_000), "too-large", "60000 x 60000 pixels"),
+        (b"This is a letter, not a picture.\n" * 20, "unsupported", "is not a picture"),
+        (encoded(noise(200, 200))[:9000], "truncated", "cut short"),
+        (encoded(noise(200, 200), "JPEG")[:3000], "truncated", "cut short"),
+        (b"\x89PNG\r\n\x1a\n", "unsupported", "begins as PNG and is cut short"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported", "is not a picture"),
+        (b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 0, 0, 0) + bytes(96), "truncated", "damaged"),
+    ],
+    ids=["bomb", "text", "png cut", "jpeg cut", "png head", "postscript", "dds of no kind"],
+)
+def test_what_cannot_be_read_is_an_error_with_its_kind(data: bytes, kind: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        read(data, OPTIONS)
+    assert caught.value.kind == kind
+
+
+def test_the_limit_is_an_option() -> None:
+    with pytest.raises(InputError, match="raise --max-pixels"):
+        read(encoded(Image.new("RGB", (11, 10))), Input(max_pixels=109))
+    assert pixels(encoded(Image.new("RGB", (11, 10))), Input(max_pixels=110)).shape == (10, 11, 3)
+
+
+def test_the_same_pixels_are_the_same_frame_whatever_the_file() -> None:
+    image = noise(20, 10)
+    assert read(encoded(image), OPTIONS) == read(encoded(image, "BMP"), OPTIONS)
+
+
+# ---- pixels beside an independent computation ------------------------------------------------------
+
+
+def test_cmyk_by_its_formula() -> None:
+    """As printers' RGB: each ink darkens by its share, black by its own. JPEG holds inks inverted, after Adobe."""
+    inks = (10, 200, 60, 40)
+    expected = [255 * (1 - ink / 255) * (1 - 40 / 255) for ink in inks[:3]]
+    image = Image.new("CMYK", (16, 16), inks)
+    jpeg = encoded(image, "JPEG", quality=100)
+    assert b"Adobe" in jpeg
+    assert near(pixels(jpeg), expected, 2)
+    assert near(pixels(encoded(image, "TIFF")), expected)
+
+
+def test_ycck_as_adobe_writes_it() -> None:
+    """The first three channels are YCbCr with the inks for R, G and B, as the Adobe marker's last byte says."""
+    luma, blue, red, black = 150, 120, 140, 220  # as they lie in the file
+    jpeg = bytearray(encoded(Image.new("CMYK", (16, 16), (105, 135, 115, 35)), "JPEG", quality=100, subsampling=0))
+    jpeg[jpeg.index(b"Adobe") + 11] = 2
+    inks = np.array([
+        luma + 1.402 * (red - 128),
+        luma - 0.344136 * (blue - 128) - 0.714136 * (red - 128),
+        luma + 1.772 * (blue - 128),
+    ])  # fmt: skip
+    assert near(pixels(bytes(jpeg)), (255 - inks) * black / 255, 2)
+
+
+def test_16_bit_rgb_is_its_high_byte() -> None:
+    values = [0, 255, 256, 40000, 65535, 128 * 256 + 7]
+    shown = pixels(png(2, 1, 16, 2, b"\0" + struct.pack(">6H", *values)))
+    assert shown.reshape(-1).tolist() == [value >> 8 for value in values]
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "data", "expected"),
+    [
+        (16, 1, struct.pack("<2H", 0, 65535), [0, 255]),
+        (16, 0, struct.pack("<2H", 0, 65535), [255, 0]),
+        (16, 1, struct.pack("<2H", 257, 32896), [1, 128]),
+        (12, 1, b"\x00\x0f\xff", [0, 255]),
+        (8, 0, b"\x00\xf0", [255, 15]),
+    ],
+)
+def test_grey_tiff_of_every_depth_and_polarity(bits: int, photometric: int, data: bytes, expected: list[int]) -> None:
+    assert pixels(tiff(2, 1, bits, photometric, data))[0, :, 0].tolist() == expected
+
+
+def test_16_bit_grey_with_a_transparent_value() -> None:
+    data = png(2, 1, 16, 0, b"\0" + struct.pack(">2H", 257, 514), chunk(b"tRNS", struct.pack(">H", 257)))
+    assert pixels(data)[0, :, 0].tolist() == [255, 2]
+
+
+def test_grey_with_alpha() -> None:
+    values = np.array([[[0, 0], [100, 128], [9, 255]]], np.uint8)
+    assert near(pixels(encoded(Image.fromarray(values)))[0, :, 0], [255, 100 * 128 / 255 + 127, 9])
+
+
+def test_lab_by_its_formula() -> None:
+    """L*a*b* of D50 to XYZ, adapted to D65 after Bradford, to sRGB."""
+    stored = [(136, 148, 98), (200, 110, 170), (255, 128, 128), (0, 128, 128)]
+    image = Image.new("LAB", (len(stored), 1))
+    image.putdata(stored)
+    lab = np.array(stored) * [100 / 255, 1, 1] - [0, 128, 128]
+    y = (lab[:, 0] + 16) / 116
+    f = np.stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200], 1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.9642, 1, 0.8249]
+    to_linear = [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]  # sRGB from D50
+    linear = np.clip(xyz @ np.transpose(to_linear), 0, 1)
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert near(pixels(encoded(image, "TIFF"))[0], expected, 2)
+
+
+def test_ycbcr_tiff_by_its_formula() -> None:
+    luma, blue, red = 110, 118, 190
+    image = Image.new("YCbCr", (16, 16), (luma, blue, red))
+    expected = [luma + 1.402 * (red - 128), luma - 0.344136 * (blue - 128) - 0.714136 * (red - 128), luma - 17.72]
+    assert near(pixels(encoded(image, "TIFF", compression="jpeg", quality=100)), expected, 3)
+
+
+@pytest.mark.parametrize(("format", "more"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "group4"})])
+def test_one_bit(format: str, more: dict[str, str]) -> None:
+    bits = (np.arange(64 * 9).reshape(9, 64) % 7 < 3).astype(np.uint8)
+    image = Image.fromarray(bits * 255).convert("1")
+    assert (pixels(encoded(image, format, **more))[..., 1] == bits * 255).all()
+
+
+# ---- orientation and animation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "more"),
+    [
+        ("JPEG", {}), ("PNG", {}), ("WEBP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
+        pytest.param("AVIF", {}, marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")),
+    ],
+)  # fmt: skip
+def test_the_orientation_is_applied_once_in_every_format(format: str, more: dict[str, str]) -> None:
+    assert is_upright(pixels(encoded(corner(), format, exif=turned(), **more)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_exif_that_is_none_does_not_spoil_the_picture(format: str) -> None:
+    assert near(pixels(encoded(Image.new("RGB", (8, 8), "red"), format, exif=b"Exif\0\0rubbish")), [255, 0, 0], 2)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], duration=100)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 3
+    assert near(pixels(data), [255, 0, 0], 2)
+
+
+# ---- cut short, unfinished -------------------------------------------------------------------------
+
+ANY_WHERE = {
+    "png": lambda: encoded(noise()),
+    "interlaced gif": lambda: encoded(noise(), "GIF", interlace=1),
+    "gif": lambda: encoded(noise(), "GIF"),
+    "jpeg": lambda: encoded(noise(), "JPEG"),
+    "progressive jpeg": lambda: encoded(noise(), "JPEG", progressive=True),
+    "webp": lambda: encoded(noise(), "WEBP"),
+    "lossless webp": lambda: encoded(noise(), "WEBP", lossless=True),
+    "tiff": lambda: encoded(noise(), "TIFF"),
+    "lzw tiff": lambda: encoded(noise(), "TIFF", compression="tiff_lzw"),
+    "deflate tiff": lambda: encoded(noise(), "TIFF", compression="tiff_adobe_deflate"),
+    "jpeg tiff": lambda: encoded(noise(), "TIFF", compression="jpeg"),
+    "bmp": lambda: encoded(noise(), "BMP"),
+    "jpeg 2000": lambda: encoded(noise(), "JPEG2000"),
+}
+
+
+@pytest.mark.parametrize("make", ANY_WHERE.values(), ids=ANY_WHERE)
+def test_a_file_cut_anywhere_is_an_error(make: Callable[[], bytes]) -> None:
+    whole = make()
+    for part in range(1, 11):
+        assert failure(whole[: len(whole) * part // 11])[0] in ("truncated", "unsupported")
+
+
+@pytest.mark.parametrize("make", ANY_WHERE.values(), ids=ANY_WHERE)
+def test_a_file_cut_in_its_last_bytes_is_an_error_or_all_there(make: Callable[[], bytes]) -> None:
+    """A JPEG has an end that must be there; of PNG and GIF all pixels lie before the last bytes."""
+    whole = make()
+    for missing in range(1, 40):
+        try:
+            shown = pixels(whole[:-missing])
+        except InputError:
+            continue
+        assert (shown == pixels(whole)).all()
+        assert not whole.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("make", [ANY_WHERE["png"], ANY_WHERE["jpeg"], ANY_WHERE["progressive jpeg"]])
+def test_a_download_that_was_not_finished_is_no_grey_picture(make: Callable[[], bytes]) -> None:
+    """Some programs make the file in its full length first: what has not come is zeros, which decoders take."""
+    whole = make()
+    for part in range(1, 11):
+        here = len(whole) * part // 11
+        assert failure(whole[:here] + bytes(len(whole) - here))[0] == "truncated"
+
+
+def test_a_wrong_bit_in_a_png_is_an_error() -> None:
+    data = bytearray(encoded(noise()))
+    data[len(data) // 2] ^= 4
+    assert failure(bytes(data)) == ("truncated", "is damaged (a checksum is wrong); get a whole copy")
+
+
+# ---- bombs: refused by the number of pixels, with nothing decoded ----------------------------------
+
+
+def gif_bomb() -> bytes:
+    sides = struct.pack("<HH", 60000, 60000)
+    return b"GIF89a" + sides + b"\x80\0\0" + bytes(6) + b",\0\0\0\0" + sides + b"\0\2\2\x4c\1\0;"
+
+
+def webp_bomb() -> bytes:
+    """The sides of a lossless WebP are 14 bits each, less one, after its signature byte."""
+    data = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)
+    at = data.index(b"VP8L") + 9
+    rest = int.from_bytes(data[at : at + 4], "little") >> 28 << 28
+    return data[:at] + (rest | 16382 << 14 | 16382).to_bytes(4, "little") + data[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (gif_bomb(), 60000),
+        (tiff(60000, 60000, 8, 1, bytes(100), compression=8), 60000),
+        (webp_bomb(), 16383),
+    ],
+    ids=["gif", "tiff", "webp"],
+)
+def test_bombs_of_few_bytes(data: bytes, size: int) -> None:
+    assert len(data) < 20_000
+    kind, message = failure(data)
+    assert kind == "too-large" and message.startswith(f"has {size} x {size} pixels, over the limit of 200,000,000; ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(50_000_000))),
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000))),
+        b"".join(chunk(b"zTXt", b"%d\0\0" % number + zlib.compress(bytes(1_000_000))) for number in range(80)),
+    ],
+    ids=["zTXt", "iTXt", "iCCP", "many"],
+)
+def test_words_in_a_png_that_unpack_to_megabytes_are_not_needed(words: bytes) -> None:
+    assert pixels(png(1, 1, 8, 2, b"\0\1\2\3", words)).tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize("kib", [70, 512, 1600])
+def test_an_icon_is_told_and_not_taken_for_another_format(kib: int) -> None:
+    icon = struct.pack("<3H4B2HII", 0, 1, 1, 0, 0, 0, 0, 1, 32, kib * 1024 + 100, 22) + bytes(range(256)) * kib * 4
+    assert failure(icon) == ("unsupported", "is an icon (ICO); convert it to PNG or JPEG")

@@ -1,0 +1,374 @@
+"""Fetching from a local server that speaks the part of the hub's API that huggingface_hub uses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import pytest
+import torch
+from gguf import GGUFReader
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from smolcli.cli.main import make_app
+from smolcli.commands.models import app
+from smolcli.errors import ModelError, OfflineError
+from smolcli.models import hub, resolve
+from smolcli.options import Model
+from tests.tiny import make_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PAIR_REPO = "ggml-org/SmolVLM-256M-Instruct-GGUF"
+CHECKPOINT_REPO = "HuggingFaceTB/SmolVLM-256M-Instruct"
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories in memory; `gated` and `down` change its answers, `cut` ends the next downloads of a file early."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.gated: set[str] = set()
+        self.down = False
+        self.cut: dict[str, list[int]] = {}
+        self.log: list[tuple[str, str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def downloads(self) -> list[str]:
+        return [path.rsplit("/", 1)[-1] for method, path, _ in self.log if method == "GET" and "/cdn/" in path]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """model info, tree, resolve (a redirect to the content, as the hub's large files have) and ranges."""
+
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path.strip("/")
+        self.server.log.append((self.command, "/" + path, self.headers.get("Range", "")))
+        words = path.split("/")
+        if self.server.down:
+            return self.answer(503, b"")
+        if words[0] == "cdn":
+            return self.content("/".join(words[1:3]), "/".join(words[3:]))
+        repo = "/".join(words[2:4] if words[0] == "api" else words[:2])
+        if repo not in self.server.repos:
+            return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
+        files = self.server.repos[repo]
+        if words[0] == "api":
+            entries = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+            info: Any = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": entries}
+            if words[4:5] == ["tree"]:
+                info = [self.entry(name, data) for name, data in files.items()]
+            return self.answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+        if repo in self.server.gated:
+            return self.answer(401, b"", {"X-Error-Code": "GatedRepo"})
+        name = "/".join(words[4:])
+        data = files[name]
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest(data)}"'}
+        # Another host, as the hub's: a redirect within the host would be followed by the request for the headers.
+        content = f"{self.server.url.replace('127.0.0.1', 'localhost')}/cdn/{repo}/{name}"
+        return self.answer(302, b"", headers | {"Location": content})
+
+    @staticmethod
+    def entry(name: str, data: bytes) -> dict[str, Any]:
+        return {"type": "file", "path": name, "size": len(data), "oid": digest(data)[:40]}
+
+    def content(self, repo: str, name: str) -> None:
+        data = self.server.repos[repo][name]
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        sent = data[start:]
+        headers = {"Content-Length": str(len(sent)), "ETag": f'"{digest(data)}"'}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        cuts = self.server.cut.get(name)
+        cut = cuts.pop(0) if cuts else None
+        self.answer(206 if start else 200, sent[:cut], headers)
+        self.close_connection = cut is not None
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def blob(name: str, size: int = 3000) -> bytes:
+    """Bytes that differ from place to place, so that a wrongly joined file is seen."""
+    return b"".join(hashlib.sha256(f"{name}{i}".encode()).digest() for i in range(size // 32 + 1))[:size]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub_server = Hub()
+    names = [f"{half}SmolVLM-256M-Instruct-{quant}.gguf" for half in ("", "mmproj-") for quant in ("Q8_0", "f16")]
+    hub_server.repos[PAIR_REPO] = {name: blob(name) for name in ["README.md", *names]}
+    others = ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"]
+    hub_server.repos[CHECKPOINT_REPO] = {name: blob(name) for name in [*others, "onnx/config.json", "onnx/model.onnx"]}
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SMOLCLI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    # The library reads these two from the environment once, at import.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    # It waits a second before it takes up a broken download.
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    huggingface_hub.close_session()
+    threading.Thread(target=hub_server.serve_forever, args=(0.01,), daemon=True).start()
+    yield hub_server
+    huggingface_hub.close_session()
+    hub_server.shutdown()
+    hub_server.server_close()
+
+
+def test_pull_fetches_both_halves_and_resolve_finds_them_offline(server: Hub) -> None:
+    hub.pull("256m")
+    server.shutdown()
+    found = resolve.resolve(Model(model="256m"), "llamacpp")
+    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
+    assert found.gguf is not None and found.mmproj is not None
+    for path in (found.gguf, found.mmproj):
+        assert path.read_bytes() == server.repos[PAIR_REPO][path.name]
+    assert resolve.resolve(Model(), "llamacpp") == found
+
+
+def test_a_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    hub.pull("256m")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_quant_is_chosen_in_any_case(server: Hub) -> None:
+    found = hub.pull("256m", quant="F16")
+    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
+    assert found.serves("llamacpp")
+
+
+def test_an_unknown_quant_names_those_there_are(server: Hub) -> None:
+    with pytest.raises(ModelError, match="no Q2_K pair; choose --quant from F16, Q8_0"):
+        hub.pull("256m", quant="q2_k")
+
+
+def test_a_second_pull_fetches_nothing(server: Hub) -> None:
+    hub.pull("256m")
+    before = server.downloads()
+    hub.pull("256m")
+    assert server.downloads() == before
+
+
+def test_a_broken_download_goes_on_where_it_was(server: Hub) -> None:
+    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    server.cut[name] = [2500]
+    found = hub.pull("256m")
+    ranges = [ranged for method, path, ranged in server.log if method == "GET" and path.endswith("/" + name)]
+    assert ranges == ["", "bytes=2000-"]
+    assert found.gguf is not None and found.gguf.read_bytes() == blob(name)
+
+
+def test_a_hub_lost_on_the_way_is_told_and_the_next_pull_completes(server: Hub) -> None:
+    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    server.cut[name] = [2500] + [0] * 6
+    with pytest.raises(OfflineError, match="cannot be reached .* pull again; whole files are kept"):
+        hub.pull("256m")
+    with pytest.raises(ModelError, match="not on this machine"):
+        resolve.resolve(Model(model="256m"), "llamacpp")
+    server.cut.clear()
+    assert hub.pull("256m").serves("llamacpp")
+    assert server.downloads().count("mmproj-" + name) == 1
+
+
+def test_the_checkpoint_without_onnx(server: Hub) -> None:
+    found = hub.pull("256m", "torch")
+    assert found.gguf is None
+    assert found.checkpoint is not None
+    fetched = sorted(path.name for path in found.checkpoint.rglob("*") if path.is_file())
+    assert fetched == ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"]
+    assert resolve.resolve(Model(model="256m"), "torch") == found
+
+
+def test_all_serves_both_backends(server: Hub) -> None:
+    found = hub.pull("256m", "all")
+    assert found.serves("torch") and found.serves("llamacpp")
+
+
+@pytest.mark.parametrize(("repo", "backend"), [(PAIR_REPO, "llamacpp"), (CHECKPOINT_REPO, "torch")])
+def test_a_hub_id_gives_what_it_holds(server: Hub, repo: str, backend: str) -> None:
+    assert hub.pull(repo).serves(backend)
+    assert resolve.resolve(Model(model=repo), backend).name == repo
+
+
+def test_a_hub_id_of_one_format_asked_for_the_other(server: Hub) -> None:
+    with pytest.raises(ModelError, match="no .gguf with its mmproj; try --for torch"):
+        hub.pull(CHECKPOINT_REPO, "llamacpp")
+    with pytest.raises(ModelError, match="lacks config.json, tokenizer.json or safetensors; try --for llamacpp"):
+        hub.pull(PAIR_REPO, "torch")
+
+
+def test_a_lone_language_half_is_not_pulled(server: Hub) -> None:
+    server.repos["org/text"] = {"text-Q8_0.gguf": b"x"}
+    with pytest.raises(ModelError, match="org/text: holds no .gguf with its mmproj"):
+        hub.pull("org/text")
+    assert server.downloads() == []
+
+
+def test_not_on_the_hub(server: Hub) -> None:
+    with pytest.raises(ModelError, match="org/none: not on the hub, or private; check the name"):
+        hub.pull("org/none")
+
+
+def test_gated(server: Hub) -> None:
+    server.gated.add(CHECKPOINT_REPO)
+    with pytest.raises(ModelError, match=f"login and consent; accept its terms on {server.url}/{CHECKPOINT_REPO}"):
+        hub.pull(CHECKPOINT_REPO)
+
+
+def test_a_hub_in_trouble(server: Hub) -> None:
+    server.down = True
+    with pytest.raises(OfflineError, match="the hub answers 503; try again later"):
+        hub.pull("256m")
+
+
+def test_no_hub_at_all(server: Hub) -> None:
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OfflineError, match="cannot be reached .*; check the network and pull again") as caught:
+        hub.pull("256m")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_seen_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 5999})
+    monkeypatch.setattr("smolcli.models.hub.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(ModelError, match="needs 0 MB, .* has 0 MB free; make room, or set HF_HOME"):
+        hub.pull("256m")
+    assert server.downloads() == []
+
+
+def test_offline_makes_no_request(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OfflineError, match="256m: not on this machine and --offline forbids the network"):
+        hub.pull("256m", offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OfflineError, match="HF_HUB_OFFLINE forbids the network; pull it without HF_HUB_OFFLINE"):
+        hub.pull("256m")
+    assert server.log == []
+
+
+def test_offline_returns_what_is_here(server: Hub) -> None:
+    found = hub.pull("256m")
+    assert hub.pull("256m", offline=True) == found
+    with pytest.raises(OfflineError):
+        hub.pull("256m", "all", offline=True)
+
+
+def test_nano_needs_no_pull(server: Hub) -> None:
+    assert hub.pull("nano").name == "nano"
+    assert server.log == []
+
+
+def test_neither_name_nor_hub_id(server: Hub) -> None:
+    with pytest.raises(ModelError, match="1t: not a known name or hub id; smolcli models list"):
+        hub.pull("1t")
+
+
+def test_the_commands(server: Hub) -> None:
+    runner = CliRunner()
+    pulled = runner.invoke(app, ["pull", "256m", "--quant", "q8_0"])
+    assert [Path(line).name for line in pulled.stdout.splitlines()] == [
+        "SmolVLM-256M-Instruct-Q8_0.gguf",
+        "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf",
+    ]
+    hub.pull(PAIR_REPO)
+    listed = [line.split("\t") for line in runner.invoke(app, ["list"]).stdout.splitlines()]
+    assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp", "278824384"]]
+    rows = json.loads(runner.invoke(app, ["list", "--json"]).stdout)
+    assert [row["name"] for row in rows] == [cells[0] for cells in listed]
+    paths = next(row["paths"] for row in rows if row["name"] == "256m")
+    assert [paths["gguf"], paths["mmproj"]] == pulled.stdout.splitlines()
+
+
+# ---- convert-to-gguf HUB_ID ------------------------------------------------------------------------
+
+
+def converted(*words: object) -> list[str]:
+    """The names of the files that convert-to-gguf says it made."""
+    done = CliRunner().invoke(make_app(), ["convert-to-gguf", *map(str, words)], catch_exceptions=False)
+    return [Path(line).name for line in done.stdout.split()]
+
+
+def put(server: Hub, repo: str, directory: Path) -> None:
+    server.repos[repo] = {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "x", "v2", shard_size="200KB")
+    (source / "README.md").write_text("---\nlicense: apache-2.0\nbase_model: org/Base-1B\n---\n")
+    put(server, "org/My-Tiny", source)
+    assert converted("org/My-Tiny", "-o", tmp_path / "out") == ["My-Tiny-Q8_0.gguf", "mmproj-My-Tiny-F16.gguf"]
+    keys = GGUFReader(tmp_path / "out" / "My-Tiny-Q8_0.gguf").fields
+    assert keys["general.source.repo_url"].contents() == "https://huggingface.co/org/My-Tiny"
+    assert keys["general.name"].contents() == "My-Tiny"
+    assert keys["general.license"].contents() == "apache-2.0"
+    assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/Base-1B"
+    before = list(server.log)
+    assert converted("org/My-Tiny", "-o", tmp_path / "again")  # it is here, and nobody is asked
+    assert converted("org/My-Tiny", "-o", tmp_path / "offline", "--offline")
+    assert server.log == before
+
+
+def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) -> None:
+    put(server, "org/My-Tiny", make_checkpoint(tmp_path / "x", "v2"))
+    tuned = tmp_path / "receipts"
+    tuned.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/My-Tiny"}
+    (tuned / "adapter_config.json").write_text(json.dumps(config))
+    place = "base_model.model.model.text_model.layers.0.self_attn.q_proj.lora_"
+    save_file({f"{place}A.weight": torch.ones(1, 64), f"{place}B.weight": torch.ones(64, 1)},
+              tuned / "adapter_model.safetensors")  # fmt: skip
+    names = converted(tuned, "-o", tmp_path / "out")
+    assert names == ["My-Tiny-receipts-Q8_0.gguf", "mmproj-My-Tiny-receipts-F16.gguf"]
+    keys = GGUFReader(tmp_path / "out" / names[0]).fields
+    assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/My-Tiny"
+    assert "general.source.repo_url" not in keys
+
+
+def test_a_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="org/none: not on the hub, or private"):
+        converted("org/none", "-o", tmp_path)
+    with pytest.raises(OfflineError, match="org/none: not on this machine and --offline forbids the network"):
+        converted("org/none", "-o", tmp_path, "--offline")
+    server.repos["org/pickle"] = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b""}
+    with pytest.raises(
+        ModelError, match="org/pickle: has its weights in pickle files only, and unpickling runs code; ask"
+    ):
+        converted("org/pickle", "-o", tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OfflineError, match="org/My-Tiny: the hub cannot be reached"):
+        converted("org/My-Tiny", "-o", tmp_path)

@@ -1,0 +1,286 @@
+"""Names to files: what is found, what is preferred and what is said when nothing is."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from smolcli.errors import ModelError, UsageError
+from smolcli.models import catalog, fingerprint, hub_cache, resolve
+from smolcli.models import files as model_files
+from smolcli.options import Model
+
+GGUF_256M = ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
+GGUF_500M = ["SmolVLM-500M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-500M-Instruct-Q8_0.gguf"]
+CHECKPOINT = ["config.json", "tokenizer.json", "model.safetensors"]
+NANO = [*CHECKPOINT, "nano-f16.gguf", "mmproj-nano-f16.gguf"]
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty machine: no cache, no config, and a built-in model of empty files."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "SMOLCLI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(model_files, "BUILT_IN", fill(tmp_path / "built_in", NANO))
+    return tmp_path
+
+
+def fill(directory: Path, names: list[str], content: bytes = b"") -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (directory / name).write_bytes(content or name.encode())
+    return directory
+
+
+def cached(machine: Path, repo: str, names: list[str], revision: str = "abc", main: bool = True) -> Path:
+    folder = machine / "hf" / "hub" / f"models--{repo.replace('/', '--')}"
+    if main:
+        fill(folder / "refs", ["main"], revision.encode())
+    return fill(folder / "snapshots" / revision, names)
+
+
+def names(files: model_files.ModelFiles) -> tuple[str | None, str | None]:
+    return files.gguf and files.gguf.name, files.mmproj and files.mmproj.name
+
+
+@pytest.mark.parametrize("name", catalog.KNOWN)
+def test_not_on_this_machine_names_the_command(name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve.resolve(Model(model=name), "llamacpp")
+    assert str(caught.value) == f"{name}: not on this machine; smolcli models pull {name}"
+    with pytest.raises(ModelError, match=f"not on this machine; smolcli models pull {name} --for torch"):
+        resolve.resolve(Model(model=name), "torch")
+
+
+def test_a_pulled_pair(machine: Path) -> None:
+    directory = cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
+    found = resolve.resolve(Model(model="256m"), "llamacpp")
+    assert found == model_files.ModelFiles("256m", None, directory / GGUF_256M[0], directory / GGUF_256M[1])
+    with pytest.raises(ModelError, match="256m: only its GGUF pair is here.*pull 256m --for torch"):
+        resolve.resolve(Model(model="256m"), "torch")
+
+
+def test_a_pulled_checkpoint(machine: Path) -> None:
+    directory = cached(machine, "HuggingFaceTB/SmolVLM-256M-Instruct", CHECKPOINT)
+    assert resolve.resolve(Model(model="256m"), "torch").checkpoint == directory
+    with pytest.raises(
+        ModelError, match="256m: only its checkpoint is here.*smolcli models pull 256m, or use -b torch"
+    ):
+        resolve.resolve(Model(model="256m"), "llamacpp")
+
+
+def test_half_a_pull_is_no_model(machine: Path) -> None:
+    cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M[:1])
+    directory = cached(machine, "HuggingFaceTB/SmolVLM-256M-Instruct", ["config.json", "tokenizer.json"])
+    (directory / "model.safetensors").symlink_to("../../blobs/missing")
+    for backend in ("llamacpp", "torch"):
+        with pytest.raises(ModelError, match="not on this machine"):
+            resolve.resolve(Model(model="256m"), backend)
+
+
+def test_shards_must_all_be_there(machine: Path) -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    directory = fill(machine / "big", ["config.json", "tokenizer.json", *shards])
+    index = {"weight_map": {"b": shards[1], "a": shards[0], "c": shards[1]}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert model_files.weights(directory) == [directory / name for name in shards]
+    assert resolve.resolve(Model(model=str(directory)), "torch").checkpoint == directory
+    (directory / shards[1]).unlink()
+    with pytest.raises(ModelError, match="holds neither"):
+        resolve.resolve(Model(model=str(directory)), "torch")
+    (directory / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="not an index of weights"):
+        resolve.resolve(Model(model=str(directory)), "torch")
+
+
+def test_the_revision_of_main_comes_first_and_another_fills_in(machine: Path) -> None:
+    repo = "org/both"
+    old = cached(machine, repo, [*CHECKPOINT, *GGUF_256M], revision="zzz", main=False)
+    new = cached(machine, repo, GGUF_256M, revision="aaa")
+    found = resolve.resolve(Model(model=repo), "llamacpp")
+    assert found.gguf == new / GGUF_256M[0]
+    assert found.checkpoint == old
+
+
+def test_a_directory_serves_both_backends(machine: Path) -> None:
+    directory = fill(machine / "mine", NANO)
+    found = resolve.resolve(Model(model=str(directory)), "llamacpp")
+    assert found == resolve.resolve(Model(model=str(directory)), "torch")
+    assert (found.name, found.checkpoint, *names(found)) == ("mine", directory, "nano-f16.gguf", "mmproj-nano-f16.gguf")
+
+
+def test_a_directory_of_the_wrong_format(machine: Path) -> None:
+    checkpoint = fill(machine / "mine", CHECKPOINT)
+    with pytest.raises(ModelError, match=f"smolcli convert-to-gguf {checkpoint}, or use -b torch"):
+        resolve.resolve(Model(model=str(checkpoint)), "llamacpp")
+    with pytest.raises(ModelError, match="only its GGUF pair is here.*use -b llamacpp"):
+        resolve.resolve(Model(model=str(fill(machine / "pair", GGUF_256M))), "torch")
+    with pytest.raises(ModelError, match="holds neither"):
+        resolve.resolve(Model(model=str(fill(machine / "empty", []))), "llamacpp")
+
+
+@pytest.mark.parametrize(
+    ("language", "others", "vision"),
+    [
+        ("SmolVLM-256M-Instruct-Q8_0.gguf", ["mmproj-SmolVLM-256M-Instruct-f16.gguf"], 0),
+        ("a-Q8_0.gguf", ["mmproj-a-f16.gguf", "mmproj-a-Q8_0.gguf", "mmproj-b-Q8_0.gguf"], 1),
+        ("a-f16.gguf", ["mmproj-a-f16.gguf", "mmproj-a-Q8_0.gguf"], 0),
+        ("a-Q4_K_M.gguf", ["mmproj-a-f16.gguf", "mmproj-a-Q8_0.gguf"], 1),
+        ("a.gguf", ["mmproj-a.gguf", "mmproj-a-video.gguf"], 0),
+        ("SmolDocling-Q4_K_M.gguf", ["SmolDocling-mmproj-f16.gguf"], 0),
+        ("anything.gguf", ["mmproj-model-f16.gguf"], 0),
+        ("anything-Q4_0.gguf", ["mmproj-F32.gguf", "mmproj-F16.gguf"], 1),
+    ],
+)
+def test_the_vision_half_beside_a_gguf(machine: Path, language: str, others: list[str], vision: int) -> None:
+    directory = fill(machine / "x", [language, *others])
+    found = resolve.resolve(Model(model=str(directory / language)), "llamacpp")
+    assert names(found) == (language, others[vision])
+    assert found.name == language.removesuffix(".gguf")
+
+
+def test_no_or_several_vision_halves(machine: Path) -> None:
+    file = str(fill(machine / "x", ["a-Q8_0.gguf"]) / "a-Q8_0.gguf")
+    with pytest.raises(ModelError, match=r"a-Q8_0.gguf: no vision half \(mmproj\) is beside it; name it with --mmproj"):
+        resolve.resolve(Model(model=file), "llamacpp")
+    fill(machine / "x", ["mmproj-b.gguf", "mmproj-c.gguf"])
+    with pytest.raises(ModelError, match="several vision halves"):
+        resolve.resolve(Model(model=file), "llamacpp")
+    other = fill(machine / "y", ["v.gguf"]) / "v.gguf"
+    assert resolve.resolve(Model(model=file, mmproj=other), "llamacpp").mmproj == other
+    with pytest.raises(ModelError, match="no such file; check the path given with --mmproj"):
+        resolve.resolve(Model(model=file, mmproj=machine / "none.gguf"), "llamacpp")
+
+
+def test_words_that_are_no_model(machine: Path) -> None:
+    file = fill(machine / "x", ["mmproj-a.gguf", "model.safetensors"])
+    for word, message in {
+        "1t": "1t: not a known name, hub id, directory or .gguf file; smolcli models list",
+        str(machine / "none.gguf"): "none.gguf: no such file",
+        str(file / "mmproj-a.gguf"): "is the vision half of a model; give the language half",
+        str(file / "model.safetensors"): "not a known name, hub id, directory",
+        "org/none": "org/none: not on this machine; smolcli models pull org/none",
+    }.items():
+        with pytest.raises(ModelError, match=message):
+            resolve.resolve(Model(model=word), "llamacpp")
+    with pytest.raises(ModelError, match="only its GGUF pair is here"):
+        resolve.resolve(Model(model=str(fill(machine / "z", GGUF_256M) / GGUF_256M[0])), "torch")
+
+
+@pytest.mark.parametrize("backend", ["torch", "llamacpp", "echo"])
+def test_the_built_in_model_with_a_notice(backend: str, machine: Path) -> None:
+    found = resolve.resolve(Model(), backend)
+    assert found.name == "nano"
+    assert found.serves("torch") and found.serves("llamacpp")
+    assert "no model is on this machine: using the built-in nano" in found.notice
+    assert resolve.resolve(Model(model="nano"), backend).notice == ""
+    shutil.rmtree(machine / "built_in")
+    for options in (Model(), Model(model="nano")):
+        with pytest.raises(ModelError, match="nano: the built-in model's files are missing; install smolcli again"):
+            resolve.resolve(options, backend)
+
+
+def test_the_best_model_pulled_for_the_backend(machine: Path) -> None:
+    docling = ["granite-docling-258M-Q8_0.gguf", "mmproj-granite-docling-258M-Q8_0.gguf"]
+    cached(machine, "ggml-org/granite-docling-258M-GGUF", docling)
+    assert resolve.resolve(Model(), "llamacpp").name == "nano"
+    cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
+    cached(machine, "ggml-org/SmolVLM-500M-Instruct-GGUF", GGUF_500M)
+    cached(machine, "HuggingFaceTB/SmolVLM-256M-Instruct", CHECKPOINT)
+    assert resolve.resolve(Model(), "llamacpp").name == "500m"
+    assert resolve.resolve(Model(), "torch").name == "256m"
+    assert resolve.resolve(Model(), "torch").notice == ""
+
+
+def test_command_line_then_environment_then_config(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, files in {"256M": GGUF_256M, "500M": GGUF_500M}.items():
+        cached(machine, f"ggml-org/SmolVLM-{name}-Instruct-GGUF", files)
+    config = fill(machine / "config" / "smolcli", ["config.toml"], b'model = "nano"\n[other]\nmodel = 1\n')
+    assert resolve.config_file() == config / "config.toml"
+    assert resolve.resolve(Model(), "llamacpp").name == "nano"
+    monkeypatch.setenv("SMOLCLI_MODEL", "256m")
+    assert resolve.resolve(Model(), "llamacpp").name == "256m"
+    assert resolve.resolve(Model(model="500m"), "llamacpp").name == "500m"
+    monkeypatch.setenv("SMOLCLI_MODEL", "2.2b")
+    with pytest.raises(ModelError, match=r"2.2b \(from SMOLCLI_MODEL\): not on this machine; smolcli models pull 2.2b"):
+        resolve.resolve(Model(), "llamacpp")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"model = 256m", "cannot be read as TOML"), (b"model = 256", "model is not a string")]
+)
+def test_a_broken_config_file(machine: Path, content: bytes, message: str) -> None:
+    fill(machine / "config" / "smolcli", ["config.toml"], content)
+    with pytest.raises(UsageError, match=message):
+        resolve.resolve(Model(), "llamacpp")
+
+
+def test_without_a_model_key_the_config_says_nothing(machine: Path) -> None:
+    fill(machine / "config" / "smolcli", ["config.toml"], b"other = 1")
+    assert resolve.resolve(Model(), "llamacpp").notice
+
+
+@pytest.mark.parametrize("backend", ["torch", "llamacpp"])
+def test_fingerprint_follows_content_not_names(machine: Path, backend: str) -> None:
+    one = model_files.scan(fill(machine / "one", NANO, b"x" * 5_000_000))
+    (machine / "two").mkdir()
+    for name in NANO:
+        shutil.copy(machine / "one" / name, machine / "two" / name.replace("nano-f16", "other-f16"))
+    two = model_files.scan(machine / "two")
+    before = fingerprint.fingerprint(one, backend)
+    assert before == fingerprint.fingerprint(two, backend)
+    weights = "model.safetensors" if backend == "torch" else "mmproj-other-f16.gguf"
+    for change in (b"y" + b"x" * 4_999_999, b"x" * 4_999_999 + b"y", b"x" * 4_999_999):
+        (machine / "two" / weights).write_bytes(change)
+        assert fingerprint.fingerprint(two, backend) != before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"HF_HOME": "$XDG_CACHE_HOME/a"},
+        {"HF_HUB_CACHE": "~/b"},
+        {"HUGGINGFACE_HUB_CACHE": "/c", "HF_HOME": "/d"},
+        {"HF_HUB_CACHE": "/e", "HUGGINGFACE_HUB_CACHE": "/c"},
+    ],
+)
+@pytest.mark.parametrize("xdg", [None, "/xdg"])
+def test_the_cache_is_where_huggingface_hub_has_it(
+    settings: dict[str, str], xdg: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items() | ({("XDG_CACHE_HOME", xdg)} if xdg else set()):
+        monkeypatch.setenv(name, value)
+    theirs = runpy.run_path(str(huggingface_hub.constants.__file__))["HF_HUB_CACHE"]
+    assert hub_cache.cache_dir() == Path(theirs)
+
+
+def test_other_models_in_the_cache(machine: Path) -> None:
+    cached(machine, "org/pair", GGUF_256M)
+    cached(machine, "org/text-only", CHECKPOINT)
+    cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
+    directory = cached(machine, "org/smol", CHECKPOINT)
+    (directory / "config.json").write_text('{"model_type": "smolvlm"}')
+    torn = cached(machine, "org/torn", CHECKPOINT)
+    (torn / "config.json").write_text('{"model_type": "smolvlm"}')
+    (torn / "model.safetensors.index.json").write_text("{torn")
+    assert hub_cache.cached_ids() == ["org/pair", "org/smol"]
+
+
+def test_who_has_no_home_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert resolve.resolve(Model(), "llamacpp").name == "nano"

@@ -1,0 +1,210 @@
+"""records/resume.py: a run goes on where the one before ended, and no record is made twice or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smolcli.errors import UsageError
+from smolcli.records.record_id import Identity
+from smolcli.records.resume import Results, as_record
+from smolcli.system.file_stamp import stamp
+from smolcli.types import Fault, Record, Seconds
+from smolcli.writers.json_lines import as_json
+from tests.helpers import RECORD
+
+IDENTITY = Identity("caption", "nano", "echo", "f", {"prompt": "o"})
+OTHER = replace(IDENTITY, options="another prompt")
+
+
+def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: object) -> Record:
+    mark = stamp(os.stat(path)) if os.path.exists(path) else ""
+    fields = {"seconds": Seconds(decode=0.25), **more}
+    return replace(RECORD, path=str(path), id=identity.id_of(content), sha256=content, stamp=mark, **fields)
+
+
+def failed(path: Path | str) -> Record:
+    return record(path, "", text="", finish_reason="error", error=Fault("missing", "no such file"))
+
+
+def written(file: Path, *records: Record, torn: str = "") -> Results:
+    file.write_text("".join(as_json(one) + "\n" for one in records) + torn)
+    return read(file)
+
+
+def read(file: Path, identity: Identity = IDENTITY) -> Results:
+    results = Results(file, identity)
+    results.mend()
+    results.read()
+    return results
+
+
+def test_an_unchanged_file_with_a_record_is_done_and_nothing_else(tmp_path: Path) -> None:
+    same, changed, new = (tmp_path / name for name in ("same.png", "changed.png", "new.png"))
+    for path in (same, changed, new):
+        path.write_bytes(b"one")
+    results = written(tmp_path / "r.jsonl", record(same), record(changed))
+    changed.write_bytes(b"two")
+    assert [results.state(str(path)) for path in (same, changed, new)] == ["done", "new", "new"]
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    """By the time of the inode, which no program can set."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    before = path.stat()
+    results = written(tmp_path / "r.jsonl", record(path))
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert results.state(str(path)) == "new"
+
+
+def test_records_of_another_task_model_or_options_are_not_this_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    results = written(tmp_path / "r.jsonl", record(path, identity=OTHER))
+    assert results.state(str(path)) == "new"
+    assert results.answer(IDENTITY.id_of("c")) is None
+    assert read(tmp_path / "r.jsonl", identity=OTHER).state(str(path)) == "done"
+
+
+@pytest.mark.parametrize("cut", range(1, 300, 19))
+def test_a_torn_last_line_is_cut_off_and_whole_ones_stay(tmp_path: Path, cut: int) -> None:
+    lines = [as_json(record(f"{n}.png", str(n))) + "\n" for n in range(3)]
+    file = tmp_path / "r.jsonl"
+    file.write_text("".join(lines) + lines[0][:cut])
+    results = Results(file, IDENTITY)
+    assert results.mend() == cut
+    assert file.read_text() == "".join(lines)
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text(as_json(RECORD))
+    assert Results(file, IDENTITY).mend() == 0
+    assert file.read_text() == as_json(RECORD) + "\n"
+
+
+def test_one_torn_record_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    whole = as_json(RECORD) + "\n"
+    (tmp_path / "r.jsonl").write_text(whole + as_json(replace(RECORD, text="x" * 200_000))[:-9])
+    Results(tmp_path / "r.jsonl", IDENTITY).mend()
+    assert (tmp_path / "r.jsonl").read_text() == whole
+
+
+def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    made = [record(f"{n}.png", str(n), text=f"é {n}") for n in range(3)]
+    results = written(file, made[0], failed("x.png"), made[1])
+    assert results.answer(IDENTITY.id_of("1")) == made[1]
+    assert results.answer(IDENTITY.id_of("")) is None  # a failure is no answer
+    at = file.stat().st_size
+    with file.open("a") as stream:
+        stream.write(as_json(made[2]) + "\n")
+    results.add(made[2], at)
+    assert results.answer(IDENTITY.id_of("2")) == made[2]
+    assert results.state_of("2.png", IDENTITY.id_of("2")) == "done"
+    file_, mark = tmp_path / "a.png", "3-1-2"
+    results.add(replace(record(file_, "a"), stamp=mark), at)
+    assert results.state_of(str(file_), IDENTITY.id_of("a"), mark) == "done"
+    assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
+
+
+def test_failed_inputs_have_failed_unless_they_have_come(tmp_path: Path) -> None:
+    late = tmp_path / "late.png"
+    results = written(tmp_path / "r.jsonl", record("a.png"), failed("gone.png"), failed(late))
+    late.touch()
+    assert results.state("gone.png") == "failed"
+    assert results.state(str(late)) == "new"
+    assert results.state_of("gone.png", IDENTITY.id_of("")) == "failed"
+
+
+def test_a_failure_that_was_made_again_is_taken_out_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    kept = [record("a.png"), failed("gone.png"), replace(failed("b.png"), id=OTHER.id_of("")), record("b.png")]
+    results = written(file, failed("b.png"), *kept)
+    file.chmod(0o640)
+    at = file.stat().st_size
+    with file.open("a") as stream:
+        stream.write(as_json(failed("gone.png")) + "\n")
+    results.add(failed("gone.png"), at)
+    results.tidy()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["path"], line["error"] is None) for line in lines] == [
+        ("a.png", True), ("b.png", False), ("b.png", True), ("gone.png", False),
+    ]  # fmt: skip
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+    read(file).tidy()
+    assert len(file.read_text().splitlines()) == 4
+
+
+def test_a_link_to_results_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "r.jsonl").symlink_to(tmp_path / "far" / "real.jsonl")
+    written(tmp_path / "r.jsonl", failed("a.png"), record("a.png")).tidy()
+    assert (tmp_path / "r.jsonl").is_symlink()
+    assert len((tmp_path / "far" / "real.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_no_file_has_to_be_read(tmp_path: Path) -> None:
+    """A URL, or several pictures of one conversation: only the content tells whether it is the same."""
+    results = written(tmp_path / "r.jsonl", record("http://localhost/a.png"))
+    assert results.state("http://localhost/a.png") == "new"
+    assert results.state_of("http://localhost/a.png", IDENTITY.id_of("c")) == "done"
+
+
+def test_zeros_of_a_power_cut_are_no_records(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    line = as_json(record("a.png", "a")).encode() + b"\n"
+    file.write_bytes(line + bytes(100) + b"\n" + line + bytes(50))
+    results = Results(file, IDENTITY)
+    assert results.mend() == 50
+    results.read()
+    assert results.answer(IDENTITY.id_of("a")) is not None
+
+
+def test_paths_of_any_bytes(tmp_path: Path) -> None:
+    for name in (os.fsdecode(b"\xff.png"), 'quo"te\\.png', "two\nlines.png", "é.png"):
+        path = tmp_path / name
+        path.touch()
+        assert written(tmp_path / "r.jsonl", record(path)).state(str(path)) == "done", name
+
+
+def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    fields = json.loads(as_json(record(path)))
+    (tmp_path / "r.jsonl").write_text(json.dumps(dict(reversed(fields.items()))) + "\n")
+    assert read(tmp_path / "r.jsonl").state(str(path)) == "done"
+    assert as_record(fields) == record(path)
+
+
+@pytest.mark.parametrize("line", ["notes\n", "notes", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n", "[1]"])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, line: str) -> None:
+    (tmp_path / "r.jsonl").write_text(line)
+    with pytest.raises(UsageError, match="holds something else than records"):
+        read(tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_text() == line
+
+
+def test_a_file_that_another_run_writes_to_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text("")
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(UsageError, match="another run writes to it"):
+        Results(file, IDENTITY).mend()
+    holder.communicate("\n")
+    Results(file, IDENTITY).mend()

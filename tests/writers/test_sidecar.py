@@ -1,0 +1,393 @@
+"""writers/sidecar.py: where files go, that no two inputs share one, and what other programs read in them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolcli import __version__
+from smolcli.errors import InputError, OutputError
+from smolcli.writers.json_lines import as_json
+from smolcli.writers.sidecar import target
+from tests.helpers import BAD, KNOWN, RECORD, sidecars
+
+KINDS = (".txt", ".json", ".xmp")
+NASTY = "Ä <b>&amp; \"quotes\" 'n' ]]> \\n\r\nzwei\tTab\r🙂\u2028ende "
+needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+
+DARKTABLE = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:darktable="http://darktable.sf.net/" xmp:Rating="3" darktable:xmp_version="5">
+   <!-- edited by hand -->
+   <darktable:history>
+    <rdf:Seq>
+     <rdf:li darktable:num="0" darktable:operation="exposure" darktable:params="00&#10;ff" darktable:enabled="1"/>
+     <rdf:li darktable:num="1" darktable:operation="sigmoid" darktable:multi_name="a&#13;b"/>
+    </rdf:Seq>
+   </darktable:history>
+   <dc:subject><rdf:Bag><rdf:li>Katze&#13;Maus</rdf:li></rdf:Bag></dc:subject>
+DESCRIPTION  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touched(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def place(path: str, suffix: str = ".txt", base: str | None = None, out_dir: Path | None = None) -> str:
+    return str(target(path, suffix, base, out_dir, KNOWN))
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "kind", "expected"),
+    [
+        (["a.png"], "a.png", ".txt", "a.txt"),
+        (["p/a.PNG"], "p/a.PNG", ".json", "p/a.json"),
+        (["a.png"], "./q/../a.png", ".txt", "q/../a.txt"),
+        (["a.png"], "a.png", ".xmp", "a.png.xmp"),
+        (["a.b.png"], "a.b.png", ".txt", "a.b.txt"),
+        (["a.png", "a.jpg"], "a.png", ".txt", "a.png.txt"),
+        (["a.png", "a.MP4"], "a.png", ".txt", "a.png.txt"),
+        (["a.png", "a.PNG"], "a.PNG", ".txt", "a.PNG.txt"),
+        (["a.png", "a.gif"], "a.png", ".txt", "a.txt"),
+        (["a.png", "a"], "a.png", ".txt", "a.png.txt"),
+        (["a.png", "a/b.png"], "a.png", ".txt", "a.txt"),
+        (["a.Png"], "a.Png", ".txt", "a.Png.txt"),
+        (["a.foo"], "a.foo", ".txt", "a.foo.txt"),
+        (["a"], "a", ".json", "a.json"),
+        (["a.txt"], "a.txt", ".txt", "a.txt.txt"),
+        ([".png"], ".png", ".txt", ".png.txt"),
+        (["\udcff.png"], "\udcff.png", ".txt", "\udcff.txt"),
+    ],
+)
+def test_beside_an_input(here: Path, folder: list[str], path: str, kind: str, expected: str) -> None:
+    touched(*folder)
+    assert place(path, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "expected"),
+    [
+        ("in/a.png", "in", "out/a.txt"),
+        ("in/s/t/a.png", "in", "out/s/t/a.txt"),
+        ("in/s/../s/t/a.png", "./in/", "out/s/t/a.txt"),
+        ("in/s/t/a.png", None, "out/in/s/t/a.txt"),
+        ("in/_outside/a.png", "in", "out/__outside/a.txt"),
+        ("in/__HTTPS/a.png", "in", "out/___HTTPS/a.txt"),
+        ("in/_else/a.png", "in", "out/_else/a.txt"),
+        ("/else/where/a.png", "in", "out/_outside/else/where/a.txt"),
+        ("https://h.org/p/a.png", "in", "out/_https/h.org/p/a.png.txt"),
+        ("HTTP://u@h.org:80/a b.png?w=1&p=/x#f", "in", "out/_http/u@h.org%3A80/a%20b.png%3Fw=1&p=%2Fx%23f.txt"),
+        ("https://h.org", None, "out/_https/h.org.txt"),
+        ("https://h.org/p/", None, "out/_https/h.org/p/%.txt"),
+        ("https://h.org/../.?..", None, "out/_https/h.org/%2E%2E/.%3F...txt"),
+        ("https:///...//..", None, "out/_https/%/%2E%2E%2E/%/%2E%2E.txt"),
+    ],
+)
+def test_under_a_folder_of_their_own(here: Path, path: str, base: str | None, expected: str) -> None:
+    touched("in/s/t/a.png")
+    assert place(path, ".txt", base, Path("out")) == expected
+
+
+def test_dots_after_a_link_lead_where_the_system_goes(here: Path) -> None:
+    touched("in/a.png", "far/b/a.png", "far/a.png")
+    Path("in/link").symlink_to(here / "far/b")
+    assert place("in/link/a.png", ".txt", "in", Path("out")) == "out/link/a.txt"
+    assert place("in/link/../a.png", ".txt", "in", Path("out")) == f"out/_outside{here}/far/a.txt"
+    assert Path(place("in/link/../a.png")).parent.samefile("far")
+
+
+@pytest.mark.parametrize("path", ["-", "https://h.org/a.png"])
+def test_without_a_place_there_is_no_sidecar(path: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        place(path)
+    assert error.value.kind == "unsupported"
+    assert not sidecars(".txt").exists(path)
+
+
+def test_no_two_inputs_of_a_folder_share_a_sidecar_and_none_of_them_is_one(here: Path) -> None:
+    dice = random.Random(7)
+    stems = ("a", "b", "a.png", "a.txt", ".png")
+    names = [stem + end for stem in stems for end in ("", ".png", ".jpg", ".PNG", ".Png", ".txt", ".gif")]
+    for number in range(300):
+        folder = sorted(set(dice.choices(names, k=6)))
+        touched(*(f"{number}/{name}" for name in folder))
+        if os.path.exists(f"{number}/a.png"):
+            os.link(f"{number}/a.png", f"{number}/a.mp4")
+        found = [place(f"{number}/{name}", kind) for name in os.listdir(str(number)) for kind in KINDS]
+        assert len(set(found)) == len(found), folder
+
+
+def test_no_two_inputs_of_any_kind_share_a_place_under_out_dir(here: Path) -> None:
+    folders = ("", "_outside", "__outside", "_http", "_https", "_https/h.org", "h.org", "_outside/h.org", "s")
+    words = [f"in/{folder}/a.png" for folder in folders] + [f"{folder}/a.png" for folder in folders]
+    touched(*words)
+    words = [f"in/{folder}/a.png" for folder in folders] + [str(here / folder / "a.png") for folder in folders]
+    tails = (
+        "",
+        "/",
+        "//",
+        "/a.png",
+        "/a.png?",
+        "/a.png#",
+        "/a.png?x",
+        "/a.png%3Fx",
+        "/a?b/c",
+        "/a%3Fb%2Fc",
+        "/a%3Fb/c",
+    )
+    words += [f"{scheme}://h.org{tail}" for scheme in ("http", "https") for tail in (*tails, "/.", "/%2E", "/..", "/%")]
+    found = [place(word, kind, "in", Path("out")) for word in words for kind in KINDS]
+    assert len(set(found)) == len(found)
+    assert all(".." not in Path(each).parts and each.startswith("out/") for each in found)
+
+
+def test_where_upper_and_lower_case_are_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched("a.png", "b.png", "B.JPG")
+    lstat = os.lstat
+
+    def without_case(path: str) -> os.stat_result:
+        folder, name = os.path.split(path)
+        return lstat(
+            os.path.join(folder, next((n for n in os.listdir(folder or ".") if n.lower() == name.lower()), name))
+        )
+
+    monkeypatch.setattr(os, "lstat", without_case)
+    assert [place(name) for name in ("a.png", "a.PNG", "A.PNG", "b.png", "B.JPG")] == [
+        "a.txt", "a.txt", "A.txt", "b.png.txt", "B.JPG.txt",
+    ]  # fmt: skip
+
+
+def test_each_kind_holds_what_its_readers_expect(here: Path) -> None:
+    made = sidecars(*KINDS, ".txt", out_dir=Path("out"))
+    record = replace(RECORD, path="in/s/a.png", text="eins\nzwei ü🙂")
+    assert not made.exists(record.path)
+    made.write(record)
+    assert made.exists(record.path)
+    assert sorted(os.listdir("out/s")) == ["a.json", "a.png.xmp", "a.txt"]
+    assert Path("out/s/a.txt").read_bytes() == "eins\nzwei ü🙂\n".encode()
+    assert Path("out/s/a.json").read_text("utf-8") == as_json(record, indent=2) + "\n"
+    assert json.loads(Path("out/s/a.json").read_text("utf-8"))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
+    Path("out/s/a.txt").unlink()
+    assert not made.exists(record.path)
+
+
+def test_a_failed_record_writes_nothing(here: Path) -> None:
+    sidecars(*KINDS, out_dir=Path("out")).write(BAD)
+    assert os.listdir() == []
+
+
+def test_if_exists(here: Path) -> None:
+    touched("a.png")
+    Path("a.txt").write_text("mine")
+    sidecars(".txt", ".json").write(RECORD)
+    assert Path("a.txt").read_text() == "mine"
+    Path("a.json").unlink()
+    with pytest.raises(InputError, match=r"a\.txt is there already") as error:
+        sidecars(".json", ".txt", if_exists="error").write(RECORD)
+    assert error.value.kind == "exists"
+    assert sorted(os.listdir()) == ["a.png", "a.txt"]
+    sidecars(".txt", if_exists="overwrite").write(RECORD)
+    assert Path("a.txt").read_text() == "a cat\n"
+
+
+def test_a_link_to_nothing_is_there_and_can_be_replaced(here: Path) -> None:
+    Path("a.txt").symlink_to("nothing")
+    assert sidecars(".txt").exists("a.png")
+    sidecars(".txt").write(RECORD)
+    assert not os.path.exists("nothing")
+    sidecars(".txt", if_exists="overwrite").write(RECORD)
+    assert not Path("a.txt").is_symlink()
+    assert Path("a.txt").read_text() == "a cat\n"
+
+
+def test_a_picture_that_is_called_like_a_sidecar_is_never_overwritten(here: Path) -> None:
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    for name in ("a.png", "a.txt", "a.json", "a.png.xmp"):
+        Path(name).write_bytes(picture)
+    for kind in KINDS:
+        with pytest.raises(InputError) as error:
+            sidecars(kind, if_exists="overwrite").write(RECORD)
+        assert error.value.kind == "exists"
+    sidecars(".txt", if_exists="overwrite").write(replace(RECORD, path="a.txt"))
+    assert [Path(name).read_bytes() for name in ("a.png", "a.txt", "a.json", "a.png.xmp")] == [picture] * 4
+    assert Path("a.txt.txt").read_text() == "a cat\n"
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_else(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.txt").write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left on device\)"):
+        sidecars(".txt", if_exists="overwrite").write(RECORD)
+    assert os.listdir() == ["a.txt"]
+    assert Path("a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+def test_what_a_killed_run_left_is_hidden_and_replaced_by_the_next(here: Path) -> None:
+    script = (
+        "import os, signal; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from tests.writers.test_sidecar import *; sidecars('.txt').write(RECORD)"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": root})
+    assert done.returncode == -9
+    [half] = os.listdir()
+    assert half.startswith(".")
+    Path(half).unlink()
+    Path("precious").write_text("precious")
+    Path(half).symlink_to("precious")
+    sidecars(".txt").write(RECORD)
+    assert sorted(os.listdir()) == ["a.txt", "precious"]
+    assert Path("precious").read_text() == "precious"
+
+
+def test_a_place_that_cannot_be_is_an_error_with_its_name(here: Path) -> None:
+    touched("file")
+    sidecars(".txt").write(replace(RECORD, path="n" * 251))
+    assert os.path.exists("n" * 251 + ".txt")
+    for path, out_dir in (("n" * 252, None), ("a.png", Path("file"))):
+        with pytest.raises(InputError, match="txt cannot be written"):
+            sidecars(".txt", out_dir=out_dir).write(replace(RECORD, path=path))
+    assert sorted(os.listdir()) == ["file", "n" * 251 + ".txt"]
+
+
+def exiftool(path: str, *tags: str) -> dict[str, Any]:
+    done = subprocess.run(["exiftool", "-j", *tags, path], capture_output=True, check=True)
+    return dict(json.loads(done.stdout)[0])
+
+
+def unified(xml: str) -> str:
+    """The same text for XML of the same meaning, whatever its prefixes and the order of its attributes."""
+    return ET.canonicalize(xml, rewrite_prefixes=True, with_comments=True)
+
+
+def described(old: str | bytes | None, text: str = NASTY, name: str = "a.png") -> str:
+    """The .xmp file of the input `name` after a run over what was there, `old`."""
+    if old is not None:
+        Path(f"{name}.xmp").write_bytes(old.encode() if isinstance(old, str) else old)
+    sidecars(".xmp", if_exists="overwrite").write(replace(RECORD, path=name, text=text))
+    return Path(f"{name}.xmp").read_bytes().decode("utf-8")
+
+
+@needs_exiftool
+def test_exiftool_reads_a_new_packet(here: Path) -> None:
+    text = described(None)
+    assert text.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta ')
+    assert text.endswith('\n<?xpacket end="w"?>\n')
+    found = exiftool("a.png.xmp", "-XMP-dc:Description", "-XMP-xmp:CreatorTool", "-validate")
+    assert found["Description"] == NASTY
+    assert found["CreatorTool"] == f"smolcli {__version__}"
+    assert found["Validate"] in ("OK", "0 0 0")
+
+
+OLD = {
+    "none": "",
+    "text": "   <dc:description><rdf:Alt><rdf:li xml:lang='x-default'>old</rdf:li></rdf:Alt></dc:description>\n",
+    "plain": "   <dc:description>old</dc:description>\n",
+    "empty": "   <dc:description/>\n",
+    "twice": "   <dc:description>old</dc:description><dc:description>older</dc:description>\n",
+}
+
+
+@needs_exiftool
+@pytest.mark.parametrize("old", OLD.values(), ids=OLD)
+def test_darktables_history_survives_a_description(here: Path, old: str) -> None:
+    before = DARKTABLE.replace("DESCRIPTION", old)
+    text = described(before)
+    tags = ("-a", "-G1", "-struct", "-XMP:all")
+    Path("before.xmp").write_text(before, "utf-8")
+    found, expected = exiftool("a.png.xmp", *tags), exiftool("before.xmp", *tags)
+    assert found.pop("XMP-dc:Description") == NASTY
+    expected.pop("XMP-dc:Description", None)
+    assert {**found, "SourceFile": ""} == {**expected, "SourceFile": ""}
+    assert found["XMP-darktable:History"][0]["Operation"] == "exposure"
+    assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<x:xmpmeta ')
+    assert described(text) == text
+
+
+def test_all_but_the_description_stays_as_it_was(here: Path) -> None:
+    before = DARKTABLE.replace("DESCRIPTION", OLD["text"])
+    assert unified(described(before, "old")) == unified(before)
+    assert unified(described(before, "new")) == unified(before.replace(">old<", ">new<"))
+    assert "<darktable:history>" in described(before)
+
+
+WRAPPED = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><!-- before -->
+<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:d="http://purl.org/dc/elements/1.1/"><r:Description
+r:about="uuid:1" xmlns="urn:own" xmlns:ns0="urn:other" ns0:a="1" d:description="short"/><r:Description r:about="uuid:1">
+<d:description><r:Alt><r:li xml:lang="x-default">old</r:li><r:li xml:lang="de-DE">alt</r:li></r:Alt></d:description>
+</r:Description></r:RDF><!-- after -->
+<?xpacket end="w"?>  """
+
+
+def test_instructions_other_languages_and_prefixes_are_kept(here: Path) -> None:
+    text = described(WRAPPED, "new")
+    assert text.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<!-- before -->\n<r:RDF ')
+    assert text.endswith('<!-- after -->\n<?xpacket end="w"?>\n')
+    changed = WRAPPED.replace(">old<", ">new<").replace(' d:description="short"', "")
+    inside = [unified(each[each.index("<r:RDF") : each.index("<!-- after")]) for each in (text, changed)]
+    assert inside[0] == inside[1]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("UTF-16", "utf-16"), ("UTF-8", "utf-8-sig"), ("latin1", "latin1")])
+def test_packets_of_other_encodings_become_utf8(here: Path, name: str, codec: str) -> None:
+    before = DARKTABLE.replace("DESCRIPTION", OLD["text"]).replace("Katze", "Kätzchen")
+    assert unified(described(before.replace("UTF-8", name).encode(codec), "old")) == unified(before)
+
+
+@pytest.mark.parametrize(
+    "old", ["", "no XML", DARKTABLE[:-9], "<html/>", '<?xml version="1.0" encoding="nonsense"?><x/>', b"\xff\xfe\0"]
+)
+def test_what_is_no_packet_is_told_and_never_destroyed(here: Path, old: str | bytes) -> None:
+    data = old.encode() if isinstance(old, str) else old
+    with pytest.raises(InputError, match="is not an XMP packet that can be read; move it away") as error:
+        described(data)
+    assert error.value.kind == "exists"
+    assert Path("a.png.xmp").read_bytes() == data
+    assert os.listdir() == ["a.png.xmp"]
+
+
+def test_characters_that_xml_cannot_hold_are_dropped(here: Path) -> None:
+    text = "a\0b\x0bc\x1bd\ufffee\ud800f\x85g\ufffdh\U0010ffff"
+    without_a_node = '<x><q:RDF xmlns:q="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x>'
+    for old in (None, DARKTABLE.replace("DESCRIPTION", ""), without_a_node):
+        found = ET.fromstring(described(old, text).encode())
+        texts = [li.text for li in found.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
+        assert "abcdef\x85g\ufffdh\U0010ffff" in texts
+
+
+def test_text_and_json_are_written_even_of_what_is_not_utf8(here: Path) -> None:
+    record = replace(RECORD, path="\udcff.png", text="\ud800")
+    sidecars(".txt", ".json").write(record)
+    assert Path("\udcff.txt").read_bytes() == b"?\n"
+    assert json.loads(Path("\udcff.json").read_text("utf-8"))["path"] == "\udcff.png"

@@ -1,0 +1,58 @@
+"""writers/: the formats, by what docs/records.md and CLI users expect."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from smolcli.writers.json_lines import Json, JsonLines
+from smolcli.writers.text import Text
+from tests.helpers import BAD, LINES, RECORD, written
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_text_of_one_is_bare_of_many_a_line_each_of_ocr_blocks() -> None:
+    assert written(Text, LINES) == "one\n\ntwo\n"
+    assert written(Text, RECORD, BAD, LINES, many=True) == "a.png: a cat\na.png: one two\n"
+    assert written(Text, RECORD, LINES, many=True, blocks=True) == "==> a.png <==\na cat\n\n==> a.png <==\none\n\ntwo\n"
+
+
+@pytest.mark.parametrize("pieces", [[" a", " cat"], [" a ", "", "cat "], ["a cat"], []])
+def test_on_a_terminal_pieces_are_shown_as_they_come_and_nothing_twice(pieces: list[str]) -> None:
+    stream = Terminal()
+    writer = Text(stream)
+    for piece in pieces:
+        writer.piece(piece)
+    writer.write(RECORD)
+    assert stream.getvalue().strip() == "a cat"
+    assert stream.getvalue().endswith("\n")
+
+
+def test_pieces_are_not_shown_in_a_pipe_or_of_many() -> None:
+    for writer in (Text(io.StringIO()), Text(Terminal(), many=True)):
+        writer.piece("a")
+        assert writer.stream.getvalue() == ""
+
+
+def test_jsonl_is_one_line_each_and_json_an_array_of_many() -> None:
+    lines = written(JsonLines, LINES, BAD, many=True).splitlines()
+    assert json.loads(lines[0])["text"] == "one\n\ntwo"
+    assert json.loads(lines[0])["seconds"]["decode"] == 0.333333
+    assert json.loads(lines[1])["error"] == {"kind": "missing", "message": "no such file; check the path"}
+    assert json.loads(written(Json, RECORD, BAD, many=True))[1]["path"] == "b.png"
+    assert json.loads(written(Json, RECORD))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
+    assert json.loads(written(Json, many=True)) == []
+    assert written(Json) == ""
+
+
+def test_a_path_that_is_not_utf8_is_still_one_line_of_utf8() -> None:
+    line = written(JsonLines, replace(RECORD, path="\udcff.png", text="é\u2028"))
+    assert line.encode("utf-8").count(b"\n") == 1
+    assert json.loads(line)["path"] == "\udcff.png"
