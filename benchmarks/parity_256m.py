@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from smolcli import registry
-from smolcli.generation.replies import Replies
+from smolcli.generation.replies import ReplyCollector
 from smolcli.models import resolve
 from smolcli.nano.evaluate import frame, kl
 from smolcli.options import Generate, Model
@@ -40,7 +40,7 @@ def main() -> None:
     backends, said = [], []
     for name in ("torch", "llamacpp"):
         backends.append(registry.load(registry.BACKENDS, name)(resolve.resolve(options, name), options))
-        replies, whole = Replies(), dict[int, Reply]()
+        replies, whole = ReplyCollector(), dict[int, Reply]()
         for piece in backends[-1].generate(prompts, Generate(max_tokens=args.tokens)):
             if reply := replies.add(piece):
                 whole[piece.index] = reply

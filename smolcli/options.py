@@ -97,7 +97,7 @@ class Model:
         "auto",
         "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
         id_key="vision_engine",
-        **choice("vision engine", ("auto", *registry.VISION)),
+        **choice("vision engine", ("auto", *registry.VISION_ENCODERS)),
     )
     detail: str = opt(
         "auto",
@@ -254,6 +254,6 @@ class Batch:
     engine: str = opt(
         "local",
         "Where the work is done: on this machine, or on a Ray cluster.",
-        **choice("engine", registry.ENGINES),
+        **choice("engine", registry.EXECUTORS),
     )
     address: str | None = opt(None, "Of the Ray cluster; without it one is started here.", metavar="ADDRESS")

@@ -38,7 +38,7 @@ BACKENDS = {
     "llamacpp": Entry("smolcli.backends.llamacpp.backend:LlamaCpp", "llamacpp", ("llama_cpp", "gguf")),
     "echo": Entry("smolcli.backends.echo:Echo"),
 }
-VISION = {  # encoders of pictures inside llamacpp, the fastest first
+VISION_ENCODERS = {  # encoders of pictures inside llamacpp, the fastest first
     "openvino": Entry("smolcli.backends.vision.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
     "torch": Entry("smolcli.backends.vision.pytorch:TorchEncoder", "torch", ("torch", "gguf")),
     "mtmd": Entry("smolcli.backends.vision.mtmd:MtmdEncoder"),
@@ -56,7 +56,12 @@ WRITERS = {
 }
 SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")
 NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")  # formats and sidecars of video-summarize alone
-SHEETS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # contact sheets, and Pillow's name for them
+CONTACT_SHEET_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+}  # contact sheets, and Pillow's name for them
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
     "video": Entry("smolcli.inputs.video:Video"),
@@ -66,9 +71,9 @@ DECODERS = {
     "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg"),
     "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",)),
 }
-ENGINES = {
-    "local": Entry("smolcli.executors.local:Answers"),
-    "ray": Entry("smolcli.executors.ray.driver:Cluster", "ray", ("ray",)),
+EXECUTORS = {
+    "local": Entry("smolcli.executors.local:LocalExecutor"),
+    "ray": Entry("smolcli.executors.ray.driver:RayExecutor", "ray", ("ray",)),
 }
 COMMANDS = {
     "convert-to-gguf": Entry(
@@ -100,10 +105,10 @@ LIBRARIES = {
     "--dry-run": Entry("smolcli.pipeline.dry_run:show"),
     "progress": Entry("smolcli.terminal.progress:Progress"),
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
-    "--resume": Entry("smolcli.records.resume:Results"),
+    "--resume": Entry("smolcli.records.resume:ResultsFile"),
     "--schema": Entry("smolcli.generation.grammar:Grammar", "schema", ("llguidance",)),
-    "fetch": Entry("smolcli.inputs.download:fetch"),
-    "--watch": Entry("smolcli.inputs.watch:arrivals", "watch", ("watchfiles",)),
+    "download": Entry("smolcli.inputs.download:download"),
+    "--watch": Entry("smolcli.inputs.watch:watch_arrivals", "watch", ("watchfiles",)),
 }
 
 

@@ -98,7 +98,7 @@ class Span:
     stop: int
 
 
-def clock(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """A moment of a video as people write it: MM:SS, or H:MM:SS; fractions are dropped.
 
     Some containers round times to thousandths: what is that near to a second is that second.
@@ -110,7 +110,7 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes:02}:{seconds:02}"
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """A number of things for people.
 
     >>> counted(1, "frame"), counted(3, "frame")
@@ -133,22 +133,23 @@ class Media:
     spans: tuple[Span, ...] = ()
     duration: float = 0.0
     notices: tuple[str, ...] = ()
-    room: Room | None = None
+    limits: ModelLimits | None = None
     question: Question | None = None
 
 
 @dataclass(frozen=True)
-class Room:
+class ModelLimits:
     """What a model takes: `context` tokens in all, and pictures as tiles of `tile` pixels a side, `tile_tokens` each.
 
-    `reply` tokens of the context are kept for the reply. `reads` says whether it understands a text without pictures.
+    `reply` tokens of the context are kept for the reply. `understands_text` says whether it reads text without
+    pictures.
     """
 
     context: int
     tile: int
     tile_tokens: int
     reply: int = 0
-    reads: bool = True
+    understands_text: bool = True
 
     @property
     def prompt(self) -> int:

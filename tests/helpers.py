@@ -16,12 +16,12 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from smolcli.engine.protocol import Work
-from smolcli.executors.local import Answers
+from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import Results
-from smolcli.records.sink import Delivery
+from smolcli.records.resume import ResultsFile
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.terminal.console import Console
 from smolcli.types import (
@@ -52,22 +52,20 @@ def records(
     task: Task,
     items: Iterable[Item],
     backend: str = ECHO,
-    results: Results | None = None,
+    results: ResultsFile | None = None,
     generate: Generate = Generate(),  # noqa: B008
     **batch: bool,
-) -> tuple[list[dict], Delivery]:
+) -> tuple[list[dict], RecordSink]:
     stream = io.StringIO()
-    delivery = Delivery(
-        JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False)
-    )
+    sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False))
     work = Work(backend, ModelFiles("echo"), Model(), Input(), generate)
-    Answers(task, IDENTITY, work, delivery, results, Batch(**batch)).over(items)
-    return [json.loads(line) for line in stream.getvalue().splitlines()], delivery
+    LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).over(items)
+    return [json.loads(line) for line in stream.getvalue().splitlines()], sink
 
 
-def results(path: Path) -> Results:
+def results(path: Path) -> ResultsFile:
     path.touch()
-    made = Results(path, IDENTITY)
+    made = ResultsFile(path, IDENTITY)
     made.read()
     return made
 

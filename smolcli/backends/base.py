@@ -28,7 +28,7 @@ from typing import Protocol
 
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate
-from smolcli.types import Piece, Prompt, Room
+from smolcli.types import ModelLimits, Piece, Prompt
 
 
 class Backend(Protocol):
@@ -38,7 +38,7 @@ class Backend(Protocol):
     computes: str  # on what and with what, for people
 
     @staticmethod
-    def room(files: ModelFiles) -> Room:
+    def limits(files: ModelFiles) -> ModelLimits:
         """What a model takes, from the heads of its files. Raises ModelError."""
         ...
 

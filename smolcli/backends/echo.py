@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from smolcli.generation.scheduler import Pieces, answered
+from smolcli.generation.scheduler import Pieces, schedule
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
-from smolcli.types import Finish, FinishReason, Frame, Piece, Prompt, Room, Tokens
+from smolcli.types import Finish, FinishReason, Frame, ModelLimits, Piece, Prompt, Tokens
 
 
 class Echo:
@@ -20,12 +20,12 @@ class Echo:
         pass
 
     @staticmethod
-    def room(files: ModelFiles) -> Room:
+    def limits(files: ModelFiles) -> ModelLimits:
         """That of SmolVLM-256M."""
-        return Room(8192, 512, 64)
+        return ModelLimits(8192, 512, 64)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        return answered(
+        return schedule(
             prompts,
             lambda prompt: (self.words(prompt), len(prompt.frames)),
             lambda index, prepared, _: self._reply(index, prepared, options),

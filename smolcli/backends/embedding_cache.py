@@ -14,7 +14,7 @@ KEPT_TILES = 256  # encoded tiles kept: of the 2.2B 81 embeddings of 2048 floats
 Embedding = TypeVar("Embedding")
 
 
-class Encoded(Generic[Embedding]):
+class EmbeddingCache(Generic[Embedding]):
     """What the tiles seen last were encoded to, by their content: a tile seen before costs nothing."""
 
     def __init__(self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], at_once: int) -> None:

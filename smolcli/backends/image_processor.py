@@ -47,7 +47,7 @@ class Tiles:
     pixels: list[bytes]
 
 
-class Cutter:
+class ImageProcessor:
     """Cuts pictures as `cut` does, each once as long as somebody holds it: questions about it share its tiles."""
 
     def __init__(self, layout: Layout, detail: str) -> None:

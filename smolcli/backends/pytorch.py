@@ -21,17 +21,17 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from smolcli.backends.embedding_cache import Encoded
-from smolcli.backends.image_processor import REFERENCE_TILES, Cutter, Layout
+from smolcli.backends.embedding_cache import EmbeddingCache
+from smolcli.backends.image_processor import REFERENCE_TILES, ImageProcessor, Layout
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.generation.sampler import Sampler, evaluated, samplers
-from smolcli.generation.scheduler import Pieces, answered, too_long
+from smolcli.generation.scheduler import Pieces, prompt_too_long, schedule
 from smolcli.models import chat_template
-from smolcli.models.files import MODEL_TYPES, ModelFiles, reads
+from smolcli.models.files import MODEL_TYPES, ModelFiles, understands_text
 from smolcli.options import Generate, Model
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import is_out_of_memory
-from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
+from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
 HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
 TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
@@ -61,13 +61,13 @@ class PyTorch:
         self.stops = _stops(self.tokenizer, self.model)
         self.context = int(self.model.config.text_config.max_position_embeddings)
         self._image_id = int(self.model.config.image_token_id)
-        self._cut = Cutter(self.layout, options.detail)
-        self._encoded = Encoded(self._features, at_once=TILES_AT_ONCE)
+        self._cut = ImageProcessor(self.layout, options.detail)
+        self._encoded = EmbeddingCache(self._features, at_once=TILES_AT_ONCE)
         self.computes = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod
-    def room(files: ModelFiles) -> Room:
+    def limits(files: ModelFiles) -> ModelLimits:
         """From config.json."""
         if files.checkpoint is None:
             raise _no_checkpoint(files)
@@ -75,12 +75,12 @@ class PyTorch:
             config = AutoConfig.from_pretrained(files.checkpoint, local_files_only=True)
             layout = layout_of(files.checkpoint, config)
             text = config.text_config
-            context, knows = int(text.max_position_embeddings), reads(int(text.vocab_size))
-            return Room(context, layout.tile, layout.tokens, reads=knows)
+            context, knows = int(text.max_position_embeddings), understands_text(int(text.vocab_size))
+            return ModelLimits(context, layout.tile, layout.tokens, understands_text=knows)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)
-        return answered(
+        return schedule(
             prompts,
             self._prepared,
             lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
@@ -128,19 +128,19 @@ class PyTorch:
 
     @torch.inference_mode()
     def _reply(self, index: int, prepared: Prepared, sampler: Sampler) -> Pieces:
-        clock = _Clock(self.device)
+        format_time = _Clock(self.device)
         load, self._load_seconds = self._load_seconds, 0.0
         ids, pixels = prepared
         image = sum(id == self._image_id for id in ids)
         if len(ids) >= self.context:
-            fault = too_long(len(ids), self.context)
+            fault = prompt_too_long(len(ids), self.context)
             yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load), fault))
             return
         features = self._encode(pixels)
-        encode = clock.lap()
+        encode = format_time.lap()
         cache = DynamicCache(config=self.model.config.text_config)
         logits = self._prefill(ids, features, cache)[0]
-        prefill = clock.lap()
+        prefill = format_time.lap()
         stream = DecodeStream(skip_special_tokens=True)
 
         def says(token: int) -> str | None:
@@ -152,7 +152,7 @@ class PyTorch:
         room = min(sampler.options.max_tokens, self.context - len(ids))
         decoding = sampler.decode(index, logits, room, says, choose)
         reason, new = yield from evaluated(decoding, lambda token: self._step(token, cache))
-        seconds = Seconds(load, 0.0, encode, prefill, clock.lap())
+        seconds = Seconds(load, 0.0, encode, prefill, format_time.lap())
         yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
 
     @cached_property

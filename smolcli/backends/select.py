@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     pass
 
 
-def candidates(options: Model) -> tuple[str, ...]:
+def backend_candidates(options: Model) -> tuple[str, ...]:
     """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
@@ -43,7 +43,7 @@ def check_options(options: Model, backend: str) -> None:
         return
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device is for PyTorch, and llama.cpp would run this", "add --backend torch")
-    engine = select.vision_engine(options.vision_engine, options.dtype)
+    engine = select.choose_vision_encoder(options.vision_engine, options.dtype)
     if engine != "mtmd" or options.dtype == "auto":
         return
     if options.vision_engine == "mtmd":
@@ -51,7 +51,7 @@ def check_options(options: Model, backend: str) -> None:
     raise UnavailableError("--dtype needs OpenVINO or PyTorch beside llama.cpp", "pip install 'smolcli[openvino]'")
 
 
-def settled(options: Model, backend: str, files: ModelFiles) -> Model:
+def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     """`options` with what encodes pictures named, where `backend` leaves that open: it decides answers.
 
     Raises as check_options.
@@ -60,7 +60,7 @@ def settled(options: Model, backend: str, files: ModelFiles) -> Model:
     if backend != "llamacpp":
         return options
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
-    engine = select.vision_engine(options.vision_engine, options.dtype, size)
+    engine = select.choose_vision_encoder(options.vision_engine, options.dtype, size)
     return replace(options, vision_engine=engine)
 
 

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from smolcli import registry
-from smolcli.backends.select import candidates, check_options, may_use_gpu, settled
+from smolcli.backends.select import backend_candidates, check_options, may_use_gpu, settle_options
 from smolcli.bench.options import Variants
 from smolcli.bench.report.model import FAILED, Result
 from smolcli.errors import ModelError, UsageError
@@ -26,11 +26,11 @@ from smolcli.records.record_id import Identity, id_options
 from smolcli.system.cpu import usable_cores
 from smolcli.terminal.console import Console
 
-VISION = "f16"  # of the vision half of a pair that is made for the occasion
+VISION_ENCODERS = "f16"  # of the vision half of a pair that is made for the occasion
 
 
 @dataclass(frozen=True)
-class Setup:
+class Configuration:
     """One model on one backend, and the options that its engine is made with.
 
     `word` is what -m takes to mean it, `settings` are what a report says of it.
@@ -87,14 +87,14 @@ class Setup:
 
 
 @contextlib.contextmanager
-def setups(words: Sequence[str], variants: Variants, console: Console) -> Iterator[list[Setup]]:
+def configurations(words: Sequence[str], variants: Variants, console: Console) -> Iterator[list[Configuration]]:
     """All that is to be run, the models in the order given; pairs that had to be made go afterwards.
 
     Without words it is the model that the other commands would take. Raises UsageError, ModelError, UnavailableError.
     """
     with contextlib.ExitStack() as stack:
         made = _Made(stack, console)
-        found: list[Setup] = []
+        found: list[Configuration] = []
         for word, backend in product(words or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
             for files, name, quant in _files(word, backend, variants, made):
                 threads = dict.fromkeys(variants.threads or (usable_cores(),))
@@ -104,7 +104,7 @@ def setups(words: Sequence[str], variants: Variants, console: Console) -> Iterat
                         backend=name, device=variants.device, dtype=variants.dtype, threads=count, detail=cut,
                         vision_engine=engine,
                     )  # fmt: skip
-                    options = settled(given, name, files)
+                    options = settle_options(given, name, files)
                     device = _placed(variants.device, variants.dtype)[0] if name == "torch" else "cpu"
                     settings: dict[str, str | int] = {
                         "model": files.name, "backend": name, "quant": quant, "device": device, "threads": count,
@@ -112,13 +112,13 @@ def setups(words: Sequence[str], variants: Variants, console: Console) -> Iterat
                     }  # fmt: skip
                     if name == "llamacpp":
                         settings["vision"] = options.vision_engine
-                    found.append(Setup(files, name, options, settings))
+                    found.append(Configuration(files, name, options, settings))
         if variants.quant and not any(one.backend == "llamacpp" for one in found):
             raise UsageError("--quant is for llama.cpp, which does not run here", "add --backend llamacpp")
         yield _different(found)
 
 
-def _different(found: Sequence[Setup]) -> list[Setup]:
+def _different(found: Sequence[Configuration]) -> list[Configuration]:
     """Each once, and models of one name told apart by where they are."""
     each = list({(str(one.files), *one.settings.values()): one for one in found}.values())
     places: dict[str, set[str]] = {}
@@ -151,7 +151,7 @@ def _files(word: str | None, backend: str, variants: Variants, made: _Made) -> I
     wanted = [name for name in variants.vision_engine if name != "auto" and backend != "torch"]
     engine = wanted[0] if wanted else "auto"
     options = Model(model=word, backend=backend, device=variants.device, dtype=variants.dtype, vision_engine=engine)
-    names = candidates(options)
+    names = backend_candidates(options)
     if variants.quant and backend == "auto":
         names = ("llamacpp",)
     if "llamacpp" not in names or not variants.quant:
@@ -215,6 +215,6 @@ class _Made:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="smolcli-bench-")))
         place = self._folder / f"{found.name}-{len(list(self._folder.iterdir()))}"
         place.mkdir()
-        language, vision = convert(checkpoint, place, quant.lower(), VISION, found.name)
+        language, vision = convert(checkpoint, place, quant.lower(), VISION_ENCODERS, found.name)
         self._console.notice(f"{found.name}: its {quant} pair was made for the time of the benchmark")
         return replace(found, gguf=language, mmproj=vision)

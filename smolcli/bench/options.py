@@ -54,7 +54,7 @@ class Variants:
     vision_engine: tuple[str, ...] = opt(
         ("auto",),
         "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
-        **choice("vision engine", ("auto", *registry.VISION)),
+        **choice("vision engine", ("auto", *registry.VISION_ENCODERS)),
     )
 
 

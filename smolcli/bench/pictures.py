@@ -14,7 +14,7 @@ from PIL import Image
 
 from smolcli.bench.options import NO_PICTURE, SIZE
 from smolcli.errors import InputError, UsageError
-from smolcli.inputs.collect import Words
+from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.load import decode, load
 from smolcli.options import Input, Output
 from smolcli.types import Item, Source
@@ -39,7 +39,7 @@ class Pictures:
             return ()
         if size := SIZE.fullmatch(word):
             return tuple(Item.of(str(self._made(int(size[1]), int(size[2]), n))) for n in range(count))
-        listed = Words(Input(inputs=(word,)), Output()).items()
+        listed = InputCollector(Input(inputs=(word,)), Output()).items()
         found = list(islice((item for item in listed if os.path.isfile(item.path)), count))
         if not found:
             raise UsageError(f"{word}: no picture is in it", "name another directory, a picture, or a size: 1024x768")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 
-def flatten(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
+def dataclass_command(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
     """A function with one parameter for each field of the dataclasses `classes`, in their order."""
     parameters = [
         _parameter(cls, one, hints[one.name])

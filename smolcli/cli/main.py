@@ -17,10 +17,10 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from smolcli import __version__, registry
-from smolcli.cli.typer_patch import take_plainly
+from smolcli.cli.typer_patch import skip_pydantic
 from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
 from smolcli.terminal.console import Console
-from smolcli.terminal.stdout import cannot_write, claim_stdout, silence
+from smolcli.terminal.stdout import cannot_write, claim_stdout, redirect_to_devnull
 
 
 class _Program(TyperGroup):
@@ -38,7 +38,7 @@ def make_app() -> typer.Typer:
     app = _app(_Program)
     app.callback()(_program)
     for name, entry in {**registry.TASKS, **registry.COMMANDS}.items():
-        app.command(name, help=entry.about)(_unmade)
+        app.command(name, help=entry.about)(_placeholder)
     return app
 
 
@@ -56,13 +56,17 @@ def _app(group: type[TyperGroup] = TyperGroup) -> typer.Typer:
 
 def _made(name: str) -> Any:
     """The command of one entry, as Typer runs it."""
-    from smolcli.cli.dataclass_options import flatten  # what only a command needs, and the help of all does without
+    from smolcli.cli.dataclass_options import (
+        dataclass_command,
+    )  # what only a command needs, and the help of all does without
     from smolcli.options import Batch, Generate, Input, Model, Output
 
     app = _app()
     if name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
-        app.command(name, help=task.__doc__)(flatten(partial(_run, name), task, Input, Model, Generate, Output, Batch))
+        app.command(name, help=task.__doc__)(
+            dataclass_command(partial(_run, name), task, Input, Model, Generate, Output, Batch)
+        )
     elif isinstance(command := registry.load(registry.COMMANDS, name), typer.Typer):
         app.add_typer(command, name=name)
     else:
@@ -70,7 +74,7 @@ def _made(name: str) -> Any:
     return get_group(app).commands[name]
 
 
-def _unmade() -> None:
+def _placeholder() -> None:
     """Stands for a command that is not chosen."""
 
 
@@ -85,7 +89,7 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if "_SMOLCLI_COMPLETE" in os.environ:
         sys.modules["rich"] = None  # type: ignore[assignment]  # Typer would take its markup out of help that has none
-    take_plainly()
+    skip_pydantic()
     try:
         code = make_app()(prog_name="smolcli", standalone_mode=False)
     except ReaderGone:
@@ -164,7 +168,7 @@ def _flushed(code: object) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        silence(1)
+        redirect_to_devnull(1)
         if not isinstance(error, BrokenPipeError):
             code = _failed(cannot_write("standard output", error), Exit.FAULT, False)
     return int(code) if isinstance(code, int) else Exit.OK

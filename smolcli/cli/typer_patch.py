@@ -61,7 +61,7 @@ def _wanted(kind: type, limits: Any) -> str:
     return what if limits.min is None else f"{what} of {limits.min:.15g} or more"
 
 
-def take_plainly() -> None:
+def skip_pydantic() -> None:
     """From now on; once is enough."""
     make = getattr(core, "build_runtime_param", None)
     if make is not None:

@@ -11,7 +11,7 @@ import typer
 
 from smolcli import registry
 from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variants
-from smolcli.cli.dataclass_options import flatten
+from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit, UsageError
 from smolcli.options import model_names, opt
 
@@ -66,14 +66,14 @@ def _quality(given: Data, *options: Any) -> None:
 
 
 app.command("speed", help="How long every stage of an answer takes, for every combination of the options.")(
-    flatten(partial(_models, "speed"), Models, Variants, Speed, Show)
+    dataclass_command(partial(_models, "speed"), Models, Variants, Speed, Show)
 )
 app.command("memory", help="The most memory that smolcli and its engine take, for every combination of the options.")(
-    flatten(partial(_models, "memory"), Models, Variants, Memory, Show)
+    dataclass_command(partial(_models, "memory"), Models, Variants, Memory, Show)
 )
 app.command("quality", help="How right the answers of models are on your labelled data, side by side.")(
-    flatten(_quality, Data, Variants, Quality, Show)
+    dataclass_command(_quality, Data, Variants, Quality, Show)
 )
 app.command("compare", help="What changed between two reports; exit code 1 where something became worse.")(
-    flatten(partial(_run, "compare"), Compare)
+    dataclass_command(partial(_run, "compare"), Compare)
 )

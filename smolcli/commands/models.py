@@ -13,7 +13,7 @@ import typer
 from smolcli import registry
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.options import completed
-from smolcli.terminal.stdout import say
+from smolcli.terminal.stdout import write_stderr
 
 app = typer.Typer(help="List and fetch models.", no_args_is_help=True)
 
@@ -36,14 +36,14 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON a
     """
     rows = list(_rows())
     if as_json:
-        say(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        write_stderr(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
         _show(rows)
     else:
         for row in rows:
             cells = [row["name"], ",".join(row["here"]), row["pair_bytes"], row["checkpoint_bytes"]]
             cells += [row["licence"], row["repo"], row["about"]]
-            say("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
+            write_stderr("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
 
 
 @app.command("pull")
@@ -51,7 +51,7 @@ def pull(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(catalog.KNOWN)
+            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(catalog.CATALOG)
         ),
     ],
     quant: Annotated[str | None, typer.Option(help="Quantization of the language half; default q8_0.")] = None,
@@ -68,11 +68,11 @@ def pull(
     found = registry.load(registry.LIBRARIES, "hub")(name, wanted.value, quant, offline=offline)
     for path in (found.gguf, found.mmproj, found.checkpoint):
         if path is not None:
-            say(f"{path}\n")
+            write_stderr(f"{path}\n")
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    for known in catalog.KNOWN.values():
+    for known in catalog.CATALOG.values():
         yield _row(known.name, known.repo, known.pair_bytes, known.checkpoint_bytes, known.licence, known.about)
     yield _row(catalog.NANO, None, None, None, "Apache-2.0", "built in; drawn pictures and print")
     for repo in hub_cache.cached_ids():

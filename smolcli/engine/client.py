@@ -21,11 +21,22 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from smolcli.engine.protocol import MARKS, OPENING, REPLIES, Decoded, Event, Failed, Opened, Replied, Said, Work
+from smolcli.engine.protocol import (
+    MARKS,
+    OPENING,
+    REPLIES,
+    Decoded,
+    Event,
+    Failed,
+    Opened,
+    PieceReceived,
+    ReplyReceived,
+    Work,
+)
 from smolcli.errors import EngineError
 from smolcli.process import child
 from smolcli.process.child import Child
-from smolcli.process.pipe import Gone, Pipe
+from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.spawn import ENGINE
 from smolcli.system import memory
 from smolcli.types import Content, Fault, Item, Media, Memory, Prompt, Reply
@@ -40,7 +51,7 @@ LATE = 1.0  # seconds after its time at which a look at the clock says nothing a
 
 
 @dataclass
-class _Life:
+class ChildState:
     """What is known of one child; keys are the number of an item and a slot."""
 
     child: Child | None = None
@@ -53,9 +64,9 @@ class _Life:
     later: list[Any] = field(default_factory=list)  # what may be told with the next message
     told: set[tuple[int, int]] = field(default_factory=set)  # openings it has been given and not been told to forget
     marks: memoryview | None = None  # of what it is at, in memory that it shares: see `mark`
-    worked: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of work on what it is at
+    busy_seconds: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of work on what it is at
     seen: tuple[int, ...] = ()  # the marks as they were at the last look
-    moved: float = 0.0  # since when they are so
+    last_progress_at: float = 0.0  # since when they are so
     replies: int = 0
     base: int = 0  # bytes of memory it had when it was warm
 
@@ -80,7 +91,7 @@ class Engine:
         self._crashes = 0  # in a row, each of one item
         self._unexplained = 0  # ends of a child, in a row, that are no item's doing
         self._withheld = False  # whether nothing is opened before the model is loaded
-        self._life = _Life()
+        self._child_state = ChildState()
         self._generation = 0
         self._check_at = self._looked_at = time.monotonic()
         self.restarts = 0
@@ -101,11 +112,11 @@ class Engine:
         """The item is done: what is held for it is let go; what was asked is not answered any more."""
         for one in (self._items, self._contents, self._waiting, self._spent):
             one.pop(number, None)
-        if (number, OPENING) in self._life.told:
-            self._life.told.discard((number, OPENING))
-            self._life.later.append(("forget", number))
-        self._life.sent = {key: None for key in self._life.sent if key[0] != number}
-        if self._life.later and any(slot == OPENING for _, slot in self._life.sent):
+        if (number, OPENING) in self._child_state.told:
+            self._child_state.told.discard((number, OPENING))
+            self._child_state.later.append(("forget", number))
+        self._child_state.sent = {key: None for key in self._child_state.sent if key[0] != number}
+        if self._child_state.later and any(slot == OPENING for _, slot in self._child_state.sent):
             self._tell()  # what is being opened may be waiting for the memory of this one
         if any(key[0] == number for key in self._alone):
             self._alone = deque(key for key in self._alone if key[0] != number)
@@ -115,13 +126,15 @@ class Engine:
     @property
     def is_busy(self) -> bool:
         """Whether the model has been given something that it has not answered."""
-        return any(slot != OPENING for _, slot in self._life.sent)
+        return any(slot != OPENING for _, slot in self._child_state.sent)
 
     @property
-    def answering(self) -> set[int]:
+    def items_in_progress(self) -> set[int]:
         """The items that the model is at, or whose reply is on its way: those asked before, of a model at work."""
-        asked, at = [key for key in self._life.sent if key[1] != OPENING], self._at(REPLIES)
-        last = max((place for place, key in enumerate(asked) if key in at), default=0 if self._life.ready else -1)
+        asked, at = [key for key in self._child_state.sent if key[1] != OPENING], self._at(REPLIES)
+        last = max(
+            (place for place, key in enumerate(asked) if key in at), default=0 if self._child_state.ready else -1
+        )
         return {number for number, _ in asked[: last + 1]}
 
     @property
@@ -134,7 +147,7 @@ class Engine:
         generation, told = message
         if generation != self._generation:
             return []  # of a child that is gone
-        self._life.heard = time.monotonic()
+        self._child_state.heard = time.monotonic()
         handler: Callable[..., list[Event]] = getattr(self, f"_on_{told[0]}")
         return handler(*told[1:])
 
@@ -143,10 +156,10 @@ class Engine:
         now = time.monotonic()
         if now < self._check_at:
             return []
-        life = self._life
+        life = self._child_state
         if (late := now - self._check_at) > LATE:  # this process was stopped, or nobody read what it writes
             self._looked_at = now
-            life.started, life.heard, life.moved = life.started + late, now, now
+            life.started, life.heard, life.last_progress_at = life.started + late, now, now
         at = self._at()
         self._share(now - self._looked_at, at)
         self._looked_at, self._check_at = now, now + min(1.0, self._timeout / 4)
@@ -160,7 +173,7 @@ class Engine:
                 replies = [key for key in at if key[1] != OPENING]
                 self._stop_child()
                 if slot == OPENING or len(replies) == 1:
-                    return self._convict(number, fault)
+                    return self._fail_item(number, fault)
                 self._alone = deque(sorted(replies))  # one of them may hold up the others
                 self._flush()
                 return []
@@ -171,23 +184,25 @@ class Engine:
 
     def _share(self, seconds: float, at: Collection[tuple[int, int]]) -> None:
         """Counts the time since the last look as work on what the child is at; replies under way share theirs."""
-        before, replies = self._life.worked, self._at(REPLIES)
-        self._life.worked = {
+        before, replies = self._child_state.busy_seconds, self._at(REPLIES)
+        self._child_state.busy_seconds = {
             key: before[key] + seconds / (len(replies) if key in replies else 1) if key in before else 0.0 for key in at
         }
 
     def _work_on(self, number: int, slot: int) -> float:
         """Seconds of work on an item, of a video on one prompt, so far."""
         if self._work.sampling is not None:  # a video has the time anew for each prompt
-            return self._life.worked[number, slot]
-        return self._spent[number] + sum(seconds for key, seconds in self._life.worked.items() if key[0] == number)
+            return self._child_state.busy_seconds[number, slot]
+        return self._spent[number] + sum(
+            seconds for key, seconds in self._child_state.busy_seconds.items() if key[0] == number
+        )
 
     def _is_stuck(self, now: float) -> bool:
         """Whether no reply has gone on for as long as one may take."""
-        marks = () if self._life.marks is None else tuple(self._life.marks)
-        if marks != self._life.seen:
-            self._life.seen, self._life.moved = marks, now
-        return now - self._life.moved > self._timeout
+        marks = () if self._child_state.marks is None else tuple(self._child_state.marks)
+        if marks != self._child_state.seen:
+            self._child_state.seen, self._child_state.last_progress_at = marks, now
+        return now - self._child_state.last_progress_at > self._timeout
 
     def close(self) -> None:
         """Ends the child; at once if it is at work."""
@@ -206,39 +221,39 @@ class Engine:
 
     def _send(self, number: int, slot: int) -> None:
         """Sends what may be sent now."""
-        if (number, slot) in self._life.sent or self._life.retiring:
+        if (number, slot) in self._child_state.sent or self._child_state.retiring:
             return
         if self._alone and (number, slot) not in (self._alone[0], (self._alone[0][0], OPENING)):
             return
         self._start()
-        if self._withheld and not self._life.ready:
+        if self._withheld and not self._child_state.ready:
             return
-        if not self._life.sent:
-            self._life.heard = time.monotonic()  # it had nothing to say anything about
-        self._life.sent[number, slot] = None
+        if not self._child_state.sent:
+            self._child_state.heard = time.monotonic()  # it had nothing to say anything about
+        self._child_state.sent[number, slot] = None
         if slot == OPENING:
-            self._life.told.add((number, slot))
+            self._child_state.told.add((number, slot))
         self._tell(self._waiting[number][slot])
 
     def _tell(self, *messages: Any) -> None:
         """Says what may be told later, then these."""
-        assert self._life.child is not None
-        messages, self._life.later = (*self._life.later, *messages), []
+        assert self._child_state.child is not None
+        messages, self._child_state.later = (*self._child_state.later, *messages), []
         try:
-            self._life.child.pipe.send(messages)
-        except Gone:
+            self._child_state.child.pipe.send(messages)
+        except PeerClosed:
             pass  # its end comes into the inbox
 
     # ---- what the child says -------------------------------------------------------------------------
 
     def _on_ready(self) -> list[Event]:
-        self._life.ready, self._withheld = True, False
+        self._child_state.ready, self._withheld = True, False
         self.ready_at = self.ready_at or time.perf_counter()
         self._flush()
         return []
 
     def _on_piece(self, number: int, slot: int, text: str) -> list[Event]:
-        return [Said(number, slot, text)] if number in self._items else []
+        return [PieceReceived(number, slot, text)] if number in self._items else []
 
     def _on_opened(self, number: int, media: Media) -> list[Event]:
         if number not in self._items:
@@ -262,7 +277,7 @@ class Engine:
         return [Failed(number, fault, content)]
 
     def _on_replied(self, number: int, slot: int, reply: Reply, resident: int, gpu: int) -> list[Event]:
-        self._life.replies += 1
+        self._child_state.replies += 1
         self.memory = Memory(engine=max(resident, self.memory.engine), gpu=max(gpu, self.memory.gpu))
         if number not in self._items:
             return []
@@ -270,20 +285,20 @@ class Engine:
             self._crashes = self._unexplained = 0
         self._watch_memory()
         self._ended(number, slot)
-        return [Replied(number, slot, reply)]
+        return [ReplyReceived(number, slot, reply)]
 
     def _on_error(self, told: tuple[str, str, str, str]) -> list[Event]:
         raise child.received(told)
 
     def _on_gone(self) -> list[Event]:
         """The child has ended. What it was at is tried again alone; what was alone has its verdict."""
-        assert self._life.child is not None
-        fault = self._life.child.post_mortem("use a smaller model, --detail low or -j 1")
-        life = self._life
+        assert self._child_state.child is not None
+        fault = self._child_state.child.post_mortem("use a smaller model, --detail low or -j 1")
+        life = self._child_state
         suspects = sorted({*self._at(), *self._next_asks()})
         self._forget_child()
         if life.ready and self._alone and {number for number, _ in suspects} == {self._alone[0][0]}:
-            return self._convict(suspects[0][0], fault)
+            return self._fail_item(suspects[0][0], fault)
         if life.ready and suspects:
             self._alone = deque(suspects)
             self._flush()
@@ -293,16 +308,16 @@ class Engine:
     def _next_asks(self) -> list[tuple[int, int]]:
         """The prompts that a backend may be preparing, before or while it is at others: the first it has not begun."""
         at = self._at()
-        return [key for key in self._life.sent if key[1] != OPENING and key not in at][:PREPARED]
+        return [key for key in self._child_state.sent if key[1] != OPENING and key not in at][:PREPARED]
 
     def _at(self, first: int = 0) -> dict[tuple[int, int], bool]:
         """What the child is at, or was when it ended, by the marks from `first` on; of a reply, whether it speaks.
 
         A mark may outlive its answer; then it is none.
         """
-        if self._life.marks is None:
+        if self._child_state.marks is None:
             return {}
-        marks = self._life.marks.tolist()
+        marks = self._child_state.marks.tolist()
         found = {
             (one >> 16, (one & 0xFFFF) - 2): bool(marks[MARKS + n])
             for n, one in enumerate(marks[:MARKS])
@@ -321,15 +336,15 @@ class Engine:
         return []
 
     def _ended(self, number: int, slot: int) -> None:
-        self._spent[number] += self._life.worked.pop((number, slot), 0.0)
+        self._spent[number] += self._child_state.busy_seconds.pop((number, slot), 0.0)
         self._waiting.get(number, {}).pop(slot, None)
-        self._life.sent.pop((number, slot), None)
+        self._child_state.sent.pop((number, slot), None)
         if self._alone and self._alone[0] == (number, slot):
             self._alone.popleft()
             self._flush()
         self._retire()
 
-    def _convict(self, number: int, fault: Fault) -> list[Event]:
+    def _fail_item(self, number: int, fault: Fault) -> list[Event]:
         """The verdict on an item that ended the child; after too many in a row the run ends when it is told."""
         content = self._contents.get(number, Content())
         self._crashes += fault.kind != "timeout"
@@ -357,26 +372,28 @@ class Engine:
     # ---- the child -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._life.child is not None:
+        if self._child_state.child is not None:
             return
-        self._life.child = Child(ENGINE, (self._work,), self._verbose)
-        self._life.marks = self._life.child.pipe.shared
-        self._life.started = self._life.heard = time.monotonic()
-        self._life.pump = Thread(target=_pump, args=(self._life.child.pipe, self._generation, self._inbox), daemon=True)
-        self._life.pump.start()
+        self._child_state.child = Child(ENGINE, (self._work,), self._verbose)
+        self._child_state.marks = self._child_state.child.pipe.shared
+        self._child_state.started = self._child_state.heard = time.monotonic()
+        self._child_state.pump = Thread(
+            target=_pump, args=(self._child_state.child.pipe, self._generation, self._inbox), daemon=True
+        )
+        self._child_state.pump.start()
 
     def _stop_child(self) -> None:
-        if self._life.child is not None and self._life.pump is not None:
+        if self._child_state.child is not None and self._child_state.pump is not None:
             if not self.is_busy:
                 self._tell(("end",))
-            self._life.child.end(at_once=self.is_busy)
-            self._life.pump.join()  # it reads what is closed next
-            self._life.child.close(at_once=True)
+            self._child_state.child.end(at_once=self.is_busy)
+            self._child_state.pump.join()  # it reads what is closed next
+            self._child_state.child.close(at_once=True)
         self._forget_child()
 
     def _forget_child(self) -> None:
         """What is not done begins anew, in order: the next child has to open it first."""
-        self._life = _Life()
+        self._child_state = ChildState()
         self._generation += 1
         self._spent = dict.fromkeys(self._items, 0.0)
         self._waiting = {
@@ -386,13 +403,13 @@ class Engine:
 
     def _retire(self) -> None:
         """Lets a child go that gets nothing more, once it has answered what it was asked."""
-        if self._life.retiring and not self.is_busy:
+        if self._child_state.retiring and not self.is_busy:
             self._stop_child()
             self.restarts += 1
             self._flush()
 
     def _watch_memory(self) -> None:
-        life = self._life
+        life = self._child_state
         if life.replies % WARM or life.child is None:
             return
         held = memory.own(life.child.pid)
@@ -409,5 +426,5 @@ def _pump(pipe: Pipe, generation: int, inbox: SimpleQueue[Any]) -> None:
     try:
         while True:
             inbox.put((generation, pipe.receive()))
-    except Gone:
+    except PeerClosed:
         inbox.put((generation, ("gone",)))

@@ -49,7 +49,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Said:
+class PieceReceived:
     """A piece of a reply, where the work streams."""
 
     number: int
@@ -58,7 +58,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Replied:
+class ReplyReceived:
     """A whole reply."""
 
     number: int
@@ -75,7 +75,7 @@ class Failed:
     content: Content = Content()
 
 
-Event = Opened | Decoded | Said | Replied | Failed
+Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed
 
 
 def mark(number: int, slot: int) -> int:

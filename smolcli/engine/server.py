@@ -21,16 +21,16 @@ from smolcli.backends.image_processor import fitted
 from smolcli.backends.llamacpp.bindings import load_llama_cpp
 from smolcli.engine.protocol import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
 from smolcli.errors import InputError, ModelError, UnavailableError
-from smolcli.generation.replies import Replies
+from smolcli.generation.replies import ReplyCollector
 from smolcli.inputs.load import decode, load, open_video
 from smolcli.models.files import ModelFiles
 from smolcli.options import Sampling
-from smolcli.process.pipe import Gone, Pipe
+from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
 from smolcli.system.file_stamp import stamp_of
 from smolcli.system.memory import peak
-from smolcli.types import Content, Fault, Finish, Frame, Item, Media, Piece, Prompt, Reply, Room
+from smolcli.types import Content, Fault, Finish, Frame, Item, Media, ModelLimits, Piece, Prompt, Reply
 
 if TYPE_CHECKING:
     from smolcli.inputs.video import Video
@@ -41,14 +41,14 @@ DECODED_BYTES = 2**26  # of the frames of prompts that are not answered: with mo
 
 def serve(pipe: Pipe, work: Work) -> None:
     """The whole life of the engine's process."""
-    desk = _Desk(pipe, work)
+    desk = EngineServer(pipe, work)
     Thread(target=desk.receive, daemon=True).start()
     backend = _backend(work.backend)(work.files, work.model)
     desk.gpu_peak = backend.gpu_peak
     if is_verbose():
         print(f"smolcli: {work.files.name} on {backend.name}: {backend.computes}", file=sys.stderr, flush=True)
     pipe.send(("ready",))
-    replies = Replies()
+    replies = ReplyCollector()
     for piece in backend.generate(desk.prompts(), work.generate):
         desk.tell(piece, replies)
 
@@ -68,7 +68,7 @@ def _backend(place: str) -> Any:
 _Asked = tuple[int, int, int, Prompt]  # number, how many were asked before, slot, prompt
 
 
-class _Film(NamedTuple):
+class OpenVideo(NamedTuple):
     """A video that is open, its path, and the file's stamp, empty where there is no file."""
 
     video: Video
@@ -76,7 +76,7 @@ class _Film(NamedTuple):
     stamp: str
 
 
-class _Desk:
+class EngineServer:
     def __init__(self, pipe: Pipe, work: Work) -> None:
         self._pipe, self._work, self._marks = pipe, work, pipe.shared
         self._asked: PriorityQueue[_Asked] = PriorityQueue()  # an item's before those of later ones
@@ -86,7 +86,7 @@ class _Desk:
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}
         self._held = 0
-        self._videos: dict[int, _Film] = {}
+        self._videos: dict[int, OpenVideo] = {}
         self._to_decode: PriorityQueue[_Asked] = PriorityQueue()
         self._given = count()
         self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
@@ -102,7 +102,7 @@ class _Desk:
         try:
             while all(self._hears(*message) for message in self._pipe.receive()):
                 pass
-        except Gone:
+        except PeerClosed:
             pass
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -147,7 +147,7 @@ class _Desk:
         """Whether an item is open, or will not be."""
         return number in self._frames or number not in self._opening
 
-    def tell(self, piece: Piece, replies: Replies) -> None:
+    def tell(self, piece: Piece, replies: ReplyCollector) -> None:
         """Says what a piece of the backend's means."""
         number, slot = self._keys[piece.index]
         place = self._places.get(piece.index)
@@ -206,7 +206,7 @@ class _Desk:
                 self._frames[number] = frames
                 self._held += _bytes(frames)
                 if video is not None:
-                    self._videos[number] = _Film(video, item.sources[0].word, content.stamp)
+                    self._videos[number] = OpenVideo(video, item.sources[0].word, content.stamp)
                     self._held += video.held
             self._opening.discard(number)
             self._room.notify_all()
@@ -237,7 +237,7 @@ class _Desk:
             self._decode(asked, film)
             self._marks[DECODER] = 0
 
-    def _decode(self, asked: _Asked, film: _Film) -> None:
+    def _decode(self, asked: _Asked, film: OpenVideo) -> None:
         started = time.perf_counter()
         number, given, slot, prompt = asked
         wanted = sorted({frame.held[1] for frame in prompt.frames if frame.held})
@@ -265,10 +265,10 @@ class _Desk:
 
 
 @lru_cache
-def room_of(backend: str, files: ModelFiles) -> Room:
-    """The room of a model on the backend at a place."""
-    room: Room = resolve(backend).room(files)
-    return room
+def room_of(backend: str, files: ModelFiles) -> ModelLimits:
+    """The limits of a model on the backend at a place."""
+    limits: ModelLimits = resolve(backend).limits(files)
+    return limits
 
 
 def planned(video: Video, work: Work) -> Media:
@@ -277,7 +277,7 @@ def planned(video: Video, work: Work) -> Media:
     frames = tuple(Frame(b"", width, height, time, held=(0, n)) for n, time in enumerate(video.times))
     room = room_of(work.backend, work.files)
     room = replace(room, reply=min(work.generate.max_tokens, room.context // 2))
-    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), room=room)
+    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), limits=room)
 
 
 def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:

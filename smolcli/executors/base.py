@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Answering(Protocol):
+class Executor(Protocol):
     """What makes records of items: executors/local.py here, cluster.py on many machines."""
 
     stopping: bool

@@ -16,18 +16,18 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from smolcli.engine.client import Engine
-from smolcli.engine.protocol import Decoded, Event, Failed, Opened, Said, Work
+from smolcli.engine.protocol import Decoded, Event, Failed, Opened, PieceReceived, Work
 from smolcli.errors import InputError
-from smolcli.executors.producer import END, Feed
+from smolcli.executors.producer import END, Producer
 from smolcli.options import Batch
 from smolcli.records.record_id import Identity
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import Results, State
+    from smolcli.records.resume import ResultsFile, State
 
 AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
 VIDEOS_AHEAD = 4  # the same of videos, of which each holds the times of all its frames
@@ -57,7 +57,7 @@ class _Job:
     first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
 
 
-class Answers:
+class LocalExecutor:
     """One task over many items, here; every record goes to `delivery`.
 
     With `results` an item that has its record there is left out, and one of the same content takes the answer that is
@@ -69,13 +69,13 @@ class Answers:
         task: Task,
         identity: Identity,
         work: Work,
-        delivery: Delivery,
-        results: Results | None = None,
+        sink: RecordSink,
+        results: ResultsFile | None = None,
         batch: Batch | None = None,
         verbose: bool = False,
     ) -> None:
         self._task, self._identity, self._work = task, identity, work
-        self._delivery, self._results = delivery, results
+        self._sink, self._results = sink, results
         batch = batch or Batch()
         self._retry_failed = batch.retry_failed
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -83,7 +83,7 @@ class Answers:
         self._line: dict[int, _Job] = {}  # every item that is not done, in order
         self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
         self._numbers = count()
-        self._feed = Feed(self._inbox, AHEAD if work.sampling is None else VIDEOS_AHEAD)
+        self._producer = Producer(self._inbox, AHEAD if work.sampling is None else VIDEOS_AHEAD)
         self._fed = False  # whether all items came
         self.stopping = False
         self._let_go = self._delivering = False
@@ -101,7 +101,7 @@ class Answers:
 
     def over(self, source: Iterable[Item]) -> None:
         """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
-        self._feed.begin(source)
+        self._producer.begin(source)
         try:
             while self._line or not (self._fed or self.stopping):
                 self._take(self._next())
@@ -109,7 +109,7 @@ class Answers:
                     self._drop_what_waits()
         finally:
             self.stopping = True
-            self._feed.stop()
+            self._producer.stop()
             self._engine.close()
 
     def stop(self) -> None:
@@ -150,9 +150,9 @@ class Answers:
             job = self._line.get(event.number)
             if job is None:
                 continue
-            if isinstance(event, Said):
+            if isinstance(event, PieceReceived):
                 if job.is_shown:
-                    self._delivery.piece(event.text)
+                    self._sink.piece(event.text)
             elif isinstance(event, Decoded):
                 job.seconds += Seconds(media=event.seconds)
                 job.notices.update(dict.fromkeys(event.notices))
@@ -255,7 +255,7 @@ class Answers:
         self._engine.forget(job.number)
         if sum(each.has_left for each in self._line.values()) < WAITING:
             job.has_left = True
-            self._feed.make_room()
+            self._producer.make_room()
 
     def _is_first(self, job: _Job) -> bool:
         return job is next(iter(self._line.values()), None)
@@ -264,7 +264,7 @@ class Answers:
         """How far a video is."""
         if self._work.sampling is not None and job.media is not None:
             done, of = len(job.replies) - job.waiting, len(job.replies)
-            self._delivery.part(job.item.path, done, of, len(job.media.frames))
+            self._sink.part(job.item.path, done, of, len(job.media.frames))
 
     def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
         job.media = Media((), content)  # which is not what it was, where it had been open before
@@ -294,7 +294,7 @@ class Answers:
 
     def _leave_out(self, job: _Job) -> None:
         self._remove(job)
-        self._delivery.skip(job.item.path, self._state(job) == "failed", job.id)
+        self._sink.skip(job.item.path, self._state(job) == "failed", job.id)
 
     def _state(self, job: _Job) -> State:
         if self._results is None or job.media is None:
@@ -304,7 +304,7 @@ class Answers:
     def _done(self, job: _Job, record: Record) -> None:
         twins = self._remove(job)
         self._delivering = True
-        if not self._delivery.take(record):
+        if not self._sink.take(record):
             self.stopping = self._at_once = True
         self._delivering = False
         for twin in twins:
@@ -318,13 +318,13 @@ class Answers:
         del self._line[job.number]
         self._engine.forget(job.number)
         if not job.has_left:
-            self._feed.make_room()
+            self._producer.make_room()
         return self._twins.pop(job.first_of, [])
 
     def _drop_what_waits(self) -> None:
         """Forgets all items but those that the model has begun, if they are to be finished."""
         self._let_go = True
-        begun = self._engine.answering | {job.number for job in self._line.values() if job.is_begun}
+        begun = self._engine.items_in_progress | {job.number for job in self._line.values() if job.is_begun}
         if self._work.sampling is not None:
             begun = set(sorted(begun)[:1])  # a video may take an hour; of the next one no more than a part is lost
         for job in list(self._line.values()):

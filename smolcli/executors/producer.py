@@ -12,7 +12,7 @@ from smolcli.types import Item
 END = object()  # comes after the last item
 
 
-class Feed:
+class Producer:
     """Puts the items of a source into `inbox`, `room` at first and one more each time there is room again.
 
     After the last comes END; what the source raises comes instead.

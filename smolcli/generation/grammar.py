@@ -38,12 +38,12 @@ class Grammar:
             raise _refused(self._start.get_error())
         self._size = tokenizer.vocab_size
 
-    def follow(self) -> Following:
+    def follow(self) -> GrammarState:
         """The grammar at its beginning, for one reply."""
-        return Following(self._start.deep_copy(), self._size)
+        return GrammarState(self._start.deep_copy(), self._size)
 
 
-class Following:
+class GrammarState:
     """A place in a grammar, moved on token by token."""
 
     def __init__(self, matcher: LLMatcher, size: int) -> None:

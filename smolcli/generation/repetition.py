@@ -20,7 +20,7 @@ _ENDS = tuple(map(re.compile, (r"\n", r"(?<=[.!?])\s|(?<=\u3002)", r"\s")))  # o
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-def loop(text: str) -> int | None:
+def find_loop(text: str) -> int | None:
     """Where to cut a text that ends in a loop, so that the unit is left once; None for any other text.
 
     The unit of a loop has no beginning of its own; it is taken to end where a line does, else a sentence, else a word.
@@ -45,7 +45,7 @@ def loop(text: str) -> int | None:
     return next((end.start() for end in ends if end), first)
 
 
-class Guard:
+class RepetitionGuard:
     """Watches one reply as it grows; `text` is all of it, `cut` where its loop is cut, None while there is none."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Guard:
         """Looks now, however little is new."""
         self._seen = len(self.text)
         if self.cut is None:
-            self.cut = loop(self.text)
+            self.cut = find_loop(self.text)
 
 
 def _unit(tail: str) -> int | None:

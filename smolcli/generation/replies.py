@@ -5,7 +5,7 @@ from __future__ import annotations
 from smolcli.types import Piece, Reply
 
 
-class Replies:
+class ReplyCollector:
     """Collects pieces until each reply is whole.
 
     >>> from smolcli.types import Finish

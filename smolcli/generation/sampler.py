@@ -20,7 +20,7 @@ Made = TypeVar("Made")  # scores as a backend has them
 Ended = TypeVar("Ended")
 
 
-class Following(Protocol):
+class GrammarState(Protocol):
     """What a reply may say, followed token by token; generation/grammar.py has it."""
 
     def allowed(self) -> NDArray[np.bool_]:
@@ -46,7 +46,7 @@ class Sampler:
     [1, 2, 1]
     """
 
-    def __init__(self, options: Generate, penalty: float = 1.0, grammar: Following | None = None) -> None:
+    def __init__(self, options: Generate, penalty: float = 1.0, grammar: GrammarState | None = None) -> None:
         """A `penalty` of 1 is none; `grammar` is at its beginning."""
         self.options, self._penalty, self._grammar = options, penalty, grammar
         self._bits = np.random.PCG64(options.seed)  # its raw stream is the same in every release of numpy

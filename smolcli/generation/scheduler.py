@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from smolcli.errors import EngineError, SmolError
-from smolcli.generation.repetition import Guard
+from smolcli.generation.repetition import RepetitionGuard
 from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
 
@@ -44,14 +44,14 @@ MakeReply = Callable[[int, Prepared, float], Pieces]  # of an index, what was pr
 
 
 @dataclass(frozen=True)
-class Begin(Generic[Prepared]):
+class PrefillRequest(Generic[Prepared]):
     """What a reply asks for first: a slot, and the scores after its prompt; with the answer it is `size` tokens."""
 
     prepared: Prepared
     size: int
 
 
-class Slots(Protocol[Prepared]):
+class SequenceSlots(Protocol[Prepared]):
     """What evaluates several replies at once. Each is known by its index; scores are as the backend has them."""
 
     @property
@@ -63,7 +63,7 @@ class Slots(Protocol[Prepared]):
         """Whether it may begin, with so many tokens, beside those under way; it may be under way itself."""
         ...
 
-    def begin(self, index: int, asked: Begin[Prepared], ready: Sequence[Prepared]) -> Any:
+    def begin(self, index: int, asked: PrefillRequest[Prepared], ready: Sequence[Prepared]) -> Any:
         """The scores after a prompt; `ready` are the next ones, of which a part may be done along with it."""
         ...
 
@@ -76,12 +76,12 @@ class Slots(Protocol[Prepared]):
         ...
 
 
-def answered(
+def schedule(
     prompts: Iterable[Prompt | None],
     prepare: Callable[[Prompt], Prepared],
     reply: MakeReply[Prepared],
     may_loop: bool = False,
-    slots: Slots[Prepared] | None = None,
+    slots: SequenceSlots[Prepared] | None = None,
 ) -> Iterator[Piece]:
     """`generate` of a backend: one prompt at a time, or with `slots` as many as they are.
 
@@ -118,7 +118,7 @@ def answered(
         ahead.close()
 
 
-def _under_way(live: Sequence[_Live[Prepared]], slots: Slots[Prepared] | None) -> list[_Live[Prepared]]:
+def _under_way(live: Sequence[_Live[Prepared]], slots: SequenceSlots[Prepared] | None) -> list[_Live[Prepared]]:
     """Those that are not done; the places of the others are free."""
     for one in live:
         if one.request is None and slots is not None:
@@ -126,10 +126,12 @@ def _under_way(live: Sequence[_Live[Prepared]], slots: Slots[Prepared] | None) -
     return [one for one in live if one.request is not None]
 
 
-def _begun(live: Sequence[_Live[Prepared]], slots: Slots[Prepared] | None, ahead: _Ahead[Prepared]) -> Iterator[Piece]:
+def _begun(
+    live: Sequence[_Live[Prepared]], slots: SequenceSlots[Prepared] | None, ahead: _Ahead[Prepared]
+) -> Iterator[Piece]:
     """Gives those a slot that wait for one, if there is room, or once nothing else is under way."""
     for one in live:
-        while isinstance(one.request, Begin):
+        while isinstance(one.request, PrefillRequest):
             assert slots is not None
             if not slots.has_room(one.index, one.request.size) and any(
                 isinstance(other.request, int) for other in live
@@ -145,7 +147,9 @@ def _begun(live: Sequence[_Live[Prepared]], slots: Slots[Prepared] | None, ahead
             slots.end(one.index)  # now: the next one may have waited for its place
 
 
-def _stepped(live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: Slots[Prepared]) -> Iterator[Piece]:
+def _stepped(
+    live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: SequenceSlots[Prepared]
+) -> Iterator[Piece]:
     under_way = [one for one in live if one.index in tokens]
     try:
         scores = slots.step(tokens)
@@ -162,7 +166,7 @@ def _stepped(live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: 
             )
 
 
-def too_long(tokens: int, context: int) -> Fault:
+def prompt_too_long(tokens: int, context: int) -> Fault:
     """For a prompt of `tokens` tokens and a model whose context holds `context`."""
     message = f"the prompt has {tokens} tokens, the model's context holds {context}; use --detail low, or fewer words"
     return Fault("too-long", message)
@@ -173,12 +177,12 @@ class _Live(Generic[Prepared]):
 
     def __init__(self, index: int, reply: Generator[Any, Any, None], ahead: _Ahead[Prepared]) -> None:
         self.index, self._reply, self._ahead = index, reply, ahead
-        self.request: Begin[Prepared] | int | None = None
+        self.request: PrefillRequest[Prepared] | int | None = None
 
     @property
     def waits(self) -> bool:
         """Whether it has no slot yet."""
-        return isinstance(self.request, Begin)
+        return isinstance(self.request, PrefillRequest)
 
     def go_on(self, scores: Any) -> Iterator[Piece]:
         """The pieces until it asks for something again."""
@@ -313,7 +317,7 @@ def _guarded(index: int, preparing: Preparing[Prepared], reply: MakeReply[Prepar
 
 def _attempt(pieces: Pieces, shown: bool, may_loop: bool = False) -> Generator[Any, Any, _Attempt]:
     """Hands the pieces on as they come, without their text where it is not to be shown, and stops a loop."""
-    guard = Guard()
+    guard = RepetitionGuard()
     with closing(pieces):
         piece = yield from _next_piece(pieces, None)
         while piece.finish is None:

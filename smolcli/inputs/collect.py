@@ -23,7 +23,7 @@ IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp where it 
 _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a file there is not that of another process
 
 
-class Words:
+class InputCollector:
     """All that the options name, as items; nothing is opened but lists and pipes.
 
     `reads` is the kind of media that directories are searched for, one of registry.READERS.
@@ -166,7 +166,7 @@ class Words:
 
 def stamped(input: Input, output: Output, reads: str) -> Iterator[tuple[str, bool, str | None]]:
     """What `Words.look_ahead` has made in a process of its own."""
-    return Words(input, output, reads=reads).stamped()
+    return InputCollector(input, output, reads=reads).stamped()
 
 
 def wanted(input: Input, output: Output, reads: str) -> Wanted:
@@ -175,7 +175,7 @@ def wanted(input: Input, output: Output, reads: str) -> Wanted:
     return Wanted(input.include, input.exclude, outputs, output.sidecar if output.out_dir is None else (), reads)
 
 
-def takes(input: Input, path: Path) -> bool:
+def reads_path(input: Input, path: Path) -> bool:
     """Whether the file `path` is itself one of the inputs or the list of them, under whatever name."""
     named = (*input.inputs, *filter(None, (input.files_from,)))
     words = (word for word in named if word == "-" or os.path.isfile(word))
@@ -251,7 +251,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
 
 
-def base_of(words: Sequence[str]) -> str:
+def common_folder(words: Sequence[str]) -> str:
     """The folder that --out-dir repeats the tree below: the one directory named, else what all words have in common."""
     folders = [_folder(word) for word in words if not is_url(word)]
     if len(words) == 1 and folders:

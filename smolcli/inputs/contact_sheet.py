@@ -13,7 +13,7 @@ from smolcli import registry
 from smolcli.errors import OutputError
 from smolcli.inputs.load import open_video
 from smolcli.options import Input, Sampling
-from smolcli.types import Item, clock
+from smolcli.types import Item, format_time
 
 WIDTHS = ((200, 240), (2_000, 120), (MOST := 20_000, 40))  # up to so many frames: pixels across each
 COLUMNS = 6  # at least, where there are as many frames
@@ -33,7 +33,7 @@ def write(item: Item, sampling: Sampling, options: Input, offline: bool, file: P
         sheet.add(number, picture, video.times[number])
     part, whole = file.with_name(f".{file.name}.smolcli"), io.BytesIO()
     try:
-        sheet.image.save(whole, registry.SHEETS[file.suffix.lower()], quality=90)
+        sheet.image.save(whole, registry.CONTACT_SHEET_FORMATS[file.suffix.lower()], quality=90)
         part.write_bytes(whole.getbuffer())  # of a disk that is full Pillow says nothing
         os.replace(part, file)
     except (OSError, ValueError) as error:  # ValueError: too large for the format
@@ -62,4 +62,6 @@ class _Sheet:
         x, y = GAP + column * (self._width + GAP), GAP + row * (self._height + self._line)
         picture.thumbnail((self._width, self._height), Image.Resampling.LANCZOS)
         self.image.paste(picture, (x, y))
-        self._pen.text((x, y + self._height + 2), f"{clock(time)}.{int((time + 0.002) * 10) % 10}", "black", self._font)
+        self._pen.text(
+            (x, y + self._height + 2), f"{format_time(time)}.{int((time + 0.002) * 10) % 10}", "black", self._font
+        )

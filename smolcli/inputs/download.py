@@ -29,7 +29,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _KEPT = "/:@!$&'()*+,;=~%?"  # what an address may hold as it is; # is cut off before
 
 
-def fetch(url: str, most_bytes: int = MOST_BYTES, timeout: float = TIMEOUT, deadline: float = DEADLINE) -> bytes:
+def download(url: str, most_bytes: int = MOST_BYTES, timeout: float = TIMEOUT, deadline: float = DEADLINE) -> bytes:
     """The content at `url`, whatever the server says its kind is; `timeout` and `deadline` in seconds.
 
     Spaces and other characters that an address cannot hold are encoded; `user:password@` is sent as basic
@@ -147,10 +147,10 @@ class _Clock:
 class _Timed(io.RawIOBase):
     """What a socket receives; each read waits as long as the clock allows, header lines included."""
 
-    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
+    def __init__(self, sock: socket.socket, format_time: _Clock) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._clock = clock
+        self._clock = format_time
 
     def readable(self) -> bool:
         return True
@@ -169,18 +169,18 @@ class _Timed(io.RawIOBase):
         super().close()
 
 
-def _opener(clock: _Clock) -> OpenerDirector:
+def _opener(format_time: _Clock) -> OpenerDirector:
     """No more than http, https and the environment's proxies: no file:, no ftp:, no redirects of its own."""
 
     class Response(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
             super().__init__(sock, *args, **more)
             self.fp.close()
-            self.fp = io.BufferedReader(_Timed(sock, clock))
+            self.fp = io.BufferedReader(_Timed(sock, format_time))
 
     def timed(kind: Callable[..., http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:
         def connect(host: str, timeout: float, **more: Any) -> http.client.HTTPConnection:
-            connection = kind(host, timeout=clock.patience(), **more)
+            connection = kind(host, timeout=format_time.patience(), **more)
             connection.response_class = Response
             return connection
 

@@ -104,7 +104,7 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
     if is_url(source.word):
         if offline:
             raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
-        data: bytes = registry.load(registry.LIBRARIES, "fetch")(source.word)
+        data: bytes = registry.load(registry.LIBRARIES, "download")(source.word)
         return data, ""
     with _file(source.word, "picture") as file:
         status = os.fstat(file.fileno())  # before it is read: what changes it meanwhile changes its time

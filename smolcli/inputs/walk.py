@@ -140,7 +140,7 @@ def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> 
             stack.append(_listed(path, below, recursive, wanted, ordered))
 
 
-def natural(name: str) -> bytes:
+def natural_key(name: str) -> bytes:
     """A sort key by which page2 comes before page10; no line end is in it.
 
     >>> sorted(["p10", "p2", "P1"], key=natural)
@@ -200,7 +200,7 @@ def _in_order(names: Iterator[str]) -> Iterator[str]:
 
 
 def _line(name: str) -> bytes:
-    return natural(name.removesuffix("/")) + b"\0" + os.fsencode(name).replace(b"\n", b"//")
+    return natural_key(name.removesuffix("/")) + b"\0" + os.fsencode(name).replace(b"\n", b"//")
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ TRIES = 10  # of starting to watch, while folders come and go
 _Events = set[tuple[Change, str]]
 
 
-def arrivals(
+def watch_arrivals(
     folders: Sequence[str],
     wanted: Callable[[str], bool],
     stop: threading.Event,
@@ -39,7 +39,7 @@ def arrivals(
     *,
     settle: float = SETTLE,
     empty: float = EMPTY,
-    clock: Callable[[], float] = time.monotonic,
+    format_time: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
     """The path of each file that arrives in a folder from the moment of this call, until `stop` is set.
 
@@ -55,7 +55,7 @@ def arrivals(
     InputError when a folder is gone.
     """
     changes = _Changes(folders, stop, recursive, settle / 2)  # begins here, not when the first file is asked for
-    return _complete(changes, wanted, existing, Settling(settle, empty, clock))
+    return _complete(changes, wanted, existing, Settling(settle, empty, format_time))
 
 
 def _complete(
@@ -85,10 +85,10 @@ class _Seen(NamedTuple):
 class Settling:
     """Files that may still be written to, and the last that were given, so that none is given twice."""
 
-    def __init__(self, settle: float, empty: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settle: float, empty: float, format_time: Callable[[], float] = time.monotonic) -> None:
         self._settle = settle
         self._empty = empty
-        self._clock = clock
+        self._clock = format_time
         self._waiting: dict[str, _Seen] = {}
         self._given: OrderedDict[str, _Stamp] = OrderedDict()
 

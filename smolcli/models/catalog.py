@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Known:
+class CatalogEntry:
     """A model of the table: its hub repository and, in bytes, what a pull fetches (about, where files may change).
 
     `pair_bytes` is the Q8_0 pair, `checkpoint_bytes` the safetensors.
@@ -26,19 +26,25 @@ class Known:
 
 
 # The best first. SmolVLM-Instruct, the first 2.2B, is left out: its GGUF lacks the tile markers llama.cpp looks up.
-KNOWN = {
+CATALOG = {
     one.name: one
     for one in (
-        Known(
+        CatalogEntry(
             "2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2_520_457_184, 4_494_000_000, "best answers; slow on a CPU"
         ),
-        Known("500m", "HuggingFaceTB/SmolVLM-500M-Instruct", 545_590_272, 1_015_000_000, "good answers on a CPU"),
-        Known("500m-video", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", 545_593_888, 1_015_000_000, "video on a CPU"),
-        Known(
+        CatalogEntry(
+            "500m", "HuggingFaceTB/SmolVLM-500M-Instruct", 545_590_272, 1_015_000_000, "good answers on a CPU"
+        ),
+        CatalogEntry(
+            "500m-video", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", 545_593_888, 1_015_000_000, "video on a CPU"
+        ),
+        CatalogEntry(
             "256m", "HuggingFaceTB/SmolVLM-256M-Instruct", 278_824_384, 513_000_000, "fast; short and simple answers"
         ),
-        Known("256m-video", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 278_828_032, 513_000_000, "fast; video"),
-        Known("docling", "ibm-granite/granite-docling-258M", 282_000_000, 516_000_000, "pages to DocTags"),
+        CatalogEntry(
+            "256m-video", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 278_828_032, 513_000_000, "fast; video"
+        ),
+        CatalogEntry("docling", "ibm-granite/granite-docling-258M", 282_000_000, 516_000_000, "pages to DocTags"),
     )
 }
 

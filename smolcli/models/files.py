@@ -13,7 +13,7 @@ from smolcli.errors import ModelError
 FEWEST_WORDS = 4096  # tokens of a vocabulary that is not of letters
 
 
-def reads(vocabulary: int) -> bool:
+def understands_text(vocabulary: int) -> bool:
     """Whether a model of so many tokens may understand a text; one of letters, as nano, knows nothing but pictures."""
     return vocabulary >= FEWEST_WORDS
 
@@ -109,10 +109,10 @@ def mmproj_of(language: str, names: Iterable[str]) -> str | None:
     By convention `mmproj-<stem>-<quant>.gguf` for `<stem>-<quant>.gguf`; without such a one, the only mmproj there
     is. Of several quantizations the language half's own is taken, then the first of QUANTS.
     """
-    candidates = [name for name in names if _is_gguf(name) and _is_mmproj(name)]
-    own = [name for name in candidates if base(name) == base(language)]
-    if not own and len({base(name) for name in candidates}) == 1:
-        own = candidates
+    backend_candidates = [name for name in names if _is_gguf(name) and _is_mmproj(name)]
+    own = [name for name in backend_candidates if base(name) == base(language)]
+    if not own and len({base(name) for name in backend_candidates}) == 1:
+        own = backend_candidates
     return min(own, key=lambda name: (quantization(name) != quantization(language), _rank(name)), default=None)
 
 

@@ -43,7 +43,7 @@ def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offlin
     """
     if name == catalog.NANO:
         return resolve.find(name)
-    if name not in catalog.KNOWN and not hub_cache.HUB_ID.fullmatch(name):
+    if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or hub id", "smolcli models list shows the names")
     if offline or hub_cache.is_offline():
         return _here(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
@@ -90,16 +90,16 @@ def _is_safetensors(name: str) -> bool:
 
 def _repos(name: str, wanted: Format) -> dict[str, Format]:
     """The repositories that `name` lies in, and what is wanted of each."""
-    if name not in catalog.KNOWN:
+    if name not in catalog.CATALOG:
         return {name: wanted}
-    known = catalog.KNOWN[name]
+    known = catalog.CATALOG[name]
     repos: dict[str, Format] = {known.gguf_repo: "llamacpp", known.repo: "torch"}
     return {repo: one for repo, one in repos.items() if wanted in (one, "all") or (wanted, one) == ("auto", "llamacpp")}
 
 
 def _here(name: str, wanted: Format, reason: str) -> ModelFiles:
     found = resolve.find(name)
-    auto = "llamacpp" if name in catalog.KNOWN else "either"
+    auto = "llamacpp" if name in catalog.CATALOG else "either"
     if not all(found.serves(one) for one in {"auto": (auto,), "all": ("llamacpp", "torch")}.get(wanted, (wanted,))):
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
     return found

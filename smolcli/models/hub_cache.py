@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smolcli.errors import ModelError
-from smolcli.models.catalog import KNOWN
+from smolcli.models.catalog import CATALOG
 from smolcli.models.files import MODEL_TYPES, ModelFiles, scan
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -32,7 +32,7 @@ def is_offline() -> bool:
 
 def cached_ids() -> list[str]:
     """The hub ids in the cache, outside the table, that hold a GGUF pair or a SmolVLM or Idefics3 checkpoint."""
-    own = {repo for known in KNOWN.values() for repo in (known.repo, known.gguf_repo)}
+    own = {repo for known in CATALOG.values() for repo in (known.repo, known.gguf_repo)}
     folders = sorted(cache_dir().glob("models--*--*"))
     ids = ["/".join(folder.name.split("--", 2)[1:]) for folder in folders]
     return [repo for repo in ids if repo not in own and _runs(repo)]

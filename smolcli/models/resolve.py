@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli.errors import ModelError, UsageError
-from smolcli.models.catalog import KNOWN, NANO, NANO_NOTICE
+from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
 from smolcli.models.files import BUILT_IN, ModelFiles, _is_mmproj, mmproj_of, scan
 from smolcli.models.hub_cache import HUB_ID, _cached, cached_ids
 from smolcli.options import Model
@@ -26,7 +26,7 @@ from smolcli.options import Model
 
 def names() -> list[str]:
     """What may be asked for by name: the table, the built-in one, and what was pulled by its hub id."""
-    return [*KNOWN, NANO, *cached_ids()]
+    return [*CATALOG, NANO, *cached_ids()]
 
 
 def resolve(options: Model, backend: str) -> ModelFiles:
@@ -68,8 +68,8 @@ def find(word: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
     path = Path(os.path.expanduser(word))
     if word == NANO:
         found = replace(scan(BUILT_IN), name=NANO)
-    elif word in KNOWN:
-        known = KNOWN[word]
+    elif word in CATALOG:
+        known = CATALOG[word]
         found = replace(_cached(known.gguf_repo), name=word, checkpoint=_cached(known.repo).checkpoint)
     elif path.suffix.lower() == ".gguf":
         return _single(path, label, mmproj)
@@ -127,7 +127,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
-    for name in (*KNOWN, NANO):
+    for name in (*CATALOG, NANO):
         if name == "docling":  # it answers in DocTags, which is not what caption and ask are for
             continue
         found = whole(name)
@@ -140,7 +140,7 @@ def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
 
 def _missing(found: ModelFiles, word: str, label: str, backend: str) -> ModelError:
     """Why `found` does not serve `backend`, and the command that helps."""
-    named = word in KNOWN
+    named = word in CATALOG
     if word == NANO:
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
     if not found.serves("any"):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from smolcli import registry
 from smolcli.converters.verify import divergence
-from smolcli.generation.replies import Replies
+from smolcli.generation.replies import ReplyCollector
 from smolcli.models import resolve
 from smolcli.nano import dataset, synthetic_images
 from smolcli.nano.synthetic_images import TILE, Picture, Rng
@@ -140,7 +140,7 @@ def cases(name: str, count: int, seed: int) -> list[Case]:
 
 def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
     """The reply to each prompt, in their order. Raises RuntimeError for a fault: it is no answer to be judged."""
-    replies, said = Replies(), {}
+    replies, said = ReplyCollector(), {}
     for piece in backend.generate(prompts, Generate(max_tokens=tokens)):
         if reply := replies.add(piece):
             if reply.finish.fault:

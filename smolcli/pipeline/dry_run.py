@@ -8,14 +8,14 @@ from typing import Any, TextIO
 from smolcli.engine.protocol import Work
 from smolcli.errors import InputError
 from smolcli.process.child import stream
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
-from smolcli.types import Fault, Item, Media, clock, counted
+from smolcli.types import Fault, Item, Media, format_time, pluralize
 from smolcli.writers.json_lines import as_line
 
 
 def show(
-    task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, delivery: Delivery
+    task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, sink: RecordSink
 ) -> None:
     """Writes the plan of every video, as lines for people or as one JSON object a line; `delivery` counts them."""
     listed = list(items)
@@ -25,9 +25,9 @@ def show(
                 raise InputError(media.message, kind=media.kind)
             plan = plan_of(task, item.path, media)
         except InputError as error:
-            delivery.count(item.path, Fault(error.kind, str(error)), ())
+            sink.count(item.path, Fault(error.kind, str(error)), ())
             continue
-        delivery.count(item.path, None, media.notices)
+        sink.count(item.path, None, media.notices)
         output.write(f"{as_line(plan)}\n" if as_json else _text(plan))
         output.flush()
 
@@ -35,7 +35,7 @@ def show(
 def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
     """A video's plan: its stretches with start, end, frames (all in seconds) and the most tokens of their prompts."""
     spans = task.stretches(media)
-    assert media.room is not None
+    assert media.limits is not None
     segments = [
         {
             "start": span.start,
@@ -49,8 +49,8 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
         "path": path,
         "duration": media.duration,
         "frames": len({frame.time for frame in media.frames}),
-        "context": media.room.context,
-        "reply": media.room.reply,
+        "context": media.limits.context,
+        "reply": media.limits.reply,
         "segments": segments,
     }
 
@@ -58,11 +58,11 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
 def _text(plan: dict[str, Any]) -> str:
     segments = plan["segments"]
     most = max(segment["tokens"] for segment in segments)
-    length = f"{plan['duration']:.1f} s, {counted(plan['frames'], 'frame')}, {counted(len(segments), 'segment')}"
+    length = f"{plan['duration']:.1f} s, {pluralize(plan['frames'], 'frame')}, {pluralize(len(segments), 'segment')}"
     room = f"prompts of at most {most} tokens and replies of {plan['reply']} in a context of {plan['context']}"
     lines = [f"{plan['path']}: {length}; {room}"]
     for segment in segments:
         times = " ".join(f"{time:.2f}" for time in segment["frames"])
-        stamp = f"[{clock(segment['start'])}-{clock(segment['end'])}]"
+        stamp = f"[{format_time(segment['start'])}-{format_time(segment['end'])}]"
         lines.append(f"{stamp} at most {segment['tokens']} tokens, frames at {times}")
     return "\n".join(lines) + "\n"

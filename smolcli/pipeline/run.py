@@ -14,12 +14,12 @@ from threading import Event
 from typing import TYPE_CHECKING, TextIO
 
 from smolcli import registry
-from smolcli.backends.select import candidates, settled
+from smolcli.backends.select import backend_candidates, settle_options
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit, InputError
-from smolcli.executors.base import Answering
+from smolcli.executors.base import Executor
 from smolcli.generation import json_schema
-from smolcli.inputs.collect import IsDone, Words, base_of
+from smolcli.inputs.collect import InputCollector, IsDone, common_folder
 from smolcli.inputs.walk import MEDIA
 from smolcli.models import fingerprint, resolve
 from smolcli.options import MOST_JOBS, Batch, Generate, Input, Model, Output
@@ -27,16 +27,16 @@ from smolcli.pipeline.signals import interruptible
 from smolcli.pipeline.validate import _check, _check_decoder, _file, _format
 from smolcli.process import child
 from smolcli.records.record_id import Identity, id_options
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.terminal.console import Console
 from smolcli.types import Fault, Item
-from smolcli.writers.base import Silent, Writer
+from smolcli.writers.base import NullWriter, Writer
 from smolcli.writers.destination import destination
 from smolcli.writers.template import Template
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import Results
+    from smolcli.records.resume import ResultsFile
     from smolcli.writers.sidecar import Sidecars
 
 
@@ -53,9 +53,9 @@ def run(
     _check(name, task, input, output, batch)
     if task.sampling is not None:
         _check_decoder(task.sampling.decoder)
-    words = Words(input, output, reads=task.reads)
-    files, backend = resolve.choose(model, candidates(model))
-    model = settled(model, backend, files)
+    words = InputCollector(input, output, reads=task.reads)
+    files, backend = resolve.choose(model, backend_candidates(model))
+    model = settle_options(model, backend, files)
     if files.notice:
         console.notice(files.notice)
     many = words.is_many and not task.together
@@ -88,15 +88,15 @@ def run(
             answers_shown = to_terminal and _format(output) is not None and task.sampling is None
             show = registry.load(registry.LIBRARIES, "progress")
             progress = stack.enter_context(closing(show(console, words.survey(), answers_shown)))
-        delivery = Delivery(
+        sink = RecordSink(
             writer, console, sidecars=sidecars, results=results, progress=progress, fail_fast=batch.fail_fast,
             verbose=output.verbose,
         )  # fmt: skip
-        answering: Answering = registry.load(registry.ENGINES, batch.engine)(
-            task, identity, replace(work, streams=to_terminal and not many), delivery, results, batch, output.verbose
+        executor: Executor = registry.load(registry.EXECUTORS, batch.engine)(
+            task, identity, replace(work, streams=to_terminal and not many), sink, results, batch, output.verbose
         )
         skips = sidecars if _format(output) is None and output.if_exists == "skip" else None
-        is_done = _done_before(results, skips, batch.retry_failed, delivery.skip)
+        is_done = _done_before(results, skips, batch.retry_failed, sink.skip)
         source = _together(words.items()) if task.together else _arriving(words, input, is_done, stack)
         if sidecars is not None:
             source = _checked(source, sidecars)
@@ -105,33 +105,33 @@ def run(
             listed = list(source)
             shown = next(iter(listed), Item.of(input.inputs[0]))  # which has its record already
             source = iter(listed)
-        with interruptible(answering, console) as interrupted:
+        with interruptible(executor, console) as interrupted:
             try:
-                answering.over(source)
+                executor.over(source)
             except EngineError:
                 if not interrupted():
                     raise
     if interrupted():
         return Exit.INTERRUPTED
     if results is not None:
-        results.tidy()
-    if delivery.exit_code == Exit.OK:
+        results.compact()
+    if sink.exit_code == Exit.OK:
         _write_sheet(shown, task, work, output)
-    return _concluded(delivery, console, input, task.noun)
+    return _concluded(sink, console, input, task.noun)
 
 
 def _planned(
-    stdout: TextIO, task: Task, words: Words, work: Work, input: Input, output: Output, console: Console
+    stdout: TextIO, task: Task, words: InputCollector, work: Work, input: Input, output: Output, console: Console
 ) -> Exit:
     """--dry-run: what would be looked at."""
     show = registry.load(registry.LIBRARIES, "--dry-run")
     items = list(words.items())
     with destination(_file(output), stdout) as stream:
-        delivery = Delivery(Silent(stream), console)
-        show(task, items, work, stream, _format(output) == "jsonl", delivery)
-    if delivery.exit_code == Exit.OK:
+        sink = RecordSink(NullWriter(stream), console)
+        show(task, items, work, stream, _format(output) == "jsonl", sink)
+    if sink.exit_code == Exit.OK:
         _write_sheet(next(iter(items), None), task, work, output)
-    return _concluded(delivery, console, input, task.noun)
+    return _concluded(sink, console, input, task.noun)
 
 
 def _write_sheet(item: Item | None, task: Task, work: Work, output: Output) -> None:
@@ -147,12 +147,12 @@ def _deciding(generate: Generate) -> Generate:
     return replace(generate, top_p=1.0, seed=0) if generate.temperature == 0 else generate
 
 
-def _results(batch: Batch, output: Output, identity: Identity, console: Console) -> Results | None:
+def _results(batch: Batch, output: Output, identity: Identity, console: Console) -> ResultsFile | None:
     path = _file(output)
     if not batch.resume or path is None:
         return None
-    results: Results = registry.load(registry.LIBRARIES, "--resume")(path, identity)
-    if torn := results.mend():
+    results: ResultsFile = registry.load(registry.LIBRARIES, "--resume")(path, identity)
+    if torn := results.repair_torn_tail():
         console.notice(f"{path}: a record of {torn} bytes was torn and is made again")
     return results
 
@@ -165,7 +165,7 @@ def _together(source: Iterable[Item]) -> Iterator[Item]:
 
 
 def _done_before(
-    results: Results | None, sidecars: Sidecars | None, retry_failed: bool, skip: Callable[[str, bool], None]
+    results: ResultsFile | None, sidecars: Sidecars | None, retry_failed: bool, skip: Callable[[str, bool], None]
 ) -> IsDone:
     """Whether a path needs no answer, as far as can be told unread; `sidecars` where they are all that is wanted."""
 
@@ -192,7 +192,7 @@ def _checked(source: Iterable[Item], sidecars: Sidecars) -> Iterator[Item]:
 def _writer(output: Output, stream: TextIO, many: bool, blocks: bool) -> Writer:
     format = _format(output)
     if format is None:
-        return Silent(stream)
+        return NullWriter(stream)
     if output.template is not None:
         return Template(stream, many, blocks, template=output.template)
     writer: Writer = registry.load(registry.WRITERS, format)(stream, many, blocks)
@@ -202,34 +202,34 @@ def _writer(output: Output, stream: TextIO, many: bool, blocks: bool) -> Writer:
 def _sidecars(input: Input, output: Output) -> Sidecars | None:
     if not output.sidecar:
         return None
-    base = "." if input.files_from is not None else base_of((*input.inputs, *input.watch))
+    base = "." if input.files_from is not None else common_folder((*input.inputs, *input.watch))
     make = registry.load(registry.LIBRARIES, "--sidecar")
     sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
     return sidecars
 
 
-def _arriving(words: Words, input: Input, is_done: IsDone, stack: contextlib.ExitStack) -> Iterator[Item]:
+def _arriving(words: InputCollector, input: Input, is_done: IsDone, stack: contextlib.ExitStack) -> Iterator[Item]:
     """All that is named, what lies in the folders watched, and then for ever what arrives in them."""
     if not input.watch:
         return words.items(is_done)
     end = Event()
     stack.callback(end.set)
-    arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
-    arrived = arrivals(input.watch, words.accepts, end, input.recursive, existing=words.watched())
+    watch_arrivals = registry.load(registry.LIBRARIES, "--watch")  # the watch begins now: nothing is missed meanwhile
+    arrived = watch_arrivals(input.watch, words.accepts, end, input.recursive, existing=words.watched())
     return chain(words.items(is_done), (Item.of(path) for path in arrived if not is_done(path, None)))
 
 
-def _concluded(delivery: Delivery, console: Console, input: Input, noun: str) -> Exit:
+def _concluded(sink: RecordSink, console: Console, input: Input, noun: str) -> Exit:
     """What is said at the end, and the exit code."""
-    if delivery.skipped:
-        told = f"{delivery.done} done now, {delivery.failed} of them failed; {delivery.skipped} were done before"
-        if delivery.failed_before:
-            told += f", {delivery.failed_before} of them failed: --retry-failed tries again"
+    if sink.skipped:
+        told = f"{sink.done} done now, {sink.failed} of them failed; {sink.skipped} were done before"
+        if sink.failed_before:
+            told += f", {sink.failed_before} of them failed: --retry-failed tries again"
         console.notice(told)
-    elif not delivery.done and input.shard is not None:
+    elif not sink.done and input.shard is not None:
         console.notice(f"none of the inputs is of shard {input.shard}")
         return Exit.OK
-    elif not delivery.done:
+    elif not sink.done:
         named = ", ".join((*input.inputs, *filter(None, (input.files_from,))))
         console.error(f"{named}: no {noun} was found; name {noun} files or a directory that has some")
-    return delivery.exit_code
+    return sink.exit_code

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from smolcli.executors.base import Answering
+from smolcli.executors.base import Executor
 from smolcli.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def interruptible(answering: Answering, console: Console) -> Iterator[Callable[[], bool]]:
+def interruptible(executor: Executor, console: Console) -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once.
 
     Gives a function that says whether there was one.
@@ -25,10 +25,10 @@ def interruptible(answering: Answering, console: Console) -> Iterator[Callable[[
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
         nonlocal hit
-        if hit or answering.is_idle:
+        if hit or executor.is_idle:
             raise KeyboardInterrupt
         hit = True
-        answering.stop()
+        executor.stop()
         console.notice("finishing what is under way; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, on_interrupt)

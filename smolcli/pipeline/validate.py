@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from smolcli import registry
 from smolcli.errors import UnavailableError, UsageError
-from smolcli.inputs.collect import Words, takes
+from smolcli.inputs.collect import InputCollector, reads_path
 from smolcli.inputs.walk import MEDIA
 from smolcli.options import Batch, Input, Output
 from smolcli.tasks.base import Task
@@ -36,14 +36,14 @@ def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) ->
         raise UsageError(
             f"{question} is a file, where the question should be", f'smolcli {name} "What is this?" {question}'
         )
-    if output.output is not None and takes(input, output.output):
+    if output.output is not None and reads_path(input, output.output):
         raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
     if output.output is not None and output.output.suffix.lower() in MEDIA and output.output.is_file():
         raise UsageError(f"{output.output}: is a picture or a video, by its name", "choose another file with -o")
     for kind in (_format(output), *output.sidecar):
         if kind in registry.NEEDS_SEGMENTS and task.reads != "video":
             raise UsageError(f"{kind} is for video-summarize", "choose text, json or jsonl")
-    if _format(output) in registry.NEEDS_SEGMENTS and Words(input).is_many:
+    if _format(output) in registry.NEEDS_SEGMENTS and InputCollector(input).is_many:
         raise UsageError(f"{_format(output)} holds one video", "give one, or write one beside each: --sidecar .srt")
     if task.is_plan and (input.watch or batch.resume or output.sidecar or _format(output) not in PLAN_FORMATS):
         what = "--dry-run shows plans as text or jsonl, and writes no records"
@@ -79,13 +79,13 @@ def _check_decoder(name: str) -> None:
 
 
 def _check_sheet(file: Path, input: Input, output: Output, batch: Batch) -> None:
-    if takes(input, file) or (output.output is not None and file.resolve() == output.output.resolve()):
+    if reads_path(input, file) or (output.output is not None and file.resolve() == output.output.resolve()):
         raise UsageError(f"{file}: is an input or the output", "choose another file with --contact-sheet")
-    if Words(input).is_many:
+    if InputCollector(input).is_many:
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")
     if batch.engine != "local":
         raise UsageError(f"--contact-sheet is not made with --engine {batch.engine}", "leave out one of them")
-    if file.suffix.lower() not in registry.SHEETS:
+    if file.suffix.lower() not in registry.CONTACT_SHEET_FORMATS:
         raise UsageError(f"{file}: is no name of a picture", "name it .jpg, .png or .webp")
     if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
         raise UsageError(f"{file}: cannot be written", "is its folder there?")

@@ -18,7 +18,7 @@ from typing import Any
 
 from smolcli import errors
 from smolcli.errors import EngineError, SmolError
-from smolcli.process.pipe import Gone, Pipe
+from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.spawn import process_for
 from smolcli.types import Fault
 
@@ -40,7 +40,7 @@ class Child:
             advice = "is the working directory still there, and are enough files allowed?"
             raise EngineError(what, advice, kind="start") from error
         self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
-        with contextlib.suppress(Gone):  # it has ended already: whoever asks it anything is told
+        with contextlib.suppress(PeerClosed):  # it has ended already: whoever asks it anything is told
             self.pipe.send(args)
 
     @property
@@ -101,7 +101,7 @@ def call(place: str, *args: Any, verbose: bool = False, seconds: float | None = 
             raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind="timeout")
         kind, value = child.pipe.receive()
         at_once = False
-    except Gone:
+    except PeerClosed:
         fault = child.post_mortem("end other programs, or use a machine with more")
         advice = "-v shows what it printed" if fault.kind == "crash" else ""
         raise EngineError(fault.message, advice, kind=fault.kind) from None
@@ -128,7 +128,7 @@ def stream(place: str, *args: Any) -> Iterator[Any]:
                 if not value:
                     return
                 yield from value
-        except Gone:
+        except PeerClosed:
             raise EngineError(child.post_mortem("end other programs").message) from None
         finally:
             child.close(at_once=True)

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 
-class Gone(Exception):
+class PeerClosed(Exception):
     """The process at the other end of the pipe has ended."""
 
 
@@ -31,15 +31,15 @@ class Pipe:
                 self._outgoing.write(message)
                 self._outgoing.flush()
         except (OSError, ValueError):  # the second for one that is closed here
-            raise Gone from None
+            raise PeerClosed from None
 
     def receive(self) -> Any:
         if self._incoming.closed:
-            raise Gone
+            raise PeerClosed
         try:
             return pickle.load(self._incoming)
         except (EOFError, OSError, pickle.UnpicklingError):  # the last for a message of which a part came
-            raise Gone from None
+            raise PeerClosed from None
 
     def comes(self, seconds: float) -> bool:
         """Whether the first message, or the end, comes within so many seconds."""

@@ -15,7 +15,7 @@ from mmap import mmap
 from typing import Any
 
 from smolcli.errors import SmolError
-from smolcli.process.pipe import Gone, Pipe
+from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.spawn import ENGINE, INCOMING, MEMORY, OUTGOING, SHARED
 
 SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
@@ -59,7 +59,7 @@ def _run(pipe: Pipe, place: str) -> None:
         gc.freeze()  # what is loaded by now is there until the end
         gc.enable()
         function(pipe, *pipe.receive())
-    except Gone:
+    except PeerClosed:
         return  # the parent has ended, or wants no more
     except SmolError as error:
         _tell(pipe, type(error).__name__, error.what, error.advice, error.kind)
@@ -104,5 +104,5 @@ def resolve(place: str) -> Any:
 
 
 def _tell(pipe: Pipe, *error: str) -> None:
-    with contextlib.suppress(Gone):
+    with contextlib.suppress(PeerClosed):
         pipe.send(("error", error))

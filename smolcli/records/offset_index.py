@@ -20,7 +20,7 @@ import numpy as np
 FRESH = 200_000  # numbers in the dictionary before they are sorted into the arrays
 
 
-class Index:
+class OffsetIndex:
     """Of several numbers under one key the largest is found."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import IO, Any, Literal
 
 from smolcli.errors import OutputError, UsageError
-from smolcli.records.offset_index import Index
+from smolcli.records.offset_index import OffsetIndex
 from smolcli.records.record_id import Identity
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Memory, Record, Seconds, Tokens
@@ -41,13 +41,13 @@ State = Literal["new", "done", "failed"]  # of an input, by the records there ar
 _TAIL = 2**16
 
 
-class Results:
+class ResultsFile:
     """The records of one job in a JSON Lines file, those of other jobs in it left alone."""
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path, self._identity = path, identity
         self._lock = Lock()  # inputs are looked up in another thread than records are added
-        self._index = Index()  # of (path, stamp), (path, id) and id: the byte where the record begins, or FAILED
+        self._index = OffsetIndex()  # of (path, stamp), (path, id) and id: the byte where the record begins, or FAILED
         self._failures: dict[bytes, int] = {}  # of a path: the byte where its failed record begins
         self._outdated: set[int] = set()  # failed records with a later one of the same path
 
@@ -56,7 +56,7 @@ class Results:
         """Whether it takes a while to read."""
         return self._path.exists() and self._path.stat().st_size > LARGE
 
-    def mend(self) -> int:
+    def repair_torn_tail(self) -> int:
         """Ends the file with its last whole line; how many bytes of a torn one were cut off.
 
         Raises UsageError for a file that holds something else than records or that another run writes to, OutputError
@@ -67,7 +67,7 @@ class Results:
         try:
             with self._path.open("r+b") as file:
                 alone(file.fileno(), self._path)
-                return _mend(file, self._path)
+                return _repair_torn_tail(file, self._path)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be resumed ({error.strerror})", "check its rights") from error
 
@@ -109,7 +109,7 @@ class Results:
             for key, number in (by_stamp if mark else by_id, answer):  # by its stamp it is known before it is read
                 self._index.add(key, number)
 
-    def tidy(self) -> None:
+    def compact(self) -> None:
         """Writes the file anew without failed records that have a later one of the same path, if there are any.
 
         The new file is whole before it takes the old one's place. Raises OutputError, the old file being as it was.
@@ -187,7 +187,7 @@ def _parts(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]
         raise _foreign(source) from None
 
 
-def _mend(file: IO[bytes], source: Path) -> int:
+def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
     """Ends a file with its last whole line; how many bytes of a torn record, or of zeros, were cut off."""
     size = start = file.seek(0, os.SEEK_END)
     tail = b""

@@ -13,14 +13,14 @@ from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import Results
+    from smolcli.records.resume import ResultsFile
     from smolcli.terminal.progress import Progress
     from smolcli.writers.sidecar import Sidecars
 
 KEEP_SECONDS = 5.0  # of records that a power cut may take; a resumed run makes them again
 
 
-class Delivery:
+class RecordSink:
     """Gives every record where it belongs, and keeps the count that becomes the exit code."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Delivery:
         console: Console,
         *,
         sidecars: Sidecars | None = None,
-        results: Results | None = None,
+        results: ResultsFile | None = None,
         progress: Progress | None = None,
         fail_fast: bool = False,
         verbose: bool = False,

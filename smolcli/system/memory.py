@@ -69,7 +69,7 @@ def own(pid: int) -> int:
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
-def let_go(path: Path) -> None:
+def drop_from_page_cache(path: Path) -> None:
     """Gives the pages back that this process has of a mapped file; what is needed of them again is read again.
 
     Only for maps that nobody writes to. Does nothing where the system has no /proc.

@@ -20,7 +20,7 @@ from smolcli.models.chat_template import plain, video_parts
 from smolcli.options import Sampling, opt
 from smolcli.records.record_id import id_options
 from smolcli.tasks.base import Task
-from smolcli.types import Answer, Media, Prompt, Reply, Room, Span, Steps, clock
+from smolcli.types import Answer, Media, ModelLimits, Prompt, Reply, Span, Steps, format_time
 
 QUESTION = "What happens in this video?"
 NOTES = "These are notes on what happens in a video, in the order of time.\n{notes}\n\n{ask}"
@@ -63,7 +63,7 @@ class Note:
 
     @property
     def _stamp(self) -> str:
-        return f"[{clock(self.start)}-{clock(self.end)}] "
+        return f"[{format_time(self.start)}-{format_time(self.end)}] "
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,17 @@ class VideoSummarize(Sampling, Task):
         Raises InputError of kind too-long where not even one frame fits beside the question, or two notes.
         """
         parts = [part for span in media.spans for part in self._parts(span, media)]
-        assert media.room is not None
-        if len(parts) > 1 and media.room.reads and self._notes_room(media.room) < LEAST_NOTES:
-            raise _too_long("notes", media.room)
+        assert media.limits is not None
+        if len(parts) > 1 and media.limits.understands_text and self._notes_room(media.limits) < LEAST_NOTES:
+            raise _too_long("notes", media.limits)
         return parts
 
     def tokens(self, media: Media, span: Span) -> int:
         """Of the prompt on a stretch of a video, at most."""
-        assert media.room is not None
+        assert media.limits is not None
         [turn] = self._prompt(media, span, draft=True).turns
         texts = sum(len(part.encode()) for part in turn.parts if isinstance(part, str))
-        return TURN_BYTES + texts + (span.stop - span.first) * (media.room.tile_tokens + PICTURE_MARKS)
+        return TURN_BYTES + texts + (span.stop - span.first) * (media.limits.tile_tokens + PICTURE_MARKS)
 
     def _prompt(self, media: Media, span: Span, draft: bool) -> Prompt:
         parts = video_parts(media.frames[span.first : span.stop], media.duration)
@@ -170,13 +170,13 @@ class VideoSummarize(Sampling, Task):
 
     def _parts(self, span: Span, media: Media) -> list[Span]:
         """Equal parts of a span; frames cost most at its end, where their times are longest."""
-        assert media.room is not None
+        assert media.limits is not None
         count = span.stop - span.first
         one = self.tokens(media, replace(span, first=span.stop - 1))
         each = self.tokens(media, replace(span, first=max(span.first, span.stop - 2))) - one if count > 1 else 1
-        most = 1 + (media.room.prompt - one - NUMBER_BYTES) // each
-        if one > media.room.prompt:
-            raise _too_long("frames", media.room)
+        most = 1 + (media.limits.prompt - one - NUMBER_BYTES) // each
+        if one > media.limits.prompt:
+            raise _too_long("frames", media.limits)
         pieces = math.ceil(count / max(1, most))
         firsts = [span.first + count * piece // pieces for piece in range(pieces + 1)]
         times = [media.frames[first].time or 0.0 for first in firsts[1:-1]]
@@ -184,7 +184,7 @@ class VideoSummarize(Sampling, Task):
             Span(*edges) for edges in zip([span.start, *times], [*times, span.end], firsts, firsts[1:], strict=False)
         ]
 
-    def _notes_room(self, room: Room) -> int:
+    def _notes_room(self, room: ModelLimits) -> int:
         """Tokens of the notes in one prompt."""
         return room.prompt - TURN_BYTES - len(NOTES.encode()) - len(self._ask_of_notes.encode())
 
@@ -197,11 +197,11 @@ class VideoSummarize(Sampling, Task):
 
         Of a model that reads no notes, what they say, one after the other.
         """
-        assert media.room is not None
-        if not media.room.reads:
+        assert media.limits is not None
+        if not media.limits.understands_text:
             said = "; ".join(text for text, _ in groupby(note.text for note in notes))
             return Note(notes[0].start, notes[-1].end, said, 0)
-        groups = _groups(notes, self._notes_room(media.room))
+        groups = _groups(notes, self._notes_room(media.limits))
         texts = ["\n".join(note.line for note in group) for group in groups]
         asked = [NOTES.format(notes=text, ask=self._ask_of_notes) for text in texts]
         replies = yield [Prompt.user(text, draft=len(groups) > 1) for text in asked]
@@ -213,7 +213,7 @@ class VideoSummarize(Sampling, Task):
         return made[0] if len(made) == 1 else (yield from self._summary(made, media))
 
 
-def _too_long(what: str, room: Room) -> InputError:
+def _too_long(what: str, room: ModelLimits) -> InputError:
     told = f"the question and the reply leave no room for {what} in the context of {room.context} tokens"
     return InputError(told, "shorten it, or lower --max-tokens", kind="too-long")
 

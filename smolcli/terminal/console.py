@@ -11,7 +11,7 @@ import sys
 from typing import Protocol
 
 
-class Line(Protocol):
+class StatusLine(Protocol):
     """A line at the bottom of a terminal that changes: it makes place for what is said."""
 
     def clear(self) -> None: ...
@@ -24,7 +24,7 @@ class Console:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.line: Line | None = None
+        self.line: StatusLine | None = None
 
     def error(self, message: object) -> None:
         """A failure; shown even with -q."""

@@ -11,7 +11,7 @@ from threading import Lock, Thread
 from tqdm import tqdm
 
 from smolcli.terminal.console import Console, printable
-from smolcli.types import counted
+from smolcli.types import pluralize
 
 LOG_SECONDS = 60.0
 SHOW_SECONDS = 0.1  # between two changes of the line
@@ -50,8 +50,8 @@ class Progress:
     def part(self, path: str, done: int, of: int, frames: int) -> None:
         """Of a video that is looked at: the notes that are made, of how many."""
         with self._lock:
-            notes = f"{done} of {counted(of, 'note')}, " if of > 1 else ""
-            self._show(f"{path} ({notes}{counted(frames, 'frame')})")
+            notes = f"{done} of {pluralize(of, 'note')}, " if of > 1 else ""
+            self._show(f"{path} ({notes}{pluralize(frames, 'frame')})")
 
     def skip(self, path: str) -> None:
         """One more had its answer already."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from smolcli.errors import OutputError, ReaderGone
 
 
-class Stream(io.TextIOWrapper):
+class AnswerStream(io.TextIOWrapper):
     """UTF-8 text to `file`, called `name` in errors; after a failure nothing more is written.
 
     `write` and `flush` raise OutputError, or BrokenPipeError where the reader has gone.
@@ -41,7 +41,7 @@ class Stream(io.TextIOWrapper):
             if self._flushed is not None:  # of a record half written nothing stays
                 with contextlib.suppress(OSError):
                     os.ftruncate(self.fileno(), self._flushed)
-            silence(self.fileno())  # what is still buffered would fail again when the stream is closed
+            redirect_to_devnull(self.fileno())  # what is still buffered would fail again when the stream is closed
             if isinstance(error, BrokenPipeError):
                 raise
             raise cannot_write(self.called, error) from error
@@ -52,18 +52,18 @@ def cannot_write(name: str, error: OSError) -> OutputError:
     return OutputError(f"{name}: cannot be written ({error.strerror})", "what was written before is whole")
 
 
-def say(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Standard output of a command that has no writer; OutputError, or ReaderGone where nobody reads it any more."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        silence(1)  # what is still buffered would fail again at the end
+        redirect_to_devnull(1)  # what is still buffered would fail again at the end
         if isinstance(error, BrokenPipeError):
             raise ReaderGone("standard output") from None  # Typer would make an exit code 1 of the system's error
         raise cannot_write("standard output", error) from error
 
 
-def silence(fileno: int) -> None:
+def redirect_to_devnull(fileno: int) -> None:
     """Sends what a file descriptor is given from now on to nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, fileno)
@@ -84,9 +84,9 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(fileno, mode, encoding="utf-8"))
 
 
-def claim_stdout() -> Stream:
+def claim_stdout() -> AnswerStream:
     """The real standard output, for a writer alone; call it once, before any library is loaded."""
     sys.stdout.flush()
-    own = Stream(io.FileIO(os.dup(1), "w"), "standard output")
+    own = AnswerStream(io.FileIO(os.dup(1), "w"), "standard output")
     os.dup2(2, 1)
     return own

@@ -44,7 +44,7 @@ class Writer:
         """What the format needs after the last record."""
 
 
-class Silent(Writer):
+class NullWriter(Writer):
     """Writes nothing, where sidecars are all that is wanted."""
 
     def write(self, record: Record) -> None: ...

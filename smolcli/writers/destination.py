@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from smolcli.errors import UsageError
-from smolcli.terminal.stdout import Stream
+from smolcli.terminal.stdout import AnswerStream
 
 try:
     import fcntl
@@ -39,7 +39,7 @@ def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iter
         return
     try:
         file = io.FileIO(path, "a")
-        stream = Stream(file, str(path)) if resume else _Replacing(file, str(path))
+        stream = AnswerStream(file, str(path)) if resume else _Replacing(file, str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
@@ -61,7 +61,7 @@ def alone(fileno: int, path: Path) -> None:
         pass  # a file system without locks
 
 
-class _Replacing(Stream):
+class _Replacing(AnswerStream):
     """A file that loses its old content at the first write, not before."""
 
     _old = True

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 
-from smolcli.types import Record, clock
+from smolcli.types import Record, format_time
 from smolcli.writers.base import Writer
 from smolcli.writers.columns import COLUMNS, Cell, cells, stretches, words
 
@@ -97,7 +97,7 @@ def _of_video(record: Record, folder: str) -> str:
         parts.append(f"![frames](<{address}>)")
     segments = stretches(record)
     if len(segments) > 1:
-        items = (f"**{clock(start)}-{clock(end)}** {text.strip()}".strip() for start, end, text in segments)
+        items = (f"**{format_time(start)}-{format_time(end)}** {text.strip()}".strip() for start, end, text in segments)
         parts.append("\n".join(f"- {textwrap.indent(item, '  ').lstrip()}" for item in items))
     return "\n\n".join(parts)
 

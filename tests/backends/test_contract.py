@@ -37,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return ModelFiles("Tiny", folder, language, vision)
 
 
-ENGINES = {"llamacpp": tuple(registry.VISION)}  # what encodes pictures, where there is a choice
+ENGINES = {"llamacpp": tuple(registry.VISION_ENCODERS)}  # what encodes pictures, where there is a choice
 CASES = [(name, engine) for name in registry.BACKENDS for engine in ENGINES.get(name, ("auto",))]
 
 
@@ -222,7 +222,7 @@ def test_every_line_of_the_registry_loads() -> None:
         registry.WRITERS,
         registry.READERS,
         registry.COMMANDS,
-        registry.VISION,
+        registry.VISION_ENCODERS,
     ):
         for name in table:
             assert registry.load(table, name) is not None

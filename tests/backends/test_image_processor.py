@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from smolcli.backends.image_processor import Cutter, Layout, cut, plan
+from smolcli.backends.image_processor import ImageProcessor, Layout, cut, plan
 from smolcli.models.chat_template import UNSPLIT, Grid
 from smolcli.types import Frame
 
@@ -127,7 +127,7 @@ def test_unsplit_needs_no_detail() -> None:
 
 
 def test_tiles_are_kept_as_long_as_their_picture_and_no_longer() -> None:
-    cutter, picture = Cutter(SMALL, "auto"), noise(70, 50)
+    cutter, picture = ImageProcessor(SMALL, "auto"), noise(70, 50)
     tiles = cutter(picture, True)
     assert tiles == cut(picture, SMALL, "auto", True) and cutter(picture, True) is tiles
     assert cutter(picture, False) == cut(picture, SMALL, "auto", False) != tiles

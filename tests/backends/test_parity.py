@@ -78,7 +78,7 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool, int]
     return made
 
 
-@pytest.mark.parametrize("engine", registry.VISION)
+@pytest.mark.parametrize("engine", registry.VISION_ENCODERS)
 def test_nano_says_the_same_on_both_backends(nano: Reference, engine: str) -> None:
     samples = [
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")
@@ -96,7 +96,7 @@ def test_nano_says_the_same_on_both_backends(nano: Reference, engine: str) -> No
 @pytest.mark.parametrize("tile", [64, 384, 512])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("variant", ["v1", "v2"])
-@pytest.mark.parametrize("engine", registry.VISION)
+@pytest.mark.parametrize("engine", registry.VISION_ENCODERS)
 def test_every_shape_of_the_family(
     shape: Callable[[str, bool, int], tuple[ModelFiles, Reference]], engine: str, variant: str, tied: bool, tile: int
 ) -> None:

@@ -31,14 +31,20 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
 
 
 def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
-    assert select.candidates(Model()) == ("llamacpp", "torch")
-    assert select.candidates(Model(dtype="float32")) == select.candidates(Model(device="cpu")) == ("llamacpp", "torch")
-    assert select.candidates(Model(device="cuda")) == ("torch", "llamacpp")
+    assert select.backend_candidates(Model()) == ("llamacpp", "torch")
+    assert (
+        select.backend_candidates(Model(dtype="float32"))
+        == select.backend_candidates(Model(device="cpu"))
+        == ("llamacpp", "torch")
+    )
+    assert select.backend_candidates(Model(device="cuda")) == ("torch", "llamacpp")
     machine["gpu"] = True
-    assert select.candidates(Model()) == select.candidates(Model(dtype="float32")) == ("torch", "llamacpp")
-    assert select.candidates(Model(device="cpu")) == ("llamacpp", "torch")
+    assert (
+        select.backend_candidates(Model()) == select.backend_candidates(Model(dtype="float32")) == ("torch", "llamacpp")
+    )
+    assert select.backend_candidates(Model(device="cpu")) == ("llamacpp", "torch")
     machine["torch"] = False
-    assert select.candidates(Model()) == ("llamacpp",)
+    assert select.backend_candidates(Model()) == ("llamacpp",)
 
 
 def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
@@ -48,8 +54,8 @@ def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
     monkeypatch.setattr(
         "importlib.metadata.version", lambda _: "2.13.0+cpu"
     )  # as PyTorch names what is built for the CPU alone
-    assert select.candidates(Model()) == ("llamacpp", "torch")
-    assert select.candidates(Model(device="cuda")) == ("torch", "llamacpp")
+    assert select.backend_candidates(Model()) == ("llamacpp", "torch")
+    assert select.backend_candidates(Model(device="cuda")) == ("torch", "llamacpp")
 
 
 @pytest.mark.parametrize(("visible", "may_be"), [("", False), ("-1", False), ("0", True), (None, True)])
@@ -63,10 +69,10 @@ def test_a_gpu_that_is_hidden_is_none(visible: str | None, may_be: bool, monkeyp
 
 def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
     machine["llama_cpp"] = False
-    assert select.candidates(Model()) == ("torch",)
+    assert select.backend_candidates(Model()) == ("torch",)
     machine["torch"] = False
     with pytest.raises(UnavailableError, match=r"pip install 'smolcli\[llamacpp\]'"):
-        select.candidates(Model())
+        select.backend_candidates(Model())
 
 
 def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
@@ -82,7 +88,9 @@ def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading
     machine: dict[str, bool], tmp_path: Path
 ) -> None:
     def engine(mmproj: Path, **options: str) -> str:
-        return select.settled(Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)).vision_engine
+        return select.settle_options(
+            Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)
+        ).vision_engine
 
     small = files.BUILT_IN / "mmproj-nano-F16.gguf"
     large = tmp_path / "mmproj-large.gguf"
@@ -107,13 +115,13 @@ def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading
 
 def test_what_encodes_pictures_is_llama_cpps_choice_alone(machine: dict[str, bool]) -> None:
     machine["gpu"] = True
-    for engine in registry.VISION:
-        assert select.candidates(Model(vision_engine=engine, dtype="float32")) == ("llamacpp", "torch")
+    for engine in registry.VISION_ENCODERS:
+        assert select.backend_candidates(Model(vision_engine=engine, dtype="float32")) == ("llamacpp", "torch")
         with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
             select.check_options(Model(vision_engine=engine), "torch")
     with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
         select.check_options(Model(jobs=2), "torch")
-    assert select.settled(Model(), "torch", ModelFiles("m")) == Model()
+    assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()
     with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
         select.check_options(Model(device="cuda"), "llamacpp")
 
@@ -134,7 +142,7 @@ def test_extras_of_the_registry_are_those_of_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     tables = (
         registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.ENGINES,
-        registry.VISION,
+        registry.VISION_ENCODERS,
     )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):
         if entry.extra:

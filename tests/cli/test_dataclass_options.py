@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import typer
 import typer.testing
 
-from smolcli.cli.dataclass_options import flatten
+from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.options import opt
 
 
 @dataclass(frozen=True)
-class Words:
+class InputCollector:
     """What is said."""
 
     first: str = opt("", "A word.", argument=True)
@@ -28,23 +28,23 @@ class Manner:
     tags: tuple[str, ...] = opt((), "Tags.", "-t", "--tag")
 
 
-def run(*words: str) -> tuple[list[tuple[Words, Manner]], typer.testing.Result]:
-    seen: list[tuple[Words, Manner]] = []
+def run(*words: str) -> tuple[list[tuple[InputCollector, Manner]], typer.testing.Result]:
+    seen: list[tuple[InputCollector, Manner]] = []
     app = typer.Typer()
-    app.command()(flatten(lambda *values: seen.append(values), Manner, Words))
+    app.command()(dataclass_command(lambda *values: seen.append(values), Manner, InputCollector))
     return seen, typer.testing.CliRunner().invoke(app, list(words))
 
 
 def test_fields_arrive_in_their_dataclasses() -> None:
     [(manner, words)], result = run("a", "b", "c", "-n", "3", "--loud", "-t", "x", "-t", "y")
     assert result.exit_code == 0
-    assert words == Words("a", ("b", "c"))
+    assert words == InputCollector("a", ("b", "c"))
     assert manner == Manner(3, True, ("x", "y"))
 
 
 def test_defaults_are_the_dataclasses_own() -> None:
     [(manner, words)], _ = run("a")
-    assert (manner, words) == (Manner(), Words("a"))
+    assert (manner, words) == (Manner(), InputCollector("a"))
 
 
 def test_bounds_are_checked_and_help_has_the_panel() -> None:

@@ -10,7 +10,7 @@ import typer
 from typer import core
 from typer.testing import CliRunner
 
-from smolcli.cli.typer_patch import take_plainly
+from smolcli.cli.typer_patch import skip_pydantic
 
 
 def given(words: list[str]) -> tuple[dict[str, Any], str]:
@@ -56,7 +56,7 @@ def given(words: list[str]) -> tuple[dict[str, Any], str]:
 def test_values_are_those_of_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = given(words)
     monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
-    take_plainly()
+    skip_pydantic()
     assert repr(given(words)) == repr(wanted)  # nan is not equal to itself
     assert wanted[0] or "Error" in wanted[1] or "Invalid" in wanted[1]
 
@@ -77,5 +77,5 @@ def test_of_a_number_that_is_none_it_is_said_what_it_has_to_be(
 ) -> None:
     assert not given(words)[0]  # nor does Typer take it
     monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
-    take_plainly()
+    skip_pydantic()
     assert said in given(words)[1]

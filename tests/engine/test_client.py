@@ -18,7 +18,19 @@ import pytest
 
 from smolcli.engine import client as engine_module
 from smolcli.engine.client import Engine
-from smolcli.engine.protocol import DECODER, MARKS, OPENERS, OPENING, REPLIES, Failed, Opened, Replied, Said, Work, mark
+from smolcli.engine.protocol import (
+    DECODER,
+    MARKS,
+    OPENERS,
+    OPENING,
+    REPLIES,
+    Failed,
+    Opened,
+    PieceReceived,
+    ReplyReceived,
+    Work,
+    mark,
+)
 from smolcli.errors import EngineError, ModelError
 from smolcli.generation import scheduler
 from smolcli.models.files import ModelFiles
@@ -197,7 +209,7 @@ def faults(
             for event in events + engine.check():
                 if isinstance(event, Opened):
                     opened.add(event.number)
-                elif isinstance(event, Replied):
+                elif isinstance(event, ReplyReceived):
                     ended.append((event.number, event.reply.text, None))
                     engine.forget(event.number)
                 elif isinstance(event, Failed):
@@ -251,7 +263,7 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
         opened: set[int] = set()
         while len(opened) < 4:
             opened |= {event.number for event in engine.handle(inbox.get(timeout=60)) if isinstance(event, Opened)}
-        marks = engine._life.marks
+        marks = engine._child_state.marks
         while any(marks[:OPENERS]):
             pass
         marks[0] = mark(3, OPENING)  # as when the child ends between telling that it is open and taking the mark away
@@ -259,7 +271,7 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
             engine.ask(number, 0, Prompt.user(*word))
         while len(replied) < 4:
             for event in engine.handle(inbox.get(timeout=60)):
-                if isinstance(event, Replied):
+                if isinstance(event, ReplyReceived):
                     replied.append(event.number)
                     engine.forget(event.number)
     assert replied == [0, 1, 2, 3]
@@ -295,7 +307,9 @@ def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: p
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox, timeout=50.0)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
-        while engine._life.marks is None or not any(engine._life.marks[REPLIES:MARKS]):  # until it has begun
+        while engine._child_state.marks is None or not any(
+            engine._child_state.marks[REPLIES:MARKS]
+        ):  # until it has begun
             with suppress(Empty):
                 for event in engine.handle(inbox.get(timeout=0.01)):
                     if isinstance(event, Opened):
@@ -328,7 +342,7 @@ class Quiet:
         self.told += messages
 
     def receive(self) -> None:
-        raise pipe.Gone
+        raise pipe.PeerClosed
 
     def end(self, at_once: bool) -> None:
         pass
@@ -348,7 +362,7 @@ class Watched:
             self.engine.open(number, Item.of("a.png", PICTURE))
             self.engine._on_opened(number, Media(()))
         self.engine._on_ready()
-        self.life = self.engine._life
+        self.life = self.engine._child_state
         assert self.life.marks is not None
         for place, (number, slot) in enumerate(prompts):
             self.engine.ask(number, slot, Prompt.user("a"))
@@ -360,7 +374,7 @@ class Watched:
         for _ in range(seconds):
             self.now += 1.0
             self.life.marks[MARKS + REPLIES] += moves
-            if self.engine.check() or self.engine._life is not self.life:
+            if self.engine.check() or self.engine._child_state is not self.life:
                 return False
         return True
 
@@ -471,11 +485,13 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, Opened):
                     engine.ask(event.number, 0, Prompt.user("leak"))
-                elif isinstance(event, Replied):
+                elif isinstance(event, ReplyReceived):
                     assert event.reply.text == "leak!"
                     done += 1
                     engine.forget(event.number)
-                    if (child := engine._life.child) and engine._life.ready:  # before, it may be a copy of this one
+                    if (
+                        child := engine._child_state.child
+                    ) and engine._child_state.ready:  # before, it may be a copy of this one
                         most = max(most, memory.own(child.pid))
         assert 5 < engine.restarts < 40  # 24 MiB and half of what it was: 800 / 40 leaks are 20 MiB at least
         assert most <= engine.memory.engine < 300e6  # with the files mapped
@@ -506,11 +522,11 @@ def test_pieces_are_told_where_the_work_streams() -> None:
     said = []
     with closing(Engine(work(streams=True), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
-        while not any(isinstance(one, Replied) for one in said):
+        while not any(isinstance(one, ReplyReceived) for one in said):
             said += engine.handle(inbox.get(timeout=60))
             if said and isinstance(said[-1], Opened):
                 engine.ask(0, 0, Prompt.user("word"))
-    assert [one.text for one in said if isinstance(one, Said)] == ["word!"]
+    assert [one.text for one in said if isinstance(one, PieceReceived)] == ["word!"]
 
 
 def test_a_reply_on_its_way_is_under_way() -> None:
@@ -522,9 +538,9 @@ def test_a_reply_on_its_way_is_under_way() -> None:
             if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
                 engine.ask(0, 0, Prompt.user("word"))
         engine.ask(1, 0, Prompt.user("hang"))  # never begun before the reply is taken
-        assert 0 in engine.answering
+        assert 0 in engine.executor
         engine.handle(message)
-        assert 0 not in engine.answering
+        assert 0 not in engine.executor
 
 
 def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,12 +19,12 @@ from PIL import Image
 from smolcli.backends.echo import Echo
 from smolcli.engine import server as engine_server
 from smolcli.engine.protocol import Work
-from smolcli.executors.local import Answers
+from smolcli.executors.local import LocalExecutor
 from smolcli.inputs.video import Video
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.records.record_id import Identity
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.types import Frame, Item, Record
 from tests.conftest import server  # noqa: F401
@@ -42,7 +42,7 @@ def animation(count: int = 4, side: int = 8, milliseconds: int = 1000) -> bytes:
     return buffer.getvalue()
 
 
-class Kept(Delivery):
+class Kept(RecordSink):
     """The records, and how far each video was said to be."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def records(backend: str, *videos: bytes, model: str = "", timeout: float = 60.0
     work = Work(f"{__name__}:{backend}", ModelFiles(model), Model(), Input(), Generate(), sampling=summarize.sampling)
     batch = Batch(timeout=timeout)
     identity = Identity("video-summarize", model, backend)
-    Answers(summarize, identity, work, kept, None, batch).over(
+    LocalExecutor(summarize, identity, work, kept, None, batch).over(
         Item.of(f"{number}.gif", data) for number, data in enumerate(videos)
     )
     return kept
@@ -122,7 +122,7 @@ def test_a_stop_ends_with_the_video_that_is_under_way(when: str) -> None:
     """Also where a later one has failed by then, or one of its parts is done."""
     summarize, kept = VideoSummarize(segment=3.0), Kept()
     work = Work(f"{__name__}:Breaking", ModelFiles("fault"), Model(), Input(), Generate(), sampling=summarize.sampling)
-    answers = Answers(summarize, Identity("video-summarize", "", ""), work, kept, None, Batch())
+    answers = LocalExecutor(summarize, Identity("video-summarize", "", ""), work, kept, None, Batch())
     kept.then = lambda what: answers.stop() if what == when else None
     videos = (animation(4), animation(20), animation(2), animation(2))
     answers.over(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))

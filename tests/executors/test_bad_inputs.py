@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from smolcli.inputs.collect import Words
+from smolcli.inputs.collect import InputCollector
 from smolcli.options import Input, Output
 from smolcli.tasks.caption import Caption
 from smolcli.types import Item
@@ -88,7 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
         (folder / f"{name}.jpg").write_bytes(content())
     for name in ("0 good", "z good"):
         (folder / f"{name}.png").write_bytes(GOOD)
-    done, _ = records(Caption(prompt="?"), Words(Input((str(folder),))).items())
+    done, _ = records(Caption(prompt="?"), InputCollector(Input((str(folder),))).items())
     assert len(done) == len(CONTENTS | TRUNCATED) + 2
     return {Path(record["path"]).stem: record for record in done}
 
@@ -107,7 +107,7 @@ def test_content(made: dict[str, dict], name: str) -> None:
 
 def of(*words: object, output: Output | None = None, **options: object) -> dict[str, tuple[str, str]]:
     """By the name of each input: its text and the kind of its error."""
-    items = list(Words(Input(tuple(map(str, words)), **options), output).items())
+    items = list(InputCollector(Input(tuple(map(str, words)), **options), output).items())
     made, _ = records(Caption(prompt="?"), items)
     return {os.path.basename(r["path"]): (r["text"], r["error"]["kind"] if r["error"] else "") for r in made}
 
@@ -160,7 +160,7 @@ def test_names_of_any_bytes(folder: Path) -> None:
 def test_a_file_deleted_between_listing_and_reading(folder: Path) -> None:
     (folder / "brief.png").write_bytes(GOOD)
     items = []
-    for item in Words(Input((str(folder),))).items():
+    for item in InputCollector(Input((str(folder),))).items():
         items.append(item)
         Path(item.path).unlink() if item.path.endswith("brief.png") else None
     made, _ = records(Caption(prompt="?"), items)
@@ -192,5 +192,5 @@ def test_several_pictures_of_one_conversation_of_which_one_is_bad(folder: Path) 
 
 def test_every_record_is_one_line_whatever_the_name(folder: Path) -> None:
     (folder / "two\nlines.png").write_bytes(b"no")
-    made, _ = records(Caption(), Words(Input((str(folder),))).items())
+    made, _ = records(Caption(), InputCollector(Input((str(folder),))).items())
     assert json.loads(json.dumps(made[1]))["path"].endswith("two\nlines.png")

@@ -14,10 +14,10 @@ import pytest
 from smolcli.backends.echo import Echo
 from smolcli.engine.protocol import Work
 from smolcli.errors import Exit, UsageError
-from smolcli.executors.local import AHEAD, Answers
+from smolcli.executors.local import AHEAD, LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
@@ -72,7 +72,7 @@ class Two(Task):
         return Answer(replies[0].text)
 
 
-class Slots:
+class SequenceSlots:
     """A backend of two slots, each giving a word at a time, so that replies interleave; it says how many it had."""
 
     name = "slots"
@@ -103,11 +103,11 @@ class Slots:
 
 
 def test_steps_of_several_items_share_the_backends_slots() -> None:
-    made, delivery = records(Two(), [item(index) for index in range(20)], f"{__name__}:Slots")
+    made, sink = records(Two(), [item(index) for index in range(20)], f"{__name__}:Slots")
     assert sorted(record["path"] for record in made) == sorted(f"{index}.png" for index in range(20))
     assert all(record["text"].startswith("about [2x1] note") for record in made)
     assert any(record["text"].endswith("/2") for record in made)
-    assert delivery.exit_code == Exit.OK
+    assert sink.exit_code == Exit.OK
 
 
 class Straggling(Echo):
@@ -151,9 +151,11 @@ def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:
             most = max(most, taken - self.done)
             self.done += 1
 
-    delivery = Delivery(Watching(io.StringIO()), Console())
-    Answers(Caption(), IDENTITY, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate()), delivery).over(source())
-    assert delivery.done == 300
+    sink = RecordSink(Watching(io.StringIO()), Console())
+    LocalExecutor(Caption(), IDENTITY, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate()), sink).over(
+        source()
+    )
+    assert sink.done == 300
     assert 1 < most <= AHEAD + 2
 
 
@@ -202,14 +204,14 @@ def test_a_crash_is_one_record_in_its_place_and_the_others_are_answered() -> Non
     assert "SIGSEGV" in made[2]["error"]["message"]
 
 
-def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[dict], Delivery]:
+def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[dict], RecordSink]:
     """A run that adds to the file `path` what it does not hold; all records of the file, and the run's count."""
     held = results(path)
     with path.open("a") as stream:
-        delivery = Delivery(JsonLines(stream), Console(quiet=True), results=held)
+        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
         work = Work(more.get("backend", ECHO), ModelFiles("echo"), Model(), Input(), Generate())
-        Answers(Caption(), more.get("identity", IDENTITY), work, delivery, held).over(items)
-    return [json.loads(line) for line in path.read_text().splitlines()], delivery
+        LocalExecutor(Caption(), more.get("identity", IDENTITY), work, sink, held).over(items)
+    return [json.loads(line) for line in path.read_text().splitlines()], sink
 
 
 def test_the_same_content_under_another_path_takes_the_answer_there_is(tmp_path: Path) -> None:
@@ -218,11 +220,9 @@ def test_the_same_content_under_another_path_takes_the_answer_there_is(tmp_path:
     assert [(r["path"], r["text"][:5]) for r in made] == [("0.png", "[2x1]"), ("1.png", "[2x1]"), ("x", "[5x5]")]
     assert made[0]["id"] == made[1]["id"]
     assert made[1]["seconds"]["decode"] == made[1]["seconds"]["prefill"] == 0
-    later, delivery = run_into(
-        tmp_path / "r.jsonl", [item(7), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing"
-    )
+    later, sink = run_into(tmp_path / "r.jsonl", [item(7), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing")
     assert [(r["path"], r["text"][:5]) for r in later[3:]] == [("7.png", "[2x1]"), ("y", "[5x5]")]
-    assert (delivery.done, delivery.failed) == (2, 0)
+    assert (sink.done, sink.failed) == (2, 0)
 
 
 def test_an_input_whose_twin_failed_is_asked_about_itself(tmp_path: Path) -> None:
@@ -251,10 +251,10 @@ def test_an_input_whose_twin_has_gone_is_asked_about_itself(tmp_path: Path) -> N
     for file in (gone, kept):
         file.write_bytes(png())
     stream, held = io.StringIO(), results(tmp_path / "r.jsonl")
-    delivery = Delivery(JsonLines(stream), Console(quiet=True), results=held)
-    answers = Answers(
+    sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
+    answers = LocalExecutor(
         Caption(), IDENTITY,
-        Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), delivery, held,
+        Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), sink, held,
     )  # fmt: skip
     answers.over([Item.of(str(gone)), Item.of(str(kept))])
     kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
@@ -264,9 +264,9 @@ def test_an_input_whose_twin_has_gone_is_asked_about_itself(tmp_path: Path) -> N
 def test_what_was_read_and_is_what_it_was_is_left_out(tmp_path: Path) -> None:
     """Its file was touched, or it came through a pipe: known only by its content."""
     run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
-    made, delivery = run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
+    made, sink = run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
     assert len(made) == 2
-    assert (delivery.done, delivery.skipped) == (0, 2)
+    assert (sink.done, sink.skipped) == (0, 2)
 
 
 def test_pictures_go_where_the_question_places_them() -> None:
@@ -294,8 +294,8 @@ class Quiet(Caption):
 
 
 def test_an_item_that_asks_nothing_still_has_its_record() -> None:
-    [record], delivery = records(Quiet(), [Item.of("empty", png())])
-    assert (record["path"], record["text"], delivery.exit_code) == ("empty", "0 replies", Exit.OK)
+    [record], sink = records(Quiet(), [Item.of("empty", png())])
+    assert (record["path"], record["text"], sink.exit_code) == ("empty", "0 replies", Exit.OK)
 
 
 def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,9 +19,9 @@ from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
 from smolcli.converters import convert
 from smolcli.errors import EngineError, UnavailableError, UsageError
-from smolcli.generation.grammar import Following, Grammar
+from smolcli.generation.grammar import Grammar, GrammarState
 from smolcli.generation.json_schema import canonical
-from smolcli.generation.replies import Replies
+from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.sampler import Sampler
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
@@ -79,7 +79,7 @@ PROMPTS = [Prompt.user(noise(seed), "What is this?") for seed in range(3)]
 
 
 def replies(backend: PyTorch | LlamaCpp, options: Generate) -> list[Reply]:
-    found, joined = {}, Replies()
+    found, joined = {}, ReplyCollector()
     for piece in backend.generate(PROMPTS, options):
         if reply := joined.add(piece):
             assert reply.finish.fault is None
@@ -219,7 +219,7 @@ def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
     reached = set()
 
     def walk(said: bytes, tokens: list[int]) -> None:
-        following: Following = grammar.follow()
+        following: GrammarState = grammar.follow()
         complete = [following.take(token) for token in tokens]
         assert not any(complete[:-1])
         if complete and complete[-1]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from smolcli.generation.repetition import EVERY, LONGEST_UNIT, SPAN, TIMES, Guard, loop
+from smolcli.generation.repetition import EVERY, LONGEST_UNIT, SPAN, TIMES, RepetitionGuard, find_loop
 
 REFRAIN = "Oh, the wind and the rain,\nwith a heigh and a ho, for the rain it raineth every day.\n"
 LONG_UNIT = "".join(random.Random(5).choices(string.ascii_letters + "   ", k=LONGEST_UNIT))
@@ -34,7 +34,7 @@ LONG_UNIT = "".join(random.Random(5).choices(string.ascii_letters + "   ", k=LON
     ],
 )
 def test_a_loop_is_cut_after_its_first_unit(text: str, left: str | None) -> None:
-    at = loop(text)
+    at = find_loop(text)
     assert at is not None
     assert at <= len(text) / 2
     if left is not None:
@@ -66,16 +66,16 @@ def test_a_loop_is_cut_after_its_first_unit(text: str, left: str | None) -> None
     ],
 )
 def test_what_is_repeated_in_good_faith_stays(text: str) -> None:
-    assert loop(text) is None
+    assert find_loop(text) is None
 
 
 def test_units_and_spans_at_their_limits() -> None:
     letters = string.ascii_lowercase + string.ascii_uppercase
-    assert loop("." + letters[:50] * TIMES) is not None
-    assert loop("." + (letters[:50] * TIMES)[1:]) is None  # 199 characters
-    assert loop("." + letters[:40] * (SPAN // 40)) is not None
-    assert loop(LONG_UNIT * TIMES) is not None
-    assert loop(("!" + LONG_UNIT) * TIMES) is None  # 401 characters
+    assert find_loop("." + letters[:50] * TIMES) is not None
+    assert find_loop("." + (letters[:50] * TIMES)[1:]) is None  # 199 characters
+    assert find_loop("." + letters[:40] * (SPAN // 40)) is not None
+    assert find_loop(LONG_UNIT * TIMES) is not None
+    assert find_loop(("!" + LONG_UNIT) * TIMES) is None  # 401 characters
 
 
 def by_definition(text: str) -> bool:
@@ -93,7 +93,7 @@ def test_it_finds_what_trying_every_unit_finds(seed: int) -> None:
     unit = "".join(rng.choice("ab") for _ in range(rng.randint(1, 70)))
     text = "".join(rng.choice("ab") for _ in range(rng.randint(0, 60))) + unit * rng.randint(2, 6)
     text = (text + unit[: rng.randint(0, len(unit))])[-260:]
-    assert (loop(text) is not None) == by_definition(text)
+    assert (find_loop(text) is not None) == by_definition(text)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -101,7 +101,7 @@ def test_what_is_left_with_its_unit_again_and_again_is_the_text(seed: int) -> No
     rng = random.Random(seed)
     unit = "".join(rng.choice(string.ascii_letters) for _ in range(rng.randint(3, 120)))
     text = "".join(rng.choice(string.ascii_letters) for _ in range(rng.randint(0, 900))) + unit * 100
-    at = loop(text)
+    at = find_loop(text)
     assert at is not None
     left = text[:at]
     assert left.count(unit) <= 2
@@ -110,8 +110,8 @@ def test_what_is_left_with_its_unit_again_and_again_is_the_text(seed: int) -> No
 
 def test_a_guard_sees_a_loop_soon_and_looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    monkeypatch.setattr("smolcli.generation.repetition.loop", lambda text: looks.append(len(text)) or loop(text))
-    guard = Guard()
+    monkeypatch.setattr("smolcli.generation.repetition.loop", lambda text: looks.append(len(text)) or find_loop(text))
+    guard = RepetitionGuard()
     said = "Here it begins: "
     assert not guard.add(said)
     while not guard.add("so it is "):
@@ -128,7 +128,7 @@ def test_long_texts_take_linear_time() -> None:
     def seconds(text: str) -> float:
         started = time.process_time()
         for _ in range(5):
-            loop(text)
+            find_loop(text)
         return time.process_time() - started
 
     words = " ".join("".join(random.Random(n).choices("abc", k=5)) for n in range(400))

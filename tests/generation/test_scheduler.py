@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from smolcli.generation import scheduler
-from smolcli.generation.replies import Replies
-from smolcli.generation.scheduler import NO_PENALTY, PENALTY, Pieces, answered
+from smolcli.generation.replies import ReplyCollector
+from smolcli.generation.scheduler import NO_PENALTY, PENALTY, Pieces, schedule
 from smolcli.types import Finish, FinishReason, Piece, Prompt, Reply, Seconds, Tokens
 
 COST = Tokens(prompt=7, image=3)
@@ -46,8 +46,8 @@ def says(texts: Callable[[str, float], Iterable[str]], reason: FinishReason = "s
 
 
 def run(words: Iterable[str | None], reply: Callable[..., Pieces]) -> tuple[list[Piece], list[Reply]]:
-    joined, pieces, replies = Replies(), [], []
-    for piece in answered(asked(words), word, reply):
+    joined, pieces, replies = ReplyCollector(), [], []
+    for piece in schedule(asked(words), word, reply):
         pieces.append(piece)
         if whole := joined.add(piece):
             replies.append(whole)
@@ -65,7 +65,7 @@ def test_the_first_piece_comes_when_work_begins_and_before_the_model_is_asked() 
         yield Piece(index, "x")
         yield Piece(index, "y", Finish("stop"))
 
-    for piece in answered(asked(["a", "b"]), word, reply):
+    for piece in schedule(asked(["a", "b"]), word, reply):
         done.append(f"{piece.index}{piece.text}")
     assert done == ["0", "encode a", "0x", "0y", "1", "encode b", "1x", "1y"]
 
@@ -78,7 +78,7 @@ def test_the_next_prompt_is_taken_once_work_has_begun_and_never_more_than_one() 
             log.append(f"take {each}")
             yield Prompt.user(each)
 
-    for piece in answered(source(), word, says(lambda text, _: [text])):
+    for piece in schedule(source(), word, says(lambda text, _: [text])):
         log.append(f"{piece.index}{piece.text}{'.' if piece.finish else ''}")
     assert log == ["take a", "0", "take b", "0a", "0.", "1", "take c", "1b", "1.", "2", "2c", "2."]
 
@@ -100,7 +100,7 @@ def test_it_is_asked_again_at_each_piece_while_nothing_is_ready_and_never_given_
             yield Prompt.user(each)
 
     log = []
-    for piece in answered(source(), word, says(lambda text, _: [text, text, text])):
+    for piece in schedule(source(), word, says(lambda text, _: [text, text, text])):
         log.append((piece.index, piece.text))
         if piece.finish:
             under_way.remove(piece.index)
@@ -110,7 +110,7 @@ def test_it_is_asked_again_at_each_piece_while_nothing_is_ready_and_never_given_
 
 def test_none_while_nothing_is_under_way_is_a_fault_of_the_caller() -> None:
     with pytest.raises(RuntimeError, match="None was given"):
-        list(answered(asked([None]), word, says(lambda text, _: [text])))
+        list(schedule(asked([None]), word, says(lambda text, _: [text])))
 
 
 def test_preparing_runs_beside_the_reply_under_way() -> None:
@@ -129,8 +129,8 @@ def test_preparing_runs_beside_the_reply_under_way() -> None:
         assert text == "b" or prepared.wait(WAIT)
         yield "last"
 
-    joined = Replies()
-    replies = [joined.add(piece) for piece in answered(asked("ab"), prepare, says(texts))]
+    joined = ReplyCollector()
+    replies = [joined.add(piece) for piece in schedule(asked("ab"), prepare, says(texts))]
     assert [reply.finish.reason for reply in replies if reply] == ["stop", "stop"]
     assert len(threads) == 1
     assert threading.current_thread() not in threads
@@ -138,15 +138,15 @@ def test_preparing_runs_beside_the_reply_under_way() -> None:
 
 
 def test_the_time_of_preparing_is_media_of_its_own_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    format_time = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: format_time[0])
 
     def prepare(prompt: Prompt) -> str:
-        clock[0] += {"slow": 5.0, "quick": 0.25}[word(prompt)]
+        format_time[0] += {"slow": 5.0, "quick": 0.25}[word(prompt)]
         return word(prompt)
 
-    joined = Replies()
-    pieces = answered(asked(["slow", "quick"]), prepare, says(lambda text, _: [text]))
+    joined = ReplyCollector()
+    pieces = schedule(asked(["slow", "quick"]), prepare, says(lambda text, _: [text]))
     slow, quick = [reply.finish.seconds for piece in pieces if (reply := joined.add(piece))]
     assert (slow.media, quick.media) == (5.0, 0.25)
     assert (slow.encode, slow.decode) == (TIME.encode, TIME.decode)
@@ -158,8 +158,8 @@ def test_a_prompt_that_cannot_be_prepared_costs_itself_alone() -> None:
             raise {"bad": ValueError("a\nb"), "worse": MemoryError()}[word(prompt)]
         return word(prompt)
 
-    joined = Replies()
-    pieces = answered(asked(["a", "bad", "worse", "b"]), prepare, says(lambda text, _: [text]))
+    joined = ReplyCollector()
+    pieces = schedule(asked(["a", "bad", "worse", "b"]), prepare, says(lambda text, _: [text]))
     replies = [reply for piece in pieces if (reply := joined.add(piece))]
     assert [reply.text for reply in replies] == ["a", "", "", "b"]
     assert [reply.finish.fault and reply.finish.fault.kind for reply in replies] == [None, "engine", "memory", None]
@@ -171,7 +171,7 @@ def test_what_the_source_raises_is_not_taken_for_a_failure_of_the_reply_under_wa
         raise OSError("the pipe is gone")
 
     with pytest.raises(OSError, match="the pipe is gone"):
-        list(answered(source(), word, says(lambda text, _: [text])))
+        list(schedule(source(), word, says(lambda text, _: [text])))
 
 
 def test_closing_waits_for_what_is_being_prepared_and_ends_the_reply() -> None:
@@ -190,7 +190,7 @@ def test_closing_waits_for_what_is_being_prepared_and_ends_the_reply() -> None:
         finally:
             log.append("reply ended")
 
-    pieces = answered(asked("ab"), prepare, reply)
+    pieces = schedule(asked("ab"), prepare, reply)
     assert [next(pieces).text for _ in range(2)] == ["", "x"]
     assert begun.wait(WAIT)
     closer = threading.Thread(target=lambda: (pieces.close(), log.append("closed")))
@@ -277,7 +277,7 @@ def test_the_next_prompt_is_taken_during_a_second_attempt_too() -> None:
         yield from LOOP if text == "a" else ["b"]
         log.append("end")  # of b alone: the others are stopped
 
-    joined = Replies()
-    replies = [reply for piece in answered(source(), word, says(texts)) if (reply := joined.add(piece))]
+    joined = ReplyCollector()
+    replies = [reply for piece in schedule(source(), word, says(texts)) if (reply := joined.add(piece))]
     assert [reply.finish.reason for reply in replies] == ["repetition", "stop"]
     assert log == ["attempt", "attempt", "take b", "attempt", "end"]

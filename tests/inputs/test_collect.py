@@ -15,10 +15,10 @@ from PIL import Image, features
 
 from smolcli.errors import InputError, UsageError
 from smolcli.inputs import collect, walk
-from smolcli.inputs.collect import Words, base_of, takes
+from smolcli.inputs.collect import InputCollector, common_folder, reads_path
 from smolcli.inputs.image import FORMATS
 from smolcli.inputs.load import decode, load
-from smolcli.inputs.walk import natural
+from smolcli.inputs.walk import natural_key
 from smolcli.options import Input, Output
 from smolcli.types import Item
 
@@ -32,7 +32,7 @@ def picture(path: Path) -> Path:
 def items(
     *inputs: object, output: Output | None = None, stdin: io.BytesIO | None = None, **options: object
 ) -> list[Item]:
-    return list(Words(Input(tuple(map(str, inputs)), **options), output, stdin).items())
+    return list(InputCollector(Input(tuple(map(str, inputs)), **options), output, stdin).items())
 
 
 def paths(*inputs: object, **options: object) -> list[str]:
@@ -71,7 +71,7 @@ def test_natural_order_is_that_of_numbers_and_letters_whatever_their_case() -> N
 
     chance = random.Random(0)
     names = {"".join(chance.choice("aB01290_-. é") for _ in range(chance.randrange(1, 9))) for _ in range(3000)}
-    by_key = sorted(names, key=lambda name: (natural(name), name))
+    by_key = sorted(names, key=lambda name: (natural_key(name), name))
     assert [plainly(name) for name in by_key] == sorted(map(plainly, names))
 
 
@@ -173,7 +173,7 @@ def test_a_list_from_a_pipe_is_not_left_to_another_process() -> None:
     ours, theirs = os.pipe()
     os.write(theirs, b"a.png\nb.png\n")
     os.close(theirs)
-    found = Words(Input(files_from=f"/dev/fd/{ours}"))
+    found = InputCollector(Input(files_from=f"/dev/fd/{ours}"))
     found.look_ahead()
     assert [item.path for item in found.items()] == ["a.png", "b.png"]
     os.close(ours)
@@ -200,7 +200,7 @@ def test_a_list_is_read_as_it_comes() -> None:
     """The first path of a pipe is an item before the pipe has an end."""
     ours, theirs = os.pipe()
     os.write(theirs, b"one.png\ntwo")
-    found = Words(Input(files_from="-"), stdin=open(ours, "rb")).items()
+    found = InputCollector(Input(files_from="-"), stdin=open(ours, "rb")).items()
     assert next(found).path == "one.png"
     os.write(theirs, b".png\n")
     assert next(found).path == "two.png"
@@ -214,7 +214,7 @@ def test_options_that_contradict_each_other() -> None:
         Input(("a",), shard="0/4"), Input(("a",), shard="5/4"), Input(("a",), shard="1"), Input(("a",), shard="1/x"),
     ):  # fmt: skip
         with pytest.raises(UsageError):
-            Words(options)
+            InputCollector(options)
 
 
 def test_shards_are_parts_of_the_whole_and_new_files_move_none() -> None:
@@ -233,9 +233,9 @@ def test_shards_are_parts_of_the_whole_and_new_files_move_none() -> None:
 
 def test_a_survey_counts_files_and_bytes(tmp_path: Path) -> None:
     made = [picture(tmp_path / f"{n}.png") for n in range(5)]
-    *_, (count, size) = Words(Input((str(tmp_path), "nowhere.png"))).survey()
+    *_, (count, size) = InputCollector(Input((str(tmp_path), "nowhere.png"))).survey()
     assert (count, size) == (6, sum(path.stat().st_size for path in made))
-    assert list(Words(Input(files_from="-")).survey()) == []
+    assert list(InputCollector(Input(files_from="-")).survey()) == []
 
 
 def test_nothing_is_opened_before_it_is_read(tmp_path: Path) -> None:
@@ -254,11 +254,11 @@ def test_an_output_that_is_an_input_is_known_under_every_name(tmp_path: Path) ->
     inside, outside = picture(tmp_path / "in/sub/a.png"), picture(tmp_path / "b.png")
     link = tmp_path / "link.png"
     link.symlink_to(inside)
-    assert takes(Input((str(inside),)), link)
-    assert takes(Input((str(link),)), inside)
-    assert takes(Input(files_from=str(link)), inside)
-    assert not takes(Input((str(inside),)), outside)
-    assert not takes(Input((str(inside),)), tmp_path / "new.png")
+    assert reads_path(Input((str(inside),)), link)
+    assert reads_path(Input((str(link),)), inside)
+    assert reads_path(Input(files_from=str(link)), inside)
+    assert not reads_path(Input((str(inside),)), outside)
+    assert not reads_path(Input((str(inside),)), tmp_path / "new.png")
 
 
 def test_standard_input_is_read_here_and_only_once_and_a_pipe_where_it_can_be_given_up(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_walk_takes_up_what_the_reader_reads() -> None:
 
 def test_many(tmp_path: Path) -> None:
     def many(*inputs: str, **options: object) -> bool:
-        return Words(Input(inputs, **options)).is_many
+        return InputCollector(Input(inputs, **options)).is_many
 
     assert many("a.png", "b.png") and many(str(tmp_path)) and many("*.png") and many(files_from="-")
     assert not many("a.png")
@@ -352,8 +352,8 @@ def test_the_tree_below_which_an_out_dir_repeats_it(tmp_path: Path, monkeypatch:
     for name in ("in/a/x.png", "in/b/y.png"):
         picture(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert base_of(["in"]) == "in"
-    assert base_of(["in/a/x.png"]) == "in/a"
-    assert base_of(["in/a", "in/b"]) == str(tmp_path / "in")
-    assert base_of(["in/a/x.png", "in/b/y.png"]) == str(tmp_path / "in")
-    assert base_of(["in/**/*.png"]) == "in"
+    assert common_folder(["in"]) == "in"
+    assert common_folder(["in/a/x.png"]) == "in/a"
+    assert common_folder(["in/a", "in/b"]) == str(tmp_path / "in")
+    assert common_folder(["in/a/x.png", "in/b/y.png"]) == str(tmp_path / "in")
+    assert common_folder(["in/**/*.png"]) == "in"

@@ -11,21 +11,21 @@ import pytest
 from smolcli import __version__
 from smolcli.errors import InputError
 from smolcli.inputs.collect import without_password
-from smolcli.inputs.download import MOST_REDIRECTS, fetch
+from smolcli.inputs.download import MOST_REDIRECTS, download
 from tests.http_server import Answer, Handler, Server, says
 
 
 def failure(url: str, **more: Any) -> tuple[str, str]:
     """The kind and the message of the error; one line without the address."""
     with pytest.raises(InputError) as caught:
-        fetch(url, **more)
+        download(url, **more)
     assert "\n" not in str(caught.value) and "127.0.0.1" not in str(caught.value)
     return caught.value.kind, str(caught.value)
 
 
 def test_the_content_is_given_whatever_its_kind(server: Server) -> None:
     server.answers["/a.png"] = says(200, b"\x89PNG", Content_Length=4, Content_Type="text/html")
-    assert fetch(f"{server.url}/a.png#part") == b"\x89PNG"
+    assert download(f"{server.url}/a.png#part") == b"\x89PNG"
     assert server.asked == ["/a.png"]
     assert server.headers[0]["User-Agent"] == f"smolcli/{__version__}"
     assert "Authorization" not in server.headers[0]
@@ -34,8 +34,8 @@ def test_the_content_is_given_whatever_its_kind(server: Server) -> None:
 def test_a_body_without_length_and_one_in_chunks(server: Server) -> None:
     server.answers["/open"] = says(200, b"x" * 70_000)
     server.answers["/chunks"] = chunked(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
-    assert fetch(f"{server.url}/open") == b"x" * 70_000
-    assert fetch(f"{server.url}/chunks") == b"abcde"
+    assert download(f"{server.url}/open") == b"x" * 70_000
+    assert download(f"{server.url}/chunks") == b"abcde"
 
 
 def chunked(body: bytes) -> Answer:
@@ -68,7 +68,7 @@ def test_redirects_are_followed_as_far_as_they_may_go(server: Server) -> None:
         server.answers[f"/{number}?x=1"] = server.answers[f"/{number}"]
     for steps in (3, MOST_REDIRECTS):
         server.answers["/9?x=1"] = says(200, b"found")
-        assert fetch(f"{server.url}/{9 - steps}") == b"found"
+        assert download(f"{server.url}/{9 - steps}") == b"found"
     kind, message = failure(f"{server.url}/{9 - MOST_REDIRECTS - 1}")
     assert (kind, message) == ("unreachable", "redirects more than 5 times; give the address where it ends")
 
@@ -89,7 +89,7 @@ def test_a_redirect_leads_to_http_only(server: Server, place: str) -> None:
 def test_a_redirect_to_a_name_that_is_not_encoded(server: Server) -> None:
     server.answers["/a"] = says(302, Location="/fü ä.png".encode().decode("latin-1"))
     server.answers["/f%C3%BC%20%C3%A4.png"] = says(200, b"here")
-    assert fetch(f"{server.url}/a") == b"here"
+    assert download(f"{server.url}/a") == b"here"
 
 
 def test_too_large_by_its_header_is_not_read(server: Server) -> None:
@@ -97,7 +97,7 @@ def test_too_large_by_its_header_is_not_read(server: Server) -> None:
     kind, message = failure(f"{server.url}/a", most_bytes=1000)
     assert kind == "too-large" and message.startswith("has more than 1,000 bytes; ")
     server.answers["/b"] = says(200, b"x" * 1000, Content_Length=1000)
-    assert len(fetch(f"{server.url}/b", most_bytes=1000)) == 1000
+    assert len(download(f"{server.url}/b", most_bytes=1000)) == 1000
 
 
 def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> None:
@@ -200,14 +200,14 @@ def test_a_connection_that_ends_in_the_middle(server: Server, answer: Answer, sa
 )
 def test_what_an_address_cannot_hold_is_encoded(server: Server, typed: str, sent: str) -> None:
     server.answers[sent] = says(200, b"here")
-    assert fetch(server.url + typed) == b"here"
+    assert download(server.url + typed) == b"here"
     assert server.asked == [sent]
 
 
 def test_a_login_is_sent_and_never_told(server: Server) -> None:
     server.answers["/a"] = says(302, Location="/b")
     server.answers["/b"] = says(200, b"here")
-    assert fetch(f"http://me:p%40ss:ü@{server.host}/a") == b"here"
+    assert download(f"http://me:p%40ss:ü@{server.host}/a") == b"here"
     expected = "Basic " + base64.b64encode("me:p@ss:ü".encode()).decode()
     assert [headers["Authorization"] for headers in server.headers] == [expected] * 2
     kind, message = failure(f"http://me:secret@{server.host}/gone")
@@ -221,17 +221,17 @@ def test_a_login_is_sent_and_never_told(server: Server) -> None:
 def test_a_login_is_not_sent_to_another_host(server: Server) -> None:
     server.answers["/a"] = says(302, Location=f"{server.url.replace('127.0.0.1', 'localhost')}/b")
     server.answers["/b"] = says(200, b"here")
-    assert fetch(f"http://me:secret@{server.host}/a") == b"here"
+    assert download(f"http://me:secret@{server.host}/a") == b"here"
     assert ["Authorization" in headers for headers in server.headers] == [True, False]
 
 
 def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url)
     server.answers["http://pictures.invalid/a.png"] = says(200, b"by proxy")
-    assert fetch("http://pictures.invalid/a.png") == b"by proxy"
+    assert download("http://pictures.invalid/a.png") == b"by proxy"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server.answers["/a.png"] = says(200, b"straight")
-    assert fetch(f"{server.url}/a.png") == b"straight"
+    assert download(f"{server.url}/a.png") == b"straight"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 
 from smolcli.errors import InputError, UsageError
 from smolcli.inputs import watch
-from smolcli.inputs.watch import Settling, arrivals
+from smolcli.inputs.watch import Settling, watch_arrivals
 
 SETTLE = 0.05
 
@@ -45,7 +45,7 @@ Watch = Callable[..., Iterator[str]]
 @pytest.fixture
 def watching(stop: threading.Event) -> Watch:
     def start(*folders: object, wanted: Callable[[str], bool] = lambda path: True, **more: bool) -> Iterator[str]:
-        return arrivals([str(folder) for folder in folders], wanted, stop, settle=SETTLE, **more)
+        return watch_arrivals([str(folder) for folder in folders], wanted, stop, settle=SETTLE, **more)
 
     return start
 
@@ -263,42 +263,42 @@ def test_what_is_no_folder(watching: Watch, tmp_path: Path) -> None:
 
 
 def test_a_file_settles_by_the_clock_from_its_last_change(tmp_path: Path) -> None:
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     path = tmp_path / "a.png"
     path.write_text("a")
     settling.note([str(path)])
-    clock.now += 0.4
+    format_time.now += 0.4
     path.write_text("ab")  # no event tells of it
-    clock.now += 0.2
+    format_time.now += 0.2
     assert list(settling.complete()) == []
-    clock.now += 0.4
+    format_time.now += 0.4
     settling.note([str(path)])
     assert list(settling.complete()) == []
-    clock.now += 0.2
+    format_time.now += 0.2
     assert list(settling.complete()) == [str(path)]
     settling.note([str(path)])
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == []
 
 
 def test_an_empty_file_is_waited_for_longer(tmp_path: Path) -> None:
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     empty, copy = tmp_path / "empty.png", tmp_path / "copy.png"
     empty.touch()
     copy.touch()
     settling.note([str(empty), str(copy)])
-    clock.now += 9
+    format_time.now += 9
     copy.write_text("a")
     assert list(settling.complete()) == []
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == [str(empty), str(copy)]
 
 
 def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> None:
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         path.write_text("a")
@@ -306,54 +306,54 @@ def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> 
     paths[0].unlink()
     settling.note([str(paths[0])])
     paths[1].unlink()  # no event tells of it
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == [str(paths[2])]
 
 
 def test_files_come_in_the_order_of_their_last_change(tmp_path: Path) -> None:
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     paths = [str(tmp_path / name) for name in "cab"]
     for moment, path in enumerate(paths):
         Path(path).write_text("a")
         os.utime(path, (moment, moment))
     settling.note(sorted(paths))
-    clock.now += 0.1
+    format_time.now += 0.1
     Path(paths[0]).write_text("once more")
     settling.note([paths[0]])
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == [paths[1], paths[2], paths[0]]
 
 
 def test_a_file_that_changes_while_those_before_it_are_worked_on_is_waited_for(tmp_path: Path) -> None:
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     for moment, path in enumerate((first, second)):
         path.write_text("a")
         os.utime(path, (moment, moment))
     settling.note([str(first), str(second)])
-    clock.now += 1
+    format_time.now += 1
     complete = settling.complete()
     assert next(complete) == str(first)
     second.write_text("more")
     assert list(complete) == []
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == [str(second)]
 
 
 def test_few_files_given_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "REMEMBERED", 2)
-    clock = Clock()
-    settling = Settling(0.5, 10.0, clock)
+    format_time = Clock()
+    settling = Settling(0.5, 10.0, format_time)
     paths = [str(tmp_path / name) for name in "abc"]
     for path in paths:
         Path(path).write_text("a")
         settling.note([path])
-        clock.now += 1
+        format_time.now += 1
         assert list(settling.complete()) == [path]
     settling.note(paths)
-    clock.now += 1
+    format_time.now += 1
     assert list(settling.complete()) == paths[:1]
 
 
@@ -365,7 +365,7 @@ def test_what_was_there_comes_first_and_once_and_what_is_being_written_when_it_i
     with growing.open("wb") as file:
         file.write(b"ha")
         file.flush()
-        found = arrivals([str(tmp_path)], lambda path: True, stop, existing=[str(old), str(growing)], settle=0.05)
+        found = watch_arrivals([str(tmp_path)], lambda path: True, stop, existing=[str(old), str(growing)], settle=0.05)
         assert next(found) == str(old)
         later = tmp_path / "later.png"
         later.write_bytes(b"whole too")

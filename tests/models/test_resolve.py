@@ -50,7 +50,7 @@ def names(files: model_files.ModelFiles) -> tuple[str | None, str | None]:
     return files.gguf and files.gguf.name, files.mmproj and files.mmproj.name
 
 
-@pytest.mark.parametrize("name", catalog.KNOWN)
+@pytest.mark.parametrize("name", catalog.CATALOG)
 def test_not_on_this_machine_names_the_command(name: str) -> None:
     with pytest.raises(ModelError) as caught:
         resolve.resolve(Model(model=name), "llamacpp")

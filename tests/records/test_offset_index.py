@@ -7,13 +7,13 @@ import random
 import pytest
 
 from smolcli.records import offset_index
-from smolcli.records.offset_index import Index
+from smolcli.records.offset_index import OffsetIndex
 
 
 @pytest.mark.parametrize("fresh", [1, 7, 100_000])
 def test_it_finds_what_a_dictionary_finds(monkeypatch: pytest.MonkeyPatch, fresh: int) -> None:
     monkeypatch.setattr(offset_index, "FRESH", fresh)
-    chance, made, plain = random.Random(0), Index(), {}
+    chance, made, plain = random.Random(0), OffsetIndex(), {}
     for _ in range(2000):
         key, number = (b"path", chance.randrange(300)), chance.randrange(-1, 2**40)
         made.add(key, number)
@@ -27,4 +27,4 @@ def test_it_finds_what_a_dictionary_finds(monkeypatch: pytest.MonkeyPatch, fresh
 
 
 def test_an_empty_one_finds_nothing() -> None:
-    assert Index().find(b"nothing") is None
+    assert OffsetIndex().find(b"nothing") is None

@@ -13,14 +13,14 @@ import pytest
 
 from smolcli.errors import UsageError
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import Results, as_record
+from smolcli.records.resume import ResultsFile, as_record
 from smolcli.system.file_stamp import stamp
 from smolcli.types import Fault, Record, Seconds
 from smolcli.writers.json_lines import as_json
 from tests.helpers import RECORD
 
 IDENTITY = Identity("caption", "nano", "echo", "f", {"prompt": "o"})
-OTHER = replace(IDENTITY, options="another prompt")
+OTHER = replace(IDENTITY, options={"prompt": "another"})
 
 
 def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: object) -> Record:
@@ -33,14 +33,14 @@ def failed(path: Path | str) -> Record:
     return record(path, "", text="", finish_reason="error", error=Fault("missing", "no such file"))
 
 
-def written(file: Path, *records: Record, torn: str = "") -> Results:
+def written(file: Path, *records: Record, torn: str = "") -> ResultsFile:
     file.write_text("".join(as_json(one) + "\n" for one in records) + torn)
     return read(file)
 
 
-def read(file: Path, identity: Identity = IDENTITY) -> Results:
-    results = Results(file, identity)
-    results.mend()
+def read(file: Path, identity: Identity = IDENTITY) -> ResultsFile:
+    results = ResultsFile(file, identity)
+    results.repair_torn_tail()
     results.read()
     return results
 
@@ -80,22 +80,22 @@ def test_a_torn_last_line_is_cut_off_and_whole_ones_stay(tmp_path: Path, cut: in
     lines = [as_json(record(f"{n}.png", str(n))) + "\n" for n in range(3)]
     file = tmp_path / "r.jsonl"
     file.write_text("".join(lines) + lines[0][:cut])
-    results = Results(file, IDENTITY)
-    assert results.mend() == cut
+    results = ResultsFile(file, IDENTITY)
+    assert results.repair_torn_tail() == cut
     assert file.read_text() == "".join(lines)
 
 
 def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text(as_json(RECORD))
-    assert Results(file, IDENTITY).mend() == 0
+    assert ResultsFile(file, IDENTITY).repair_torn_tail() == 0
     assert file.read_text() == as_json(RECORD) + "\n"
 
 
 def test_one_torn_record_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     whole = as_json(RECORD) + "\n"
     (tmp_path / "r.jsonl").write_text(whole + as_json(replace(RECORD, text="x" * 200_000))[:-9])
-    Results(tmp_path / "r.jsonl", IDENTITY).mend()
+    ResultsFile(tmp_path / "r.jsonl", IDENTITY).repair_torn_tail()
     assert (tmp_path / "r.jsonl").read_text() == whole
 
 
@@ -135,21 +135,21 @@ def test_a_failure_that_was_made_again_is_taken_out_and_no_other(tmp_path: Path)
     with file.open("a") as stream:
         stream.write(as_json(failed("gone.png")) + "\n")
     results.add(failed("gone.png"), at)
-    results.tidy()
+    results.compact()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["path"], line["error"] is None) for line in lines] == [
         ("a.png", True), ("b.png", False), ("b.png", True), ("gone.png", False),
     ]  # fmt: skip
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]
-    read(file).tidy()
+    read(file).compact()
     assert len(file.read_text().splitlines()) == 4
 
 
 def test_a_link_to_results_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "r.jsonl").symlink_to(tmp_path / "far" / "real.jsonl")
-    written(tmp_path / "r.jsonl", failed("a.png"), record("a.png")).tidy()
+    written(tmp_path / "r.jsonl", failed("a.png"), record("a.png")).compact()
     assert (tmp_path / "r.jsonl").is_symlink()
     assert len((tmp_path / "far" / "real.jsonl").read_text().splitlines()) == 1
 
@@ -165,8 +165,8 @@ def test_zeros_of_a_power_cut_are_no_records(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     line = as_json(record("a.png", "a")).encode() + b"\n"
     file.write_bytes(line + bytes(100) + b"\n" + line + bytes(50))
-    results = Results(file, IDENTITY)
-    assert results.mend() == 50
+    results = ResultsFile(file, IDENTITY)
+    assert results.repair_torn_tail() == 50
     results.read()
     assert results.answer(IDENTITY.id_of("a")) is not None
 
@@ -205,6 +205,6 @@ def test_a_file_that_another_run_writes_to_is_left_alone(tmp_path: Path) -> None
     assert holder.stdout is not None
     holder.stdout.readline()
     with pytest.raises(UsageError, match="another run writes to it"):
-        Results(file, IDENTITY).mend()
+        ResultsFile(file, IDENTITY).repair_torn_tail()
     holder.communicate("\n")
-    Results(file, IDENTITY).mend()
+    ResultsFile(file, IDENTITY).repair_torn_tail()

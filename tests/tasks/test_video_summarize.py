@@ -18,7 +18,7 @@ from smolcli.errors import InputError, UsageError
 from smolcli.models import chat_template
 from smolcli.models.files import BUILT_IN
 from smolcli.tasks.video_summarize import QUESTION, SUMMARY, VideoSummarize
-from smolcli.types import Answer, Fault, Finish, Frame, Media, Prompt, Reply, Room, Span, Tokens
+from smolcli.types import Answer, Fault, Finish, Frame, Media, ModelLimits, Prompt, Reply, Span, Tokens
 
 Say = Callable[[Prompt], str]
 
@@ -36,8 +36,8 @@ def video(*spans: tuple[float, float, int], context: int = 8192, reply: int = 51
         times = [start + (end - start) * (number + 0.5) / count for number in range(count)]
         made.append(Span(start, end, len(frames), len(frames) + count))
         frames += [Frame(b"", 4, 2, time, held=(0, number)) for number, time in enumerate(times)]
-    room = Room(context, 512, tile_tokens, reply)
-    return Media(tuple(frames), spans=tuple(made), duration=spans[-1][1], room=room)
+    room = ModelLimits(context, 512, tile_tokens, reply)
+    return Media(tuple(frames), spans=tuple(made), duration=spans[-1][1], limits=room)
 
 
 def answered(task: VideoSummarize, media: Media, say: Say) -> tuple[list[list[Prompt]], Answer]:
@@ -85,8 +85,8 @@ def test_stretches_get_a_note_each_with_their_times_and_then_a_summary() -> None
 
 def test_of_a_model_that_reads_no_notes_the_notes_are_the_summary() -> None:
     media = video((0, 9, 3), (9, 18, 3), (18, 27, 3))
-    assert media.room is not None
-    media = replace(media, room=replace(media.room, reads=False))
+    assert media.limits is not None
+    media = replace(media, limits=replace(media.limits, reads=False))
     said = iter(("It moves up.", "It moves up.", "It stops."))
     rounds, answer = answered(VideoSummarize(), media, lambda prompt: next(said))
     assert (len(rounds), answer.data["summary"]) == (1, "It moves up.; It stops.")

@@ -10,17 +10,17 @@ from smolcli.terminal.progress import Progress
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def format_time(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_a_log_has_one_line_a_minute(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_has_one_line_a_minute(format_time: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(Console(), iter([(1, 10), (600, 5_000_000)]))
     shown.counting.join()
     for number in range(240):  # two a second for two minutes, ten tokens each, the first ten done before
-        clock[0] += 0.5
+        format_time[0] += 0.5
         if number < 10:
             shown.skip("old.png")
         else:
@@ -33,27 +33,29 @@ def test_a_log_has_one_line_a_minute(clock: list[float], capsys: pytest.CaptureF
     ]
 
 
-def test_what_cannot_be_counted_has_no_end_in_sight(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_counted_has_no_end_in_sight(
+    format_time: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = Progress(Console(), iter([]))
-    clock[0] += 61
+    format_time[0] += 61
     shown.record("two\nlines.png", 0, failed=False)
     assert capsys.readouterr().err == "smolcli: 1 done, 0.02 a second, 0 failed, 0 tokens/s, two\\nlines.png\n"
 
 
-def test_a_quiet_console_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quiet_console_says_nothing(format_time: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(Console(quiet=True), iter([]))
-    clock[0] += 61
+    format_time[0] += 61
     shown.record("a.png", 0, failed=False)
     assert capsys.readouterr() == ("", "")
 
 
-def test_of_a_video_its_notes_and_frames_are_told(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_video_its_notes_and_frames_are_told(format_time: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(Console(), iter([(1, 10)]))
     shown.counting.join()
     shown.part("film.mp4", 0, 12, 96)
-    clock[0] += 90
+    format_time[0] += 90
     shown.part("film.mp4", 3, 12, 96)
-    clock[0] += 90
+    format_time[0] += 90
     shown.part("clip.gif", 0, 1, 8)
     assert capsys.readouterr().err.splitlines() == [
         "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, film.mp4 (3 of 12 notes, 96 frames)",

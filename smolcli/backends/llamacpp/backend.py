@@ -22,24 +22,24 @@ from numpy.typing import NDArray
 
 from smolcli import registry
 from smolcli.backends.embedding_cache import digest
-from smolcli.backends.image_processor import Cutter, Layout
+from smolcli.backends.image_processor import ImageProcessor, Layout
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp.kv_cache import Scores, Sequences
 from smolcli.backends.llamacpp.token_embeddings import TokenTable
 from smolcli.backends.vision import select
-from smolcli.backends.vision.base import Apart, Embeddings, Language, Vision
+from smolcli.backends.vision.base import Embeddings, LanguageModel, ThreadedEncoder, VisionEncoder
 from smolcli.backends.vision.mtmd import layout_of
 from smolcli.errors import ModelError, SmolError, UnavailableError
 from smolcli.generation.sampler import Sampler, samplers
-from smolcli.generation.scheduler import Begin, Pieces, answered, too_long
+from smolcli.generation.scheduler import Pieces, PrefillRequest, prompt_too_long, schedule
 from smolcli.models import chat_template
-from smolcli.models.files import ModelFiles, reads
+from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import Header, read_header
 from smolcli.options import Generate, Model
 from smolcli.process.worker_main import is_verbose
 from smolcli.system import memory
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Finish, Piece, Prompt, Room, Seconds, Tokens
+from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
 GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 SLOTS_A_CORE, MOST_SLOTS = 4, 16  # replies at once, where nobody says how many; docs/performance.md has the curve
@@ -60,17 +60,19 @@ class LlamaCpp:
         llama.llama_log_set(_log, ctypes.c_void_p(0))
         mtmd.mtmd_log_set(_log, ctypes.c_void_p(0))
         self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
-        self._cut = Cutter(self.layout, options.detail)
-        engine = select.vision_engine(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
+        self._cut = ImageProcessor(self.layout, options.detail)
+        engine = select.choose_vision_encoder(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
         header = read_header(files.gguf)
         _check_kind(files.gguf, header)
         self._table = TokenTable(files.gguf, header)
         with ThreadPoolExecutor(1) as pool:  # what encodes pictures is made while llama.cpp reads the language half
             loading = pool.submit(_load, files.gguf)
-            language = Language(loading.result, self._table.width)
+            language = LanguageModel(loading.result, self._table.width)
             try:
                 made = partial(_encoder(engine), files.mmproj, self.layout, language, options)
-                self._vision: Vision = made() if engine == "mtmd" else Apart(made)  # mtmd is llama.cpp itself
+                self._vision: VisionEncoder = (
+                    made() if engine == "mtmd" else ThreadedEncoder(made)
+                )  # mtmd is llama.cpp itself
             except SmolError:
                 if loading.exception() is None:
                     llama.llama_model_free(loading.result())
@@ -80,7 +82,9 @@ class LlamaCpp:
         except SmolError:
             self._vision.close()
             raise
-        memory.let_go(files.gguf)  # llama.cpp has read it all ahead, which would add to what pictures take
+        memory.drop_from_page_cache(
+            files.gguf
+        )  # llama.cpp has read it all ahead, which would add to what pictures take
         self._vocab = llama.llama_model_get_vocab(self._model)
         self._token_count = int(llama.llama_vocab_n_tokens(self._vocab))
         threads = options.threads or usable_cores()
@@ -95,7 +99,7 @@ class LlamaCpp:
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod
-    def room(files: ModelFiles) -> Room:
+    def limits(files: ModelFiles) -> ModelLimits:
         """From the keys of both files."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
@@ -104,7 +108,7 @@ class LlamaCpp:
         context = keys.get(f"{keys.get('general.architecture')}.context_length")
         if not isinstance(context, int):
             raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
-        return Room(context, layout.tile, layout.tokens, reads=reads(vocabulary))
+        return ModelLimits(context, layout.tile, layout.tokens, understands_text=understands_text(vocabulary))
 
     @property
     def most(self) -> int:
@@ -113,7 +117,7 @@ class LlamaCpp:
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         sampler = samplers(options, lambda: self._vocabulary)
-        return answered(
+        return schedule(
             prompts,
             self._prepared,
             lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
@@ -166,7 +170,7 @@ class LlamaCpp:
     def has_room(self, index: int, size: int) -> bool:
         return self._sequences.has_room(index, size)
 
-    def begin(self, index: int, asked: Begin[list[Tokenised]], ready: Sequence[list[Tokenised]]) -> Scores:
+    def begin(self, index: int, asked: PrefillRequest[list[Tokenised]], ready: Sequence[list[Tokenised]]) -> Scores:
         begun = time.perf_counter()
         embeddings = self._embeddings(asked.prepared, (tile for parts in ready for tile in _tiles(parts)))
         encoded = time.perf_counter()
@@ -202,10 +206,12 @@ class LlamaCpp:
         length, limit = _length(parts, self.layout), self._sequences.limit
         image = self.layout.tokens * len(_tiles(parts))
         if length >= limit:
-            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load), too_long(length, limit)))
+            yield Piece(
+                index, "", Finish("error", Tokens(length, image), Seconds(load), prompt_too_long(length, limit))
+            )
             return
         room = min(sampler.options.max_tokens, limit - length)
-        scores = yield Begin(parts, length + room)
+        scores = yield PrefillRequest(parts, length + room)
         text = _Utf8()
 
         def says(token: int) -> str | None:
@@ -250,7 +256,7 @@ class LlamaCpp:
 def _encoder(engine: str) -> Any:
     """The class, as backends/vision/base.py says. Raises UnavailableError."""
     try:
-        return registry.load(registry.VISION, engine)
+        return registry.load(registry.VISION_ENCODERS, engine)
     except (ImportError, OSError) as error:  # installed, and its native half is not all there
         told = f"{engine} is installed and cannot be loaded ({error})"
         raise UnavailableError(told, "install it again, or do without it: --vision-engine mtmd") from error

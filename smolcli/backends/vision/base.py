@@ -3,7 +3,7 @@
     vision = MtmdEncoder(mmproj, layout, Language(lambda: model, 576), options)
     [embeddings] = vision.encode([tile])
 
-`registry.VISION` has those there are. mtmd is the reference; any other gives its numbers, only sooner.
+`registry.VISION_ENCODERS` has those there are. mtmd is the reference; any other gives its numbers, only sooner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Embeddings = NDArray[np.float32]
 
 
-class Language(NamedTuple):
+class LanguageModel(NamedTuple):
     """The language half beside it: what gives the llama_model, which may be waited for, and the floats of one of its
     embeddings.
     """
@@ -27,7 +27,7 @@ class Language(NamedTuple):
     embedding: int
 
 
-class Vision(Protocol):
+class VisionEncoder(Protocol):
     """Its constructor takes `(mmproj: Path, layout: Layout, language: Language, options: Model)`, where `layout` is
     that of the file, from mtmd.layout_of. It raises ModelError where the halves do not fit each other.
     """
@@ -50,7 +50,7 @@ class Vision(Protocol):
         ...
 
 
-class Apart:
+class ThreadedEncoder:
     """The encoder that `make` makes, which lives in a thread of its own, where `make` and all it does are called.
 
     llama.cpp configures AMX's tiles once for each of its threads (ggml_tile_config_init in its amx/mmq.cpp) and takes
@@ -59,7 +59,7 @@ class Apart:
     each library has its own, or, of an OpenMP that both share, each thread that calls it.
     """
 
-    def __init__(self, make: Callable[[], Vision]) -> None:
+    def __init__(self, make: Callable[[], VisionEncoder]) -> None:
         self._thread = ThreadPoolExecutor(1, "encoder")
         try:
             self._vision = self._thread.submit(make).result()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 
-from smolcli.backends.embedding_cache import Encoded
+from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import REFERENCE_TILES, Layout
-from smolcli.backends.vision.base import Embeddings, Language
+from smolcli.backends.vision.base import Embeddings, LanguageModel
 from smolcli.errors import EngineError, ModelError
 from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
@@ -25,7 +25,7 @@ class MtmdEncoder:
 
     dtype = "float32"
 
-    def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
+    def __init__(self, mmproj: Path, layout: Layout, language: LanguageModel, options: Model) -> None:
         self._layout = layout
         self._embedding = language.embedding
         params = mtmd.mtmd_context_params_default()
@@ -38,7 +38,7 @@ class MtmdEncoder:
         self._context = mtmd.mtmd_init_from_file(os.fsencode(mmproj), language.model(), params)
         if self._context is None:
             raise ModelError(f"{mmproj} cannot be loaded beside this language model", "give the mmproj made with it")
-        self._encoded = Encoded(lambda tiles: map(self._encode, tiles), at_once=1)
+        self._encoded = EmbeddingCache(lambda tiles: map(self._encode, tiles), at_once=1)
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._encoded.of(tiles, next_ones)

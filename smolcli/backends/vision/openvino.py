@@ -11,10 +11,10 @@ from gguf import GGMLQuantizationType as Type
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
-from smolcli.backends.embedding_cache import Encoded
+from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.vision import select, siglip
-from smolcli.backends.vision.base import Embeddings, Language
+from smolcli.backends.vision.base import Embeddings, LanguageModel
 from smolcli.backends.vision.openvino_cache import compiled
 from smolcli.backends.vision.openvino_import import Constant, op, ov
 from smolcli.backends.vision.siglip import Matrix, Siglip
@@ -37,7 +37,7 @@ Node = Any  # openvino has no types
 class OpenVinoEncoder:
     """Encodes tiles several at a time, as backends/vision/base.py says."""
 
-    def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
+    def __init__(self, mmproj: Path, layout: Layout, language: LanguageModel, options: Model) -> None:
         self._layout = layout
         core = ov.Core()
         self.dtype = _dtype(core, options.dtype)
@@ -57,7 +57,7 @@ class OpenVinoEncoder:
         self._mapped = [mmproj]  # until the first tile is encoded
         if self._held is not None:
             self._mapped.append(Path(self._held.filename))
-        self._encoded = Encoded(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
+        self._encoded = EmbeddingCache(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._encoded.of(tiles, next_ones)
@@ -74,7 +74,7 @@ class OpenVinoEncoder:
         try:
             self._request.infer([pixels])
             while self._mapped:
-                memory.let_go(self._mapped.pop())  # the matrices have been laid out anew
+                memory.drop_from_page_cache(self._mapped.pop())  # the matrices have been laid out anew
         except RuntimeError as error:
             raise siglip.failed("OpenVINO", "encode a tile", error) from error
         embeddings: Sequence[Embeddings] = self._request.get_output_tensor(0).data.copy()

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from gguf import GGMLQuantizationType as Type
 from torch import Tensor
 
-from smolcli.backends.embedding_cache import Encoded
+from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.vision import siglip
-from smolcli.backends.vision.base import Embeddings, Language
+from smolcli.backends.vision.base import Embeddings, LanguageModel
 from smolcli.backends.vision.siglip import Matrix, Siglip
 from smolcli.options import Model
 from smolcli.system.cpu import cpu_features, usable_cores
@@ -32,7 +32,7 @@ Pair = tuple[Tensor, Tensor]  # a weight and its bias
 class TorchEncoder:
     """Encodes tiles several at a time, as backends/vision/base.py says."""
 
-    def __init__(self, mmproj: Path, layout: Layout, language: Language, options: Model) -> None:
+    def __init__(self, mmproj: Path, layout: Layout, language: LanguageModel, options: Model) -> None:
         self._layout = layout
         torch.set_num_threads(options.threads or usable_cores())
         file = Siglip(mmproj, language.embedding)
@@ -40,7 +40,7 @@ class TorchEncoder:
         self.dtype = str(dtype).removeprefix("torch.")
         with file.told():
             self._tower: Tower | None = Tower(file, dtype)
-        self._encoded = Encoded(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
+        self._encoded = EmbeddingCache(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
 
     def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._encoded.of(tiles, next_ones)

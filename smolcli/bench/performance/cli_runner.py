@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smolcli.bench.configurations import Setup
+from smolcli.bench.configurations import Configuration
 from smolcli.errors import EngineError
 
 # As `python -m smolcli`, but for the current folder, whose files are not to be taken for libraries.
@@ -27,7 +27,7 @@ class Ran:
     records: tuple[Fields, ...]
 
 
-def ask(setup: Setup, question: str, files: Sequence[str], new: int) -> Ran:
+def ask(setup: Configuration, question: str, files: Sequence[str], new: int) -> Ran:
     """`smolcli ask` about some files, each answered in exactly `new` tokens.
 
     Raises EngineError, in the command's own words, where it fails.

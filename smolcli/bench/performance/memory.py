@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from smolcli.bench.configurations import Setup
+from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Memory
 from smolcli.bench.performance import cli_runner
 from smolcli.bench.performance.speed import QUESTION, Tick, figure
@@ -14,7 +14,7 @@ from smolcli.bench.pictures import Pictures
 from smolcli.bench.report.model import Result
 
 
-def memory(setup: Setup, wanted: Memory, tick: Tick) -> Iterator[Result]:
+def memory(setup: Configuration, wanted: Memory, tick: Tick) -> Iterator[Result]:
     """The peaks of one setup, a result for each combination. Raises EngineError and ModelError."""
     with tempfile.TemporaryDirectory(prefix="smolcli-bench-") as folder:
         pictures = Pictures(Path(folder))

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from smolcli.bench.configurations import Setup, setups
+from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Compare, Memory, Show, Speed, Variants
 from smolcli.bench.performance.memory import memory as memory_of
 from smolcli.bench.performance.speed import Tick
@@ -20,7 +20,7 @@ from smolcli.bench.report.write import INTERRUPTED, bar_of, check, exit_code, re
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
-from smolcli.types import counted
+from smolcli.types import pluralize
 from smolcli.writers.destination import destination
 
 
@@ -38,14 +38,14 @@ def memory(words: Sequence[str], variants: Variants, wanted: Memory, show: Show)
 
 def _measured(
     kind: Kind, words: Sequence[str], variants: Variants, wanted: Speed | Memory, show: Show,
-    results_of: Callable[[Setup, Tick], Iterator[Result]],
+    results_of: Callable[[Configuration, Tick], Iterator[Result]],
 ) -> Exit:  # fmt: skip
     console = Console(show.quiet)
     stdout = claim_stdout()
     check(show, [Path(image) for image in wanted.image])
     results: list[Result] = []
     interrupted = False
-    with setups(words, variants, console) as found, closing(bar_of(len(found) * wanted.ticks, show)) as bar:
+    with configurations(words, variants, console) as found, closing(bar_of(len(found) * wanted.ticks, show)) as bar:
         try:
             for setup in found:
                 bar.set_description_str(setup.name)
@@ -64,7 +64,9 @@ def _measured(
     return Exit.INTERRUPTED if interrupted else exit_code(len(results) - done, done)
 
 
-def _results(setup: Setup, results_of: Callable[[Setup, Tick], Iterator[Result]], tick: Tick) -> Iterator[Result]:
+def _results(
+    setup: Configuration, results_of: Callable[[Configuration, Tick], Iterator[Result]], tick: Tick
+) -> Iterator[Result]:
     """Those of a setup; one that says why where it cannot be run at all."""
     try:
         yield from results_of(setup, tick)
@@ -91,5 +93,5 @@ def compare(wanted: Compare) -> Exit:
             show_changes(changes, notices, stream)
         stream.flush()
     if worse:
-        console.error(f"{counted(len(worse), 'thing')} became worse or went missing, first: {worse[0]}")
+        console.error(f"{pluralize(len(worse), 'thing')} became worse or went missing, first: {worse[0]}")
     return Exit.FAULT if worse else Exit.OK

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from smolcli.bench.configurations import Setup
+from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Speed
 from smolcli.bench.performance import cli_runner
 from smolcli.bench.performance.machine_noise import Watch
@@ -17,7 +17,7 @@ from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import Pictures
 from smolcli.bench.report.model import MEASURES, Figure, Result
 from smolcli.process.child import Child, received
-from smolcli.process.pipe import Gone
+from smolcli.process.pipe import PeerClosed
 
 QUESTION = "Describe this image."
 NOISY = 0.1  # of the median: a wider interval of a rate is told
@@ -27,7 +27,7 @@ Tick = Callable[[], object]  # called for every repetition that is done
 Told = list[Sample] | str  # of a case its samples, or why it has none
 
 
-def speed(setup: Setup, wanted: Speed, verbose: bool, tick: Tick) -> Iterator[Result]:
+def speed(setup: Configuration, wanted: Speed, verbose: bool, tick: Tick) -> Iterator[Result]:
     """The figures of one setup, a result for each combination of picture, batch and length, as soon as it is there.
 
     Raises UsageError where there is no picture, EngineError and ModelError where the model cannot be run at all.
@@ -59,7 +59,7 @@ def speed(setup: Setup, wanted: Speed, verbose: bool, tick: Tick) -> Iterator[Re
             watch = Watch()
 
 
-def _cold(setup: Setup, pictures: Pictures, repeat: int, tick: Tick) -> Iterator[tuple[float, float]]:
+def _cold(setup: Configuration, pictures: Pictures, repeat: int, tick: Tick) -> Iterator[tuple[float, float]]:
     """Of the real command: seconds that no stage of a warm engine accounts for, and those to load the model.
 
     It is given two pictures of one tile, of which the second finds the engine warm: that the first took longer is a
@@ -76,7 +76,7 @@ def _cold(setup: Setup, pictures: Pictures, repeat: int, tick: Tick) -> Iterator
 
 
 def _measured(
-    setup: Setup, cases: Sequence[Case], wanted: Speed, verbose: bool, tick: Tick
+    setup: Configuration, cases: Sequence[Case], wanted: Speed, verbose: bool, tick: Tick
 ) -> Iterator[tuple[int, Told, float]]:
     """Of each case the tokens of one tile, what was measured, and the CPU seconds that the engine's process had for it.
 
@@ -111,7 +111,7 @@ def _measured(
                         left, samples = left[1:], []
                         if kind == "error":
                             break
-            except Gone:
+            except PeerClosed:
                 fault = child.post_mortem("use a smaller model, a smaller --batch or --detail low")
                 yield tokens, fault.message, 0.0
                 left = left[1:]

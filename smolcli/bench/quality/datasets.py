@@ -322,7 +322,7 @@ def _shard(name: str, file: str, folder: Path) -> Iterator[Row | Bad]:
         # Else the columns of a group of rows are read into memory whole.
         opened = parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
         columns = columns_of(opened.schema_arrow.names)
-        counted = any(role in columns for role in CHOICES) and _counts(opened, columns)
+        pluralize = any(role in columns for role in CHOICES) and _counts(opened, columns)
     except broken as error:
         raise InputError(f"{name} cannot be read ({reason(error)})", "fetch it again") from error
     except InputError as error:
@@ -334,17 +334,19 @@ def _shard(name: str, file: str, folder: Path) -> Iterator[Row | Bad]:
             for batch in opened.iter_batches(8, [group], list(columns.values()), use_threads=False):
                 for place in range(batch.num_rows):
                     number += 1
-                    yield _of_batch(f"{name} row {number}", batch, place, columns, folder, counted)
+                    yield _of_batch(f"{name} row {number}", batch, place, columns, folder, pluralize)
         except broken as error:
             yield Bad(f"{name} row {number + 1}", f"cannot be read, to row {begun} ({reason(error)}); fetch it again")
 
 
-def _of_batch(name: str, batch: Any, place: int, columns: Mapping[str, str], folder: Path, counted: bool) -> Row | Bad:
+def _of_batch(
+    name: str, batch: Any, place: int, columns: Mapping[str, str], folder: Path, pluralize: bool
+) -> Row | Bad:
     try:
         values = {role: batch.column(column)[place].as_py() for role, column in columns.items()}
     except ValueError as error:
         return Bad(name, f"cannot be read ({reason(error)}); write it again")
-    return row_of(name, values, folder, counted=counted)
+    return row_of(name, values, folder, pluralize=pluralize)
 
 
 def _counts(opened: Any, columns: Mapping[str, str]) -> bool:

@@ -103,13 +103,13 @@ def columns_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def row_of(
-    name: str, values: Values, folder: Path, refer: Callable[[str], str] | None = None, counted: bool = False
+    name: str, values: Values, folder: Path, refer: Callable[[str], str] | None = None, pluralize: bool = False
 ) -> Row | Bad:
     """The row that these values are, or why they are none."""
     try:
         choices = _choices(values)
         asked = {what: _asked(values, roles, what) for what, roles in (("question", QUESTIONS), ("hint", ("hint",)))}
-        answers = _answers(values, choices, counted)
+        answers = _answers(values, choices, pluralize)
         category = next((one for role in CATEGORIES if isinstance(one := values.get(role), str) and one.strip()), "")
         sources = _sources(name, values, str(folder), refer)
         return Row(name, sources, asked["question"], answers, choices, " ".join(category.split()), asked["hint"])
@@ -168,7 +168,7 @@ def _parsed(text: str) -> object:
     return text
 
 
-def _answers(values: Values, choices: tuple[tuple[str, str], ...], counted: bool) -> tuple[str, ...]:
+def _answers(values: Values, choices: tuple[tuple[str, str], ...], pluralize: bool) -> tuple[str, ...]:
     role, value = _filled(values, (*ANSWERS, TRANSCRIPT))
     if isinstance(value, str) and value.lstrip().startswith("["):
         listed = _parsed(value)
@@ -178,15 +178,15 @@ def _answers(values: Values, choices: tuple[tuple[str, str], ...], counted: bool
     answers = [_text(one.get("answer") if isinstance(one, dict) else one, "answer") for one in several]
     if not any(answer.strip() for answer in answers):
         raise InputError("has no answer", "write what is right, or leave the row out")
-    return tuple(_letter(answer, choices, counted) for answer in answers) if choices else tuple(answers)
+    return tuple(_letter(answer, choices, pluralize) for answer in answers) if choices else tuple(answers)
 
 
-def _letter(answer: str, choices: tuple[tuple[str, str], ...], counted: bool) -> str:
+def _letter(answer: str, choices: tuple[tuple[str, str], ...], pluralize: bool) -> str:
     """The letter of the choice that is right, which an answer names by letter, by text or by number from 0."""
     letters = [letter for letter, _ in choices]
     answer = answer.strip()
     counts = answer.isdecimal() and len(answer) < 3 and int(answer) < len(letters)
-    if counted and counts:
+    if pluralize and counts:
         return letters[int(answer)]
     named = [letter for letter, text in choices if _same(text) == _same(answer)]
     if answer in letters:

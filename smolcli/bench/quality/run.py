@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from smolcli.bench.configurations import Setup, setups
+from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Quality, Show, Variants
 from smolcli.bench.quality.scoring import NAME, Rows, Run, identity_of
 from smolcli.bench.report.model import Result
@@ -16,11 +16,11 @@ from smolcli.bench.report.write import INTERRUPTED, check, exit_code, report_of,
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.pipeline.signals import interruptible
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import Results
+from smolcli.records.resume import ResultsFile
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
-from smolcli.types import counted
-from smolcli.writers.base import Silent, Writer
+from smolcli.types import pluralize
+from smolcli.writers.base import NullWriter, Writer
 from smolcli.writers.destination import STDOUT, destination
 from smolcli.writers.json_lines import JsonLines
 
@@ -37,7 +37,7 @@ def quality(data: Path, words: Sequence[str], variants: Variants, wanted: Qualit
         raise UsageError(f"{show.plot}: is a picture of the data set", "choose another file")
     if wanted.suite and not variants.detail:
         variants = replace(variants, detail=("high",))  # as the authors' models cut pictures
-    with setups(words, variants, console) as found:
+    with configurations(words, variants, console) as found:
         results, interrupted = _asked(found, rows, console, stdout, show)
         if wanted.resume and not interrupted:
             for setup in found:
@@ -62,15 +62,19 @@ def quality(data: Path, words: Sequence[str], variants: Variants, wanted: Qualit
 
 
 def _asked(
-    found: Sequence[Setup], rows: Rows, console: Console, stdout: TextIO, show: Show
+    found: Sequence[Configuration], rows: Rows, console: Console, stdout: TextIO, show: Show
 ) -> tuple[list[Result], bool]:
     """The result of each setup, and whether there was an interrupt."""
     wanted, results = rows.wanted, []
     with ExitStack() as stack:
-        torn = Results(wanted.records, Identity(NAME, "", "")).mend() if wanted.records and wanted.resume else 0
+        torn = (
+            ResultsFile(wanted.records, Identity(NAME, "", "")).repair_torn_tail()
+            if wanted.records and wanted.resume
+            else 0
+        )
         if torn:
             console.notice(f"{wanted.records}: a record of {torn} bytes was torn and is made again")
-        writer: Writer = Silent(stdout)
+        writer: Writer = NullWriter(stdout)
         if wanted.records is not None:
             writer = JsonLines(stack.enter_context(destination(wanted.records, stdout, wanted.resume)))
         for setup in found:
@@ -89,21 +93,21 @@ def _asked(
     return results, False
 
 
-def _tidy(setup: Setup, wanted: Quality) -> None:
+def _tidy(setup: Configuration, wanted: Quality) -> None:
     """Takes the failed records out that have a later one; one setup after the other, since each moves the others."""
     assert wanted.records is not None
-    records = Results(wanted.records, identity_of(setup, wanted))
+    records = ResultsFile(wanted.records, identity_of(setup, wanted))
     records.read()
-    records.tidy()
+    records.compact()
 
 
 def _notices(rows: Rows, results: Sequence[Result]) -> Iterator[str]:
     if rows.bad:
-        left_out = f"{counted(len(rows.bad), 'row')} of {rows.used + len(rows.bad)}"
+        left_out = f"{pluralize(len(rows.bad), 'row')} of {rows.used + len(rows.bad)}"
         yield f"{rows.path}: {left_out} cannot be used and {'are' if len(rows.bad) > 1 else 'is'} left out"
     if rows.unfit and rows.wanted.suite is None and rows.wanted.metric is None:
-        unfit = counted(rows.unfit, "row")
+        unfit = pluralize(rows.unfit, "row")
         yield f"{rows.path}: {unfit} would be scored by another metric than {rows.metric.name}; see --metric"
     failed = sum(result.failed for result in results)
     if failed and rows.wanted.resume and not rows.wanted.retry_failed:
-        yield f"{counted(failed, 'answer')} failed, now or before: --retry-failed tries again"
+        yield f"{pluralize(failed, 'answer')} failed, now or before: --retry-failed tries again"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from smolcli.bench.configurations import Setup
+from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Quality
 from smolcli.bench.performance.machine_noise import Watch
 from smolcli.bench.quality import suites
@@ -19,17 +19,17 @@ from smolcli.bench.quality.rows import Bad, Row
 from smolcli.bench.report.model import Figure, Result, Worst
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, InputError
-from smolcli.executors.local import Answers
+from smolcli.executors.local import LocalExecutor
 from smolcli.inputs.load import digest
 from smolcli.options import Batch, Generate, Input
 from smolcli.process import child
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import Results
-from smolcli.records.sink import Delivery
+from smolcli.records.resume import ResultsFile
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.terminal.console import Console
 from smolcli.terminal.progress import Progress
-from smolcli.types import Item, Media, Prompt, Question, Record, Turn, counted
+from smolcli.types import Item, Media, Prompt, Question, Record, Turn, pluralize
 from smolcli.writers.base import Writer
 
 NAME = "bench quality"
@@ -69,7 +69,7 @@ class Rows:
             bad = [row for row in read(self.path) if isinstance(row, Bad)]
             for row in bad:
                 self.console.error(f"{row.name}: {row.message}")
-            told = f"none of its {counted(len(bad), 'row')} can be used" if bad else "holds no row"
+            told = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
             raise InputError(f"{self.path}: {told}", "see docs/bench.md for what a row is", kind="no-input")
         suite = suites.SUITES[self.wanted.suite] if self.wanted.suite else None
         self._ask = suite.ask if suite else suites.ask
@@ -79,9 +79,8 @@ class Rows:
                 self.sha256 = digest(file)
         self.metric: Metric = METRICS[self.wanted.metric or (suite.metric if suite else suites.default_metric(first))]
         if self.metric is METRICS["vqa"] and len(first.answers) < suites.MANY_ANSWERS:
-            told = (
-                f"{first.name} has {counted(len(first.answers), 'answer')}: VQA accuracy asks for the agreement of ten"
-            )
+            answers = pluralize(len(first.answers), "answer")
+            told = f"{first.name} has {answers}: VQA accuracy asks for the agreement of ten"
             self.console.notice(f"{told} people, and gives little or nothing for fewer; see --metric exact")
 
     def names(self, file: Path) -> bool:
@@ -148,11 +147,11 @@ def _figure(scores: Sequence[Score]) -> Figure:
     return Figure(total(scores), *interval(scores), len(scores))
 
 
-class _Delivery(Delivery):
+class _Delivery(RecordSink):
     """Scores each record as it is given out, and each answer there was before."""
 
     def __init__(
-        self, writer: Writer, console: Console, results: Results | None, progress: Progress | None,
+        self, writer: Writer, console: Console, results: ResultsFile | None, progress: Progress | None,
         scored: _Scored, rows: dict[str, tuple[int, Row]],
     ) -> None:  # fmt: skip
         super().__init__(writer, console, results=results, progress=progress)
@@ -183,7 +182,7 @@ def _generate(wanted: Quality) -> Generate:
     return Generate(max_tokens=wanted.max_tokens)
 
 
-def identity_of(setup: Setup, wanted: Quality) -> Identity:
+def identity_of(setup: Configuration, wanted: Quality) -> Identity:
     """What makes two answers of a setup the same."""
     return setup.identity(NAME, _generate(wanted))
 
@@ -192,23 +191,23 @@ class Run:
     """One model over the rows."""
 
     def __init__(
-        self, setup: Setup, rows: Rows, writer: Writer, console: Console, verbose: bool, show_progress: bool
+        self, setup: Configuration, rows: Rows, writer: Writer, console: Console, verbose: bool, show_progress: bool
     ) -> None:
         self._setup, self._source, self._wanted = setup, rows, rows.wanted
         generate, identity = _generate(rows.wanted), identity_of(setup, rows.wanted)
         results = None
         if rows.wanted.records is not None and rows.wanted.resume:
-            results = Results(rows.wanted.records, identity)
+            results = ResultsFile(rows.wanted.records, identity)
             results.read()
         self._rows: dict[str, tuple[int, Row]] = {}  # of those under way
         self._scored = _Scored(rows.metric, rows.wanted.worst)
         survey = iter([(rows.wanted.limit, 0)] if rows.wanted.limit else [])
         self._progress = progress = Progress(console, survey) if show_progress else None
-        self._delivery = _Delivery(writer, console, results, progress, self._scored, self._rows)
+        self._sink = _Delivery(writer, console, results, progress, self._scored, self._rows)
         options = replace(setup.options, offline=rows.wanted.offline)
         work = Work(setup.place, setup.files, options, Input(), generate)
         batch = Batch(timeout=rows.wanted.timeout, retry_failed=rows.wanted.retry_failed)
-        self.answers = Answers(Own(), identity, work, self._delivery, results, batch, verbose)
+        self.answers = LocalExecutor(Own(), identity, work, self._sink, results, batch, verbose)
 
     def result(self) -> Result:
         """Asks every row. Raises EngineError and ModelError."""
@@ -218,18 +217,18 @@ class Run:
         finally:
             if self._progress is not None:
                 self._progress.close()
-        scored, delivery = self._scored, self._delivery
+        scored, sink = self._scored, self._sink
         figures = {}
         if scored.scores:
             figures["score"] = scored.total()
-        if delivery.answered:
-            rate = delivery.answered / (delivery.last - self.answers.ready_at)
+        if sink.answered:
+            rate = sink.answered / (sink.last - self.answers.ready_at)
             figures["images"] = Figure(rate, rate, rate, 1)
-        if delivery.engine:
-            figures["engine"] = Figure(delivery.engine, delivery.engine, delivery.engine, 1)
+        if sink.engine:
+            figures["engine"] = Figure(sink.engine, sink.engine, sink.engine, 1)
         return Result(
             self._setup.settings, figures, {}, self._setup.bytes, self._setup.fingerprint, scored.by_category(),
-            delivery.failed + delivery.failed_before, self._worst(), tuple(watch.notices()),
+            sink.failed + sink.failed_before, self._worst(), tuple(watch.notices()),
         )  # fmt: skip
 
     def _items(self) -> Iterator[Item]:

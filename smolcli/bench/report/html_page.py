@@ -16,7 +16,7 @@ from smolcli.bench.report.html import Html, join, tag
 from smolcli.bench.report.model import MEASURES, Report, Worst, heading
 from smolcli.bench.report.svg_charts import badge, charts, named
 from smolcli.bench.report.text import ABSENT, categories, cell, label, number, pairs
-from smolcli.types import counted
+from smolcli.types import pluralize
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
@@ -47,7 +47,7 @@ def page(report: Report) -> str:
 def _header(report: Report, title: str) -> Html:
     own = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
     notices = [tag("li", notice, dir="auto") for notice in (*report.notices, *own)]
-    lead = f"{counted(len(report.results), 'result')}, {report.created[:16].replace('T', ' ')} UTC"
+    lead = f"{pluralize(len(report.results), 'result')}, {report.created[:16].replace('T', ' ')} UTC"
     return tag(
         "header",
         tag("p", "smolcli bench", class_="kicker"),

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from smolcli.bench.report.model import Figure, Measure, Report, Result, heading, shown
 from smolcli.terminal.console import printable
-from smolcli.types import counted
+from smolcli.types import pluralize
 from smolcli.writers.table import literal
 
 NARROW = 24  # a setting's column need not be wider where room is short: names fold, numbers never do
@@ -149,7 +149,7 @@ def rows_counted(report: Report) -> list[str]:
     found = []
     for result in report.results:
         scored = result.figures["score"].count if "score" in result.figures else 0
-        found.append(f"{label(report, result)}: {counted(scored, 'row')} scored, {result.failed:,} failed")
+        found.append(f"{label(report, result)}: {pluralize(scored, 'row')} scored, {result.failed:,} failed")
     return found
 
 

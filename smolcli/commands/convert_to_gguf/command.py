@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolcli import registry
-from smolcli.cli.dataclass_options import flatten
+from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
 from smolcli.options import MOST_THREADS, choice, model_names, opt
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
-VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-LANGUAGE = (*VISION, *MIXES)
+VISION_ENCODERS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+LANGUAGE = (*VISION_ENCODERS, *MIXES)
 IF_EXISTS = ("error", "skip", "overwrite")
 
 
@@ -35,8 +35,8 @@ class Conversion:
     )
     mmproj_quant: tuple[str, ...] = opt(
         ("f16",),
-        f"Of the vision half, repeatable: {', '.join(VISION)}.",
-        **choice("--mmproj-quant", VISION, metavar="QUANT"),
+        f"Of the vision half, repeatable: {', '.join(VISION_ENCODERS)}.",
+        **choice("--mmproj-quant", VISION_ENCODERS, metavar="QUANT"),
     )
     output: Path = opt(Path("."), "Where the files go.", "-o", "--output", metavar="DIR")
     name: str | None = opt(None, "The model's name in the files; default: that of the directory or hub id.")
@@ -78,7 +78,7 @@ def _run(options: Conversion) -> None:
     registry.load(registry.LIBRARIES, "convert")(options)
 
 
-convert_to_gguf = flatten(_run, Conversion)
+convert_to_gguf = dataclass_command(_run, Conversion)
 convert_to_gguf.__doc__ = """Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.
 
 The paths of the files go to standard output. What --verify finds goes to standard error, with --verify-only to

@@ -27,7 +27,7 @@ from smolcli.converters.verify import Difference
 from smolcli.errors import ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.terminal.console import Console
-from smolcli.terminal.stdout import say
+from smolcli.terminal.stdout import write_stderr
 
 Pair = tuple[Path, Path]
 
@@ -54,7 +54,7 @@ def convert(options: Conversion) -> None:
     for path in sorted(planned.kept):
         console.notice(f"{path}: is there and stays")
     if not options.as_json:
-        say("".join(f"{output.path}\n" for output in planned.outputs))
+        write_stderr("".join(f"{output.path}\n" for output in planned.outputs))
     agreements: dict[Pair, Agreement] = {}
     try:
         if options.verify:
@@ -88,7 +88,7 @@ def _source(word: str, options: Conversion) -> tuple[Path, Path | None]:
     """The checkpoint that `word` means, fetched where it is not here, and the adapter to merge into it."""
     lora = options.lora
     path = Path(os.path.expanduser(word))  # os.path's tests are False, not an error, where one may not look
-    if word in (catalog.NANO, *catalog.KNOWN):
+    if word in (catalog.NANO, *catalog.CATALOG):
         return _pulled(word, options), lora
     if os.path.isfile(path):
         raise UsageError(f"{word}: a file", "give the directory of a checkpoint, a registry name or a hub id")
@@ -159,14 +159,14 @@ def _say(options: Conversion, planned: Plan | None, agreements: dict[Pair, Agree
         memory = _memory(planned) if planned else []
         temporary = sum(output.size for output in planned.work if output not in planned.made) if planned else 0
         report = {"files": files, "temporary_bytes": temporary, "memory": memory, "verify": verified}
-        say(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        write_stderr(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         return
     shown = stream.isatty()
     page = Terminal(file=io.StringIO(), highlight=False, width=None if shown else 500, force_terminal=shown)
     _tables(page, planned, agreements)
     text = page.file.getvalue()  # type: ignore[attr-defined]
     if stream is sys.stdout:
-        say(text)
+        write_stderr(text)
     else:
         print(text, end="", file=stream)
 

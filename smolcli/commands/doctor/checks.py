@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import registry
-from smolcli.backends.select import candidates, gpu_may_be_here
+from smolcli.backends.select import backend_candidates, gpu_may_be_here
 from smolcli.backends.vision import select
 from smolcli.errors import ModelError, SmolError
 from smolcli.models import catalog, hub_cache, resolve
@@ -76,7 +76,7 @@ def checkup() -> Report:
     with ThreadPoolExecutor(3) as pool:  # each waits for a child
         backends = list(pool.map(lambda name: _backend(name, nano), (n for n in registry.BACKENDS if n != "echo")))
         decoders = list(pool.map(_decoder, registry.DECODERS))
-        precisions = list(pool.map(_precision, registry.VISION.items()))
+        precisions = list(pool.map(_precision, registry.VISION_ENCODERS.items()))
     told = [replace(one, blocks=found["name"] == auto["backend"]) for found, one in (*backends, *decoders) if one]
     ran = {found["name"]: found for found, _ in backends}
     amx, gpus = ran["llamacpp"].pop("amx"), ran["torch"].pop("gpus")
@@ -98,7 +98,7 @@ def checkup() -> Report:
         "config": {"path": str(resolve.config_file()), "exists": resolve.config_file().is_file()},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
-    taken = select.vision_engine("auto", "auto", vision_size) if auto["backend"] == "llamacpp" else None
+    taken = select.choose_vision_encoder("auto", "auto", vision_size) if auto["backend"] == "llamacpp" else None
     told += [replace(fault, blocks=name == taken) for name, _, fault in precisions if fault is not None]
     told += [one for one in (no_model, *unreadable) if one is not None]
     told += _shortcomings(facts)
@@ -111,7 +111,7 @@ def _auto() -> tuple[dict[str, str | None], int, Problem | None]:
     bytes.
     """
     try:
-        files, backend = resolve.choose(Model(), candidates(Model()))
+        files, backend = resolve.choose(Model(), backend_candidates(Model()))
     except SmolError as error:
         return {"backend": None, "model": None}, 0, Problem(error.what, error.advice, blocks=True)
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
@@ -187,8 +187,8 @@ def _entry(name: str, entry: Entry) -> dict[str, Any]:
 def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
     """What encodes pictures beside llama.cpp, by the size of a model's vision half, and what each computes in."""
     sizes = {"large": select.LARGE, "small": 0}
-    taken = {name: select.vision_engine("auto", "auto", size) for name, size in sizes.items()}
-    engines = [_entry(name, entry) for name, entry in registry.VISION.items()]
+    taken = {name: select.choose_vision_encoder("auto", "auto", size) for name, size in sizes.items()}
+    engines = [_entry(name, entry) for name, entry in registry.VISION_ENCODERS.items()]
     return {"engines": engines, **taken, "precision": precisions}
 
 
@@ -199,7 +199,7 @@ def _amx(features: list[str], said: str | None) -> str:
 
 def _libraries() -> list[dict[str, Any]]:
     """Those that every command needs, and those of the extras."""
-    tables = (registry.BACKENDS, registry.VISION, registry.DECODERS, registry.ENGINES, registry.LIBRARIES)
+    tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.LIBRARIES)
     entries = [entry for table in tables for entry in table.values()]
     extras = {library: entry.extra for entry in entries for library in entry.needs}
     found = [
@@ -216,7 +216,7 @@ def _cache() -> tuple[dict[str, Any], list[Problem]]:
     found: list[dict[str, Any]] = []
     problems: list[Problem] = []
     try:
-        for name in (*catalog.KNOWN, *hub_cache.cached_ids()):
+        for name in (*catalog.CATALOG, *hub_cache.cached_ids()):
             try:
                 found += filter(None, [_model(name)])
             except ModelError as error:

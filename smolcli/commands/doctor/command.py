@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from smolcli import registry
-from smolcli.cli.dataclass_options import flatten
+from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit
 from smolcli.options import choice, opt
 from smolcli.terminal.console import printable
-from smolcli.terminal.stdout import say
+from smolcli.terminal.stdout import write_stderr
 
 if TYPE_CHECKING:
     from smolcli.commands.doctor.checks import Problem, Report
@@ -35,13 +35,13 @@ def _run(options: Doctor) -> None:
     report: Report = registry.load(registry.LIBRARIES, "doctor")()
     if options.format == "json":
         made = {**report.facts, "problems": [asdict(problem) for problem in report.problems]}
-        say(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+        write_stderr(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
     else:
-        say("".join(f"{name:<10} {printable(line)}\n" for name, line in _lines(report)))
+        write_stderr("".join(f"{name:<10} {printable(line)}\n" for name, line in _lines(report)))
     raise typer.Exit(Exit.UNAVAILABLE if any(problem.blocks for problem in report.problems) else Exit.OK)
 
 
-doctor = flatten(_run, Doctor)
+doctor = dataclass_command(_run, Doctor)
 doctor.__doc__ = """Say what this machine lacks, and what to do about it.
 
 It shows what is here: CPU, memory, GPUs, backends, libraries, video decoders, models, disks, settings.

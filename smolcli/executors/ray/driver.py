@@ -23,15 +23,15 @@ from smolcli import __version__
 from smolcli.engine.client import LOAD_SECONDS
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, SmolError, UnavailableError, UsageError
-from smolcli.executors.producer import END, Feed
+from smolcli.executors.producer import END, Producer
 from smolcli.executors.ray.connection import connected
 from smolcli.executors.ray.worker import Worker, moved
 from smolcli.models.files import BUILT_IN, ModelFiles, weights
 from smolcli.options import Batch
 from smolcli.process.child import received
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import Results
-from smolcli.records.sink import Delivery
+from smolcli.records.resume import ResultsFile
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.types import Fault, Item, Record, is_url
 
@@ -91,7 +91,7 @@ class _Heard:
     failure: BaseException | None = None
 
 
-class Cluster:
+class RayExecutor:
     """One task over many items, on a Ray cluster; every record goes to `delivery`, in the order of the items.
 
     `batch.address` names the cluster, as Ray does; without one, a cluster of this machine alone is started. With
@@ -103,12 +103,12 @@ class Cluster:
         task: Task,
         identity: Identity,
         work: Work,
-        delivery: Delivery,
-        results: Results | None = None,
+        sink: RecordSink,
+        results: ResultsFile | None = None,
         batch: Batch | None = None,
         verbose: bool = False,
     ) -> None:
-        self._delivery, self._results, self._verbose = delivery, results, verbose
+        self._sink, self._results, self._verbose = sink, results, verbose
         batch = batch or Batch()
         self._address, self._threads, self._retry_failed = batch.address, work.model.threads, batch.retry_failed
         self._on_gpus = identity.backend == "torch" and work.model.device != "cpu"
@@ -122,7 +122,7 @@ class Cluster:
         self._job = pickle.dumps((task, fresh, work, batch, verbose, BUILT_IN))
         self._folder = os.getcwd()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._feed = Feed(self._inbox)
+        self._producer = Producer(self._inbox)
         self._seats: list[_Seat] = []
         self._items: dict[int, Item] = {}  # that are not delivered, by number
         self._waiting: deque[int] = deque()
@@ -154,7 +154,7 @@ class Cluster:
                 self._man()
                 if not self._seats:
                     raise self._no_seat()
-                self._feed.begin(source)
+                self._producer.begin(source)
                 while not self._is_over:
                     self._take(self._next())
                     self._hand_out()
@@ -162,7 +162,7 @@ class Cluster:
                 self._hand_out(gaps=True)
             finally:
                 self.stopping = True
-                self._feed.stop()
+                self._producer.stop()
                 for seat in self._seats:
                     _kill(seat.actor)
         if self._error is not None:
@@ -281,7 +281,7 @@ class Cluster:
             record = self._done.pop(self._next_out)
             item = self._items.pop(self._next_out)
             self._next_out += 1
-            self._feed.make_room()
+            self._producer.make_room()
             if not self._deliver(item, record):
                 self._enough = self.stopping = True
 
@@ -291,11 +291,11 @@ class Cluster:
         if self._results is not None:
             state = self._results.state_of(item.path, record.id, record.stamp)
             if state == "done" or (state == "failed" and not self._retry_failed):
-                self._delivery.skip(item.path, state == "failed")
+                self._sink.skip(item.path, state == "failed")
                 return True
             if (same := self._results.answer(record.id)) is not None:
                 record = replace(same, path=item.path, stamp=record.stamp, seconds=record.seconds)
-        return self._delivery.take(record)
+        return self._sink.take(record)
 
     # ---- actors --------------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class Cluster:
             host = nodes[id]["NodeManagerHostname"]
             self._seats += [_Seat(id, host, cpus, self._gpus) for _ in range(count)]
             for _ in range(AHEAD * count):
-                self._feed.make_room()
+                self._producer.make_room()
         for seat in self._seats:
             if seat.actor is None:
                 self._start(seat)

@@ -14,17 +14,17 @@ from threading import Condition, Thread
 from smolcli import __version__, registry
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
-from smolcli.executors.local import Answers
+from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import BUILT_IN, ModelFiles
 from smolcli.models.fingerprint import fingerprint
 from smolcli.records.record_id import Identity
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.types import Item, Record
 
 Told = tuple[str, str, str, str]  # an error as child.received makes it an exception again
 
 
-class _Collected(Delivery):
+class _Collected(RecordSink):
     """Keeps records until their parcel is fetched."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Worker:
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Item | None] = SimpleQueue()
         self._made = _Collected()
-        self._answers: Answers | None = None
+        self._answers: LocalExecutor | None = None
         self._over = False
         self._error: Told | None = None
 
@@ -61,7 +61,7 @@ class Worker:
             work = _here(identity, work, built_in)
             if not gpus:
                 work = replace(work, model=replace(work.model, threads=cpus))
-            self._answers = Answers(task, identity, work, self._made, None, batch, verbose)
+            self._answers = LocalExecutor(task, identity, work, self._made, None, batch, verbose)
             Thread(target=self._run, args=(self._answers,), daemon=True).start()
         except SmolError as error:
             return pickle.dumps(({}, told(error)))
@@ -83,7 +83,7 @@ class Worker:
         if self._answers is not None:
             self._answers.stop()
 
-    def _run(self, answers: Answers) -> None:
+    def _run(self, answers: LocalExecutor) -> None:
         try:
             answers.over(iter(self._inbox.get, None))
         except SmolError as error:

@@ -23,7 +23,7 @@ import numpy as np
 from smolcli.errors import InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
-from smolcli.types import Frame, clock
+from smolcli.types import Frame, format_time
 
 _NOTHING = io.BytesIO()
 CUT = 0.05  # of what the header promises; where more is missing, that is said
@@ -58,7 +58,7 @@ class Ffmpeg:
             for number in some:
                 picture = next(pictures, None)
                 if picture is None:
-                    self.faults.append(f"the frame at {clock(self.times[number])} cannot be decoded")
+                    self.faults.append(f"the frame at {format_time(self.times[number])} cannot be decoded")
                     if last is None:
                         raise decoders.no_frame()
                     yield last
@@ -106,7 +106,7 @@ class Ffmpeg:
             hours, minutes, seconds = map(float, promised.groups())
             whole = 3600 * hours + 60 * minutes + seconds
             if self.duration < whole * (1 - CUT):
-                self.notices = (f"is cut short: {clock(self.duration)} of {clock(whole)} can be read",)
+                self.notices = (f"is cut short: {format_time(self.duration)} of {format_time(whole)} can be read",)
 
     def _refusal(self, told: bytes) -> InputError:
         if b": Video:" not in told:

@@ -30,7 +30,7 @@ from av.video.stream import VideoStream
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Frame, clock
+from smolcli.types import Frame, format_time
 
 MOST_THREADS = 4
 LARGE = 2**22  # pixels of a frame; over it threads share a frame rather than hold frames of their own, 12 MB of 4K
@@ -94,7 +94,7 @@ class PyAv:
             for number in numbers:
                 frame = walk.find(self._packets.marks[number])
                 if walk.harm:
-                    self.faults.append(f"the frame at {clock(self.times[number])} {walk.harm}")
+                    self.faults.append(f"the frame at {format_time(self.times[number])} {walk.harm}")
                 yield self._picture(frame, self._time(walk.mark))
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
@@ -170,7 +170,7 @@ class PyAv:
             begin = (again.start_time or 0) / av.time_base
             ends = [float((one.pts or 0) * (one.time_base or 0)) - begin for one in _demux(again, again.streams)]
             end = max(ends, default=0.0)
-        return f"{clock(end)} of {clock(promised)}" if promised * (1 - CUT) > end else ""
+        return f"{format_time(end)} of {format_time(promised)}" if promised * (1 - CUT) > end else ""
 
 
 class _Nameless:

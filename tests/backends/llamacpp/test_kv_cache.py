@@ -20,8 +20,8 @@ from smolcli.backends.llamacpp.token_embeddings import TokenTable
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
 from smolcli.generation import scheduler
-from smolcli.generation.replies import Replies
-from smolcli.generation.scheduler import Begin, Pieces, answered
+from smolcli.generation.replies import ReplyCollector
+from smolcli.generation.scheduler import Pieces, PrefillRequest, schedule
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.models.gguf_header import read_header
@@ -52,7 +52,7 @@ def noise(seed: int, width: int = 40, height: int = 30) -> Frame:
 
 
 def replies(made: LlamaCpp, prompts: Sequence[Prompt], options: Generate) -> list[Reply]:
-    joined, found = Replies(), {}
+    joined, found = ReplyCollector(), {}
     for piece in made.generate(prompts, options):
         if reply := joined.add(piece):
             assert reply.finish.fault is None
@@ -390,7 +390,7 @@ class Counting:
     def has_room(self, index: int, size: int) -> bool:
         return self._room(set(self.under_way) - {index})
 
-    def begin(self, index: int, asked: Begin[str], ready: Sequence[str]) -> int:
+    def begin(self, index: int, asked: PrefillRequest[str], ready: Sequence[str]) -> int:
         self.log.append((asked.prepared, list(ready)))
         others = set(self.under_way) - {index}
         assert self._room(others) or not others
@@ -414,7 +414,7 @@ class Counting:
 
 def counts(index: int, prepared: str, penalty: float) -> Pieces:
     """Says its word as often as the word has letters."""
-    score = yield Begin(prepared, 9)
+    score = yield PrefillRequest(prepared, 9)
     while score < len(prepared):
         yield Piece(index, prepared)
         score = yield 7
@@ -423,7 +423,7 @@ def counts(index: int, prepared: str, penalty: float) -> Pieces:
 
 def run(words: Sequence[str], slots: Counting) -> dict[int, Finish]:
     prompts = [Prompt.user(word) for word in words]
-    pieces = list(answered(prompts, lambda prompt: str(prompt.turns[0].parts[0]), counts, True, slots))
+    pieces = list(schedule(prompts, lambda prompt: str(prompt.turns[0].parts[0]), counts, True, slots))
     assert not slots.under_way
     for index, word in enumerate(words):
         said = [piece for piece in pieces if piece.index == index]
@@ -465,16 +465,16 @@ def test_one_that_cannot_begin_costs_itself_and_one_step_that_fails_those_in_it(
 @pytest.mark.parametrize("then", ["", "bad"])
 def test_who_waits_beside_one_that_begins_anew_and_is_done_at_once_has_its_place(then: str) -> None:
     def reply(index: int, prepared: str, penalty: float) -> Pieces:
-        yield Begin(prepared, 9)
+        yield PrefillRequest(prepared, 9)
         yield 7
         if prepared == "again":
             yield 7  # now the other one is there
-            yield Begin(then, 9)
+            yield PrefillRequest(then, 9)
         yield Piece(index, "", Finish("stop"))
 
     prompts = [Prompt.user(word) for word in ("again", "b")]
     slots = Counting(2, lambda others: not others)
-    pieces = list(answered(prompts, lambda prompt: str(prompt.turns[0].parts[0]), reply, True, slots))
+    pieces = list(schedule(prompts, lambda prompt: str(prompt.turns[0].parts[0]), reply, True, slots))
     ends = {piece.index: piece.finish.fault for piece in pieces if piece.finish}
     assert [ends[n] is None for n in range(2)] == [not then, True]
 
@@ -489,7 +489,7 @@ def test_a_reply_that_is_lost_costs_itself() -> None:
 
 def test_closing_ends_every_reply() -> None:
     slots = Counting(2)
-    pieces = answered([Prompt.user(word) for word in ("aaa", "bbb")], lambda _: "aaa", counts, True, slots)
+    pieces = schedule([Prompt.user(word) for word in ("aaa", "bbb")], lambda _: "aaa", counts, True, slots)
     while len(slots.under_way) < 2:
         next(pieces)
     pieces.close()
@@ -501,7 +501,7 @@ def test_a_loop_begins_anew_in_its_own_place() -> None:
 
     def loops(index: int, prepared: str, penalty: float) -> Pieces:
         penalties.append(penalty)
-        yield Begin(prepared, 9)
+        yield PrefillRequest(prepared, 9)
         while penalty == 1 and prepared == "loop":
             if (yield Piece(index, "It is a dog. ")):
                 yield Piece(index, "", Finish("repetition"))
@@ -510,10 +510,10 @@ def test_a_loop_begins_anew_in_its_own_place() -> None:
         yield Piece(index, "fine")
         yield Piece(index, "", Finish("stop"))
 
-    slots, joined = Counting(2), Replies()
+    slots, joined = Counting(2), ReplyCollector()
     prompts = [Prompt.user(word) for word in ("loop", "other", "third")]
     found = {}
-    for piece in answered(prompts, lambda prompt: str(prompt.turns[0].parts[0]), loops, False, slots):
+    for piece in schedule(prompts, lambda prompt: str(prompt.turns[0].parts[0]), loops, False, slots):
         if reply := joined.add(piece):
             found[piece.index] = reply.text
     assert found == {0: "fine", 1: "fine", 2: "fine"}
@@ -532,7 +532,7 @@ def test_the_next_ones_are_shown_to_what_begins(monkeypatch: pytest.MonkeyPatch)
         return word
 
     class Waiting(Counting):
-        def begin(self, index: int, asked: Begin[str], ready: Sequence[str]) -> int:
+        def begin(self, index: int, asked: PrefillRequest[str], ready: Sequence[str]) -> int:
             assert all_are_prepared.wait(30)
             while asked.prepared == "a" and len(ready) < 2:  # the last is put down after it is made
                 ready = ahead[0].ready()
@@ -542,13 +542,13 @@ def test_the_next_ones_are_shown_to_what_begins(monkeypatch: pytest.MonkeyPatch)
     make = scheduler._Ahead.__init__
     monkeypatch.setattr(scheduler._Ahead, "__init__", lambda self, *given: ahead.append(self) or make(self, *given))
     slots = Waiting(1)
-    list(answered([Prompt.user(word) for word in "abc"], prepare, counts, True, slots))
+    list(schedule([Prompt.user(word) for word in "abc"], prepare, counts, True, slots))
     begun: list[Any] = [each for each in slots.log if isinstance(each, tuple) and isinstance(each[0], str)]
     assert begun == [("a", ["b", "c"]), ("b", ["c"]), ("c", [])]
 
 
 def test_tiles_of_the_next_prompts_fill_the_batch() -> None:
-    from smolcli.backends.embedding_cache import Encoded
+    from smolcli.backends.embedding_cache import EmbeddingCache
 
     batches: list[list[bytes]] = []
 
@@ -556,7 +556,7 @@ def test_tiles_of_the_next_prompts_fill_the_batch() -> None:
         batches.append(list(tiles))
         return iter(tile.upper() for tile in tiles)
 
-    encoded = Encoded(encode, at_once=4)
+    encoded = EmbeddingCache(encode, at_once=4)
     assert encoded.of([b"a", b"b", b"a"], [b"b", b"c", b"c", b"d", b"e"]) == [b"A", b"B", b"A"]
     assert batches == [[b"a", b"b", b"c", b"d"]]
     assert encoded.of([b"c"], [b"x"]) == [b"C"] and len(batches) == 1  # nothing is new: nothing is encoded ahead

@@ -1,4 +1,4 @@
-"""Encoders of pictures as their tests call them: one of `registry.VISION` by its name, and mtmd's numbers."""
+"""Encoders of pictures as their tests call them: one of `registry.VISION_ENCODERS` by its name, and mtmd's numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from smolcli import registry
 from smolcli.backends.llamacpp.backend import LlamaCpp
-from smolcli.backends.vision.base import Apart, Language
+from smolcli.backends.vision.base import LanguageModel, ThreadedEncoder
 from smolcli.backends.vision.mtmd import layout_of
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 
-ENGINES = tuple(name for name in registry.VISION if name != "mtmd")
+ENGINES = tuple(name for name in registry.VISION_ENCODERS if name != "mtmd")
 MTMD = Model(model="nano", threads=1, vision_engine="mtmd")
 WIDTH = 64  # an embedding of a tiny model
 
@@ -32,13 +32,13 @@ def noise(seed: int, side: int) -> bytes:
 
 
 def encoder(mmproj: Path, options: Model, width: int = WIDTH) -> Any:
-    made = registry.load(registry.VISION, options.vision_engine)
-    return made(mmproj, layout_of(mmproj), Language(lambda: None, width), options)
+    made = registry.load(registry.VISION_ENCODERS, options.vision_engine)
+    return made(mmproj, layout_of(mmproj), LanguageModel(lambda: None, width), options)
 
 
-def apart(mmproj: Path, options: Model, width: int = WIDTH) -> Apart:
+def apart(mmproj: Path, options: Model, width: int = WIDTH) -> ThreadedEncoder:
     """In a thread of its own: other tests evaluate quantized weights in this one, perhaps with AMX."""
-    return Apart(lambda: encoder(mmproj, options, width))
+    return ThreadedEncoder(lambda: encoder(mmproj, options, width))
 
 
 def encoded(mmproj: Path, tiles: Sequence[bytes], options: Model, width: int = WIDTH) -> NDArray[np.float32]:

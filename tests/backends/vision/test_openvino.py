@@ -98,7 +98,7 @@ import sys
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event.startswith(WATCH) else None)
 from smolcli import registry
-registry.load(registry.VISION, "openvino")
+registry.load(registry.VISION_ENCODERS, "openvino")
 print(seen, [name for name in sys.modules if name.startswith("openvino_telemetry.")])
 """
 

@@ -90,7 +90,7 @@ def test_a_failure_of_pytorch_is_an_error_of_the_engine(monkeypatch: pytest.Monk
 
 
 def test_transformers_is_not_needed() -> None:
-    code = "import sys; from smolcli import registry; registry.load(registry.VISION, 'torch')\n"
+    code = "import sys; from smolcli import registry; registry.load(registry.VISION_ENCODERS, 'torch')\n"
     code += "print('torch' in sys.modules, [name for name in ('transformers', 'openvino') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("True []\n", "")

@@ -157,7 +157,7 @@ def test_it_computes_in_one_thread_that_is_not_llama_cpps(
     files: ModelFiles, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configuration of AMX's tiles is a thread's: llama.cpp makes it once, and another library undoes it."""
-    made = registry.load(registry.VISION, engine)
+    made = registry.load(registry.VISION_ENCODERS, engine)
     threads: dict[str, list[threading.Thread]] = {}
 
     def spy(owner: Any, name: str) -> None:
@@ -238,18 +238,21 @@ def narrow(name: str) -> Callable[[Keys, Tensors], object]:
     return lambda keys, tensors: tensors.update({name: tensors[name][..., :32].copy()})
 
 
-VISION = "clip.vision."
+VISION_KEYS = "clip.vision."
 DAMAGE: dict[str, tuple[Callable[[Keys, Tensors], object], str]] = {
     "another family": (lambda keys, _: keys.update({"clip.projector_type": "llava"}), "not the vision half of a Smol"),
     "another activation": (lambda keys, _: keys.update({"clip.use_gelu": False}), "its activation is not GELU"),
     "no activation": (lambda keys, _: keys.pop("clip.use_gelu"), "lacks 'clip.use_gelu'"),
-    "no heads": (lambda keys, _: keys.pop(f"{VISION}attention.head_count"), "lacks 'clip.vision.attention.head_count'"),
-    "zero heads": (lambda keys, _: keys.update({f"{VISION}attention.head_count": 0}), "head_count is 0"),
-    "odd heads": (lambda keys, _: keys.update({f"{VISION}attention.head_count": 5}), "5 heads of 64"),
-    "no mean": (lambda keys, _: keys.pop(f"{VISION}image_mean"), "lacks 'clip.vision.image_mean'"),
-    "two means": (lambda keys, _: keys.update({f"{VISION}image_mean": [0.5, 0.5]}), "image_mean is"),
-    "more blocks": (lambda keys, _: keys.update({f"{VISION}block_count": 3}), r"lacks 'v\.blk\.2\."),
-    "no blocks": (lambda keys, _: keys.update({f"{VISION}block_count": 0}), "block_count is 0"),
+    "no heads": (
+        lambda keys, _: keys.pop(f"{VISION_KEYS}attention.head_count"),
+        "lacks 'clip.vision.attention.head_count'",
+    ),
+    "zero heads": (lambda keys, _: keys.update({f"{VISION_KEYS}attention.head_count": 0}), "head_count is 0"),
+    "odd heads": (lambda keys, _: keys.update({f"{VISION_KEYS}attention.head_count": 5}), "5 heads of 64"),
+    "no mean": (lambda keys, _: keys.pop(f"{VISION_KEYS}image_mean"), "lacks 'clip.vision.image_mean'"),
+    "two means": (lambda keys, _: keys.update({f"{VISION_KEYS}image_mean": [0.5, 0.5]}), "image_mean is"),
+    "more blocks": (lambda keys, _: keys.update({f"{VISION_KEYS}block_count": 3}), r"lacks 'v\.blk\.2\."),
+    "no blocks": (lambda keys, _: keys.update({f"{VISION_KEYS}block_count": 0}), "block_count is 0"),
     "no last norm": (lambda _, tensors: tensors.pop("v.post_ln.bias"), "lacks 'v.post_ln.bias'"),
     "no matrix": (lambda _, tensors: tensors.pop("v.blk.1.attn_k.weight"), "lacks 'v.blk.1.attn_k.weight'"),
     "a narrow matrix": (narrow("v.blk.0.attn_q.weight"), "shape of v.blk.0.attn_q.weight"),

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from smolcli.bench import options
-from smolcli.bench.configurations import Setup, setups
+from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Memory, Show, Speed, Variants
 from smolcli.bench.performance import cli_runner, machine_noise, run, speed, speed_worker
 from smolcli.bench.performance.speed import figure, figures_of
@@ -146,7 +146,7 @@ def test_the_start_is_what_the_stages_of_a_warm_engine_leave_of_a_command(monkey
     warm = {"load": 0.0, "media": 0.25, "encode": 0.5, "prefill": 0.25, "decode": 0.25}
     ran = cli_runner.Ran(10.0, ({"seconds": cold}, {"seconds": warm}))
     monkeypatch.setattr(cli_runner, "ask", lambda *_: ran)
-    with setups(["nano"], Variants(), QUIET) as [one]:
+    with configurations(["nano"], Variants(), QUIET) as [one]:
         [(start, load)] = speed._cold(one, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
     assert (start, load) == (10 - 4 - 0.25 - 2 * 1.0, 4.0)
 
@@ -160,7 +160,7 @@ class Fixed:
 
 
 def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
-    with setups(words, Variants(**options), QUIET) as found:  # type: ignore[arg-type]
+    with configurations(words, Variants(**options), QUIET) as found:  # type: ignore[arg-type]
         return [" ".join(map(str, one.settings.values())) for one in found]
 
 
@@ -177,7 +177,7 @@ def test_every_combination_once_in_order() -> None:
 
 def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answers() -> None:
     variants = Variants(backend=("llamacpp",), vision_engine=("mtmd", "openvino"), dtype="auto")
-    with setups(["nano"], variants, QUIET) as found:
+    with configurations(["nano"], variants, QUIET) as found:
         words = [" ".join(one.arguments) for one in found]
         ids = {one.identity("ask", Generate()).id_of("") for one in found}
         ids.add(
@@ -186,12 +186,12 @@ def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answ
     assert ["--vision-engine mtmd " in words[0], "--vision-engine openvino " in words[1]] == [True, True]
     assert len(ids) == 3
     exact = replace(variants, vision_engine=("openvino",), dtype="float32")
-    with setups(["nano"], exact, QUIET) as [one]:
+    with configurations(["nano"], exact, QUIET) as [one]:
         assert "--dtype float32" in " ".join(one.arguments)
 
 
 def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards() -> None:
-    with setups(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as found:
+    with configurations(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as found:
         assert [one.settings["quant"] for one in found] == ["f16", "q8_0+f16", "q4_k_m+f16"]
         files = [one.files.gguf for one in found]
         assert all(file is not None and file.exists() for file in files)
@@ -207,7 +207,7 @@ def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards(
 def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="q9_9"):
         names(["nano"], quant=("q9_9",))
-    with setups(["nano"], Variants(quant=("q8_0",)), QUIET) as [one]:
+    with configurations(["nano"], Variants(quant=("q8_0",)), QUIET) as [one]:
         for half in (one.files.gguf, one.files.mmproj):
             assert half is not None
             (tmp_path / half.name).write_bytes(half.read_bytes())
@@ -222,7 +222,7 @@ def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Path) -> None:
-    with setups(["nano"], Variants(quant=("f16", "q8_0")), QUIET) as [half, eighth]:
+    with configurations(["nano"], Variants(quant=("f16", "q8_0")), QUIET) as [half, eighth]:
         for one, name in ((half, "alpha"), (eighth, "beta")):
             assert one.files.gguf and one.files.mmproj
             quant = str(one.settings["quant"]).split("+")[0]
@@ -236,7 +236,7 @@ def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Pat
 def test_models_of_one_name_are_told_apart_by_their_place(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place / "same").mkdir(parents=True)
-        with setups(["nano"], Variants(), QUIET) as [one]:
+        with configurations(["nano"], Variants(), QUIET) as [one]:
             for half in (one.files.gguf, one.files.mmproj):
                 assert half is not None
                 (tmp_path / place / "same" / half.name).write_bytes(half.read_bytes())
@@ -293,7 +293,7 @@ def test_the_engine_is_no_other_program(monkeypatch: pytest.MonkeyPatch) -> None
     """The CPU seconds that the child says it had go into the watch, those of each case once."""
     said: list[float] = []
     monkeypatch.setattr(speed.Watch, "notices", lambda self, worked=0.0: said.append(worked) or [])
-    with setups(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
+    with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
         wanted = Speed(image=("none",), new_tokens=(3, 4, 5), repeat=1)
         assert len(list(speed.speed(one, wanted, False, lambda: None))) == 3
     assert len(said) == 3 and 0 < said[2] < said[0] / 2  # the first loads the libraries
@@ -344,7 +344,7 @@ def test_memory_as_a_user_runs_it() -> None:
 def test_one_setup_that_fails_leaves_the_others_their_figures(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    with setups(["nano"], Variants(), QUIET) as [one]:
+    with configurations(["nano"], Variants(), QUIET) as [one]:
         for half in (one.files.gguf, one.files.mmproj):
             assert half is not None
             (broken / half.name).write_bytes(half.read_bytes()[:4000])
@@ -384,7 +384,7 @@ def test_pictures_that_come_again_give_no_time_of_encoding(tmp_path: Path) -> No
 
 
 def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(setup: Setup, *_: object) -> Iterator[Result]:
+    def interrupted(setup: Configuration, *_: object) -> Iterator[Result]:
         yield Result(setup.settings, {"decode": figure([7.0])})
         raise KeyboardInterrupt
 

@@ -100,12 +100,12 @@ def test_the_output_matrix_keeps_eight_bits(checkpoint: Path, tmp_path: Path) ->
 def test_every_weight_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, read = Tensors.rows, Counter[str]()
 
-    def counted(self: Tensors, name: str, start: int = 0, stop: int | None = None) -> Any:
+    def pluralize(self: Tensors, name: str, start: int = 0, stop: int | None = None) -> Any:
         found = rows(self, name, start, stop)
         read[name] += len(found)
         return found
 
-    monkeypatch.setattr(Tensors, "rows", counted)
+    monkeypatch.setattr(Tensors, "rows", pluralize)
     monkeypatch.setattr(gguf_writer, "BLOCK", 1000)
     planned = plan(checkpoint, tmp_path, ["f16", "q8_0", "q4_k_m"], ["f16", "q8_0"])
     write(planned)

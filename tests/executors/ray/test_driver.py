@@ -21,20 +21,20 @@ from typing import Any
 import pytest
 import ray
 from PIL import Image
-from ray.cluster_utils import Cluster as Nodes
+from ray.cluster_utils import RayExecutor as Nodes
 
 from smolcli import __version__
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit, ModelError, SmolError, UnavailableError, UsageError
-from smolcli.executors.local import Answers
+from smolcli.executors.local import LocalExecutor
 from smolcli.executors.ray import driver as driver_module
-from smolcli.executors.ray.driver import Cluster
+from smolcli.executors.ray.driver import RayExecutor
 from smolcli.executors.ray.worker import Worker
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.process.child import received
 from smolcli.records.record_id import Identity
-from smolcli.records.sink import Delivery
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.types import Finish, Frame, Item, Memory, Piece, Prompt, Record, Seconds, Source
@@ -106,7 +106,7 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-class Kept(Delivery):
+class Kept(RecordSink):
     """The records that were delivered; `then` sees each, and says whether the run goes on."""
 
     def __init__(self, then: Callable[[Record], bool] = lambda record: True) -> None:
@@ -161,22 +161,28 @@ def pictures(*widths: int) -> list[Item]:
 
 
 def engine(
-    kind: type[Answers] | type[Cluster], address: str | None, delivery: Delivery, files: ModelFiles | None = None,
+    kind: type[LocalExecutor] | type[RayExecutor],
+    address: str | None,
+    sink: RecordSink,
+    files: ModelFiles | None = None,
     model: Model | None = None,
-) -> Answers | Cluster:  # fmt: skip
+) -> LocalExecutor | RayExecutor:
     """What runs Scribe; its engines write into the working directory."""
     work = Work(f"{__name__}:Scribe", files or ModelFiles(os.getcwd()), model or Model(), Input(), Generate())
     batch = Batch(address=address, timeout=60)
-    return kind(Caption(), Identity("caption", "scribe", "scribe"), work, delivery, None, batch)
+    return kind(Caption(), Identity("caption", "scribe", "scribe"), work, sink, None, batch)
 
 
 def made(
-    kind: type[Answers] | type[Cluster], items: Iterable[Item], address: str | None = None, delivery: Kept | None = None
+    kind: type[LocalExecutor] | type[RayExecutor],
+    items: Iterable[Item],
+    address: str | None = None,
+    sink: Kept | None = None,
 ) -> list[Record]:
     """The records of a run."""
-    delivery = delivery or Kept()
-    engine(kind, address, delivery).over(items)
-    return delivery.records
+    sink = sink or Kept()
+    engine(kind, address, sink).over(items)
+    return sink.records
 
 
 def log() -> list[tuple[int, str, int]]:
@@ -200,10 +206,10 @@ def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
     Path("in/5.png").unlink()
     several = Item("in/1.png in/5.png", (Source("in/1.png"), Source("in/5.png")))
     items += [several, Item.of("-", png(90)), Item.of(str(folder / "in" / "0.png")), Item.of("caf\udcff.png"), items[7]]
-    local = made(Answers, items)
+    local = made(LocalExecutor, items)
     Path("log").unlink()
     os.mkfifo("meeting")  # or one node might be done before the other begins
-    assert made(Cluster, items, nodes.address) == local
+    assert made(RayExecutor, items, nodes.address) == local
     assert Counter(record.error and record.error.kind for record in local) == {
         None: len(items) - 6, "empty": 1, "unsupported": 1, "missing": 3, "crash": 1,
     }  # fmt: skip
@@ -221,23 +227,23 @@ def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> N
     Path("in/3.gif").write_bytes(b"GIF89a")
     task = VideoSummarize(segment=2.0)
 
-    def summaries(kind: type[Answers] | type[Cluster], address: str | None) -> list[Record]:
-        delivery = Kept()
+    def summaries(kind: type[LocalExecutor] | type[RayExecutor], address: str | None) -> list[Record]:
+        sink = Kept()
         echo = Work(
             "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
         )
         batch = Batch(address=address, timeout=60)
-        kind(task, Identity("video-summarize", "echo", "echo"), echo, delivery, None, batch).over(items)
-        return delivery.records
+        kind(task, Identity("video-summarize", "echo", "echo"), echo, sink, None, batch).over(items)
+        return sink.records
 
-    local = summaries(Answers, None)
-    assert summaries(Cluster, nodes.address) == local
+    local = summaries(LocalExecutor, None)
+    assert summaries(RayExecutor, nodes.address) == local
     assert [record.data and len(record.data["segments"]) for record in local] == [1, 2, 2, None, 3, 4]
 
 
 def test_the_end_of_a_worker_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     items = pictures(*range(1, 60), KILLS_ITS_WORKER, *range(1, 40))
-    records = made(Cluster, items, nodes.address)
+    records = made(RayExecutor, items, nodes.address)
     assert [record.path for record in records] == [item.path for item in items]
     assert {record.error for record in records} == {None}
     assert Path("killed").exists()
@@ -250,7 +256,7 @@ def test_the_end_of_a_node_costs_nothing(nodes: Nodes, folder: Path, capfd: pyte
     for name in ("meeting1", "meeting2"):
         os.mkfifo(name)  # it dies at its first input, when all three nodes have theirs
     items = pictures(*range(1, 100))
-    records = made(Cluster, items, nodes.address)
+    records = made(RayExecutor, items, nodes.address)
     nodes.remove_node(third, allow_graceful=False)
     assert [record.path for record in records] == [item.path for item in items]
     assert {record.error for record in records} == {None}
@@ -259,18 +265,18 @@ def test_the_end_of_a_node_costs_nothing(nodes: Nodes, folder: Path, capfd: pyte
 
 
 def test_workers_that_keep_dying_end_the_run_after_what_was_done_is_out(nodes: Nodes, folder: Path) -> None:
-    delivery = Kept()
+    sink = Kept()
     rays_words = r"\((Worker unexpectedly|The actor \w+ is unavailable)"  # it hears of the end, or asks in vain before
     with pytest.raises(EngineError, match=rf"3 times in a row a worker of Ray's died, last on .* {rays_words}"):
-        made(Cluster, pictures(1, 2, KILLS_EVERY_WORKER, 3, 4), nodes.address, delivery)
-    paths = [record.path for record in delivery.records]
+        made(RayExecutor, pictures(1, 2, KILLS_EVERY_WORKER, 3, 4), nodes.address, sink)
+    paths = [record.path for record in sink.records]
     assert paths == sorted(set(paths)) and "in/2.png" not in paths
 
 
 def test_fail_fast_stops_at_the_first_failure(nodes: Nodes, folder: Path) -> None:
     items = pictures(*range(1, 60))
     Path("in/20.png").write_bytes(b"junk")
-    records = made(Cluster, items, nodes.address, Kept(lambda record: record.error is None))
+    records = made(RayExecutor, items, nodes.address, Kept(lambda record: record.error is None))
     assert [record.path for record in records] == [item.path for item in items[:21]]
 
 
@@ -285,11 +291,11 @@ def test_what_is_under_way_is_finished_when_it_is_stopped_and_nothing_is_begun(n
                 cluster.stop()
         return True
 
-    delivery = Kept(stop)
-    cluster = engine(Cluster, nodes.address, delivery)
+    sink = Kept(stop)
+    cluster = engine(RayExecutor, nodes.address, sink)
     cluster.over(items)
     assert cluster.stopping and cluster.is_idle
-    paths = [record.path for record in delivery.records]
+    paths = [record.path for record in sink.records]
     assert paths[:2] == ["in/0.png", "in/1.png"]
     assert len(set(paths)) == len(paths) < len(items)
 
@@ -309,7 +315,7 @@ def test_errors_of_the_run_arrive_as_themselves(
     if version is not None:
         monkeypatch.setattr(driver_module, "__version__", version)
     with pytest.raises(error, match=message) as raised:
-        engine(Cluster, nodes.address, Kept(), ModelFiles("broken"), Model(threads=threads)).over(pictures(1))
+        engine(RayExecutor, nodes.address, Kept(), ModelFiles("broken"), Model(threads=threads)).over(pictures(1))
     assert type(raised.value) is error
 
 
@@ -378,5 +384,5 @@ def test_an_address_where_nobody_is_is_told_at_once(folder: Path) -> None:
         port = server.getsockname()[1]
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999"):
         with pytest.raises(UnavailableError, match="the Ray cluster .* cannot be reached"):
-            made(Cluster, pictures(1), address)
+            made(RayExecutor, pictures(1), address)
     assert not ray.is_initialized()
