@@ -80,7 +80,7 @@ class Model:
         "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
         "-b",
         "--backend",
-        **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
+        **choice("backend", ("auto", *registry.backends()), unsaid=registry.BACKENDS),
     )
     device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).", id_key="device")
     dtype: str = opt(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from smolcli.errors import UnavailableError, UsageError
 
@@ -25,6 +25,27 @@ class Entry(NamedTuple):
     about: str = ""
 
 
+class BackendEntry(NamedTuple):
+    """A backend: as Entry, and what distinguishes it from the others, so that no other module compares names.
+
+    `title` is its name for people. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any` of
+    them. `uses_gpu` says whether it can compute on one. `options` are the fields of options.Model that not every
+    backend takes and this one does; without "device" it computes on the CPU alone. A hidden one is for tests and dry
+    runs: --backend takes it, and help, `auto` and doctor pass over it.
+    """
+
+    place: str
+    extra: str = ""
+    needs: tuple[str, ...] = ()
+    title: str = ""
+    file_format: Literal["checkpoint", "gguf", "any"] = "any"
+    uses_gpu: bool = False
+    options: frozenset[str] = frozenset()
+    is_hidden: bool = False
+
+
+AnyEntry = Entry | BackendEntry
+
 TASKS = {
     "caption": Entry("smolcli.tasks.caption:Caption", about="Describe each image."),
     "ask": Entry("smolcli.tasks.ask:Ask", about="Answer a question about each image."),
@@ -34,9 +55,29 @@ TASKS = {
     ),
 }
 BACKENDS = {
-    "torch": Entry("smolcli.backends.pytorch:PyTorch", "torch", ("torch", "transformers", "safetensors")),
-    "llamacpp": Entry("smolcli.backends.llamacpp.backend:LlamaCpp", "llamacpp", ("llama_cpp", "gguf")),
-    "echo": Entry("smolcli.backends.echo:Echo"),
+    "torch": BackendEntry(
+        "smolcli.backends.pytorch:PyTorch",
+        "torch",
+        ("torch", "transformers", "safetensors"),
+        title="PyTorch",
+        file_format="checkpoint",
+        uses_gpu=True,
+        options=frozenset({"device", "dtype"}),
+    ),
+    "llamacpp": BackendEntry(
+        "smolcli.backends.llamacpp.backend:LlamaCpp",
+        "llamacpp",
+        ("llama_cpp", "gguf"),
+        title="llama.cpp",
+        file_format="gguf",
+        options=frozenset({"dtype", "jobs", "vision_engine"}),
+    ),
+    "echo": BackendEntry(
+        "smolcli.backends.echo:Echo",
+        title="echo",
+        options=frozenset({"device", "dtype", "jobs", "vision_engine"}),
+        is_hidden=True,
+    ),
 }
 VISION_ENCODERS = {  # encoders of pictures inside llamacpp, the fastest first
     "openvino": Entry("smolcli.backends.vision.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
@@ -112,12 +153,19 @@ LIBRARIES = {
 }
 
 
-def installed(entry: Entry) -> bool:
+def backends(file_format: str | None = None) -> list[str]:
+    """The backends that are offered to users, or those of them that read `file_format`."""
+    return [
+        name for name, entry in BACKENDS.items() if not entry.is_hidden and file_format in (None, entry.file_format)
+    ]
+
+
+def installed(entry: AnyEntry) -> bool:
     """Whether the libraries of `entry` are here, told without importing them."""
     return all(find_spec(library) for library in entry.needs)
 
 
-def require(table: Mapping[str, Entry], name: str) -> str:
+def require(table: Mapping[str, AnyEntry], name: str) -> str:
     """`name`, if its libraries are here; else an error with the command that installs them."""
     entry = table[name]
     for library in entry.needs:
@@ -126,7 +174,7 @@ def require(table: Mapping[str, Entry], name: str) -> str:
     return name
 
 
-def load(table: Mapping[str, Entry], name: str) -> Any:
+def load(table: Mapping[str, AnyEntry], name: str) -> Any:
     """The thing `name` of a table; a missing extra answers with the command that installs it."""
     if name not in table:
         raise UsageError(f"{name} is not known", f"choose one of {', '.join(table)}")
@@ -136,7 +184,7 @@ def load(table: Mapping[str, Entry], name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _missing(name: str, entry: Entry, library: str) -> UnavailableError:
+def _missing(name: str, entry: AnyEntry, library: str) -> UnavailableError:
     return UnavailableError(
         f"{name} needs the library {library}, which is not installed", f"pip install 'smolcli[{entry.extra}]'"
     )

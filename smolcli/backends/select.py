@@ -6,7 +6,6 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smolcli import registry
 from smolcli.backends.vision import select
@@ -14,37 +13,46 @@ from smolcli.errors import UnavailableError, UsageError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
-if TYPE_CHECKING:
-    pass
+# Options of one backend or another: the field of options.Model, and the flag by which a user knows it.
+FLAGS = {"vision_engine": "--vision-engine", "jobs": "-j", "device": "--device"}
 
 
 def backend_candidates(options: Model) -> tuple[str, ...]:
-    """The backends that may run, best first: that of `--backend`, or those installed, PyTorch first for a GPU."""
+    """The backends that may run, best first: that of --backend, or those installed, for a GPU those that use one first.
+
+    Raises UnavailableError if none is installed.
+    """
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
     wants_gpu = may_use_gpu() if options.device == "auto" else options.device != "cpu"
-    torch_first = wants_gpu and options.vision_engine == "auto"
-    order = ("torch", "llamacpp") if torch_first else ("llamacpp", "torch")
-    found = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
-    return found or (registry.require(registry.BACKENDS, "llamacpp"),)
+    gpu_first = wants_gpu and options.vision_engine == "auto"
+    order = sorted(registry.backends(), key=lambda name: registry.BACKENDS[name].uses_gpu != gpu_first)
+    installed = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
+    return installed or (registry.require(registry.BACKENDS, _cpu_backend()),)
+
+
+def _cpu_backend() -> str:
+    """The backend to recommend where none is installed."""
+    return next(name for name in registry.backends() if not registry.BACKENDS[name].uses_gpu)
 
 
 def check_options(options: Model, backend: str) -> None:
-    """Raises UsageError for options that are another backend's, UnavailableError for what is not installed."""
-    if backend == "torch":
-        for option, is_given in (
-            ("--vision-engine", options.vision_engine != "auto"),
-            ("-j", options.jobs is not None),
-        ):
-            if is_given:
-                what = f"{option} is for llama.cpp, and PyTorch would run this"
-                raise UsageError(what, "leave it out, or add --backend llamacpp")
-    if backend != "llamacpp":
+    """Raises UsageError for options that `backend` does not take, UnavailableError for what is not installed."""
+    entry = registry.BACKENDS[backend]
+    is_given = {
+        "vision_engine": options.vision_engine != "auto",
+        "jobs": options.jobs is not None,
+        "device": options.device not in ("auto", "cpu"),
+    }
+    for field, flag in FLAGS.items():
+        if is_given[field] and field not in entry.options:
+            other = next(name for name in registry.backends() if field in registry.BACKENDS[name].options)
+            what = f"{flag} is for {registry.BACKENDS[other].title}, and {entry.title} would run this"
+            raise UsageError(what, f"leave it out, or add --backend {other}")
+    if entry.is_hidden or "vision_engine" not in entry.options:
         return
-    if options.device not in ("auto", "cpu"):
-        raise UsageError("--device is for PyTorch, and llama.cpp would run this", "add --backend torch")
-    engine = select.choose_vision_encoder(options.vision_engine, options.dtype)
-    if engine != "mtmd" or options.dtype == "auto":
+    encoder = select.choose_vision_encoder(options.vision_engine, options.dtype)
+    if encoder != "mtmd" or options.dtype == "auto":
         return
     if options.vision_engine == "mtmd":
         raise UsageError("mtmd computes as its file's types say, and takes no --dtype", "leave out one of them")
@@ -57,7 +65,7 @@ def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     Raises as check_options.
     """
     check_options(options, backend)
-    if backend != "llamacpp":
+    if registry.BACKENDS[backend].is_hidden or "vision_engine" not in registry.BACKENDS[backend].options:
         return options
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
     engine = select.choose_vision_encoder(options.vision_engine, options.dtype, size)

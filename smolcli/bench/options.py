@@ -30,7 +30,7 @@ class Variants:
         "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
         "-b",
         "--backend",
-        **choice("backend", ("auto", "torch", "llamacpp"), unsaid=registry.BACKENDS),
+        **choice("backend", ("auto", *registry.backends()), unsaid=registry.BACKENDS),
     )
     quant: tuple[str, ...] = opt(
         (),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from smolcli import registry
 from smolcli.errors import ModelError
 
 FEWEST_WORDS = 4096  # tokens of a vocabulary that is not of letters
@@ -49,12 +50,17 @@ class ModelFiles:
     mmproj: Path | None = None
     notice: str = ""
 
+    @property
+    def formats(self) -> frozenset[str]:
+        """The formats it is here in: `checkpoint`, `gguf` (both halves), and `any` where there is one of them."""
+        here = {"checkpoint"} if self.checkpoint is not None else set()
+        if self.gguf is not None and self.mmproj is not None:
+            here.add("gguf")
+        return frozenset(here | {"any"} if here else ())
+
     def serves(self, backend: str) -> bool:
-        """Whether `backend` can run it: torch needs the checkpoint, llamacpp the pair, any other either."""
-        pair = self.gguf is not None and self.mmproj is not None
-        return {"torch": self.checkpoint is not None, "llamacpp": pair}.get(
-            backend, pair or self.checkpoint is not None
-        )
+        """Whether `backend` can run it: the model is here in the format that the backend reads."""
+        return registry.BACKENDS[backend].file_format in self.formats
 
 
 def scan(directory: Path) -> ModelFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from smolcli import registry
 from smolcli.errors import ModelError
 from smolcli.models.files import ModelFiles, weights
 
@@ -14,11 +15,11 @@ _MIB = 1 << 20
 def fingerprint(files: ModelFiles, backend: str) -> str:
     """A hexadecimal SHA-256 that changes with the model's content and not with its place or file names.
 
-    It covers, for each file that `backend` reads (torch: the checkpoint, else the pair if there is one), its size
+    It covers, for each file that `backend` reads (the checkpoint, or the GGUF pair if there is one), its size
     and its first and last MiB: headers, metadata and the ends of the weights, in milliseconds. So an edit in the
     middle of a file that keeps its size is not seen. Raises ModelError for a file that cannot be read.
     """
-    if files.gguf and files.mmproj and backend != "torch":
+    if files.gguf and files.mmproj and registry.BACKENDS[backend].file_format != "checkpoint":
         read = [files.gguf, files.mmproj]
     elif files.checkpoint:
         configs = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json")

@@ -143,7 +143,7 @@ def _missing(found: ModelFiles, word: str, label: str, backend: str) -> ModelErr
     named = word in CATALOG
     if word == NANO:
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
-    if not found.serves("any"):
+    if not found.formats:
         if not named and os.path.isdir(os.path.expanduser(word)):
             return ModelError(
                 f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",

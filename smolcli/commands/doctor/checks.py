@@ -21,7 +21,7 @@ from smolcli.models import files as model_files
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.process.child import call
-from smolcli.registry import Entry
+from smolcli.registry import AnyEntry, Entry
 from smolcli.system import disk_cache
 from smolcli.system.info import machine, versions
 from smolcli.system.memory import available
@@ -173,7 +173,7 @@ def _rebuild() -> str:
     return f"pip install --force-reinstall --no-cache-dir --no-deps --no-binary {name} {name}{same}"
 
 
-def _entry(name: str, entry: Entry) -> dict[str, Any]:
+def _entry(name: str, entry: AnyEntry) -> dict[str, Any]:
     """Whether what it needs is here, in which version, and what brings it."""
     found = versions(DISTRIBUTIONS.get(one, one) for one in entry.needs)
     return {
