@@ -1,4 +1,7 @@
-"""--dry-run: which frames of each video would be looked at, and the tokens they are; no model is loaded."""
+"""--dry-run of video-summarize: which frames of each video a run would show the model, and how many tokens they take.
+
+No model is loaded; the engine's process opens the videos.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from smolcli.writers.json_lines import as_line
 def show(
     task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, sink: RecordSink
 ) -> None:
-    """Writes the plan of every video, as lines for people or as one JSON object a line; `delivery` counts them."""
-    listed = list(items)
-    for item, media in zip(listed, stream("smolcli.engine.server:plans", listed, work), strict=True):
+    """Writes the plan of every video to `output`, as text or as one JSON object a line, and counts it in `sink`."""
+    videos = list(items)
+    for item, media in zip(videos, stream("smolcli.engine.server:plans", videos, work), strict=True):
         try:
             if isinstance(media, Fault):
                 raise InputError(media.message, kind=media.kind)
@@ -33,7 +36,10 @@ def show(
 
 
 def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
-    """A video's plan: its stretches with start, end, frames (all in seconds) and the most tokens of their prompts."""
+    """The plan of a video as JSON: its segments, times in seconds, and how many tokens their prompts take at most.
+
+    Raises InputError of kind too-long if not even one frame fits the model's context.
+    """
     spans = task.stretches(media)
     assert media.limits is not None
     segments = [
@@ -57,12 +63,12 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
 
 def _text(plan: dict[str, Any]) -> str:
     segments = plan["segments"]
-    most = max(segment["tokens"] for segment in segments)
+    most_tokens = max(segment["tokens"] for segment in segments)
     length = f"{plan['duration']:.1f} s, {pluralize(plan['frames'], 'frame')}, {pluralize(len(segments), 'segment')}"
-    room = f"prompts of at most {most} tokens and replies of {plan['reply']} in a context of {plan['context']}"
-    lines = [f"{plan['path']}: {length}; {room}"]
+    limits = f"prompts of at most {most_tokens} tokens and replies of {plan['reply']} in a context of {plan['context']}"
+    lines = [f"{plan['path']}: {length}; {limits}"]
     for segment in segments:
         times = " ".join(f"{time:.2f}" for time in segment["frames"])
-        stamp = f"[{format_time(segment['start'])}-{format_time(segment['end'])}]"
-        lines.append(f"{stamp} at most {segment['tokens']} tokens, frames at {times}")
+        span = f"[{format_time(segment['start'])}-{format_time(segment['end'])}]"
+        lines.append(f"{span} at most {segment['tokens']} tokens, frames at {times}")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first finishes what is under way, the second stops at once."""
+"""What Ctrl-C does to a run."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from smolcli.executors.base import Executor
 from smolcli.terminal.console import Console
 
-if TYPE_CHECKING:
-    pass
-
 
 @contextlib.contextmanager
 def interruptible(executor: Executor, console: Console) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets what is under way finish; the second, or one while nothing is, stops at once.
+    """Handles Ctrl-C: the first lets the executor finish what the model has begun, the second stops at once.
 
-    Gives a function that says whether there was one.
+    The first one stops at once too if the executor is idle. Yields a function that says whether Ctrl-C was pressed.
+    Raises KeyboardInterrupt to stop at once.
     """
-    hit = False
+    was_interrupted = False
 
     def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        nonlocal hit
-        if hit or executor.is_idle:
+        nonlocal was_interrupted
+        if was_interrupted or executor.is_idle:
             raise KeyboardInterrupt
-        hit = True
+        was_interrupted = True
         executor.stop()
-        console.notice("finishing what is under way; Ctrl-C again stops at once")
+        console.notice("finishing what the model has begun; Ctrl-C again stops at once")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    handler_before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield lambda: hit
+        yield lambda: was_interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler_before)

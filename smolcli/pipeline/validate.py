@@ -1,107 +1,155 @@
-"""Checks options that contradict each other, before anything is opened."""
+"""Refuses options that contradict each other, one function for each concern, before anything is opened.
+
+Every check raises UsageError with what is wrong and what to do, or UnavailableError for a library that is missing.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smolcli import registry
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector, reads_path
 from smolcli.inputs.walk import MEDIA
-from smolcli.options import Batch, Input, Output
-from smolcli.tasks.base import Task
+from smolcli.pipeline.request import Request
 from smolcli.types import is_url
-from smolcli.writers.destination import STDOUT, format_of
-
-if TYPE_CHECKING:
-    pass
-
 
 PLAN_FORMATS = ("text", "jsonl")
 
 
-def _check(name: str, task: Task, input: Input, output: Output, batch: Batch) -> None:
-    """Options that contradict each other."""
-    words = (*input.inputs, *input.watch)
-    asked = [each.name for each in fields(task) if each.metadata.get("argument")]
+def validate(request: Request, inputs: InputCollector) -> None:
+    """Runs every check. Raises UsageError and UnavailableError."""
+    check_inputs(request)
+    check_question(request)
+    check_output_file(request)
+    check_format(request, inputs)
+    check_dry_run(request)
+    check_contact_sheet(request, inputs)
+    check_together(request)
+    check_resume(request)
+    check_sidecars(request)
+    check_executor(request)
+    check_decoder(request)
+
+
+def check_inputs(request: Request) -> None:
+    """There is an input, and standard input is read at most once."""
+    words = _input_words(request)
     if words.count("-") > 1:
         raise UsageError("standard input can be read once, and is named twice", "name it once")
-    if not words and input.files_from is None:
-        example = " ".join(("smolcli", name, *(f'"{each.upper()}"' for each in asked), task.example))
+    if not words and request.input.files_from is None:
+        arguments = (f'"{name.upper()}"' for name in _argument_names(request))
+        example = " ".join(("smolcli", request.name, *arguments, request.task.example))
         raise UsageError("no input was given", f"{example}, a directory, or - for standard input")
-    if "question" in asked and os.path.isfile(question := getattr(task, "question", "")):
-        raise UsageError(
-            f"{question} is a file, where the question should be", f'smolcli {name} "What is this?" {question}'
-        )
-    if output.output is not None and reads_path(input, output.output):
-        raise UsageError(f"{output.output}: the input is also the output", "choose another file with -o")
-    if output.output is not None and output.output.suffix.lower() in MEDIA and output.output.is_file():
-        raise UsageError(f"{output.output}: is a picture or a video, by its name", "choose another file with -o")
-    for kind in (_format(output), *output.sidecar):
-        if kind in registry.NEEDS_SEGMENTS and task.reads != "video":
-            raise UsageError(f"{kind} is for video-summarize", "choose text, json or jsonl")
-    if _format(output) in registry.NEEDS_SEGMENTS and InputCollector(input).is_many:
-        raise UsageError(f"{_format(output)} holds one video", "give one, or write one beside each: --sidecar .srt")
-    if task.is_plan and (input.watch or batch.resume or output.sidecar or _format(output) not in PLAN_FORMATS):
-        what = "--dry-run shows plans as text or jsonl, and writes no records"
-        raise UsageError(what, "leave out --watch, --resume, --sidecar, --template and other formats")
-    if task.sheet is not None:
-        _check_sheet(task.sheet, input, output, batch)
-    if task.together and input.watch:
-        raise UsageError("--together waits for all inputs, and --watch for ever", "leave out one of them")
+
+
+def check_question(request: Request) -> None:
+    """The question is not a file: whoever forgets the question has the first input taken for it."""
+    question = getattr(request.task, "question", "")
+    if "question" in _argument_names(request) and os.path.isfile(question):
+        advice = f'smolcli {request.name} "What is this?" {question}'
+        raise UsageError(f"{question} is a file, where the question should be", advice)
+
+
+def check_output_file(request: Request) -> None:
+    """The run does not write over one of its inputs, nor over another picture or video."""
+    file = request.output.output
+    if file is None:
+        return
+    if reads_path(request.input, file):
+        raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
+    if file.suffix.lower() in MEDIA and file.is_file():
+        raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
+
+
+def check_format(request: Request, inputs: InputCollector) -> None:
+    """Formats of segments are for videos, and one file of them holds one video; a template is a format."""
+    record_format, output = request.record_format, request.output
+    for name in (record_format, *output.sidecar):
+        if name in registry.NEEDS_SEGMENTS and request.task.reads != "video":
+            raise UsageError(f"{name} is for video-summarize", "choose text, json or jsonl")
+    if record_format in registry.NEEDS_SEGMENTS and inputs.is_many:
+        raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
     if output.template is not None and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
-    if batch.resume and (_file(output) is None or _format(output) != "jsonl"):
-        raise UsageError("--resume goes on with a file of records", "name it: -o results.jsonl")
-    if batch.resume and output.output and output.output.exists() and not output.output.is_file():
-        raise UsageError(f"{output.output}: is no file that could be resumed", "name another: -o results.jsonl")
+
+
+def check_dry_run(request: Request) -> None:
+    """--dry-run writes plans, not records."""
+    writes_records = request.input.watch or request.batch.resume or request.output.sidecar
+    if request.task.is_plan and (writes_records or request.record_format not in PLAN_FORMATS):
+        what = "--dry-run shows plans as text or jsonl, and writes no records"
+        raise UsageError(what, "leave out --watch, --resume, --sidecar, --template and other formats")
+
+
+def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
+    """--contact-sheet is a new picture of one video, made on this machine."""
+    sheet, output_file = request.task.sheet, request.output.output
+    if sheet is None:
+        return
+    if reads_path(request.input, sheet) or (output_file is not None and sheet.resolve() == output_file.resolve()):
+        raise UsageError(f"{sheet}: is an input or the output", "choose another file with --contact-sheet")
+    if inputs.is_many:
+        raise UsageError("--contact-sheet is one picture, of one video", "give one video")
+    if request.batch.engine != "local":
+        raise UsageError(f"--contact-sheet is not made with --engine {request.batch.engine}", "leave out one of them")
+    if sheet.suffix.lower() not in registry.CONTACT_SHEET_FORMATS:
+        raise UsageError(f"{sheet}: is not a name of a picture", "name it .jpg, .png or .webp")
+    if not (sheet.parent.is_dir() and os.access(sheet.parent, os.W_OK)):
+        raise UsageError(f"{sheet}: cannot be written", "is its folder there?")
+
+
+def check_together(request: Request) -> None:
+    """--together needs the last input, which a watched folder never gives."""
+    if request.task.together and request.input.watch:
+        raise UsageError("--together waits for all inputs, and --watch never ends", "leave out one of them")
+
+
+def check_resume(request: Request) -> None:
+    """--resume continues a file of JSON Lines."""
+    batch, file = request.batch, request.output.output
+    if batch.resume and (request.record_file is None or request.record_format != "jsonl"):
+        raise UsageError("--resume continues a file of records", "name it: -o results.jsonl")
+    if batch.resume and file is not None and file.exists() and not file.is_file():
+        raise UsageError(f"{file}: is not a file that can be resumed", "name another: -o results.jsonl")
     if batch.retry_failed and not batch.resume:
         raise UsageError("--retry-failed is for --resume", "add --resume -o results.jsonl")
+
+
+def check_sidecars(request: Request) -> None:
+    """Every input has a name and a place for its sidecar."""
+    output, words = request.output, _input_words(request)
     if output.out_dir is not None and not output.sidecar:
         raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
-    if output.sidecar and ("-" in words or task.together):
+    if output.sidecar and ("-" in words or request.task.together):
         raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
     if output.sidecar and output.out_dir is None and any(map(is_url, words)):
-        raise UsageError("there is no place beside a URL for its sidecar", "add --out-dir DIR")
-    if batch.address is not None and batch.engine != "ray":
+        raise UsageError("a sidecar cannot be written beside a URL", "add --out-dir DIR")
+
+
+def check_executor(request: Request) -> None:
+    """--address names a Ray cluster."""
+    if request.batch.address is not None and request.batch.engine != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
 
 
-def _check_decoder(name: str) -> None:
+def check_decoder(request: Request) -> None:
+    """The library that decodes videos is installed. Raises UnavailableError."""
+    if request.task.sampling is None:
+        return
     try:
-        registry.require(registry.DECODERS, name)
+        registry.require(registry.DECODERS, request.task.sampling.decoder)
     except UnavailableError as error:
         advice = f"{error.advice}, or try --decoder ffmpeg"
         raise UnavailableError(f"videos cannot be read: {error.what}", advice) from None
 
 
-def _check_sheet(file: Path, input: Input, output: Output, batch: Batch) -> None:
-    if reads_path(input, file) or (output.output is not None and file.resolve() == output.output.resolve()):
-        raise UsageError(f"{file}: is an input or the output", "choose another file with --contact-sheet")
-    if InputCollector(input).is_many:
-        raise UsageError("--contact-sheet is one picture, of one video", "give one video")
-    if batch.engine != "local":
-        raise UsageError(f"--contact-sheet is not made with --engine {batch.engine}", "leave out one of them")
-    if file.suffix.lower() not in registry.CONTACT_SHEET_FORMATS:
-        raise UsageError(f"{file}: is no name of a picture", "name it .jpg, .png or .webp")
-    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-        raise UsageError(f"{file}: cannot be written", "is its folder there?")
+def _input_words(request: Request) -> tuple[str, ...]:
+    """What the command line names as inputs, watched folders included."""
+    return (*request.input.inputs, *request.input.watch)
 
 
-def _file(output: Output) -> Path | None:
-    """The file that records go to; None is standard output."""
-    return None if output.output is None or str(output.output) in STDOUT else output.output
-
-
-def _format(output: Output) -> str | None:
-    """The format of the records; None where sidecars are all that is wanted."""
-    if output.template is not None:
-        return "template"
-    if output.format is not None:
-        return output.format
-    if output.output is not None:
-        return format_of(output.output, registry.WRITERS)
-    return None if output.sidecar else "text"
+def _argument_names(request: Request) -> list[str]:
+    """The arguments that the task takes before its inputs."""
+    return [field.name for field in fields(request.task) if field.metadata.get("argument")]

@@ -163,14 +163,14 @@ def test_the_list_of_inputs_is_not_overwritten(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["{in}", "--resume"], "--resume goes on with a file of records"),
-        (["{in}", "--resume", "-o", "r.csv"], "--resume goes on with a file of records"),
-        (["{in}", "--resume", "-o", "/dev/null", "-f", "jsonl"], "is no file that could be resumed"),
+        (["{in}", "--resume"], "--resume continues a file of records"),
+        (["{in}", "--resume", "-o", "r.csv"], "--resume continues a file of records"),
+        (["{in}", "--resume", "-o", "/dev/null", "-f", "jsonl"], "is not a file that can be resumed"),
         (["{in}", "-o", "{in}/bad.png"], "is a picture or a video, by its name"),
         (["{in}", "--retry-failed", "-o", "r.jsonl"], "--retry-failed is for --resume"),
         (["{in}", "--out-dir", "out"], "--out-dir is for sidecars"),
         (["-", "--sidecar", ".txt"], "--sidecar needs inputs with names"),
-        (["http://localhost/a.png", "--sidecar", ".txt"], "no place beside a URL"),
+        (["http://localhost/a.png", "--sidecar", ".txt"], "a sidecar cannot be written beside a URL"),
         (["{in}", "--sidecar", ".doc"], "sidecar .doc is not known"),
         (["{in}", "--if-exists", "append"], "choice append is not known"),
         (["{in}", "--shard", "5/4"], "--shard 5/4 is not one of the shards"),

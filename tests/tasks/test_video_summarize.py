@@ -86,7 +86,7 @@ def test_stretches_get_a_note_each_with_their_times_and_then_a_summary() -> None
 def test_of_a_model_that_reads_no_notes_the_notes_are_the_summary() -> None:
     media = video((0, 9, 3), (9, 18, 3), (18, 27, 3))
     assert media.limits is not None
-    media = replace(media, limits=replace(media.limits, reads=False))
+    media = replace(media, limits=replace(media.limits, understands_text=False))
     said = iter(("It moves up.", "It moves up.", "It stops."))
     rounds, answer = answered(VideoSummarize(), media, lambda prompt: next(said))
     assert (len(rounds), answer.data["summary"]) == (1, "It moves up.; It stops.")

@@ -1,0 +1,125 @@
+"""Opens what a run writes to: the records' file or standard output, sidecars, the progress line."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from smolcli import registry
+from smolcli.inputs.collect import InputCollector, common_folder
+from smolcli.inputs.walk import MEDIA
+from smolcli.pipeline.request import Request
+from smolcli.records.record_id import Identity
+from smolcli.records.sink import RecordSink
+from smolcli.terminal.console import Console
+from smolcli.writers.base import NullWriter, Writer
+from smolcli.writers.destination import destination
+from smolcli.writers.template import Template
+
+if TYPE_CHECKING:
+    from smolcli.records.resume import ResultsFile
+    from smolcli.terminal.progress import Progress
+    from smolcli.writers.sidecar import Sidecars
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the records of one run go.
+
+    `results` is the file that --resume continues. `has_many` says whether there may be several records, `is_terminal`
+    whether they go to a terminal.
+    """
+
+    sink: RecordSink
+    sidecars: Sidecars | None
+    results: ResultsFile | None
+    has_many: bool
+    is_terminal: bool
+
+
+def open_outputs(
+    request: Request,
+    inputs: InputCollector,
+    identity: Identity,
+    stdout: TextIO,
+    console: Console,
+    stack: contextlib.ExitStack,
+) -> Outputs:
+    """Opens every output; `stack` closes them, a records' file only then taking its place.
+
+    Raises OutputError for what cannot be written.
+    """
+    has_many = request.asks_many(inputs)
+    results = open_results(request, identity, console)
+    if results is not None and results.is_large and not request.task.together:
+        inputs.look_ahead()  # the inputs are found while the records are read
+    stream = stack.enter_context(destination(request.record_file, stdout, request.batch.resume))
+    if results is not None:
+        results.read()
+    writer = stack.enter_context(make_writer(request, stream, has_many))
+    sidecars = make_sidecars(request)
+    is_terminal = stream is stdout and stdout.isatty()
+    progress = start_progress(request, inputs, console, has_many, is_terminal, stack)
+    sink = RecordSink(
+        writer,
+        console,
+        sidecars=sidecars,
+        results=results,
+        progress=progress,
+        fail_fast=request.batch.fail_fast,
+        verbose=request.output.verbose,
+    )
+    return Outputs(sink, sidecars, results, has_many, is_terminal)
+
+
+def open_results(request: Request, identity: Identity, console: Console) -> ResultsFile | None:
+    """The records of earlier runs, if --resume is given; a torn last line is cut off first."""
+    path = request.record_file
+    if not request.batch.resume or path is None:
+        return None
+    results: ResultsFile = registry.load(registry.LIBRARIES, "--resume")(path, identity)
+    if torn_bytes := results.repair_torn_tail():
+        console.notice(f"{path}: a record of {torn_bytes} bytes was torn and is made again")
+    return results
+
+
+def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
+    """The writer of the records' format on `stream`."""
+    record_format, template, blocks = request.record_format, request.output.template, request.task.blocks
+    if record_format is None:
+        return NullWriter(stream)
+    if template is not None:
+        return Template(stream, has_many, blocks, template=template)
+    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, blocks)
+    return writer
+
+
+def make_sidecars(request: Request) -> Sidecars | None:
+    """The writer of --sidecar; with --out-dir the tree below the inputs' common folder is repeated there."""
+    input, output = request.input, request.output
+    if not output.sidecar:
+        return None
+    base = "." if input.files_from is not None else common_folder((*input.inputs, *input.watch))
+    make = registry.load(registry.LIBRARIES, "--sidecar")
+    sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
+    return sidecars
+
+
+def start_progress(
+    request: Request,
+    inputs: InputCollector,
+    console: Console,
+    has_many: bool,
+    is_terminal: bool,
+    stack: contextlib.ExitStack,
+) -> Progress | None:
+    """The progress line of many inputs or of a video, unless it is turned off."""
+    is_video = request.task.sampling is not None
+    if not (has_many or is_video) or request.output.quiet or request.output.no_progress:
+        return None
+    answers_are_shown = is_terminal and request.record_format is not None and not is_video
+    make = registry.load(registry.LIBRARIES, "progress")
+    progress: Progress = stack.enter_context(closing(make(console, inputs.survey(), answers_are_shown)))
+    return progress

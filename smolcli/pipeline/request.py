@@ -1,0 +1,47 @@
+"""One command as the user gave it: the task and its options, and what follows from them alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from smolcli import registry
+from smolcli.inputs.collect import InputCollector
+from smolcli.options import Batch, Generate, Input, Model, Output
+from smolcli.tasks.base import Task
+from smolcli.writers.destination import STDOUT, format_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command `name` with its options, one dataclass for each panel of the help."""
+
+    name: str
+    task: Task
+    input: Input
+    model: Model
+    generate: Generate
+    output: Output
+    batch: Batch
+
+    def asks_many(self, inputs: InputCollector) -> bool:
+        """Whether there may be more than one item, and so more than one record."""
+        return inputs.is_many and not self.task.together
+
+    @cached_property
+    def record_file(self) -> Path | None:
+        """The file that records are written to; None is standard output."""
+        file = self.output.output
+        return None if file is None or str(file) in STDOUT else file
+
+    @cached_property
+    def record_format(self) -> str | None:
+        """The format of the records: a key of registry.WRITERS, `template`, or None if only sidecars are written."""
+        if self.output.template is not None:
+            return "template"
+        if self.output.format is not None:
+            return self.output.format
+        if self.output.output is not None:
+            return format_of(self.output.output, registry.WRITERS)
+        return None if self.output.sidecar else "text"
