@@ -1,4 +1,4 @@
-"""The program smolcli, also as `python -m smolcli`."""
+"""The entry point of smolcli, also of `python -m smolcli`."""
 
 import gc
 import os
@@ -10,9 +10,9 @@ from smolcli.terminal.stdout import open_closed_streams
 
 
 def main() -> None:
-    """Runs the program; Ctrl-C while its libraries are still being loaded is an interruption too."""
-    gc.disable()  # until the program is loaded: there is no garbage in it yet, and looking takes a tenth of the time
-    # Who starts a program may leave it deaf to its children's ends, so that each seems to have gone well.
+    """Runs the program and exits with its code; Ctrl-C during imports exits with 130 too."""
+    gc.disable()  # until all is imported: there is no garbage yet, and collecting takes a tenth of the start
+    # A parent may have set SIGCHLD to be ignored; then the exit code of every child would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         open_closed_streams()
@@ -23,11 +23,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     finally:
-        gc.freeze()  # the interpreter looks for garbage once more when it ends, and everything goes anyway
+        gc.freeze()  # skips the interpreter's last collection: the process ends anyway
 
 
 def _begin(words: list[str]) -> None:
-    """Starts the engine's process where words ask for answers, before they are understood: that takes as long."""
+    """Starts the engine's process if `words` name a task, before they are parsed: both take about as long."""
     others = ("-h", "--help", "--dry-run", "--engine")
     if not words or "_SMOLCLI_COMPLETE" in os.environ or any(word.startswith(others) for word in words):
         return

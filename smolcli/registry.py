@@ -1,6 +1,6 @@
-"""The one list of what smolcli is made of; a line is loaded when it is chosen.
+"""The tables of tasks, backends, writers, readers and commands; an entry is imported only when it is used.
 
-To add a task, backend, writer, reader or command: one file and one line here.
+To add one: a file, and a line here. docs/contributing.md has an example of each.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from smolcli.errors import UnavailableError, UsageError
 
 
 class Entry(NamedTuple):
-    """Where a thing lives, `module:attribute`, and the extra of the package that brings its libraries.
+    """Where an object lives, `module:attribute`, which libraries it `needs`, and the extra that installs them.
 
-    `about` is the line of a command in the help of all: how its own help begins, without loading it.
+    `about` is a command's line in the root help, so that the command need not be imported for it.
     """
 
     place: str
@@ -26,12 +26,11 @@ class Entry(NamedTuple):
 
 
 class BackendEntry(NamedTuple):
-    """A backend: as Entry, and what distinguishes it from the others, so that no other module compares names.
+    """The entry of a backend, with what differs between backends as data: no other module compares their names.
 
-    `title` is its name for people. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any` of
-    them. `uses_gpu` says whether it can compute on one. `options` are the fields of options.Model that not every
-    backend takes and this one does; without "device" it computes on the CPU alone. A hidden one is for tests and dry
-    runs: --backend takes it, and help, `auto` and doctor pass over it.
+    `title` is its name in messages. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any`.
+    `options` are the fields of options.Model that this backend accepts and others may not. A hidden backend is for
+    tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out.
     """
 
     place: str
@@ -95,14 +94,10 @@ WRITERS = {
     "vtt": Entry("smolcli.writers.subtitles:Vtt"),
     "chapters": Entry("smolcli.writers.subtitles:Chapters"),
 }
+# Suffixes of sidecars, and the formats and sidecars that only video-summarize can write.
 SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")
-NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")  # formats and sidecars of video-summarize alone
-CONTACT_SHEET_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-}  # contact sheets, and Pillow's name for them
+NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")
+CONTACT_SHEET_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # suffix: Pillow's format
 READERS = {
     "image": Entry("smolcli.inputs.image:read"),
     "video": Entry("smolcli.inputs.video:Video"),
@@ -154,19 +149,19 @@ LIBRARIES = {
 
 
 def backends(file_format: str | None = None) -> list[str]:
-    """The backends that are offered to users, or those of them that read `file_format`."""
+    """The names of the backends that are not hidden; with `file_format` only of those that read it."""
     return [
         name for name, entry in BACKENDS.items() if not entry.is_hidden and file_format in (None, entry.file_format)
     ]
 
 
 def installed(entry: AnyEntry) -> bool:
-    """Whether the libraries of `entry` are here, told without importing them."""
+    """Whether the libraries that `entry` needs are installed, found without importing them."""
     return all(find_spec(library) for library in entry.needs)
 
 
 def require(table: Mapping[str, AnyEntry], name: str) -> str:
-    """`name`, if its libraries are here; else an error with the command that installs them."""
+    """Gives `name` back if its libraries are installed. Raises UnavailableError with the command that installs them."""
     entry = table[name]
     for library in entry.needs:
         if find_spec(library) is None:
@@ -175,7 +170,10 @@ def require(table: Mapping[str, AnyEntry], name: str) -> str:
 
 
 def load(table: Mapping[str, AnyEntry], name: str) -> Any:
-    """The thing `name` of a table; a missing extra answers with the command that installs it."""
+    """Imports the object called `name` in `table`.
+
+    Raises UsageError if the table has no such name, UnavailableError if a library is missing.
+    """
     if name not in table:
         raise UsageError(f"{name} is not known", f"choose one of {', '.join(table)}")
     entry = table[name]

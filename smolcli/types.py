@@ -1,8 +1,8 @@
-"""The values that travel through smolcli, from a word on the command line to a record.
+"""The values that pass between the stages of smolcli, from a word on the command line to a record.
 
-    word -> Item -> [Frame] -> Prompt -> Piece ... -> Reply -> Answer -> Record
+    word -> Item -> Media (frames) -> Prompt -> Piece ... -> Reply -> Answer -> Record
 
-They are plain data: no stage is known here and no library is imported.
+They are plain data: this module knows no stage and imports no library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FinishReason = Literal["stop", "length", "repetition", "error"]
 class Frame:
     """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
 
-    `time` is the moment in seconds of a video frame, None for a still picture. Outside the engine's process, which
-    holds the pixels, `rgb` is empty and `held` says where they are: the number of the item and of the frame in it.
+    `time` is the timestamp of a video frame in seconds, None for a still picture. Only the engine's process holds
+    pixels: elsewhere `rgb` is empty and `held` refers to them by the number of the item and of the frame in it.
     """
 
     rgb: bytes = field(repr=False)
@@ -35,13 +35,13 @@ class Frame:
 
 
 def is_url(word: str) -> bool:
-    """Whether a user's word is an address to fetch."""
+    """Whether a word of the command line is an HTTP address."""
     return word[:8].lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True)
 class Source:
-    """One medium, not opened: a path or URL, or the bytes of what can be read only once, as a pipe."""
+    """One medium that is not opened yet: a path or URL, or `data` if it can be read only once, as a pipe can."""
 
     word: str
     data: bytes | None = field(default=None, repr=False)
@@ -49,9 +49,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about one item alone: texts, and its pictures by their number from 0, in order.
+    """A question that belongs to one item: texts, and the item's pictures by number from 0, in order.
 
-    `begins` is how the answer begins.
+    `begins` is the text that the reply starts with.
     """
 
     parts: tuple[str | int, ...]
@@ -60,10 +60,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Item:
-    """One input of the user, named `path`; several sources where a task looks at all inputs together.
+    """One input, named `path`; it has several sources if the task looks at all inputs together.
 
-    `fault` is why it is not even opened. `question` is there where every item has its own, and then a part of its
-    content.
+    `fault` says why it must not be opened. `question` is set if every item has a question of its own, which then is a
+    part of its content.
     """
 
     path: str
@@ -73,15 +73,15 @@ class Item:
 
     @classmethod
     def of(cls, word: str, data: bytes | None = None) -> Item:
-        """The usual case: one source, under its own name."""
+        """An item of one source, named as the source is."""
         return cls(word, (Source(word, data),))
 
 
 @dataclass(frozen=True)
 class Content:
-    """The SHA-256 of an item's bytes, and its stamp: size and times, by which a file is known unchanged unread.
+    """The SHA-256 of an item's bytes, and its stamp: size and times, which show that a file is unchanged.
 
-    Of an item with a question of its own the hash is of both, and there is no stamp.
+    If the item has a question of its own, the hash covers both, and there is no stamp.
     """
 
     sha256: str = ""
@@ -90,7 +90,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a video, in seconds from its beginning, and which of its frames are looked at: first, after last."""
+    """A part of a video, from `start` to `end` in seconds, whose frames are `frames[first:stop]` of its Media."""
 
     start: float
     end: float
@@ -99,9 +99,9 @@ class Span:
 
 
 def format_time(seconds: float) -> str:
-    """A moment of a video as people write it: MM:SS, or H:MM:SS; fractions are dropped.
+    """Formats a time of a video as MM:SS or H:MM:SS, rounded down to whole seconds.
 
-    Some containers round times to thousandths: what is that near to a second is that second.
+    Some containers round times to milliseconds, so a time up to 2 ms before a full second counts as that second.
 
     >>> clock(75.9), clock(5.999), clock(3725)
     ('01:15', '00:06', '1:02:05')
@@ -111,7 +111,7 @@ def format_time(seconds: float) -> str:
 
 
 def pluralize(number: int, what: str) -> str:
-    """A number of things for people.
+    """Formats a count and its noun.
 
     >>> counted(1, "frame"), counted(3, "frame")
     ('1 frame', '3 frames')
@@ -121,15 +121,15 @@ def pluralize(number: int, what: str) -> str:
 
 @dataclass(frozen=True)
 class Media:
-    """What an opened item holds: its pictures, and what it was made of.
+    """The content of an opened item: its frames, and what is known of its file.
 
-    Of a video `spans` are its stretches, in order, and `duration` all of its seconds; `notices` say what a person
-    should know of it.
+    Of a video, `spans` are its parts in order and `duration` its length in seconds. `notices` are messages for the
+    user. `limits` are those of the model that will see it.
     """
 
     frames: tuple[Frame, ...]
     content: Content = Content()
-    seconds: float = 0.0  # that opening it took
+    seconds: float = 0.0  # wall time of opening it
     spans: tuple[Span, ...] = ()
     duration: float = 0.0
     notices: tuple[str, ...] = ()
@@ -139,10 +139,10 @@ class Media:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What a model takes: `context` tokens in all, and pictures as tiles of `tile` pixels a side, `tile_tokens` each.
+    """The limits of a model, in tokens: `context` in all, `reply` of them reserved for the reply.
 
-    `reply` tokens of the context are kept for the reply. `understands_text` says whether it reads text without
-    pictures.
+    A picture becomes tiles of `tile` x `tile` pixels, each `tile_tokens` tokens. `understands_text` says whether the
+    model can answer about text without pictures.
     """
 
     context: int
@@ -153,7 +153,7 @@ class ModelLimits:
 
     @property
     def prompt(self) -> int:
-        """Tokens that a prompt may have."""
+        """The most tokens a prompt may have."""
         return self.context - self.reply
 
 
@@ -162,7 +162,7 @@ Part = str | Frame
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation: text and pictures, interleaved in the order given."""
+    """One turn of a conversation: text and pictures in order."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -170,10 +170,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that asks for one reply; a last turn of the assistant's is how that reply begins.
+    """A conversation that asks for one reply; if its last turn is the assistant's, the reply continues that turn.
 
-    `split` False sends every picture as one unsplit tile, as video frames are sent.
-    `draft` marks a call whose text is not part of the answer and is never shown.
+    With `split` False every picture is one tile, as video frames are. `draft` marks a prompt whose reply is not part of
+    the answer and is never shown.
     """
 
     turns: tuple[Turn, ...]
@@ -187,7 +187,7 @@ class Prompt:
 
     @classmethod
     def user(cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False) -> Prompt:
-        """The usual case: one user turn, perhaps after a system turn.
+        """A prompt of one user turn, after a system turn if `system` is given.
 
         >>> Prompt.user("What is 2 + 2?").turns[0].role
         'user'
@@ -198,7 +198,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Counts of tokens; `image` are those of `prompt` that stand for pictures."""
+    """Counts of tokens: of the prompt, those of the prompt that stand for pictures, and generated ones."""
 
     prompt: int = 0
     image: int = 0
@@ -210,7 +210,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time in seconds by stage; `load` is charged to the first reply after the model was loaded."""
+    """Wall time in seconds by stage; `load`, loading the model, counts for the first reply after it."""
 
     load: float = 0.0
     media: float = 0.0
@@ -230,9 +230,9 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peaks in bytes, so far in the run: resident of the process that was started and of its engine, and on the GPU.
+    """Peak memory of the run so far in bytes: resident in the main process and in the engine, and on the GPU.
 
-    0 where the system does not tell, or nothing is taken.
+    0 if the system does not report it, or nothing is used.
     """
 
     parent: int = 0
@@ -242,7 +242,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an input has no answer: `kind` is a word a script can test, `message` one line for a person."""
+    """Why an input has no answer: `kind` is for scripts, `message` is one line for people."""
 
     kind: str
     message: str
@@ -250,9 +250,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of one reply, and its account.
+    """The end of one reply, with its tokens and seconds.
 
-    `text` is the whole reply where that is not its pieces joined: a loop was cut, or the reply was tried again.
+    `text` is the whole reply if it differs from its joined pieces: a repetition was cut off, or a second attempt
+    replaced the first.
     """
 
     reason: FinishReason
@@ -264,7 +265,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Piece:
-    """A bit of the reply to prompt number `index`; the last piece of a reply has `finish`."""
+    """A part of the reply to prompt number `index`; the last piece of a reply has `finish`."""
 
     index: int
     text: str
@@ -273,7 +274,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reply:
-    """All pieces of one reply, joined; `data` is the object it is where a schema was asked for."""
+    """A whole reply; `data` is the parsed object if a schema was asked for."""
 
     text: str
     finish: Finish
@@ -282,21 +283,21 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task makes of its replies: text for people, `data` where the task has structure."""
+    """What a task makes of its replies: text for people, and `data` if the task's answers have structure."""
 
     text: str
     data: Any = None
 
 
-# What a task's `steps` returns: yields prompts, is sent their replies, returns the answer.
+# What Task.steps returns: a generator that yields prompts, is sent their replies and returns the answer.
 Steps = Generator[Sequence[Prompt], Sequence[Reply], Answer]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One input's result, as docs/records.md describes it; `error` is None where there is an answer.
+    """The result of one input, as docs/records.md describes it; `error` is None if there is an answer.
 
-    `notices` say what should be known of an answer, as that a file was cut short.
+    `notices` are messages about the answer, for example that a file was cut short.
     """
 
     path: str
@@ -316,5 +317,5 @@ class Record:
     error: Fault | None
 
     def failed(self, fault: Fault) -> Record:
-        """The same input without its answer; what it has cost stays."""
+        """The record of the same input without its answer; tokens and seconds stay."""
         return replace(self, text="", data=None, finish_reason="error", error=fault)

@@ -40,7 +40,7 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
 
     Raises InputError of kind too-long if not even one frame fits the model's context.
     """
-    spans = task.stretches(media)
+    spans = task.segments(media)
     assert media.limits is not None
     segments = [
         {

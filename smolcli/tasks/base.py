@@ -1,7 +1,7 @@
-"""A task: what is asked about an item, and what is made of the replies.
+"""A task: which prompts are asked about an item, and how the replies become an answer.
 
-A task is a frozen dataclass: its fields are its options, its docstring is its help. Most write only
-`prompts`; a task of several calls writes `steps`, a generator that yields prompts, is sent their
+A task is a frozen dataclass: its fields are its options, its docstring is its help. Most tasks define only
+`prompts`. A task that needs several rounds defines `steps`, a generator that yields prompts, is sent their
 replies and returns the answer:
 
     def steps(self, media):
@@ -9,7 +9,8 @@ replies and returns the answer:
         [final] = yield [Prompt.user(f"Say it shorter: {note.text}")]
         return Answer(final.text)
 
-It never holds a backend: pipeline/run.py feeds it, so order, streaming, time and errors are handled once.
+A task never calls a backend: the executor sends its prompts, so that order, streaming, timing and errors are handled
+once for all tasks.
 """
 
 from __future__ import annotations
@@ -28,50 +29,50 @@ from smolcli.types import Answer, Media, Prompt, Reply, Steps
 class Task:
     """The base of every task."""
 
-    together = False  # whether all inputs are one item
-    reads: ClassVar[str] = "image"  # of registry.READERS
-    noun: ClassVar[str] = "picture"  # what it reads, for people
+    together = False  # whether all inputs form one item
+    reads: ClassVar[str] = "image"  # a key of registry.READERS
+    noun: ClassVar[str] = "picture"  # what it reads, in messages
     example: ClassVar[str] = "picture.png"
 
     @property
     def blocks(self) -> bool:
-        """Whether answers have lines, so that text output sets them under headings."""
+        """Whether answers have several lines, so that text output puts each under a heading."""
         return False
 
     @property
     def is_plan(self) -> bool:
-        """Whether only what would be looked at is shown."""
+        """Whether the run only shows what it would do (--dry-run)."""
         return False
 
     @property
     def sheet(self) -> Path | None:
-        """Where a picture of what is looked at goes."""
+        """The file for a picture of the frames that are looked at (--contact-sheet)."""
         return None
 
     @property
     def sampling(self) -> Sampling | None:
-        """Of a task that reads videos, which of their frames."""
+        """Which frames are looked at, if the task reads videos."""
         return None
 
     @property
     def at_once(self) -> int:
-        """How many prompts on one input there are at a time; 0 where that depends on the input."""
+        """How many prompts about one input are asked at a time; 0 if that depends on the input."""
         return 1
 
     @property
     def id_options(self) -> dict[str, Any]:
-        """All that decides the prompts beside the medium, by keys that never change: a part of a record's id."""
+        """The options that decide the prompts, by keys that never change: a part of a record's id."""
         return id_options(self)
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        """The prompts of a task that asks everything at once."""
+        """The prompts of a task that asks everything in one round."""
         raise NotImplementedError
 
     def answer(self, replies: Sequence[Reply]) -> Answer:
-        """What is made of their replies."""
+        """The answer made of the replies to `prompts`, in their order."""
         return Answer(replies[0].text, replies[0].data)
 
     def steps(self, media: Media) -> Steps:
-        """The whole task as a generator."""
+        """The whole task as a generator: yields prompts, is sent their replies, returns the answer."""
         replies = yield self.prompts(media)
         return self.answer(replies)

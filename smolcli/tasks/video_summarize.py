@@ -1,9 +1,9 @@
-"""The task video-summarize: one prompt for what fits the model's context, else a note on each stretch and a summary.
+"""The task video-summarize: one prompt if the video fits the model's context, else a note a segment and a summary.
 
-    stretches -> [note] -> summary of the notes, of groups of them first where they do not fit together
+    segments -> notes -> summary of the notes; if they do not fit one prompt, first of groups of them
 
-A token is a byte of text at least, so texts are counted by their bytes; pictures are counted exactly, and notes by the
-tokens that they were made of.
+Prompts are sized without a tokenizer: a token is at least one byte of text, so text counts one token a byte; frames
+count exactly, and notes count the tokens that the model generated for them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from smolcli.types import Answer, Media, ModelLimits, Prompt, Reply, Span, Steps
 QUESTION = "What happens in this video?"
 NOTES = "These are notes on what happens in a video, in the order of time.\n{notes}\n\n{ask}"
 SUMMARY = "Summarize in a few sentences what happens in the video."
-PICTURE_MARKS = 3  # tokens around a picture
-TURN_BYTES = 64  # of a conversation around its parts, at most
-NUMBER_BYTES = 80  # of a number of frames in words, at most
-LEAST_NOTES = 96  # tokens of notes that a prompt has room for: two with their times and some words
+FRAME_MARKER_TOKENS = 3  # tokens that stand before and after the tokens of a frame
+TURN_BYTES = 64  # upper bound of the chat template's text around one turn
+NUMBER_BYTES = 80  # upper bound of a count of frames written in words
+MIN_NOTES_TOKENS = 96  # a prompt must hold two notes, with their times and a few words each
 
 _Notes = Generator[Sequence[Prompt], Sequence[Reply], "Note"]
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was said of a stretch of a video, in seconds; `tokens` are those of `text`, `data` the object that it is."""
+    """The model's reply about one segment, from `start` to `end` in seconds.
+
+    `tokens` counts those of `text`; `data` is the parsed object where a schema was asked for.
+    """
 
     start: float
     end: float
@@ -45,24 +48,24 @@ class Note:
 
     @property
     def line(self) -> str:
-        """The note under its time."""
-        return self._stamp + self.text
+        """The note with its time span before it, as it stands in answers and in prompts."""
+        return self._time_span + self.text
 
     @property
     def cost(self) -> int:
-        """Tokens of the line and its end, at most."""
-        return len(self._stamp) + self.tokens + 1
+        """Upper bound of the tokens of the line and its line break."""
+        return len(self._time_span) + self.tokens + 1
 
-    def within(self, most: int) -> Note:
-        """The note, its text cut off where it would cost more than `most`."""
-        room = max(0, most - len(self._stamp) - 1)
-        if self.tokens <= room:
+    def truncated_to(self, max_tokens: int) -> Note:
+        """The note, its text cut off so that it costs at most `max_tokens`."""
+        text_tokens = max(0, max_tokens - len(self._time_span) - 1)
+        if self.tokens <= text_tokens:
             return self
-        text = self.text.encode()[:room].decode("utf-8", "ignore")
+        text = self.text.encode()[:text_tokens].decode("utf-8", "ignore")
         return replace(self, text=text, tokens=len(text.encode()))
 
     @property
-    def _stamp(self) -> str:
+    def _time_span(self) -> str:
         return f"[{format_time(self.start)}-{format_time(self.end)}] "
 
 
@@ -95,7 +98,7 @@ class VideoSummarize(Sampling, Task):
 
     @property
     def at_once(self) -> int:
-        """Stretches and scenes are as many as there are; one prompt is long, and room for more would be memory lost."""
+        """0 (unknown) for segments and scenes; a whole video is one long prompt, and more slots would waste memory."""
         return 0 if self.segment is not None or self.scene else 1
 
     @property
@@ -116,16 +119,16 @@ class VideoSummarize(Sampling, Task):
     @property
     def sampling(self) -> Sampling:
         """Which frames are looked at."""
-        return Sampling(**{one.name: getattr(self, one.name) for one in fields(Sampling)})
+        return Sampling(**{option.name: getattr(self, option.name) for option in fields(Sampling)})
 
     def steps(self, media: Media) -> Steps:
-        spans = self.stretches(media)
+        spans = self.segments(media)
         replies = yield [self._prompt(media, span, draft=len(spans) > 1) for span in spans]
         answered = [pair for pair in zip(spans, replies, strict=True) if pair[1].finish.fault is None]
         notes = [
             Note(span.start, span.end, reply.text, reply.finish.tokens.new, reply.data) for span, reply in answered
         ]
-        last = notes[0] if len(notes) == 1 else (yield from self._summary(notes, media))
+        summary = notes[0] if len(notes) == 1 else (yield from self._summarize(notes, media))
         segments = [
             {
                 "start": note.start,
@@ -136,93 +139,97 @@ class VideoSummarize(Sampling, Task):
             for note, (span, _) in zip(notes, answered, strict=True)
         ]
         data: dict[str, Any] = {
-            "summary": last.text if last.data is None else last.data,
+            "summary": summary.text if summary.data is None else summary.data,
             "duration": media.duration,
             "segments": segments,
-            "frames": len({frame.time for frame in media.frames}),  # one may be in two stretches
+            "frames": len({frame.time for frame in media.frames}),  # two segments may share a frame
         }
         if self.contact_sheet is not None:
             data["contact_sheet"] = str(self.contact_sheet)
         lines = [note.line for note in notes] if len(notes) > 1 else []
-        return Answer("\n\n".join([last.text, *(["\n".join(lines)] if lines else [])]), data)
+        return Answer("\n\n".join([summary.text, *(["\n".join(lines)] if lines else [])]), data)
 
-    def stretches(self, media: Media) -> list[Span]:
-        """The spans of a video, each cut into as few parts, of as many frames, as fit the context.
+    def segments(self, media: Media) -> list[Span]:
+        """The spans of a video, each split into as few segments as fit the model's context.
 
-        Raises InputError of kind too-long where not even one frame fits beside the question, or two notes.
+        Raises InputError of kind too-long if the question leaves no space for one frame, or for two notes.
         """
-        parts = [part for span in media.spans for part in self._parts(span, media)]
+        parts = [part for span in media.spans for part in self._split(span, media)]
         assert media.limits is not None
-        if len(parts) > 1 and media.limits.understands_text and self._notes_room(media.limits) < LEAST_NOTES:
+        if len(parts) > 1 and media.limits.understands_text and self._notes_tokens(media.limits) < MIN_NOTES_TOKENS:
             raise _too_long("notes", media.limits)
         return parts
 
     def tokens(self, media: Media, span: Span) -> int:
-        """Of the prompt on a stretch of a video, at most."""
+        """Upper bound of the tokens of the prompt about one segment."""
         assert media.limits is not None
         [turn] = self._prompt(media, span, draft=True).turns
         texts = sum(len(part.encode()) for part in turn.parts if isinstance(part, str))
-        return TURN_BYTES + texts + (span.stop - span.first) * (media.limits.tile_tokens + PICTURE_MARKS)
+        return TURN_BYTES + texts + (span.stop - span.first) * (media.limits.tile_tokens + FRAME_MARKER_TOKENS)
 
     def _prompt(self, media: Media, span: Span, draft: bool) -> Prompt:
         parts = video_parts(media.frames[span.first : span.stop], media.duration)
         return Prompt.user(*parts, self.question or QUESTION, split=False, draft=draft)
 
-    def _parts(self, span: Span, media: Media) -> list[Span]:
-        """Equal parts of a span; frames cost most at its end, where their times are longest."""
+    def _split(self, span: Span, media: Media) -> list[Span]:
+        """Splits a span into equal segments; its last frames cost most, since their times are longest in text."""
         assert media.limits is not None
-        count = span.stop - span.first
-        one = self.tokens(media, replace(span, first=span.stop - 1))
-        each = self.tokens(media, replace(span, first=max(span.first, span.stop - 2))) - one if count > 1 else 1
-        most = 1 + (media.limits.prompt - one - NUMBER_BYTES) // each
-        if one > media.limits.prompt:
+        frame_count = span.stop - span.first
+        first_cost = self.tokens(media, replace(span, first=span.stop - 1))
+        if first_cost > media.limits.prompt:
             raise _too_long("frames", media.limits)
-        pieces = math.ceil(count / max(1, most))
-        firsts = [span.first + count * piece // pieces for piece in range(pieces + 1)]
+        two_frames = replace(span, first=max(span.first, span.stop - 2))
+        next_cost = self.tokens(media, two_frames) - first_cost if frame_count > 1 else 1
+        max_frames = 1 + (media.limits.prompt - first_cost - NUMBER_BYTES) // next_cost
+        segment_count = math.ceil(frame_count / max(1, max_frames))
+        firsts = [span.first + frame_count * number // segment_count for number in range(segment_count + 1)]
         times = [media.frames[first].time or 0.0 for first in firsts[1:-1]]
         return [
             Span(*edges) for edges in zip([span.start, *times], [*times, span.end], firsts, firsts[1:], strict=False)
         ]
 
-    def _notes_room(self, room: ModelLimits) -> int:
-        """Tokens of the notes in one prompt."""
-        return room.prompt - TURN_BYTES - len(NOTES.encode()) - len(self._ask_of_notes.encode())
+    def _notes_tokens(self, limits: ModelLimits) -> int:
+        """How many tokens of notes one prompt can hold."""
+        return limits.prompt - TURN_BYTES - len(NOTES.encode()) - len(self._question_about_notes.encode())
 
     @property
-    def _ask_of_notes(self) -> str:
+    def _question_about_notes(self) -> str:
         return self.question or SUMMARY
 
-    def _summary(self, notes: Sequence[Note], media: Media) -> _Notes:
-        """One note of many: of groups that fit a prompt, then of the notes on those.
+    def _summarize(self, notes: Sequence[Note], media: Media) -> _Notes:
+        """Makes one note of many: of each group that fits a prompt, then of the notes on the groups, and so on.
 
-        Of a model that reads no notes, what they say, one after the other.
+        A model that does not understand text gets no prompt: its notes are joined.
         """
         assert media.limits is not None
         if not media.limits.understands_text:
-            said = "; ".join(text for text, _ in groupby(note.text for note in notes))
-            return Note(notes[0].start, notes[-1].end, said, 0)
-        groups = _groups(notes, self._notes_room(media.limits))
+            joined = "; ".join(text for text, _ in groupby(note.text for note in notes))
+            return Note(notes[0].start, notes[-1].end, joined, 0)
+        groups = _groups(notes, self._notes_tokens(media.limits))
         texts = ["\n".join(note.line for note in group) for group in groups]
-        asked = [NOTES.format(notes=text, ask=self._ask_of_notes) for text in texts]
-        replies = yield [Prompt.user(text, draft=len(groups) > 1) for text in asked]
-        made = [
+        questions = [NOTES.format(notes=text, ask=self._question_about_notes) for text in texts]
+        replies = yield [Prompt.user(question, draft=len(groups) > 1) for question in questions]
+        summaries = [
             Note(group[0].start, group[-1].end, reply.text, reply.finish.tokens.new, reply.data)
             for group, reply in zip(groups, replies, strict=True)
             if reply.finish.fault is None
         ]
-        return made[0] if len(made) == 1 else (yield from self._summary(made, media))
+        return summaries[0] if len(summaries) == 1 else (yield from self._summarize(summaries, media))
 
 
-def _too_long(what: str, room: ModelLimits) -> InputError:
-    told = f"the question and the reply leave no room for {what} in the context of {room.context} tokens"
-    return InputError(told, "shorten it, or lower --max-tokens", kind="too-long")
+def _too_long(content: str, limits: ModelLimits) -> InputError:
+    message = f"the question and the reply leave no space for {content} in the context of {limits.context} tokens"
+    return InputError(message, "shorten it, or lower --max-tokens", kind="too-long")
 
 
-def _groups(notes: Sequence[Note], room: int) -> list[list[Note]]:
-    """Neighbouring notes, as many as fit `room` tokens: two at least, so that there are ever fewer."""
+def _groups(notes: Sequence[Note], max_tokens: int) -> list[list[Note]]:
+    """Groups neighbouring notes so that each group has at most `max_tokens` and at least two notes.
+
+    Two, so that every round of summaries leaves fewer notes.
+    """
     groups: list[list[Note]] = []
-    for note in (one.within(room // 2) for one in notes):
-        if groups and sum(one.cost for one in groups[-1]) + note.cost <= room:
+    for note in (note.truncated_to(max_tokens // 2) for note in notes):
+        if groups and sum(other.cost for other in groups[-1]) + note.cost <= max_tokens:
             groups[-1].append(note)
         else:
             groups.append([note])
