@@ -1,0 +1,1 @@
+"""The models' side of the seam: what runs a model, and the protocol it implements."""

@@ -1,0 +1,1 @@
+"""The command line: arguments to a typed request, errors to a line and an exit code."""

@@ -1,0 +1,1 @@
+"""Executors make records of items: on this machine, or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Prompts to replies, the same for all backends: scheduling, sampling, repetition, schemas."""

@@ -1,0 +1,1 @@
+"""Words of the command line to items, and items to pixels."""

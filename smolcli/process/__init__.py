@@ -1,0 +1,1 @@
+"""Child processes of Python, and the pipes to them."""

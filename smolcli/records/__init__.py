@@ -1,0 +1,1 @@
+"""Where records go, and how a run resumes."""

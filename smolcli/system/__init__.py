@@ -1,0 +1,1 @@
+"""CPU, memory, and files that are cached or written whole."""

@@ -1,0 +1,1 @@
+"""What is asked about an item, and how the replies become an answer."""

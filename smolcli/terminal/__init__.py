@@ -1,0 +1,1 @@
+"""What people see: standard output, messages, the progress line."""

@@ -1,0 +1,1 @@
+"""The llama.cpp backend: GGUF pairs on the CPU."""

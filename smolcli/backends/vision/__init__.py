@@ -1,0 +1,1 @@
+"""Vision encoders beside llama.cpp: tiles to embeddings."""

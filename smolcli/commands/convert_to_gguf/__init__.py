@@ -1,0 +1,1 @@
+"""`smolcli convert-to-gguf`."""
