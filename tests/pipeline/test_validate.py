@@ -1,0 +1,103 @@
+"""pipeline/validate.py: every contradiction between options is refused with its remedy, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolcli.errors import UsageError
+from smolcli.inputs.collect import InputCollector
+from smolcli.options import Batch, Generate, Input, Model, Output
+from smolcli.pipeline.request import Request
+from smolcli.pipeline.validate import validate
+from smolcli.tasks.ask import Ask
+from smolcli.tasks.base import Task
+from smolcli.tasks.caption import Caption
+from smolcli.tasks.video_summarize import VideoSummarize
+from tests.helpers import png
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a.png and b.png."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png())
+    return tmp_path
+
+
+def request(task: Task | None = None, inputs: tuple[str, ...] = ("a.png",), **options: Any) -> Request:
+    """A request whose options are given by their names, whichever dataclass has them."""
+    groups: list[Any] = [Input(inputs=inputs), Model(), Generate(), Output(), Batch()]
+    for number, group in enumerate(groups):
+        own = {name: value for name, value in options.items() if hasattr(group, name)}
+        groups[number] = replace(group, **own)
+    task = task or Caption()
+    return Request(type(task).__name__.lower(), task, *groups)
+
+
+def check(request: Request) -> None:
+    validate(request, InputCollector(request.input, request.output, reads=request.task.reads))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (request(inputs=()), 'no input was given; smolcli caption picture.png'),
+        (request(Ask("What?"), inputs=()), 'smolcli ask "QUESTION" picture.png'),
+        (request(inputs=("-", "a.png", "-")), "standard input can be read once"),
+        (request(Ask("a.png"), inputs=("b.png",)), "a.png is a file, where the question should be"),
+        (request(output=Path("a.png")), "a.png: the input is also the output"),
+        (request(output=Path("b.png")), "b.png: is a picture or a video, by its name"),
+        (request(format="srt"), "srt is for video-summarize"),
+        (request(sidecar=(".vtt",)), ".vtt is for video-summarize"),
+        (request(VideoSummarize(), inputs=("a.mp4", "b.mp4"), format="srt"), "srt holds one video"),
+        (request(template="{text}", format="json"), "--template is a format of its own"),
+        (request(VideoSummarize(dry_run=True), inputs=("a.mp4",), format="csv"), "--dry-run shows plans"),
+        (request(VideoSummarize(dry_run=True), inputs=("a.mp4",), sidecar=(".srt",)), "--dry-run shows plans"),
+        (request(VideoSummarize(contact_sheet=Path("a.mp4.jpg")), inputs=("a", "b")), "one picture, of one video"),
+        (request(VideoSummarize(contact_sheet=Path("sheet.gif")), inputs=("a",)), "is not a name of a picture"),
+        (request(VideoSummarize(contact_sheet=Path("none/s.jpg")), inputs=("a",)), "none/s.jpg: cannot be written"),
+        (request(VideoSummarize(contact_sheet=Path("b.png")), inputs=("b.png",)), "is an input or the output"),
+        (request(VideoSummarize(contact_sheet=Path("s.jpg")), inputs=("a",), engine="ray"), "with --engine ray"),
+        (request(Ask("What?", together=True), watch=(".",)), "--together waits for all inputs"),
+        (request(resume=True), "--resume continues a file of records"),
+        (request(resume=True, output=Path("r.csv")), "--resume continues a file of records"),
+        (request(resume=True, output=Path("/dev/null"), format="jsonl"), "/dev/null: is not a file"),
+        (request(retry_failed=True, output=Path("r.jsonl")), "--retry-failed is for --resume"),
+        (request(out_dir=Path("out")), "--out-dir is for sidecars"),
+        (request(inputs=("-",), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
+        (request(Ask("What?", together=True), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
+        (request(inputs=("http://localhost/a.png",), sidecar=(".txt",)), "beside a URL"),
+        (request(address="auto"), "--address is that of a Ray cluster"),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request, message: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        check(given)
+    assert message in str(refusal.value)
+    assert refusal.value.advice
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        request(),
+        request(inputs=("-",)),
+        request(Ask("What?", together=True), inputs=("a.png", "b.png")),
+        request(resume=True, retry_failed=True, output=Path("r.jsonl")),
+        request(sidecar=(".txt",), out_dir=Path("out")),
+        request(inputs=("http://localhost/a.png",), sidecar=(".txt",), out_dir=Path("out")),
+        request(template="{text}"),
+        request(VideoSummarize(), inputs=("a.mp4", "b.mp4"), sidecar=(".srt",)),
+        request(VideoSummarize(), inputs=("a.mp4",), format="srt"),
+        request(VideoSummarize(dry_run=True), inputs=("a.mp4",), format="jsonl"),
+        request(VideoSummarize(contact_sheet=Path("sheet.jpg")), inputs=("a.mp4",)),
+        request(engine="ray", address="auto"),
+    ],
+)
+def test_options_that_go_together_are_accepted(folder: Path, given: Request) -> None:
+    check(given)
