@@ -1,5 +1,10 @@
 # One short command for each habit; .ci/run runs the same.
-.PHONY: format lint types test docs all
+.PHONY: all format lint types test docs docs-check
+
+SCRIPTS := $(wildcard docs/make_*.py)
+PAGES := README.md $(wildcard docs/*.md)
+COG := python -m cogapp -I docs -p 'from cog_shell import sh'
+
 all: lint types docs-check test
 
 format:
@@ -9,8 +14,10 @@ lint:
 types:
 	mypy -p smolcli -p converters
 test:
-	python -m pytest -q
+	python -m pytest -q -n 2 --dist loadfile
 docs:
-	python docs/make_commands.py
+	for script in $(SCRIPTS); do python $$script || exit 1; done
+	$(COG) -r $(PAGES)
 docs-check:
-	python docs/make_commands.py --check
+	for script in $(SCRIPTS); do python $$script --check || exit 1; done
+	$(COG) --check --diff $(PAGES)
