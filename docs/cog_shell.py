@@ -8,32 +8,36 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import subprocess
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8", "SMOLCLI_MODEL": "nano"}
-INHERITED = ("TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+INHERITED = ("TMPDIR", "LD_LIBRARY_PATH")
 
 
-def run(command: str) -> str:
-    """Return the standard output of a shell command, run where docs/ is the only entry and the home is empty.
+def outputs(*commands: str) -> list[str]:
+    """Return the standard output of each shell command, run one after the other in a folder that holds docs/ alone.
 
-    Standard error is left out, since progress and timings change; a command that needs it says 2>&1.
-    Raises RuntimeError if the command fails.
+    Their home is empty. Standard error is left out, since progress and timings change; a command that needs it says
+    2>&1. Raises RuntimeError if a command fails.
     """
-    folder = _folder()
-    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    with tempfile.TemporaryDirectory(prefix="smolcli-docs-") as home, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "docs").symlink_to(ROOT / "docs")
+        environment = {**inherited, **SETTINGS, "PATH": path, "HOME": home}
+        return [_output(command, folder, environment) for command in commands]
+
+
+def _output(command: str, folder: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={**environment, **SETTINGS, "PATH": search, "HOME": str(folder.parent / "home")},
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -48,19 +52,7 @@ def sh(*commands: str) -> None:
     import cog  # a module that exists only while cog runs
 
     cog.outl("```console")
-    for command in commands:
+    for command, output in zip(commands, outputs(*commands), strict=True):
         cog.outl(f"$ {command}")
-        cog.out(run(command))
+        cog.out(output)
     cog.outl("```")
-
-
-@cache
-def _folder() -> Path:
-    """Return a temporary folder with a link to docs/, the same for all commands of this process."""
-    place = tempfile.TemporaryDirectory(prefix="smolcli-docs-")
-    atexit.register(place.cleanup)
-    work, home = Path(place.name) / "work", Path(place.name) / "home"
-    work.mkdir()
-    home.mkdir()
-    (work / "docs").symlink_to(ROOT / "docs")
-    return work

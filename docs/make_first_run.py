@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from cog_shell import run
+from cog_shell import outputs
 from rich.console import Console
 from rich.text import Text
 
@@ -26,9 +26,9 @@ FORMAT = re.sub(r"@font-face {{.*?}}\n", "", RICH_FORMAT, flags=re.DOTALL).repla
 def draw() -> str:
     """Return the picture as SVG, the same text each time."""
     console = Console(file=io.StringIO(), record=True, width=72, force_terminal=True, color_system="truecolor")
-    for command in COMMANDS:
+    for command, output in zip(COMMANDS, outputs(*COMMANDS), strict=True):
         console.print(Text.assemble(("$ ", "green"), (command, "bold")))
-        console.print(Text(run(command)))
+        console.print(Text(output))
     svg = console.export_svg(title="smolcli", code_format=FORMAT, unique_id="first-run")
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
