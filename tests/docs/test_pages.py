@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import smolcli
 from smolcli import registry
 from smolcli.writers.json_lines import as_json
 from tests.helpers import RECORD
@@ -111,3 +112,7 @@ def test_the_record_shown_has_the_fields_of_the_program() -> None:
     assert list(shown) == list(written)
     for name in ("tokens", "seconds", "memory"):
         assert list(shown[name]) == list(written[name])
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {smolcli.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
