@@ -34,6 +34,7 @@ def draw() -> str:
 
 
 def main() -> None:
+    """Write the picture, or with --check exit with a message if the file is another one."""
     svg = draw()
     if "--check" not in sys.argv:
         PICTURE.write_text(svg, encoding="utf-8")
