@@ -1,13 +1,13 @@
-"""The shared options, one frozen dataclass a stage; cli/dataclass_options.py makes command-line options of the fields.
+"""The options that several commands share, as frozen dataclasses; cli/dataclass_options.py makes a command of them.
 
-A field's metadata: `help` is its help text, `flags` its names where they are not the field's own.
+A class is a panel of the help, under its `panel`. A field is an option, described by its metadata: see `opt`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,37 @@ from smolcli.errors import UsageError
 MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 MOST_JOBS = 32
 MOST_FRAMES = 100_000  # of a video, or of a segment of it
+CLOSE = 0.75  # difflib's ratio of two words, from which on one may be a typing error of the other
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def opt(default: Any, help: str, *flags: str, id_key: str | None = None, **more: Any) -> Any:
-    """A dataclass field that is a command-line option; `more` is passed to typer.Option.
+def opt(default: Any, help: str, *flags: str, id_key: str | None = None, short: bool = False, **more: Any) -> Any:
+    """Make a dataclass field that is a command-line option; `more` is passed to typer.Option.
+
+    `help` is its text: one line for --help, and perhaps others that only --help-all shows. `flags` are its names where
+    the field's own will not do. A `short` option is shown by --help, every option by --help-all. `panel` names another
+    panel than the class does. `show_default` is the default in words, where the value does not tell.
 
     An option that changes answers has an `id_key`, its name in a record's id. Neither the key nor the default may
     change later, or --resume would no longer find its records.
     """
-    return field(default=default, metadata={"help": help, "flags": flags, "id_key": id_key, **more})
+    return field(default=default, metadata={"help": help, "flags": flags, "id_key": id_key, "short": short, **more})
+
+
+def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) -> Any:
+    """Make a dataclass field that is the option `name` of the dataclass `options`, with its help, flags and parser.
+
+    `default` and `changes` (of the metadata, as `help`) say what differs. Whether it is `short` is up to the command.
+    """
+    [original] = [option for option in fields(options) if option.name == name]
+    metadata = {**original.metadata, "short": False, **changes}
+    return field(default=original.default if default is MISSING else default, metadata=metadata)
 
 
 def one_of(what: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
-    """A parser for typer that takes one of `names`, whatever their case, or of those `unsaid`."""
+    """Return a parser for Typer that takes one of `names` in any case, or one of `unsaid`, which no message lists."""
     known = tuple(names)
 
     def parse(word: str) -> str:
@@ -44,24 +59,49 @@ def one_of(what: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Cal
 
 
 def choice(what: str, names: Iterable[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
-    """What makes an option take one of `names`; those `unsaid` are for developers."""
+    """Return the metadata of an option that takes one of `names`, or of `unsaid`, which help and completion leave out.
+
+    `what` names the option in errors; the metavar is its last word where none is given.
+    """
     known = tuple(names)
     parser = one_of(what, known, unsaid)
-    return {"parser": parser, "metavar": metavar or "|".join(known), "autocompletion": completed(known)}
+    return {"parser": parser, "metavar": metavar or what.split()[-1].upper(), "autocompletion": completed(known)}
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """Join words for a sentence.
+
+    >>> enumerate_words(["text", "json", "csv"])
+    'text, json or csv'
+    """
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
-    """Tells a shell which of `names` a word may become."""
+    """Return a function that tells a shell which of `names` begin with what is typed."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Tells a shell the models there are, where the word is no path."""
+    """Tell a shell the models whose names begin with what is typed."""
     return completed(registry.load(registry.LIBRARIES, "models")())(incomplete)
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that `word` is most likely a typing error of, or None where all are too different.
+
+    >>> closest("captoin", ["caption", "ask"])
+    'caption'
+    >>> closest("cap", ["caption", "ask"])
+    """
+    from difflib import get_close_matches  # for errors alone
+
+    matches = get_close_matches(word, known, n=1, cutoff=CLOSE)
+    return matches[0] if matches else None
+
+
 def detail(word: str) -> str:
-    """A parser for typer of how finely pictures are cut."""
+    """Parse the value of --detail: low, auto, high or a number of tiles."""
     if word in DETAILS or (word.isdecimal() and int(word) >= 1):
         return word
     raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
@@ -69,103 +109,191 @@ def detail(word: str) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """Which model runs, and on what."""
+    """Which model runs, on which backend and device."""
+
+    panel = "Model"
 
     model: str | None = opt(
-        None, "Registry name, hub id, directory or .gguf file.", "-m", "--model", autocompletion=model_names
+        None,
+        "A name from `smolcli models list`, a Hugging Face id, a directory or a .gguf file.",
+        "-m",
+        "--model",
+        short=True,
+        metavar="MODEL",
+        show_default="the best model on this machine",
+        autocompletion=model_names,
     )
-    mmproj: Path | None = opt(None, "The vision half of a .gguf model, where it is not beside it.")
+    mmproj: Path | None = opt(
+        None,
+        "The mmproj (vision) file of a .gguf model.",
+        metavar="FILE",
+        show_default="the one beside the model",
+    )
     backend: str = opt(
         "auto",
-        "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
+        f"What runs the model: {enumerate_words(('auto', *registry.backends()))}.\n"
+        "auto is torch where a GPU is usable and the model's checkpoint is on this machine, else llamacpp.",
         "-b",
         "--backend",
+        short=True,
         **choice("backend", ("auto", *registry.backends()), unsaid=registry.BACKENDS),
     )
-    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).", id_key="device")
+    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps; for PyTorch only.", id_key="device", metavar="DEVICE")
     dtype: str = opt(
         "auto",
-        "What is computed with; auto fits the device (PyTorch, and the vision half beside llamacpp).",
+        f"The number format to compute in: {enumerate_words(DTYPES)}. auto fits the device. For PyTorch, and for the "
+        "vision encoder of llamacpp.",
         id_key="dtype",
         **choice("dtype", DTYPES),
     )
-    threads: int | None = opt(None, "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
+    threads: int | None = opt(
+        None,
+        "CPU threads.",
+        min=1,
+        max=MOST_THREADS,
+        metavar="N",
+        show_default="the CPU cores this process may use",
+    )
     jobs: int | None = opt(
-        None, "Answers at once (llamacpp only); default: by cores and memory.", "-j", "--jobs", min=1, max=MOST_JOBS
+        None,
+        "Answers to generate at the same time; for llamacpp only.",
+        "-j",
+        "--jobs",
+        min=1,
+        max=MOST_JOBS,
+        metavar="N",
+        show_default="by CPU cores and memory",
     )
     vision_engine: str = opt(
         "auto",
-        "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
+        f"What encodes pictures for llamacpp: {enumerate_words(('auto', *registry.VISION_ENCODERS))}. auto is openvino "
+        "or torch where one is installed, and mtmd for a model as small as nano.",
         id_key="vision_engine",
-        **choice("vision engine", ("auto", *registry.VISION_ENCODERS)),
+        **choice("vision engine", ("auto", *registry.VISION_ENCODERS), metavar="ENCODER"),
     )
     detail: str = opt(
         "auto",
-        "low: one tile; auto: never enlarge; high: as the reference processor; N: tiles on the longest edge.",
+        "low: one tile, fast; auto: no more than the picture has; high: most tiles, for small print; N: tiles on the "
+        "longest edge.",
         id_key="detail",
+        short=True,
         parser=detail,
-        metavar="low|auto|high|N",
+        metavar="DETAIL",
         autocompletion=completed(DETAILS),
     )
-    offline: bool = opt(False, "Never touch the network.", "--offline")
+    offline: bool = opt(False, "Use no network, not even for the URLs given.", "--offline")
 
 
 @dataclass(frozen=True)
 class Generate:
-    """How the answer is decoded."""
+    """How the answer is generated."""
 
-    max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", id_key="max_tokens", min=1)
-    min_tokens: int = opt(0, "The fewest: before them the model cannot end its answer.", id_key="min_tokens", min=0)
-    temperature: float = opt(0.0, "0 is greedy; higher is more varied.", id_key="temperature", min=0.0, max=100.0)
-    top_p: float = opt(
-        1.0, "Sample from the smallest set of tokens with this probability.", id_key="top_p", min=0.0, max=1.0
+    panel = "Answer"
+
+    max_tokens: int = opt(
+        512,
+        "End an answer after N tokens.",
+        "-n",
+        "--max-tokens",
+        id_key="max_tokens",
+        short=True,
+        min=1,
+        metavar="N",
+        show_default="512 tokens",
     )
-    seed: int = opt(0, "Seed of sampled answers.", id_key="seed", min=0, max=2**32 - 1)
+    min_tokens: int = opt(
+        0,
+        "Do not end an answer before N tokens.",
+        id_key="min_tokens",
+        min=0,
+        metavar="N",
+        show_default="0 tokens",
+    )
+    temperature: float = opt(
+        0.0,
+        "Randomness of the answer: 0 always takes the likeliest token, 1 samples as the model was trained.",
+        id_key="temperature",
+        min=0.0,
+        max=100.0,
+        metavar="T",
+    )
+    top_p: float = opt(
+        1.0,
+        "Sample among the likeliest tokens, which have the probability P together.",
+        id_key="top_p",
+        min=0.0,
+        max=1.0,
+        metavar="P",
+        show_default="1, all tokens",
+    )
+    seed: int = opt(
+        0, "Seed of the random numbers, with --temperature.", id_key="seed", min=0, max=2**32 - 1, metavar="N"
+    )
     schema: str | None = opt(
         None,
-        "The answer is one JSON object: 'vendor, total float', or a JSON Schema file.",
+        "Answer with a JSON object: 'vendor, total float', or a JSON Schema file.",
         "--schema",
         id_key="schema",
+        short=True,
         metavar="SCHEMA",
     )
 
     def __post_init__(self) -> None:
         if self.min_tokens > self.max_tokens:
-            told = f"--min-tokens {self.min_tokens} is more than --max-tokens {self.max_tokens}"
-            raise UsageError(told, "lower the one or raise the other")
+            what = f"--min-tokens {self.min_tokens} is more than --max-tokens {self.max_tokens}"
+            raise UsageError(what, "lower the one or raise the other")
         if self.min_tokens and self.schema is not None:
             raise UsageError("an object of --schema ends where it is whole", "leave out --min-tokens")
 
     @property
     def has_length(self) -> bool:
-        """Whether every answer has the same count of tokens, whatever they say."""
+        """Whether every answer has the same number of tokens, whatever the model says."""
         return self.min_tokens == self.max_tokens
 
 
 @dataclass(frozen=True)
 class Input:
-    """What is looked at."""
+    """What is opened."""
+
+    panel = "Inputs"
 
     inputs: tuple[str, ...] = opt(
         (),
-        "Files, directories (what they hold of this kind), 'patterns', http(s) URLs, or - for standard input.",
+        "Files, directories, 'patterns', http(s) URLs, or - for standard input.",
         argument=True,
         metavar="INPUT...",
     )
-    files_from: str | None = opt(None, "Read inputs from FILE, a path a line; - is standard input.", metavar="FILE")
-    null: bool = opt(False, "The paths of --files-from end with NUL, as those of find -print0.", "-0", "--null")
-    recursive: bool = opt(True, "Look into the folders of a directory.", "--recursive/--no-recursive")
-    include: tuple[str, ...] = opt(
-        (), "Of directories take what matches, whatever its suffix; with a slash the path is matched.", metavar="GLOB"
+    files_from: str | None = opt(
+        None, "Read inputs from FILE, one path a line; - is standard input.", short=True, metavar="FILE"
     )
-    exclude: tuple[str, ...] = opt((), "Of directories leave out what matches, files and folders.", metavar="GLOB")
-    shard: str | None = opt(None, "Take the I-th of N parts of the inputs, for job arrays: 1/4 ... 4/4.", metavar="I/N")
-    watch: tuple[str, ...] = opt((), "Take the files in DIR and keep taking those that arrive.", metavar="DIR")
-    max_pixels: int = opt(200_000_000, "Refuse larger pictures before decoding them.", "--max-pixels", min=1)
+    null: bool = opt(False, "Paths of --files-from end with NUL, as those of `find -print0`.", "-0", "--null")
+    recursive: bool = opt(True, "Leave out the subdirectories of a directory.", "--recursive/--no-recursive")
+    include: tuple[str, ...] = opt(
+        (),
+        "In directories take only files that match; repeatable.\n"
+        "Their suffix does not matter then; a pattern with a slash is matched against the path.",
+        short=True,
+        metavar="GLOB",
+    )
+    exclude: tuple[str, ...] = opt(
+        (), "In directories leave out files and folders that match; repeatable.", metavar="GLOB"
+    )
+    shard: str | None = opt(
+        None, "Take part I of N parts of the inputs, for job arrays: 1/4, 2/4, 3/4 and 4/4.", metavar="I/N"
+    )
+    watch: tuple[str, ...] = opt((), "Take the files in DIR, then wait for new ones; repeatable.", metavar="DIR")
+    max_pixels: int = opt(
+        200_000_000,
+        "Refuse pictures of more than N pixels, before decoding them.",
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        show_default="200 million pixels",
+    )
 
 
 def moment(word: str) -> float:
-    """A parser for typer of a time in a video: seconds, MM:SS or H:MM:SS, with fractions.
+    """Parse a time in a video: seconds, MM:SS or H:MM:SS, with fractions.
 
     >>> moment("1:02:03.5")
     3723.5
@@ -179,81 +307,134 @@ def moment(word: str) -> float:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video are looked at."""
+    """Which frames of a video the model sees."""
+
+    panel = "Frames"
 
     frames: int | None = opt(
         None,
-        "So many, evenly spaced; with --segment or --scene in each of them. Default: one a second, 4 to 50 in all, "
-        "of a segment 4 to 8.",
+        "Take N frames, evenly spaced; with --segment or --scene, N of each part.",
         id_key="frames",
+        short=True,
         min=1,
         max=MOST_FRAMES,
+        metavar="N",
+        show_default="one a second, 4 to 50 in all, 4 to 8 of a part",
     )
-    fps: float | None = opt(None, "So many a second, instead of --frames.", id_key="fps", min=1e-6)
+    fps: float | None = opt(None, "Take N frames a second, instead of --frames.", id_key="fps", min=1e-6, metavar="N")
     segment: float | None = opt(
-        None, "A note on every so many seconds, or H:MM:SS.", id_key="segment", parser=moment, metavar="TIME"
+        None,
+        "Describe parts of this length one by one: seconds or H:MM:SS.",
+        id_key="segment",
+        short=True,
+        parser=moment,
+        metavar="TIME",
     )
     scene: bool = opt(
-        False, "A note on every scene: the video is cut where the picture changes at once.", "--scene", id_key="scene"
+        False, "Describe scenes one by one: cut where the whole picture changes.", "--scene", id_key="scene", short=True
     )
-    start: float | None = opt(None, "Begin at: seconds or H:MM:SS.", id_key="start", parser=moment, metavar="TIME")
-    end: float | None = opt(None, "End at: seconds or H:MM:SS.", id_key="end", parser=moment, metavar="TIME")
+    start: float | None = opt(
+        None, "Begin here: seconds or H:MM:SS.", id_key="start", short=True, parser=moment, metavar="TIME"
+    )
+    end: float | None = opt(
+        None, "End here: seconds or H:MM:SS.", id_key="end", short=True, parser=moment, metavar="TIME"
+    )
     decoder: str = opt(
         "av",
-        "What reads videos; decord gives wrong frames of some files.",
+        f"What reads videos: {enumerate_words(tuple(registry.DECODERS))}; decord gives wrong frames of some files.",
         id_key="decoder",
         **choice("decoder", registry.DECODERS),
     )
 
 
 def suffixes(word: str) -> str:
-    """A parser for typer of the suffix of a sidecar."""
+    """Parse the suffix of a sidecar file, with or without its dot."""
     suffix = word if word.startswith(".") else f".{word}"
     return one_of("sidecar", registry.SIDECARS)(suffix)
 
 
-@dataclass(frozen=True)
-class Output:
-    """What comes out."""
-
-    format: str | None = opt(
+def _format_option(formats: Sequence[str]) -> Any:
+    """Make --format, which offers `formats`; the others are parsed, and refused later with a reason."""
+    return opt(
         None,
-        "How records are written; without it the suffix of -o decides, else text.",
+        f"How to write records: {enumerate_words(formats)}.",
         "-f",
         "--format",
-        **choice("format", registry.WRITERS),
+        short=True,
+        show_default="by the suffix of -o, else text",
+        **choice("format", formats, unsaid=registry.WRITERS),
     )
-    template: str | None = opt(None, "A line of your own for each record: '{path}: {text}'.", metavar="TEXT")
-    output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
-    sidecar: tuple[str, ...] = opt(
+
+
+def _sidecar_option(names: Sequence[str]) -> Any:
+    """Make --sidecar, which offers `names`; the others are parsed, and refused later with a reason."""
+    return opt(
         (),
-        "Write a file beside each input; repeatable. Without -f, --template and -o there is no other output.",
+        f"Write a file beside each input: {enumerate_words(names)}; repeatable.\n"
+        "Without -f, --template and -o there is no other output.",
+        short=True,
         parser=suffixes,
-        metavar="|".join(registry.SIDECARS),
-        autocompletion=completed(registry.SIDECARS),
+        metavar="SUFFIX",
+        autocompletion=completed(names),
     )
-    out_dir: Path | None = opt(None, "Write sidecars under DIR, the tree of folders kept.", metavar="DIR")
+
+
+def _without_segments(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in registry.NEEDS_SEGMENTS)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where answers go and how they are written."""
+
+    panel = "Output"
+
+    format: str | None = _format_option(_without_segments(registry.WRITERS))
+    template: str | None = opt(None, "Write this line for each record: '{path}: {text}'.", short=True, metavar="TEXT")
+    output: Path | None = opt(
+        None, "Write to FILE.", "-o", "--output", short=True, metavar="FILE", show_default="standard output"
+    )
+    sidecar: tuple[str, ...] = _sidecar_option(_without_segments(registry.SIDECARS))
+    out_dir: Path | None = opt(None, "Write sidecars below DIR, with the subdirectories of the inputs.", metavar="DIR")
     if_exists: str = opt(
         "skip",
-        "What to do where a sidecar exists.",
-        **choice("choice", ("skip", "overwrite", "error")),
+        "Where a sidecar exists: skip the input, overwrite it, or make it an error.",
+        **choice("choice", ("skip", "overwrite", "error"), metavar="ACTION"),
     )
     no_progress: bool = opt(False, "Show no progress.", "--no-progress")
-    quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
+    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet", short=True)
     verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose")
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Many inputs."""
+class VideoOutput(Output):
+    """The same of a command whose answers have segments: subtitles and chapters too."""
 
-    resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume")
-    retry_failed: bool = opt(False, "With --resume, try again what failed.", "--retry-failed")
+    format: str | None = _format_option(tuple(registry.WRITERS))
+    sidecar: tuple[str, ...] = _sidecar_option(registry.SIDECARS)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a run over many inputs goes on, and where."""
+
+    panel = "Many inputs"
+
+    resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume", short=True)
+    retry_failed: bool = opt(False, "With --resume: try failed inputs again.", "--retry-failed", short=True)
     fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
-    timeout: float = opt(600.0, "Give up an input after so many seconds of work on it.", min=0.001, metavar="SECONDS")
+    timeout: float = opt(
+        600.0,
+        "Give up an input after SECONDS of work on it.",
+        min=0.001,
+        metavar="SECONDS",
+        show_default="600 seconds",
+    )
     engine: str = opt(
         "local",
-        "Where the work is done: on this machine, or on a Ray cluster.",
+        "Where to run: local, on this machine, or ray, on a Ray cluster.",
         **choice("engine", registry.EXECUTORS),
     )
-    address: str | None = opt(None, "Of the Ray cluster; without it one is started here.", metavar="ADDRESS")
+    address: str | None = opt(
+        None, "Address of the Ray cluster.", metavar="ADDRESS", show_default="a cluster started on this machine"
+    )

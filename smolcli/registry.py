@@ -16,13 +16,15 @@ from smolcli.errors import UnavailableError, UsageError
 class Entry(NamedTuple):
     """Where an object lives, `module:attribute`, which libraries it `needs`, and the extra that installs them.
 
-    `about` is a command's line in the root help, so that the command need not be imported for it.
+    `about` is a command's line in the root help, so that the command need not be imported for it, and `group` the
+    heading there of a command that is no task.
     """
 
     place: str
     extra: str = ""
     needs: tuple[str, ...] = ()
     about: str = ""
+    group: str = "Tools"
 
 
 class BackendEntry(NamedTuple):
@@ -30,7 +32,9 @@ class BackendEntry(NamedTuple):
 
     `title` is its name in messages. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any`.
     `options` are the fields of options.Model that this backend accepts and others may not. A hidden backend is for
-    tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out.
+    tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out. `machine_facts` names a
+    function that reports what only this backend knows of the machine, and `source_build` the distribution that pip can
+    build for this CPU if the prebuilt one crashes.
     """
 
     place: str
@@ -41,14 +45,16 @@ class BackendEntry(NamedTuple):
     uses_gpu: bool = False
     options: frozenset[str] = frozenset()
     is_hidden: bool = False
+    machine_facts: str = ""
+    source_build: str = ""
 
 
 AnyEntry = Entry | BackendEntry
 
 TASKS = {
-    "caption": Entry("smolcli.tasks.caption:Caption", about="Describe each image."),
-    "ask": Entry("smolcli.tasks.ask:Ask", about="Answer a question about each image."),
-    "ocr": Entry("smolcli.tasks.ocr:Ocr", about="Read the text in each image."),
+    "caption": Entry("smolcli.tasks.caption:Caption", about="Describe each picture."),
+    "ask": Entry("smolcli.tasks.ask:Ask", about="Answer a question about each picture."),
+    "ocr": Entry("smolcli.tasks.ocr:Ocr", about="Read the text in each picture."),
     "video-summarize": Entry(
         "smolcli.tasks.video_summarize:VideoSummarize", about="Say what happens in each video, and when."
     ),
@@ -62,6 +68,7 @@ BACKENDS = {
         file_format="checkpoint",
         uses_gpu=True,
         options=frozenset({"device", "dtype"}),
+        machine_facts="smolcli.commands.doctor.probes:gpu_facts",
     ),
     "llamacpp": BackendEntry(
         "smolcli.backends.llamacpp.backend:LlamaCpp",
@@ -70,6 +77,8 @@ BACKENDS = {
         title="llama.cpp",
         file_format="gguf",
         options=frozenset({"dtype", "jobs", "vision_engine"}),
+        machine_facts="smolcli.commands.doctor.probes:amx_facts",
+        source_build="llama-cpp-python",
     ),
     "echo": BackendEntry(
         "smolcli.backends.echo:Echo",
@@ -112,18 +121,19 @@ EXECUTORS = {
     "ray": Entry("smolcli.executors.ray.driver:RayExecutor", "ray", ("ray",)),
 }
 COMMANDS = {
+    "models": Entry("smolcli.commands.models:app", about="List and download models.", group="Models"),
     "convert-to-gguf": Entry(
         "smolcli.commands.convert_to_gguf.command:convert_to_gguf",
-        about="Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.",
+        about="Convert a checkpoint to a pair of GGUF files.",
+        group="Models",
     ),
     "bench": Entry(
-        "smolcli.commands.bench:app",
-        about="Measure speed, memory and quality of models, on this machine and on your data.",
+        "smolcli.commands.bench:app", about="Measure the speed, memory and quality of models.", group="Models"
     ),
-    "models": Entry("smolcli.commands.models:app", about="List and fetch models."),
     "doctor": Entry(
-        "smolcli.commands.doctor.command:doctor", about="Say what this machine lacks, and what to do about it."
+        "smolcli.commands.doctor.command:doctor", about="Check what this machine lacks, and how to fix it."
     ),
+    "help": Entry("smolcli.commands.help:show_help", about="Show every option of a command, or a topic."),
 }
 LIBRARIES = {
     "models": Entry("smolcli.models.resolve:names"),

@@ -1,6 +1,6 @@
-"""Lets a Typer command take dataclasses: a field is an option, a class is a panel of the help.
+"""Makes a Typer command of dataclasses: each field is an option, each class a panel of the help.
 
-flatten(run, Ask, Input, Output)  ->  a function for app.command()(...) that calls
+dataclass_command(run, Ask, Input, Output)  ->  a function for app.command()(...) that calls
 run(Ask(...), Input(...), Output(...)) with the fields filled from the command line.
 """
 
@@ -13,41 +13,70 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from smolcli.cli.help import show_full_help
+
+OUR_KEYS = ("flags", "id_key", "argument", "panel", "short")  # of a field's metadata; the others are Typer's
+
 
 def dataclass_command(run: Callable[..., Any], *classes: type) -> Callable[..., Any]:
-    """A function with one parameter for each field of the dataclasses `classes`, in their order."""
+    """Return a function with one parameter for each field of the dataclasses `classes`, arguments first.
+
+    Its attribute `long_options` names the fields that only --help-all shows: all that are not `short`, or none where
+    no field is.
+    """
     parameters = [
-        _parameter(cls, one, hints[one.name])
+        _parameter(cls, field, hints[field.name])
         for cls, hints in ((cls, get_type_hints(cls)) for cls in classes)
-        for one in fields(cls)
+        for field in fields(cls)
     ]
     parameters.sort(key=lambda p: 0 if isinstance(p.annotation.__metadata__[0], typer.models.ArgumentInfo) else 1)
+    parameters.append(_full_help())
 
     def command(**values: Any) -> Any:
-        return run(*(_made(cls, values) for cls in classes))
+        return run(*(_fill(cls, values) for cls in classes))
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.long_options = _long_options(classes)  # type: ignore[attr-defined]
     return command
 
 
-def _parameter(cls: type, one: Field[Any], hint: Any) -> inspect.Parameter:
-    more = dict(one.metadata)
-    flags = more.pop("flags", ())
-    more.pop("id_key", None)
+def _long_options(classes: tuple[type, ...]) -> frozenset[str]:
+    options = [field for cls in classes for field in fields(cls) if not field.metadata.get("argument")]
+    if not any(field.metadata.get("short") for field in options):
+        return frozenset()
+    return frozenset(field.name for field in options if not field.metadata.get("short"))
+
+
+def _parameter(cls: type, field: Field[Any], hint: Any) -> inspect.Parameter:
+    settings = {key: value for key, value in field.metadata.items() if key not in OUR_KEYS}
+    settings["rich_help_panel"] = field.metadata.get("panel") or getattr(cls, "panel", cls.__name__)
     if get_origin(hint) is tuple:
         hint = list[get_args(hint)[0]]  # type: ignore[misc]
-    default = None if one.default is MISSING else list(one.default) if isinstance(one.default, tuple) else one.default
     info: Any
-    if more.pop("argument", False):
-        info = typer.Argument(**more)
+    if field.metadata.get("argument"):
+        info = typer.Argument(**settings)
     else:
-        panel = (inspect.getdoc(cls) or cls.__name__).splitlines()[0].rstrip(".")
-        info = typer.Option(*flags, rich_help_panel=more.pop("panel", panel), **more)
-    empty = inspect.Parameter.empty if one.default is MISSING else default
-    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, info], default=empty)
+        info = typer.Option(*field.metadata.get("flags", ()), **settings)
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    if field.default is MISSING:
+        default = inspect.Parameter.empty
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, info], default=default
+    )
 
 
-def _made(cls: type, values: dict[str, Any]) -> Any:
-    own = {one.name: values[one.name] for one in fields(cls)}
+def _full_help() -> inspect.Parameter:
+    """The option --help-all of every command."""
+    info = typer.Option(
+        "--help-all", help="Show every option.", is_eager=True, callback=show_full_help, rich_help_panel="Help"
+    )
+    return inspect.Parameter(
+        "help_all", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[bool, info], default=False
+    )
+
+
+def _fill(cls: type, values: dict[str, Any]) -> Any:
+    """An instance of `cls`, its fields taken from `values`; Typer's lists become tuples."""
+    own = {field.name: values[field.name] for field in fields(cls)}
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})

@@ -1,4 +1,4 @@
-"""The command line: makes a command of a task or tool in the registry, and errors into a line and an exit code."""
+"""The command line: makes the chosen command of the registry, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -17,60 +17,82 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from smolcli import __version__, registry
+from smolcli.cli.help import HelpCommand, HelpGroup, Row, no_such
 from smolcli.cli.typer_patch import skip_pydantic
 from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import cannot_write, claim_stdout, redirect_to_devnull
 
+TASKS_HEADING = "Pictures and videos"
 
-class _Program(TyperGroup):
-    """Makes a command when it is chosen; the others are a name and a line, and cost nothing."""
+
+class Program(HelpGroup):
+    """Makes a command when it is chosen; the others are only a name and a line of help."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Typer's own, of the command itself in place of its placeholder."""
         if args and args[0] in self.commands:
-            self.commands[args[0]] = _made(args[0])
+            self.commands[args[0]] = _make_command(args[0])
             gc.enable()
         return super().resolve_command(ctx, args)
 
+    def command_rows(self) -> dict[str, list[Row]]:
+        """Tasks, and the other commands by the group of their registry entry."""
+        sections = {TASKS_HEADING: [Row(name, entry.about) for name, entry in registry.TASKS.items()]}
+        for name, entry in registry.COMMANDS.items():
+            sections.setdefault(entry.group, []).append(Row(name, entry.about))
+        return sections
+
+    def last_line(self, ctx: Any) -> str:
+        """Where the other pages are."""
+        return (
+            "Options of a command: smolcli COMMAND --help; all of them: smolcli help COMMAND. "
+            "Topics: smolcli help exit-codes, environment or records."
+        )
+
+    def full_page(self, ctx: Any) -> str:
+        """The same page: those of the commands are too many for one."""
+        return self.page(ctx, sys.stdout)
+
 
 def make_app() -> typer.Typer:
-    """The program."""
-    app = _app(_Program)
+    """Return the program."""
+    app = _typer_app(Program)
     app.callback()(_program)
     for name, entry in {**registry.TASKS, **registry.COMMANDS}.items():
-        app.command(name, help=entry.about)(_placeholder)
+        app.command(name, help=entry.about, short_help=entry.about)(_placeholder)
     return app
 
 
-def _app(group: type[TyperGroup] = TyperGroup) -> typer.Typer:
+def _typer_app(group: type[TyperGroup]) -> typer.Typer:
     return typer.Typer(
         cls=group,
         name="smolcli",
         help="Small vision-language models in the shell: nothing leaves the machine.",
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        # `color` keeps Typer from removing the codes that cli/help.py writes only where they belong
+        context_settings={"help_option_names": ["-h", "--help"], "color": True},
     )
 
 
-def _made(name: str) -> Any:
-    """The command of one entry, as Typer runs it."""
-    from smolcli.cli.dataclass_options import (
-        dataclass_command,
-    )  # what only a command needs, and the help of all does without
-    from smolcli.options import Batch, Generate, Input, Model, Output
+def _make_command(name: str) -> Any:
+    """Make the command of one registry entry."""
+    # what only a command needs, and the help of the program does without
+    from smolcli.cli.dataclass_options import dataclass_command
+    from smolcli.options import Batch, Generate, Input, Model
 
-    app = _app()
+    app = _typer_app(HelpGroup)
     if name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
-        app.command(name, help=task.__doc__)(
-            dataclass_command(partial(_run, name), task, Input, Model, Generate, Output, Batch)
-        )
-    elif isinstance(command := registry.load(registry.COMMANDS, name), typer.Typer):
-        app.add_typer(command, name=name)
+        function = dataclass_command(partial(_run, name), task, Input, Model, Generate, task.output_options, Batch)
+        app.command(name, cls=HelpCommand, help=task.__doc__, epilog="\n".join(task.examples))(function)
     else:
-        app.command(name)(command)
+        command = registry.load(registry.COMMANDS, name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, cls=HelpCommand, epilog="\n".join(command.examples))(command)
     return get_group(app).commands[name]
 
 
@@ -79,36 +101,41 @@ def _placeholder() -> None:
 
 
 def main() -> None:
-    """Runs the program on sys.argv and ends the process with an exit code of errors.Exit."""
+    """Run the program on sys.argv and end the process with an exit code of errors.Exit."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a path of other bytes goes out as it is
-    for name in ("SIGTERM", "SIGHUP"):  # what is open is closed; nohup's wish is respected; Windows has no SIGHUP
-        ending = getattr(signal, name, None)
-        if ending is not None and signal.getsignal(ending) is signal.SIG_DFL:
-            signal.signal(ending, lambda signum, _: sys.exit(128 + signum))
-    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+        sys.stdout.reconfigure(errors="surrogateescape")  # writes the bytes of a path that is not UTF-8 unchanged
+    _exit_on_signals()
+    is_verbose = "-v" in sys.argv or "--verbose" in sys.argv
     if "_SMOLCLI_COMPLETE" in os.environ:
-        sys.modules["rich"] = None  # type: ignore[assignment]  # Typer would take its markup out of help that has none
+        sys.modules["rich"] = None  # type: ignore[assignment]  # keeps Typer from loading it to remove its markup
     skip_pydantic()
     try:
         code = make_app()(prog_name="smolcli", standalone_mode=False)
     except ReaderGone:
         code = Exit.OK  # whoever read the output has enough
     except SmolError as error:
-        code = _failed(error, error.code, verbose)
+        code = _report(error, error.code, is_verbose)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except typer.Exit as end:
         code = end.exit_code
     except Exception as error:
-        code = _other(error, verbose)
-    sys.exit(_flushed(code))
+        code = _report_other(error, is_verbose)
+    sys.exit(_flush(code))
+
+
+def _exit_on_signals() -> None:
+    """Make SIGTERM and SIGHUP exit as sys.exit does, so that files are closed; what nohup ignores stays ignored."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda signum, _: sys.exit(128 + signum))
 
 
 def _run(name: str, *options: Any) -> None:
-    from smolcli.pipeline.run import run  # all of the stages: no help waits for them
+    from smolcli.pipeline.run import run  # loads every stage, which help does without
 
-    gc.freeze()  # it stays loaded: nothing in it is looked at again, at the end neither
+    gc.freeze()  # modules stay loaded: the collector need not look at them again
 
     try:
         code = run(name, claim_stdout(), *options)
@@ -120,55 +147,59 @@ def _run(name: str, *options: Any) -> None:
 def _program(
     version: bool = typer.Option(
         False,
+        "-V",
         "--version",
-        callback=lambda shown: _version() if shown else None,
+        callback=lambda is_wanted: _show_version() if is_wanted else None,
         is_eager=True,
-        help="Show the version and exit.",
+        help="Show the version.",
     ),
 ) -> None:
     """Small vision-language models in the shell: nothing leaves the machine."""
 
 
-def _version() -> None:
+def _show_version() -> None:
     print(f"smolcli {__version__}")
     raise typer.Exit
 
 
-def _failed(error: BaseException, code: int, verbose: bool) -> int:
-    if verbose:
+def _report(error: BaseException, code: int, is_verbose: bool) -> int:
+    """Print an error, after its traceback with -v, and return its exit code."""
+    if is_verbose:
         traceback.print_exception(error)
     Console().error(error)
     return code
 
 
-def _other(error: Exception, verbose: bool) -> int:
-    """Typer's own usage errors, a full disk, or a fault of ours."""
-    format_message = getattr(error, "format_message", None)
-    if format_message is not None:
-        message = format_message()
-        if "\n" in message:  # the help, where no command is given
-            print(message, file=sys.stderr)
-            return Exit.USAGE
-        context = getattr(error, "ctx", None)
-        command = next((word for word in sys.argv[1:] if word in (*registry.TASKS, *registry.COMMANDS)), "")
-        program = context.command_path if context else f"smolcli {command}".rstrip()
-        return _failed(SmolError(message.rstrip("."), f"see {program} --help"), Exit.USAGE, False)
+def _report_other(error: Exception, is_verbose: bool) -> int:
+    """Print an error that is not ours: one of Typer about usage, a full disk, or a fault in smolcli."""
+    if hasattr(error, "format_message"):
+        return _report(_usage_error(error), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _failed(OutputError(str(error.strerror), "make room and run it again"), Exit.FAULT, verbose)
+        return _report(OutputError(str(error.strerror), "free some space and run it again"), Exit.FAULT, is_verbose)
+    if is_verbose:
+        return _report(error, Exit.FAULT, True)
     what = f"unexpected fault: {type(error).__name__}: {error}"
-    return (
-        _failed(error, Exit.FAULT, True)
-        if verbose
-        else _failed(SmolError(what, "run it again with -v and report it"), Exit.FAULT, False)
-    )
+    return _report(SmolError(what, "run it again with -v and report it"), Exit.FAULT, False)
 
 
-def _flushed(code: object) -> int:
-    """The exit code, after what is buffered has gone out; a closed pipe is no error at the end either."""
+def _usage_error(error: Any) -> SmolError:
+    """Return Typer's error about usage as ours, with one guess for an unknown option."""
+    context = getattr(error, "ctx", None)
+    command = next((word for word in sys.argv[1:] if word in (*registry.TASKS, *registry.COMMANDS)), "")
+    path = context.command_path if context else f"smolcli {command}".rstrip()
+    if context is not None and hasattr(error, "possibilities"):
+        params = context.command.get_params(context)
+        names = [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
+        return no_such("option", error.option_name, names, path)
+    return SmolError(error.format_message().rstrip("."), f"see {path} --help")
+
+
+def _flush(code: object) -> int:
+    """Write what is buffered and return the exit code; a closed pipe is no error here either."""
     try:
         sys.stdout.flush()
     except OSError as error:
         redirect_to_devnull(1)
         if not isinstance(error, BrokenPipeError):
-            code = _failed(cannot_write("standard output", error), Exit.FAULT, False)
+            code = _report(cannot_write("standard output", error), Exit.FAULT, False)
     return int(code) if isinstance(code, int) else Exit.OK

@@ -1,8 +1,8 @@
-"""Has Typer take the values of parameters without pydantic, which costs more to load than Typer itself.
+"""Makes Typer parse values without pydantic, which takes longer to load than Typer itself.
 
-It would load it for the default of every parameter there is. Here words, paths, defaults, numbers in their range and
-what has a parser of its own are taken as Typer takes them; whatever else is there is left to Typer. Of a number that is
-none it is said what it has to be. A Typer that takes values another way is left as it is: a test tells.
+Typer would load it for the default of every parameter. Here strings, paths, defaults, numbers within their range and
+values with a parser of their own are parsed as Typer parses them; everything else is left to Typer. The error for a
+word that is no such number says what it must be. A Typer that parses in another way stays as it is: a test notices.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from typing import Any, NamedTuple, get_args
 import typer
 from typer import core
 
+from smolcli.cli.help import number_range
 
-class _Plain(NamedTuple):
-    """Stands for what Typer makes of a parameter's description, to take its values with."""
+
+class _PlainParam(NamedTuple):
+    """Replaces the object that Typer builds from the description of a parameter, to parse its values with."""
 
     description: Any
-    make: Callable[[Any], Any]  # Typer's own
+    build: Callable[[Any], Any]  # Typer's own
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Parse `value`; raises typer.BadParameter."""
         if value is None:
             return () if param.multiple or param.nargs == -1 else None
         hint = self.description.annotation
@@ -33,18 +36,18 @@ class _Plain(NamedTuple):
         if value == param.default:
             return value
         if kind not in (int, float):
-            return self.make(self.description).coerce(value, param=param, ctx=ctx)
+            return self.build(self.description).coerce(value, param=param, ctx=ctx)
         limits = self.description.parameter_info
-        if (number := _number(kind, value, limits)) is not None:
+        if (number := _parse_number(kind, value, limits)) is not None:
             return number
         try:
-            return self.make(self.description).coerce(value, param=param, ctx=ctx)
+            return self.build(self.description).coerce(value, param=param, ctx=ctx)
         except typer.BadParameter as error:
-            raise typer.BadParameter(f"{value} is not {_wanted(kind, limits)}", ctx, param) from error
+            raise typer.BadParameter(f"{value} is not {_describe_number(kind, limits)}", ctx, param) from error
 
 
-def _number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
-    """The number that a word is, if it is one within its limits."""
+def _parse_number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
+    """Return the number that `word` is, or None if it is none within the limits."""
     try:
         number = kind(word)
     except (TypeError, ValueError):
@@ -53,16 +56,16 @@ def _number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | Non
     return number if least <= number <= most else None
 
 
-def _wanted(kind: type, limits: Any) -> str:
-    """What a number has to be, for people."""
-    what = "a whole number" if kind is int else "a number"
-    if limits.min is not None and limits.max is not None:
-        return f"{what} from {limits.min:.15g} to {limits.max:.15g}"
-    return what if limits.min is None else f"{what} of {limits.min:.15g} or more"
+def _describe_number(kind: type, limits: Any) -> str:
+    """Return what a number must be, as `a whole number from 1 to 512`."""
+    noun = "a whole number" if kind is int else "a number"
+    if limits.min is None:
+        return noun
+    return f"{noun} {'of' if limits.max is None else 'from'} {number_range(limits.min, limits.max)}"
 
 
 def skip_pydantic() -> None:
-    """From now on; once is enough."""
-    make = getattr(core, "build_runtime_param", None)
-    if make is not None:
-        core.__dict__["build_runtime_param"] = lambda description: _Plain(description, make)
+    """Make Typer parse this way from now on."""
+    build = getattr(core, "build_runtime_param", None)
+    if build is not None:
+        core.__dict__["build_runtime_param"] = lambda description: _PlainParam(description, build)

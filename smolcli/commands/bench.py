@@ -1,4 +1,4 @@
-"""The command line of `smolcli bench`; the package smolcli.bench does it."""
+"""The command line of `smolcli bench`; the package smolcli.bench measures."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ import typer
 from smolcli import registry
 from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variants
 from smolcli.cli.dataclass_options import dataclass_command
+from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import Exit, UsageError
 from smolcli.options import model_names, opt
 
-app = typer.Typer(
-    help="Measure speed, memory and quality of models, on this machine and on your data.", no_args_is_help=True
-)
+app = typer.Typer(cls=HelpGroup, help="Measure the speed, memory and quality of models.")
 
 
 @dataclass(frozen=True)
 class Models:
-    """Which models."""
+    """Which models are measured."""
+
+    panel = "Arguments"
 
     models: tuple[str, ...] = opt(
         (),
-        "Registry names, hub ids, directories or .gguf files.",
+        "Names from `smolcli models list`, Hugging Face ids, directories or .gguf files. [default: the best model on "
+        "this machine]",
         argument=True,
-        metavar="[MODELS]...",
+        metavar="[MODEL...]",
         autocompletion=model_names,
     )
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the models are asked, and which."""
+    """What the models are asked, and which models."""
+
+    panel = "Inputs"
 
     data: Path | None = opt(
         None,
@@ -44,7 +48,14 @@ class Data:
         metavar="DATASET",
         show_default=False,
     )
-    model: tuple[str, ...] = opt((), "Registry name, hub id, directory or .gguf file; repeatable.", "-m", "--model")
+    model: tuple[str, ...] = opt(
+        (),
+        "A name from `smolcli models list`, a Hugging Face id, a directory or a .gguf file. Repeatable.",
+        "-m",
+        "--model",
+        metavar="MODEL",
+        autocompletion=model_names,
+    )
 
 
 def _run(name: str, *options: Any) -> None:
@@ -55,25 +66,49 @@ def _run(name: str, *options: Any) -> None:
     raise typer.Exit(code)
 
 
-def _models(name: str, given: Models, *options: Any) -> None:
-    _run(name, given.models, *options)
+def _run_models(name: str, models: Models, *options: Any) -> None:
+    _run(name, models.models, *options)
 
 
-def _quality(given: Data, *options: Any) -> None:
-    if given.data is None:
+def _run_quality(data: Data, *options: Any) -> None:
+    if data.data is None:
         raise UsageError("no data set was given", "smolcli bench quality labelled.jsonl")
-    _run("quality", given.data, given.model, *options)
+    _run("quality", data.data, data.model, *options)
 
 
-app.command("speed", help="How long every stage of an answer takes, for every combination of the options.")(
-    dataclass_command(partial(_models, "speed"), Models, Variants, Speed, Show)
+def _add(name: str, help: str, examples: tuple[str, ...], command: Any) -> None:
+    app.command(name, cls=HelpCommand, help=help, epilog="\n".join(examples))(command)
+
+
+_add(
+    "speed",
+    "Measure the time of every stage of an answer, for every combination of the options.",
+    (
+        "smolcli bench speed nano",
+        "smolcli bench speed 256m --threads 2 --threads 4 --image photo.jpg",
+        "smolcli bench speed 256m --quant q8_0 --quant f16 --report speed.html",
+    ),
+    dataclass_command(partial(_run_models, "speed"), Models, Variants, Speed, Show),
 )
-app.command("memory", help="The most memory that smolcli and its engine take, for every combination of the options.")(
-    dataclass_command(partial(_models, "memory"), Models, Variants, Memory, Show)
+_add(
+    "memory",
+    "Measure the most memory that smolcli and its engine take, for every combination of the options.",
+    ("smolcli bench memory nano", "smolcli bench memory 256m 500m --batch 1 --batch 64 -f md"),
+    dataclass_command(partial(_run_models, "memory"), Models, Variants, Memory, Show),
 )
-app.command("quality", help="How right the answers of models are on your labelled data, side by side.")(
-    dataclass_command(_quality, Data, Variants, Quality, Show)
+_add(
+    "quality",
+    "Score the answers of models on your labelled data, side by side.",
+    (
+        "smolcli bench quality labelled.jsonl",
+        "smolcli bench quality labelled.jsonl -m 256m -m 500m --report quality.html",
+        "smolcli bench quality DocVQA_VAL.tsv --suite docvqa --limit 200",
+    ),
+    dataclass_command(_run_quality, Data, Variants, Quality, Show),
 )
-app.command("compare", help="What changed between two reports; exit code 1 where something became worse.")(
-    dataclass_command(partial(_run, "compare"), Compare)
+_add(
+    "compare",
+    "Compare two reports; exit code 1 where something became worse.",
+    ("smolcli bench compare before.json after.json", "smolcli bench compare before.json after.json --tolerance 0.1"),
+    dataclass_command(partial(_run, "compare"), Compare),
 )

@@ -1,44 +1,73 @@
-"""`smolcli models`: list what there is, fetch what is missing."""
+"""`smolcli models`: list the models, and download them."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
-from enum import Enum
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from smolcli import registry
+from smolcli.cli.dataclass_options import dataclass_command
+from smolcli.cli.help import HelpCommand, HelpGroup
+from smolcli.errors import UsageError
 from smolcli.models import catalog, hub_cache, resolve
-from smolcli.options import completed
+from smolcli.options import choice, completed, enumerate_words, opt
 from smolcli.terminal.stdout import write_stderr
 
-app = typer.Typer(help="List and fetch models.", no_args_is_help=True)
+# What --for takes, and what is downloaded for it.
+FORMATS = {"auto": "auto", **{name: name for name in sorted(registry.backends())}, "all": "all"}
+
+app = typer.Typer(cls=HelpGroup, help="List and download models.")
 
 
-class For(str, Enum):
-    """The backends a pull can serve."""
+@dataclass(frozen=True)
+class Listing:
+    """How the list is written."""
 
-    auto = "auto"
-    llamacpp = "llamacpp"
-    torch = "torch"
-    all = "all"
+    panel = "Output"
+
+    as_json: bool = opt(False, "Write one JSON array, with the paths of files.", "--json")
 
 
-@app.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON array, with paths.")] = False) -> None:
-    """List the models smolcli knows and those on this machine.
+@dataclass(frozen=True)
+class Download:
+    """Which model is downloaded, in which format."""
 
-    A table on a terminal; in a pipe one line a model: name, where it runs now, bytes of the GGUF pair,
-    bytes of the checkpoint, licence, hub id, description, separated by tabs.
-    """
-    rows = list(_rows())
-    if as_json:
+    panel = "Model"
+
+    name: str | None = opt(
+        None,
+        "A name from `smolcli models list`, or a Hugging Face id.",
+        argument=True,
+        panel="Arguments",
+        metavar="NAME",
+        autocompletion=completed(catalog.CATALOG),
+    )
+    quant: str | None = opt(None, "Quantization of the language model.", metavar="QUANT", show_default="q8_0")
+    backend: str = opt(
+        "auto",
+        f"The backend that will run it: {enumerate_words(tuple(FORMATS))}.",
+        "--for",
+        **choice("--for", FORMATS, metavar="BACKEND"),
+    )
+    offline: bool = opt(False, "Download nothing; only check that the model is on this machine.", "--offline")
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            raise UsageError("no model was named", "smolcli models list shows the names")
+
+
+def list_models(options: Listing) -> None:
+    """Write the known models, and those on this machine, to standard output."""
+    rows = list(model_rows())
+    if options.as_json:
         write_stderr(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
-        _show(rows)
+        _show_table(rows)
     else:
         for row in rows:
             cells = [row["name"], ",".join(row["here"]), row["pair_bytes"], row["checkpoint_bytes"]]
@@ -46,34 +75,42 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="One JSON a
             write_stderr("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
 
 
-@app.command("pull")
-def pull(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|HUB_ID", help="A name of the list, or a hub id.", autocompletion=completed(catalog.CATALOG)
-        ),
-    ],
-    quant: Annotated[str | None, typer.Option(help="Quantization of the language half; default q8_0.")] = None,
-    wanted: Annotated[For, typer.Option("--for", help="The backend that shall run it.")] = For.auto,
-    offline: Annotated[bool, typer.Option("--offline", help="Only check that it is here.")] = False,
-) -> None:
-    """Fetch a model into the hub's cache and print the paths of its files.
-
-    --for auto: the GGUF pair, which runs on every machine, or the checkpoint of a hub id without a pair.
-    On a GPU with PyTorch take --for torch.
-
-    After a pull that broke off give the command again: whole files are kept, a half one starts over.
-    """
-    found = registry.load(registry.LIBRARIES, "hub")(name, wanted.value, quant, offline=offline)
-    for path in (found.gguf, found.mmproj, found.checkpoint):
+def pull(options: Download) -> None:
+    """Download a model and write the paths of its files to standard output."""
+    download = registry.load(registry.LIBRARIES, "hub")
+    files = download(options.name, FORMATS[options.backend], options.quant, offline=options.offline)
+    for path in (files.gguf, files.mmproj, files.checkpoint):
         if path is not None:
             write_stderr(f"{path}\n")
 
 
-def _rows() -> Iterator[dict[str, Any]]:
-    for known in catalog.CATALOG.values():
-        yield _row(known.name, known.repo, known.pair_bytes, known.checkpoint_bytes, known.licence, known.about)
+LIST_HELP = """List the models smolcli knows and those on this machine.
+
+On a terminal a table. In a pipe one line a model, with tabs between: name, the backends that can run it now, bytes of
+the GGUF pair, bytes of the checkpoint, licence, Hugging Face id, description.
+"""
+PULL_HELP = """Download a model and print the paths of its files.
+
+--for auto takes the GGUF pair, which runs on every machine, or the checkpoint of a Hugging Face id without a pair. For
+PyTorch on a GPU take --for torch.
+
+After a download that broke off, run the command again: complete files are kept, an incomplete one starts over.
+"""
+app.command("list", cls=HelpCommand, help=LIST_HELP, epilog="smolcli models list\nsmolcli models list --json")(
+    dataclass_command(list_models, Listing)
+)
+app.command(
+    "pull",
+    cls=HelpCommand,
+    help=PULL_HELP,
+    epilog="smolcli models pull 500m\nsmolcli models pull 256m --quant f16\nsmolcli models pull 2.2b --for torch",
+)(dataclass_command(pull, Download))
+
+
+def model_rows() -> Iterator[dict[str, Any]]:
+    """Yield what --json writes of each model: the catalog, the built-in model, and models pulled by their hub id."""
+    for entry in catalog.CATALOG.values():
+        yield _row(entry.name, entry.repo, entry.pair_bytes, entry.checkpoint_bytes, entry.licence, entry.about)
     yield _row(catalog.NANO, None, None, None, "Apache-2.0", "built in; drawn pictures and print")
     for repo in hub_cache.cached_ids():
         yield _row(repo, repo, None, None, None, "pulled by its hub id")
@@ -82,11 +119,11 @@ def _rows() -> Iterator[dict[str, Any]]:
 def _row(
     name: str, repo: str | None, pair_bytes: int | None, checkpoint_bytes: int | None, licence: str | None, about: str
 ) -> dict[str, Any]:
-    found = resolve.whole(name)
-    paths = {"gguf": found.gguf, "mmproj": found.mmproj, "checkpoint": found.checkpoint}
+    files = resolve.whole(name)
+    paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
     return {
         "name": name,
-        "here": [backend for backend in ("llamacpp", "torch") if found.serves(backend)],
+        "here": [backend for backend in sorted(registry.backends()) if files.serves(backend)],
         "pair_bytes": pair_bytes,
         "checkpoint_bytes": checkpoint_bytes,
         "licence": licence,
@@ -96,7 +133,7 @@ def _row(
     }
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console  # for a terminal alone
     from rich.table import Table
 

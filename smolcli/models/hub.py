@@ -44,7 +44,7 @@ def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offlin
     if name == catalog.NANO:
         return resolve.find(name)
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
-        raise ModelError(f"{name}: not a known name or hub id", "smolcli models list shows the names")
+        raise ModelError(f"{name}: not a known name or hub id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
         return _here(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
     for repo, formats in _repos(name, wanted).items():

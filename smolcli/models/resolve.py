@@ -21,7 +21,7 @@ from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
 from smolcli.models.files import BUILT_IN, ModelFiles, _is_mmproj, mmproj_of, scan
 from smolcli.models.hub_cache import HUB_ID, _cached, cached_ids
-from smolcli.options import Model
+from smolcli.options import Model, closest
 
 
 def names() -> list[str]:
@@ -78,10 +78,14 @@ def find(word: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
     elif HUB_ID.fullmatch(word) and not path.exists():
         found = _cached(word)
     else:
-        raise ModelError(
-            f"{label}: not a known name, hub id, directory or .gguf file", "smolcli models list shows the names"
-        )
+        raise ModelError(f"{label}: not a known name, hub id, directory or .gguf file", advise_name(word))
     return replace(found, mmproj=_file(mmproj)) if mmproj and found.gguf else found
+
+
+def advise_name(word: str) -> str:
+    """What to do about a name that no model has: one guess, or the command that lists the names."""
+    guess = closest(word, names())
+    return f"did you mean {guess}?" if guess else "smolcli models list shows the names"
 
 
 def whole(name: str) -> ModelFiles:

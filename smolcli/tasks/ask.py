@@ -17,17 +17,38 @@ PLACE = re.compile(r"\{(\d+)\}")
 
 @dataclass(frozen=True)
 class Ask(Task):
-    """Answer a question about each image."""
+    """Answer a question about each picture."""
 
-    question: str = opt("", "What to ask.", id_key="question", argument=True, metavar="QUESTION", show_default=False)
+    question: str = opt(
+        "",
+        "What to ask.",
+        id_key="question",
+        argument=True,
+        panel="Inputs",
+        metavar="QUESTION",
+        show_default=False,
+    )
     also: tuple[str, ...] = opt(
-        (), "Ask this too, about the same image; repeatable.", "-Q", "--also", id_key="also", metavar="QUESTION"
+        (),
+        "Ask this too, about the same picture; repeatable.",
+        "-Q",
+        "--also",
+        id_key="also",
+        short=True,
+        metavar="QUESTION",
     )
     together: bool = opt(
         False,
-        "All inputs in one conversation, in order; {1}, {2} in the question place them.",
+        "Ask once about all inputs together, in order; {1} and {2} in the question say where each belongs.",
         "--together",
         id_key="together",
+        short=True,
+    )
+
+    examples = (
+        'smolcli ask "How many people are there?" photo.jpg',
+        'smolcli ask "What is the total?" -Q "Which currency?" receipts/ -f jsonl',
+        'smolcli ask --together "What differs between {1} and {2}?" a.png b.png',
     )
 
     def __post_init__(self) -> None:

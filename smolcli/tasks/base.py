@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from smolcli.options import Sampling
+from smolcli.options import Output, Sampling
 from smolcli.records.record_id import id_options
 from smolcli.types import Answer, Media, Prompt, Reply, Steps
 
@@ -33,6 +33,9 @@ class Task:
     reads: ClassVar[str] = "image"  # a key of registry.READERS
     noun: ClassVar[str] = "picture"  # what it reads, in messages
     example: ClassVar[str] = "picture.png"
+    examples: ClassVar[tuple[str, ...]] = ()  # command lines for its help
+    output_options: ClassVar[type[Output]] = Output
+    panel = "Answer"
 
     @property
     def blocks(self) -> bool:

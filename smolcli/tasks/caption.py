@@ -8,7 +8,7 @@ from typing import Any
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import plain
-from smolcli.options import choice, opt
+from smolcli.options import choice, enumerate_words, opt
 from smolcli.tasks.base import Task
 from smolcli.types import Media, Prompt
 
@@ -22,10 +22,22 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Caption(Task):
-    """Describe each image."""
+    """Describe each picture."""
 
-    style: str = opt("short", "How to describe.", "--style", **choice("style", STYLES))
-    prompt: str | None = opt(None, "Your own words instead of a style.")
+    style: str = opt(
+        "short",
+        f"Kind of description: {enumerate_words(tuple(STYLES))}.",
+        "--style",
+        short=True,
+        **choice("style", STYLES),
+    )
+    prompt: str | None = opt(None, "Ask this instead of --style.", short=True, metavar="TEXT")
+
+    examples = (
+        "smolcli caption photo.jpg",
+        "smolcli caption photos/ --style alt-text -o captions.csv",
+        "smolcli caption photos/ -m 500m --sidecar .txt",
+    )
 
     def __post_init__(self) -> None:
         if self.prompt is not None and not self.prompt.strip():

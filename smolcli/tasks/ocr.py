@@ -14,7 +14,13 @@ QUESTION = "What is written in the image?"
 
 @dataclass(frozen=True)
 class Ocr(Task):
-    """Read the text in each image."""
+    """Read the text in each picture."""
+
+    examples = (
+        "smolcli ocr sign.png",
+        "smolcli ocr receipts/ --schema 'vendor, date, total float' -o receipts.jsonl",
+        "smolcli ocr scans/ --sidecar .txt --detail high",
+    )
 
     blocks = True
 

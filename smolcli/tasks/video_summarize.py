@@ -17,7 +17,7 @@ from typing import Any
 
 from smolcli.errors import InputError, UsageError
 from smolcli.models.chat_template import plain, video_parts
-from smolcli.options import Sampling, opt
+from smolcli.options import Sampling, VideoOutput, opt
 from smolcli.records.record_id import id_options
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Media, ModelLimits, Prompt, Reply, Span, Steps, format_time
@@ -73,12 +73,18 @@ class Note:
 class VideoSummarize(Sampling, Task):
     """Say what happens in each video, and when."""
 
-    question: str | None = opt(None, "Ask this instead of what happens.", metavar="TEXT")
+    question: str | None = opt(None, "Ask this instead of what happens.", panel="Answer", short=True, metavar="TEXT")
     contact_sheet: Path | None = opt(
-        None, "Write the frames looked at, with their times, as one picture.", metavar="FILE.jpg"
+        None, "Write the frames that the model sees, with their times, as one picture.", metavar="FILE.jpg"
     )
-    dry_run: bool = opt(False, "Show which frames would be looked at, and the tokens they are; no model runs.")
+    dry_run: bool = opt(False, "Show which frames the model would see, and their tokens; run no model.", short=True)
 
+    examples = (
+        "smolcli video-summarize clip.mp4",
+        "smolcli video-summarize lecture.mp4 --segment 60 -f srt -o lecture.srt",
+        'smolcli video-summarize clips/ --question "Is there a car?" -f jsonl',
+    )
+    output_options = VideoOutput
     reads = noun = "video"
     example = "video.mp4"
     blocks = True

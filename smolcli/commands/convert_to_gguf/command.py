@@ -8,11 +8,11 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MOST_THREADS, choice, model_names, opt
+from smolcli.options import MOST_THREADS, choice, enumerate_words, model_names, opt
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
-VISION_ENCODERS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-LANGUAGE = (*VISION_ENCODERS, *MIXES)
+VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+LANGUAGE = (*VISION, *MIXES)
 IF_EXISTS = ("error", "skip", "overwrite")
 
 
@@ -20,44 +20,77 @@ IF_EXISTS = ("error", "skip", "overwrite")
 class Conversion:
     """What is converted, and to what."""
 
+    panel = "Output"
+
     model: str | None = opt(
         None,
-        "A checkpoint directory, a PEFT adapter directory, a registry name or a hub id.",
+        "A checkpoint directory, a PEFT adapter directory, a name from `smolcli models list` or a Hugging Face id.",
         argument=True,
+        panel="Inputs",
         metavar="MODEL",
         show_default=False,
         autocompletion=model_names,
     )
     quant: tuple[str, ...] = opt(
         ("q8_0",),
-        f"Of the language half, repeatable: {', '.join(LANGUAGE)}.",
+        f"Quantization of the language model: {enumerate_words(LANGUAGE)}. Repeatable.",
+        panel="Quantization",
         **choice("--quant", LANGUAGE, metavar="QUANT"),
     )
     mmproj_quant: tuple[str, ...] = opt(
         ("f16",),
-        f"Of the vision half, repeatable: {', '.join(VISION_ENCODERS)}.",
-        **choice("--mmproj-quant", VISION_ENCODERS, metavar="QUANT"),
+        f"Quantization of the mmproj (vision) file: {enumerate_words(VISION)}. Repeatable.",
+        panel="Quantization",
+        **choice("--mmproj-quant", VISION, metavar="QUANT"),
     )
-    output: Path = opt(Path("."), "Where the files go.", "-o", "--output", metavar="DIR")
-    name: str | None = opt(None, "The model's name in the files; default: that of the directory or hub id.")
-    lora: Path | None = opt(None, "A PEFT LoRA adapter to merge into the weights.", metavar="DIR")
-    if_exists: str = opt("error", "Of a file that is there.", **choice("--if-exists", IF_EXISTS))
-    dry_run: bool = opt(False, "Only say what would be written, its sizes, and the memory to run it.", "--dry-run")
+    output: Path = opt(
+        Path("."), "Directory for the files.", "-o", "--output", metavar="DIR", show_default="the current directory"
+    )
+    name: str | None = opt(
+        None,
+        "The model's name in the files.",
+        metavar="TEXT",
+        show_default="that of the directory or Hugging Face id",
+    )
+    lora: Path | None = opt(None, "A PEFT LoRA adapter to merge into the weights.", panel="Inputs", metavar="DIR")
+    if_exists: str = opt(
+        "error",
+        "Where a file exists: error, skip it or overwrite it.",
+        **choice("--if-exists", IF_EXISTS, metavar="ACTION"),
+    )
+    dry_run: bool = opt(False, "Only show what would be written, in bytes, and the memory to run it.", "--dry-run")
     verify: bool = opt(
         False,
-        "Compare with the checkpoint on PyTorch, each half beside the first other; exit 1 if not the same.",
+        "Compare each file with the checkpoint on PyTorch; exit code 1 where they differ.",
         "--verify",
+        panel="Verification",
     )
-    verify_only: Path | None = opt(None, "Compare this pair with --against; nothing is written.", metavar="GGUF")
-    against: str | None = opt(None, "The checkpoint that --verify-only compares with.", metavar="MODEL")
-    mmproj: Path | None = opt(None, "The vision half for --verify-only, where it is not beside the other.")
+    verify_only: Path | None = opt(
+        None, "Compare this pair with --against; write nothing.", panel="Verification", metavar="GGUF"
+    )
+    against: str | None = opt(
+        None, "The checkpoint that --verify-only compares with.", panel="Verification", metavar="MODEL"
+    )
+    mmproj: Path | None = opt(
+        None,
+        "The mmproj (vision) file for --verify-only.",
+        panel="Verification",
+        metavar="FILE",
+        show_default="the one beside GGUF",
+    )
     threads: int | None = opt(
-        None, "CPU threads of a comparison; default: the cores this process may use.", min=1, max=MOST_THREADS
+        None,
+        "CPU threads of a comparison.",
+        panel="Verification",
+        min=1,
+        max=MOST_THREADS,
+        metavar="N",
+        show_default="the CPU cores this process may use",
     )
-    as_json: bool = opt(False, "One JSON object on standard output.", "--json")
-    offline: bool = opt(False, "Never touch the network.", "--offline")
-    no_progress: bool = opt(False, "No progress bar.", "--no-progress")
-    quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
+    as_json: bool = opt(False, "Write one JSON object to standard output.", "--json")
+    offline: bool = opt(False, "Use no network.", "--offline", panel="Inputs")
+    no_progress: bool = opt(False, "Show no progress.", "--no-progress")
+    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet")
     verbose: bool = opt(False, "Show what the engines print, and tracebacks.", "-v", "--verbose")
 
     def __post_init__(self) -> None:
@@ -79,8 +112,14 @@ def _run(options: Conversion) -> None:
 
 
 convert_to_gguf = dataclass_command(_run, Conversion)
-convert_to_gguf.__doc__ = """Make a language GGUF and an mmproj GGUF of a SmolVLM, Idefics3 or docling checkpoint.
+convert_to_gguf.__doc__ = """Convert a checkpoint to a pair of GGUF files.
 
-The paths of the files go to standard output. What --verify finds goes to standard error, with --verify-only to
-standard output.
+The checkpoint is a SmolVLM, an Idefics3 or a docling model; the pair is a language model and an mmproj (vision) file,
+for llama.cpp. The paths of the files go to standard output. The result of --verify goes to standard error, that of
+--verify-only to standard output.
 """
+convert_to_gguf.examples = (  # type: ignore[attr-defined]
+    "smolcli convert-to-gguf HuggingFaceTB/SmolVLM-256M-Instruct",
+    "smolcli convert-to-gguf my-model/ --quant q8_0 --quant q4_k_m -o gguf/ --verify",
+    "smolcli convert-to-gguf my-model/ --dry-run",
+)

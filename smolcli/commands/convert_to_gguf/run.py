@@ -109,7 +109,7 @@ def _source(word: str, options: Conversion) -> tuple[Path, Path | None]:
     if os.path.isdir(path):
         return path, lora
     if not hub_cache.HUB_ID.fullmatch(word):
-        raise ModelError(f"{word}: not a directory, known name or hub id", "smolcli models list shows the names")
+        raise ModelError(f"{word}: not a directory, known name or hub id", resolve.advise_name(word))
     return _pulled(word, options), lora
 
 

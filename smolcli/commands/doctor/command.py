@@ -1,4 +1,4 @@
-"""The command line of `smolcli doctor`, and its screen; commands/doctor/checks.py finds out."""
+"""The command line of `smolcli doctor`, and its screen; commands/doctor/checks.py finds the facts and problems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit
-from smolcli.options import choice, opt
+from smolcli.options import choice, enumerate_words, opt
 from smolcli.terminal.console import printable
 from smolcli.terminal.stdout import write_stderr
 
@@ -21,68 +21,92 @@ if TYPE_CHECKING:
     from smolcli.commands.doctor.checks import Problem, Report
 
 FORMATS = ("text", "json")
-WIDTH = 100  # characters of a line of many things
+WIDTH = 100  # characters of a line of several libraries
+
+Line = tuple[str, str]  # its heading, empty where that is the same as above, and its text
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """What is shown."""
+    """How the report is written."""
 
-    format: str = opt("text", "How it is written.", "-f", "--format", **choice("format", FORMATS))
+    panel = "Output"
+
+    format: str = opt(
+        "text", f"How to write the report: {enumerate_words(FORMATS)}.", "-f", "--format", **choice("format", FORMATS)
+    )
 
 
-def _run(options: Doctor) -> None:
+def run_doctor(options: Doctor) -> None:
+    """Check the machine and write the report to standard output; exit code 3 where nothing can be answered."""
     report: Report = registry.load(registry.LIBRARIES, "doctor")()
     if options.format == "json":
-        made = {**report.facts, "problems": [asdict(problem) for problem in report.problems]}
-        write_stderr(json.dumps(made, indent=2, ensure_ascii=False) + "\n")
+        values = {**report.facts, "problems": [asdict(problem) for problem in report.problems]}
+        write_stderr(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     else:
-        write_stderr("".join(f"{name:<10} {printable(line)}\n" for name, line in _lines(report)))
+        write_stderr("".join(f"{heading:<10} {printable(text)}\n" for heading, text in _lines(report)))
     raise typer.Exit(Exit.UNAVAILABLE if any(problem.blocks for problem in report.problems) else Exit.OK)
 
 
-doctor = dataclass_command(_run, Doctor)
-doctor.__doc__ = """Say what this machine lacks, and what to do about it.
+doctor = dataclass_command(run_doctor, Doctor)
+doctor.__doc__ = """Check what this machine lacks, and how to fix it.
 
-It shows what is here: CPU, memory, GPUs, backends, libraries, video decoders, models, disks, settings.
-Every backend that is installed answers for a small picture, in a process of its own. Exit code 3 where nothing could
-be answered here.
+It shows CPU, memory, GPUs, backends, libraries, video decoders, models, disks and settings. Every installed backend
+answers for a small picture, in a process of its own. Exit code 3 where no backend can answer.
 """
+doctor.examples = ("smolcli doctor", "smolcli doctor -f json")  # type: ignore[attr-defined]
 
 
-def _lines(report: Report) -> Iterator[tuple[str, str]]:
-    """What is shown, line by line: what it is about, empty where that is the same as above."""
+def _lines(report: Report) -> Iterator[Line]:
+    """Yield the lines of the screen."""
     facts = report.facts
-    machine, auto, cache, config = facts["machine"], facts["auto"], facts["cache"], facts["config"]
+    yield from _machine_lines(facts)
+    yield from _backend_lines(facts)
+    yield from _storage_lines(facts)
+    config = facts["config"]
+    yield "network", "forbidden by the environment" if facts["offline"] else "allowed where a command needs it"
+    yield "settings", config["path"] + ("" if config["exists"] else ": not there")
+    yield from _section("", (f"{name}={value}" for name, value in facts["environment"].items()))
+    yield from _section("problems", map(_problem, report.problems), "none")
+
+
+def _machine_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    machine = facts["machine"]
     yield "program", f"smolcli {machine['smolcli']}, Python {machine['python']}, {machine['system']}"
     yield "CPU", f"{machine['cpu']}: {machine['cores']} cores usable"
-    yield "", " ".join(machine["features"]) or "features not told"
+    yield "", " ".join(machine["features"]) or "features not known"
     yield "", f"AMX: {facts['amx']}"
     yield "memory", f"{_gigabytes(machine['memory'])}, {_gigabytes(facts['memory_free'])} free"
-    yield from _each("GPUs", map(_gpu, facts["gpus"]), "none that PyTorch could use")
-    yield from _each("backends", (_backend(one, auto) for one in facts["backends"]))
+    yield from _section("GPUs", map(_gpu, facts["gpus"]), "none that PyTorch could use")
+
+
+def _backend_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    auto = facts["auto"]
+    yield from _section("backends", (_backend(backend, auto) for backend in facts["backends"]))
     yield "model", f"{auto['model']} on {auto['backend']}, where none is named" if auto["backend"] else "none"
-    yield from _each("pictures", _encoders(facts["vision"]))
-    yield from _each("videos", map(_library, facts["decoders"]))
-    here = ", ".join(_library(one) for one in facts["libraries"] if one["installed"])
-    missing = [_library(one) for one in facts["libraries"] if not one["installed"]]
-    yield from _each("libraries", [*textwrap.wrap(here, WIDTH, break_on_hyphens=False), *missing])
-    models = [f"{one['name']} ({', '.join(one['here'])}), {_gigabytes(one['bytes'])}" for one in cache["models"]]
-    yield from _each("models", [f"{cache['path']}, {_gigabytes(cache['bytes'])}", *models])
-    yield from _each("disk", (f"{one['path']}: {_gigabytes(one['free'])} free" for one in facts["folders"]))
-    yield "network", "forbidden by the environment" if facts["offline"] else "allowed to what asks for it"
-    yield "settings", config["path"] + ("" if config["exists"] else ": not there")
-    yield from _each("", (f"{name}={value}" for name, value in facts["environment"].items()))
-    yield from _each("problems", map(_problem, report.problems), "none")
+    yield from _section("pictures", _encoders(facts["vision"]))
+    yield from _section("videos", map(_library, facts["decoders"]))
+    installed = ", ".join(_library(library) for library in facts["libraries"] if library["installed"])
+    missing = [_library(library) for library in facts["libraries"] if not library["installed"]]
+    yield from _section("libraries", [*textwrap.wrap(installed, WIDTH, break_on_hyphens=False), *missing])
 
 
-def _each(name: str, lines: Iterable[str], none: str = "") -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(list(lines) or filter(None, [none])):
-        yield "" if number else name, line
+def _storage_lines(facts: dict[str, Any]) -> Iterator[Line]:
+    cache = facts["cache"]
+    models = [
+        f"{model['name']} ({', '.join(model['here'])}), {_gigabytes(model['bytes'])}" for model in cache["models"]
+    ]
+    yield from _section("models", [f"{cache['path']}, {_gigabytes(cache['bytes'])}", *models])
+    yield from _section("disk", (f"{folder['path']}: {_gigabytes(folder['free'])} free" for folder in facts["folders"]))
 
 
-def _problem(one: Problem) -> str:
-    return f"{one.what}; {one.advice}" + ("; until then nothing is answered" if one.blocks else "")
+def _section(heading: str, texts: Iterable[str], if_empty: str = "") -> Iterator[Line]:
+    for number, text in enumerate(list(texts) or filter(None, [if_empty])):
+        yield "" if number else heading, text
+
+
+def _problem(problem: Problem) -> str:
+    return f"{problem.what}; {problem.advice}" + ("; until then nothing is answered" if problem.blocks else "")
 
 
 def _encoders(vision: dict[str, Any]) -> Iterator[str]:
@@ -90,31 +114,29 @@ def _encoders(vision: dict[str, Any]) -> Iterator[str]:
         name = vision[size]
         precision = vision["precision"][name] or "a precision not known"
         yield f"of a {size} model encoded by {name} in {precision}, beside llamacpp"
-    for one in vision["engines"]:
-        if not one["installed"]:
-            yield _library(one)
+    for encoder in vision["engines"]:
+        if not encoder["installed"]:
+            yield _library(encoder)
 
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB"
 
 
-def _gpu(one: dict[str, Any]) -> str:
-    return f"{one['device']}: {one['name']}, {_gigabytes(one['memory'])}"
+def _gpu(gpu: dict[str, Any]) -> str:
+    return f"{gpu['device']}: {gpu['name']}, {_gigabytes(gpu['memory'])}"
 
 
-def _backend(one: dict[str, Any], auto: dict[str, Any]) -> str:
-    taken = ", which auto takes" if one["name"] == auto["backend"] else ""
-    if not one["installed"]:
-        return f"{one['name']}: not installed; {one['install']}"
-    if one["seconds"] is None:
-        return f"{one['name']}{taken}: does not answer"
-    return f"{one['name']}{taken}: answers, {one['seconds']:.1f} s with its start ({one['computes']})"
+def _backend(backend: dict[str, Any], auto: dict[str, Any]) -> str:
+    name = backend["name"] + (", which auto takes" if backend["name"] == auto["backend"] else "")
+    if not backend["installed"]:
+        return f"{backend['name']}: not installed; {backend['install']}"
+    if backend["seconds"] is None:
+        return f"{name}: does not answer"
+    return f"{name}: answers, {backend['seconds']:.1f} s with its start ({backend['computes']})"
 
 
-def _library(one: dict[str, Any]) -> str:
-    return (
-        f"{one['name']} {one['version']}".rstrip()
-        if one["installed"]
-        else f"{one['name']}: not installed; {one['install']}"
-    )
+def _library(library: dict[str, Any]) -> str:
+    if not library["installed"]:
+        return f"{library['name']}: not installed; {library['install']}"
+    return f"{library['name']} {library['version']}".rstrip()

@@ -1,0 +1,134 @@
+"""The topics of `smolcli help`: exit-codes, environment and records."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from smolcli import errors
+from smolcli.cli.help import Page, Row
+from smolcli.errors import Exit, SmolError
+
+EXIT_CODES = {
+    Exit.OK: "All done, or nobody reads the answers any more, as with `| head -1`.",
+    Exit.FAULT: "A fault in smolcli, an engine that keeps failing, a full disk; a comparison that found a difference "
+    "(convert-to-gguf --verify, bench compare).",
+    Exit.USAGE: "The command line is wrong; nothing was done.",
+    Exit.UNAVAILABLE: "A model, a library, a device or the network is not available.",
+    Exit.NO_INPUT: "Nothing to do: the directories hold no pictures or videos.",
+    Exit.SOME_FAILED: "Some inputs failed; the others are answered.",
+    Exit.ALL_FAILED: "All inputs failed.",
+    Exit.INTERRUPTED: "Ended by Ctrl-C; what was finished is written.",
+}
+SIGNALS = {129: "Ended by SIGHUP: open files are closed.", 143: "Ended by SIGTERM: open files are closed."}
+
+
+class Variable(NamedTuple):
+    """An environment variable: what it does. A secret one is never shown."""
+
+    name: str
+    about: str
+    is_secret: bool = False
+
+
+ENVIRONMENT = (
+    Variable("SMOLCLI_MODEL", "The model, where -m is not given."),
+    Variable("HF_HOME", "Folder of the Hugging Face cache, which holds the models. [default: ~/.cache/huggingface]"),
+    Variable("HF_HUB_CACHE", "Folder of the models alone. [default: $HF_HOME/hub]"),
+    Variable("HUGGINGFACE_HUB_CACHE", "The same, by its old name."),
+    Variable("HF_ENDPOINT", "Address of the hub to download models from. [default: https://huggingface.co]"),
+    Variable("HF_TOKEN", "Token for models that need a login.", is_secret=True),
+    Variable("HF_HUB_OFFLINE", "1: download no model."),
+    Variable("TRANSFORMERS_OFFLINE", "1: the same."),
+    Variable("HTTP_PROXY", "Proxy for http URLs.", is_secret=True),
+    Variable("HTTPS_PROXY", "Proxy for https URLs and for models.", is_secret=True),
+    Variable("NO_PROXY", "Hosts to reach without a proxy.", is_secret=True),
+    Variable("XDG_CONFIG_HOME", "Folder of smolcli/config.toml. [default: ~/.config]"),
+    Variable("XDG_CACHE_HOME", "Folder of what smolcli keeps between runs. [default: ~/.cache]"),
+    Variable("TMPDIR", "Folder of temporary files. [default: /tmp]"),
+    Variable("CUDA_VISIBLE_DEVICES", "The GPUs that PyTorch may use; empty: no GPU."),
+    Variable("OMP_NUM_THREADS", "Threads of the numerical libraries; --threads sets those of the model."),
+    Variable("OMP_WAIT_POLICY", "How idle threads wait: passive or active. [default: passive, after a moment]"),
+    Variable("GOMP_SPINCOUNT", "How long idle threads of GCC's OpenMP spin before they sleep. [default: 1000]"),
+    Variable("RAY_ADDRESS", "The Ray cluster, with --engine ray --address auto."),
+)
+TERMINAL_VARIABLES = (
+    Variable("NO_COLOR", "Any value: no colour in help and on the terminal."),
+    Variable("FORCE_COLOR", "Any value: colour in help where it is not written to a terminal too."),
+    Variable("COLUMNS", "Width of help and tables. [default: the terminal's]"),
+    Variable("PAGER", "Program that shows `smolcli help` on a terminal. [default: less]"),
+)
+
+RECORD_FIELDS = {
+    "path": "The input as it was named; - is standard input.",
+    "id": "SHA-256 over the input's content, the task, the model, the backend and the options that change answers: "
+    "what --resume compares.",
+    "sha256": "SHA-256 of the input's content; empty where it could not be read.",
+    "stamp": "Size and times of the file when it was read.",
+    "task": "The command: caption, ask, ocr or video-summarize.",
+    "text": "The answer.",
+    "data": "The answer as JSON, with --schema, --also and for videos; else null.",
+    "model": "The model's name.",
+    "backend": "What ran the model.",
+    "finish_reason": "stop (the model ended), length (--max-tokens), repetition (a loop was cut) or error.",
+    "tokens": "Numbers of tokens: prompt (all before the answer), image (those of them that are pictures), new.",
+    "seconds": "Seconds in each stage: load, media (opening and cutting), encode, prefill, decode.",
+    "notices": "What to know about the answer, as that a file was cut short; mostly empty.",
+    "memory": "Largest memory so far in the run, in bytes: parent and engine (the two processes) and gpu.",
+    "error": "null, or why there is no answer: kind (a word for scripts) and message.",
+}
+
+
+def exit_codes() -> str:
+    """Return the page of exit codes, and of the errors that end a run."""
+    page = Page()
+    page.paragraph(
+        "Exit codes of every command. Scripts may rely on them; take a code that is not listed as a failure."
+    )
+    codes = {**{int(code): text for code, text in EXIT_CODES.items()}, **SIGNALS}
+    page.table("Exit codes", [Row(str(code), codes[code]) for code in sorted(codes)])
+    classes = sorted(error_classes(), key=lambda cls: cls.code)
+    rows = [Row(f"{cls.code:d} {cls.kind}", _first_sentence(cls)) for cls in classes]
+    page.table("Errors, by exit code and kind", rows)
+    page.paragraph(
+        "Errors are one line on standard error, `smolcli: PATH: what is wrong; what to do`. A failed input does not "
+        "end a run of many; it becomes a record with `error`."
+    )
+    return page.text()
+
+
+def error_classes() -> Iterator[type[SmolError]]:
+    """Yield the classes of errors.py that are reported."""
+    for value in vars(errors).values():
+        if inspect.isclass(value) and issubclass(value, SmolError) and value not in (SmolError, errors.ReaderGone):
+            yield value
+
+
+def environment() -> str:
+    """Return the page of environment variables."""
+    page = Page()
+    page.paragraph("Environment variables that smolcli and its libraries read. Options of the command line win.")
+    page.table("Settings", [Row(variable.name, variable.about) for variable in ENVIRONMENT])
+    page.table("For help and the terminal", [Row(variable.name, variable.about) for variable in TERMINAL_VARIABLES])
+    return page.text()
+
+
+def records() -> str:
+    """Return the page of the fields of a record."""
+    page = Page()
+    page.paragraph(
+        "A record is the result of one input: one JSON object a line with -f jsonl. Fields are only ever added. "
+        "CSV and TSV have a column for each of these, and for each part, as tokens.new."
+    )
+    page.table("Fields", [Row(name, text) for name, text in RECORD_FIELDS.items()])
+    return page.text()
+
+
+def _first_sentence(cls: type) -> str:
+    """The first sentence of a class's docstring, for people."""
+    text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return text.split("; `")[0].rstrip(".") + "."
+
+
+TOPICS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "environment": environment, "records": records}

@@ -1,0 +1,52 @@
+"""`smolcli help`: the full page of a command, or a topic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from smolcli import registry
+from smolcli.cli import help as pages
+from smolcli.cli.topics import TOPICS
+from smolcli.errors import UsageError
+from smolcli.options import closest, completed
+
+NAMES = (*registry.TASKS, *registry.COMMANDS, *TOPICS)
+
+
+def show_help(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[COMMAND|TOPIC]",
+            help=f"A command, or a topic: {', '.join(TOPICS)}.",
+            autocompletion=completed(NAMES),
+            show_default=False,
+            rich_help_panel="Arguments",
+        ),
+    ] = None,
+) -> None:
+    """Show every option of a command, or a topic.
+
+    On a terminal it is shown in a pager: $PAGER, or less.
+    """
+    program: Any = ctx.find_root().command
+    if not words:
+        print(program.get_help(ctx.find_root()))
+    elif len(words) == 1 and words[0] in TOPICS:
+        pages.show(TOPICS[words[0]]())
+    elif words[0] not in NAMES:
+        guess = closest(words[0], NAMES)
+        advice = f"did you mean {guess}?" if guess else "see smolcli --help"
+        raise UsageError(f"No such command or topic {words[0]}", advice)
+    else:
+        program.main([*words, "--help-all"], prog_name="smolcli", standalone_mode=False)
+
+
+show_help.examples = (  # type: ignore[attr-defined]
+    "smolcli help caption",
+    "smolcli help bench speed",
+    "smolcli help exit-codes",
+)
