@@ -1,4 +1,4 @@
-"""Looks at all that smolcli needs and uses on this machine, and says what is wrong. Loads no native library here."""
+"""Checks everything that smolcli needs and uses on this machine. Loads no native library in this process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from smolcli import registry
 from smolcli.backends.select import backend_candidates, gpu_may_be_here
 from smolcli.backends.vision import select
+from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ModelError, SmolError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
@@ -26,24 +27,23 @@ from smolcli.system import disk_cache
 from smolcli.system.info import machine, versions
 from smolcli.system.memory import available
 
-DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # where names differ
+DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # of modules with another name
 NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "tqdm")  # by every command
-VARIABLES = (
-    "SMOLCLI_MODEL", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE",
-    "HF_ENDPOINT", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "RAY_ADDRESS",
-)  # fmt: skip
+VARIABLES = tuple(variable.name for variable in ENVIRONMENT if not variable.is_secret)
 LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
-FOLDERS = {  # the variable that names another one, and what is lost without it
-    "cache": ("HF_HOME", "no model can be pulled"),
-    "kept": ("XDG_CACHE_HOME", "what takes seconds to find out is found out by each run"),
+FOLDERS = {  # the variable that moves a folder, and what does not work without it
+    "cache": ("HF_HOME", "no model can be downloaded"),
+    "kept": ("XDG_CACHE_HOME", "each run repeats checks that take seconds"),
     "temporary": ("TMPDIR", "pictures of URLs and converted models have no place"),
 }
 PROBES = "smolcli.commands.doctor.probes"
-AMX: dict[str | None, str] = {  # by what llama.cpp said of it on a CPU that has it
+FASTEST_ENCODER = next(iter(registry.VISION_ENCODERS))
+BUILT_IN_ENCODER = next(name for name, entry in registry.VISION_ENCODERS.items() if not entry.needs)
+BUILT_IN_PRECISION = "float32"
+AMX: dict[str | None, str] = {  # by what probes.amx_facts tells on a CPU that has it
     "used": "llama.cpp computes with it",
-    "crashes": "off in llama.cpp, whose path for it crashes as GCC before 14 builds it",
-    "untried": "off in llama.cpp: whether its path for it crashes could not be found out",
+    "crashes": "off in llama.cpp: its AMX code crashes as GCC before 14 compiles it",
+    "untried": "off in llama.cpp: whether its AMX code crashes could not be found out",
     "left out": "off in llama.cpp, which was built for CPUs without it",
     None: "off: llama.cpp did not answer",
 }
@@ -54,7 +54,7 @@ REINSTALL = "install it again, or do without it"
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and what to do; `blocks` where nothing can be answered before that is done."""
+    """What is wrong, and what to do; it `blocks` where nothing can be answered before that is done."""
 
     what: str
     advice: str
@@ -63,34 +63,57 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What there is, as docs/commands.md's JSON, and what is wrong with it."""
+    """What is on this machine, as `doctor -f json` writes it, and what is wrong with it."""
 
     facts: dict[str, Any]
     problems: tuple[Problem, ...]
 
 
+ProbeResult = tuple[dict[str, Any], Problem | None]
+
+
+@dataclass(frozen=True)
+class Default:
+    """What a command without options uses: backend and model, None where there is none, which `problem` explains.
+
+    `mmproj_bytes` is the size of the model's vision file.
+    """
+
+    backend: str | None = None
+    model: str | None = None
+    mmproj_bytes: int = 0
+    problem: Problem | None = None
+
+    @property
+    def vision_encoder(self) -> str | None:
+        """The vision encoder that would be used; None where the backend encodes pictures itself."""
+        if self.backend is None or "vision_engine" not in registry.BACKENDS[self.backend].options:
+            return None
+        return select.choose_vision_encoder("auto", "auto", self.mmproj_bytes)
+
+
 def checkup() -> Report:
-    """Everything; takes as long as the slowest backend to answer."""
-    auto, vision_size, no_model = _auto()
+    """Check everything; takes as long as the slowest backend to answer."""
+    default = _default()
     nano = resolve.find(catalog.NANO)
-    with ThreadPoolExecutor(3) as pool:  # each waits for a child
-        backends = list(pool.map(lambda name: _backend(name, nano), (n for n in registry.BACKENDS if n != "echo")))
+    with ThreadPoolExecutor(3) as pool:  # each thread waits for a child process
+        backends = list(pool.map(lambda name: _backend(name, nano), registry.backends()))
         decoders = list(pool.map(_decoder, registry.DECODERS))
         precisions = list(pool.map(_precision, registry.VISION_ENCODERS.items()))
-    told = [replace(one, blocks=found["name"] == auto["backend"]) for found, one in (*backends, *decoders) if one]
-    ran = {found["name"]: found for found, _ in backends}
-    amx, gpus = ran["llamacpp"].pop("amx"), ran["torch"].pop("gpus")
-    this = machine()
-    cache, unreadable = _cache()
+    told_by_backends: dict[str, Any] = {"gpus": [], "amx": None}
+    for facts_of_backend, _ in backends:
+        told_by_backends.update(facts_of_backend.pop("machine_facts"))
+    this_machine = machine()
+    cache, cache_problems = _cache()
     facts: dict[str, Any] = {
-        "machine": this,
+        "machine": this_machine,
         "memory_free": available(),
-        "amx": _amx(this["features"], amx),
-        "gpus": gpus,
-        "backends": list(ran.values()),
-        "auto": auto,
-        "vision": _vision({name: computes for name, computes, _ in precisions}),
-        "decoders": [found for found, _ in decoders],
+        "amx": _amx(this_machine["features"], told_by_backends["amx"]),
+        "gpus": told_by_backends["gpus"],
+        "backends": [facts_of_backend for facts_of_backend, _ in backends],
+        "auto": {"backend": default.backend, "model": default.model},
+        "vision": _vision({name: precision for name, precision, _ in precisions}),
+        "decoders": [facts_of_decoder for facts_of_decoder, _ in decoders],
         "libraries": _libraries(),
         "cache": cache,
         "folders": _folders(),
@@ -98,84 +121,95 @@ def checkup() -> Report:
         "config": {"path": str(resolve.config_file()), "exists": resolve.config_file().is_file()},
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
-    taken = select.choose_vision_encoder("auto", "auto", vision_size) if auto["backend"] == "llamacpp" else None
-    told += [replace(fault, blocks=name == taken) for name, _, fault in precisions if fault is not None]
-    told += [one for one in (no_model, *unreadable) if one is not None]
-    told += _shortcomings(facts)
-    once = {one.what: one for one in sorted(told, key=lambda one: one.blocks)}
-    return Report(facts, tuple(sorted(once.values(), key=lambda one: not one.blocks)))
+    problems = [
+        replace(problem, blocks=facts_of_library["name"] == default.backend)
+        for facts_of_library, problem in (*backends, *decoders)
+        if problem
+    ]
+    encoder = default.vision_encoder
+    problems += [replace(problem, blocks=name == encoder) for name, _, problem in precisions if problem is not None]
+    problems += [problem for problem in (default.problem, *cache_problems) if problem is not None]
+    problems += _shortcomings(facts)
+    return Report(facts, _most_urgent_first(problems))
 
 
-def _auto() -> tuple[dict[str, str | None], int, Problem | None]:
-    """The backend and the model that a command without options takes, or why there are none; of its vision half the
-    bytes.
-    """
+def _most_urgent_first(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Each problem once, those that block before the others."""
+    once = {problem.what: problem for problem in sorted(problems, key=lambda problem: problem.blocks)}
+    return tuple(sorted(once.values(), key=lambda problem: not problem.blocks))
+
+
+def _default() -> Default:
     try:
         files, backend = resolve.choose(Model(), backend_candidates(Model()))
     except SmolError as error:
-        return {"backend": None, "model": None}, 0, Problem(error.what, error.advice, blocks=True)
-    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
-    return {"backend": backend, "model": files.name}, size, None
+        return Default(problem=Problem(error.what, error.advice, blocks=True))
+    return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)
 
 
-Tried = tuple[dict[str, Any], Problem | None]
+def _backend(name: str, files: ModelFiles) -> ProbeResult:
+    """Facts of a backend: whether it answers with the built-in model, in how many seconds, computing on what.
 
-
-def _backend(name: str, files: ModelFiles) -> Tried:
-    """A backend, and whether it answers with the built-in model."""
+    "machine_facts" is what only it knows of the machine; the caller takes it out.
+    """
     entry = registry.BACKENDS[name]
-    found: dict[str, Any] = {**_entry(name, entry), "seconds": None, "computes": None}
-    found["gpus" if name == "torch" else "amx"] = [] if name == "torch" else None  # what only it knows
-    if not found["installed"]:
-        return found, None
-    begun = time.perf_counter()
-    said, problem = _probe(name, "answers", entry.place, files, Model(vision_engine="mtmd"))
+    facts: dict[str, Any] = {**_entry_facts(name, entry), "seconds": None, "computes": None, "machine_facts": {}}
+    if not facts["installed"]:
+        return facts, None
+    start = time.perf_counter()
+    place, model = entry.machine_facts, Model(vision_engine=BUILT_IN_ENCODER)
+    answer, problem = _probe(name, "answers", entry.place, place, files, model, rebuild=entry.source_build)
     if problem is None:
-        found.update(said, seconds=round(time.perf_counter() - begun, 3))
-    return found, problem
+        facts.update(seconds=round(time.perf_counter() - start, 3), machine_facts=answer or {})
+        facts["computes"] = facts["machine_facts"].pop("computes", None)
+    return facts, problem
 
 
-def _decoder(name: str) -> Tried:
+def _decoder(name: str) -> ProbeResult:
     entry = registry.DECODERS[name]
-    found = _entry(name, entry)
-    if not entry.needs:  # a program
+    facts = _entry_facts(name, entry)
+    if not entry.needs:  # a program, not a library
         program = shutil.which(name)
-        return {**found, "installed": program is not None, "install": f"install {name}", "version": program or ""}, None
-    problem = _probe(name, "loads", *entry.needs)[1] if found["installed"] else None
-    return found, problem
+        return {**facts, "installed": program is not None, "install": f"install {name}", "version": program or ""}, None
+    problem = _probe(name, "loads", *entry.needs)[1] if facts["installed"] else None
+    return facts, problem
 
 
-def _precision(named: tuple[str, Entry]) -> tuple[str, str | None, Problem | None]:
-    """A vision engine, and what it computes in."""
-    name, entry = named
-    if name == "mtmd" or not registry.installed(entry):
-        return name, "float32" if name == "mtmd" else None, None
+def _precision(item: tuple[str, Entry]) -> tuple[str, str | None, Problem | None]:
+    """The name of a vision encoder and the dtype it computes in, None where that is not known."""
+    name, entry = item
+    if name == BUILT_IN_ENCODER:
+        return name, BUILT_IN_PRECISION, None
+    if not registry.installed(entry):
+        return name, None, None
     return name, *_probe(name, "precision", entry.place.partition(":")[0])
 
 
-def _probe(name: str, probe: str, *args: Any) -> tuple[Any, Problem | None]:
-    """What a child says, or that it ended."""
+def _probe(name: str, probe: str, *args: Any, rebuild: str = "") -> tuple[Any, Problem | None]:
+    """Call a function of probes.py in a child process: its value, or a problem where the child failed.
+
+    `rebuild` is the distribution to build again where its code is not for this CPU.
+    """
     try:
         return call(f"{PROBES}:{probe}", *args, seconds=SECONDS), None
     except SmolError as error:
-        if error.kind == "start":  # which is no fault of the library's
+        if error.kind == "start":  # no fault of the library
             return None, Problem(error.what, error.advice)
         advice = REINSTALL if error.kind in ("crash", "engine") else error.advice or REINSTALL
-        if "SIGILL" in error.what and name == "llamacpp":
-            advice = f"build it for this CPU: {_rebuild()}"
+        if "SIGILL" in error.what and rebuild:
+            advice = f"build it for this CPU: {_build_command(rebuild)}"
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
 
 
-def _rebuild() -> str:
-    """What builds the llama-cpp-python that is here once more, on this machine."""
-    name = "llama-cpp-python"
-    same = "".join(f"=={version}" for version in versions([name]).values())
-    return f"pip install --force-reinstall --no-cache-dir --no-deps --no-binary {name} {name}{same}"
+def _build_command(distribution: str) -> str:
+    """The command that builds the installed version of a distribution again, on this machine."""
+    version = "".join(f"=={version}" for version in versions([distribution]).values())
+    return f"pip install --force-reinstall --no-cache-dir --no-deps --no-binary {distribution} {distribution}{version}"
 
 
-def _entry(name: str, entry: AnyEntry) -> dict[str, Any]:
-    """Whether what it needs is here, in which version, and what brings it."""
-    found = versions(DISTRIBUTIONS.get(one, one) for one in entry.needs)
+def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
+    """Whether the libraries of a registry entry are installed, in which version, and the command that installs them."""
+    found = versions(DISTRIBUTIONS.get(library, library) for library in entry.needs)
     return {
         "name": name,
         "installed": registry.installed(entry),
@@ -185,53 +219,53 @@ def _entry(name: str, entry: AnyEntry) -> dict[str, Any]:
 
 
 def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
-    """What encodes pictures beside llama.cpp, by the size of a model's vision half, and what each computes in."""
+    """The vision encoders of llama.cpp: which is used for a large and a small model, and what each computes in."""
     sizes = {"large": select.LARGE, "small": 0}
-    taken = {name: select.choose_vision_encoder("auto", "auto", size) for name, size in sizes.items()}
-    engines = [_entry(name, entry) for name, entry in registry.VISION_ENCODERS.items()]
-    return {"engines": engines, **taken, "precision": precisions}
+    used = {name: select.choose_vision_encoder("auto", "auto", size) for name, size in sizes.items()}
+    engines = [_entry_facts(name, entry) for name, entry in registry.VISION_ENCODERS.items()]
+    return {"engines": engines, **used, "precision": precisions}
 
 
-def _amx(features: list[str], said: str | None) -> str:
-    """Whether llama.cpp multiplies with the CPU's tiles."""
-    return AMX[said] if "amx_tile" in features else "this CPU has none"
+def _amx(features: list[str], verdict: str | None) -> str:
+    """Whether llama.cpp uses AMX, for people."""
+    return AMX[verdict] if "amx_tile" in features else "this CPU has none"
 
 
 def _libraries() -> list[dict[str, Any]]:
-    """Those that every command needs, and those of the extras."""
+    """The libraries that every command needs, and those of the extras."""
     tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.LIBRARIES)
     entries = [entry for table in tables for entry in table.values()]
     extras = {library: entry.extra for entry in entries for library in entry.needs}
-    found = [
+    libraries = [
         {"name": name, "installed": True, "version": version, "install": None}
         for name, version in versions(NEEDED).items()
     ]
     for library, extra in extras.items():
-        found.append(_entry(DISTRIBUTIONS.get(library, library), Entry("", extra, (library,))))
-    return found
+        libraries.append(_entry_facts(DISTRIBUTIONS.get(library, library), Entry("", extra, (library,))))
+    return libraries
 
 
 def _cache() -> tuple[dict[str, Any], list[Problem]]:
-    """The folder of models, and those in it that run; of a model the bytes of its files, links followed."""
-    found: list[dict[str, Any]] = []
+    """The folder of models and the models in it that run, with the bytes of their files, links followed."""
+    models: list[dict[str, Any]] = []
     problems: list[Problem] = []
     try:
         for name in (*catalog.CATALOG, *hub_cache.cached_ids()):
             try:
-                found += filter(None, [_model(name)])
+                models += filter(None, [_model(name)])
             except ModelError as error:
                 problems.append(Problem(error.what, error.advice))
     except OSError as error:
-        told = f"{error.filename}: cannot be read ({error.strerror})"
-        problems.append(Problem(told, "change its rights, or set HF_HOME"))
-    size = sum(one["bytes"] for one in found)
-    return {"path": str(hub_cache.cache_dir()), "models": found, "bytes": size}, problems
+        what = f"{error.filename}: cannot be read ({error.strerror})"
+        problems.append(Problem(what, "change its permissions, or set HF_HOME"))
+    size = sum(model["bytes"] for model in models)
+    return {"path": str(hub_cache.cache_dir()), "models": models, "bytes": size}, problems
 
 
 def _model(name: str) -> dict[str, Any] | None:
-    """What the cache has of a model, if it runs."""
+    """Facts of a model in the cache, or None if it does not run."""
     files = resolve.find(name)
-    here = [backend for backend in ("llamacpp", "torch") if files.serves(backend)]
+    here = [backend for backend in sorted(registry.backends()) if files.serves(backend)]
     if not here:
         return None
     paths = [path for path in (files.gguf, files.mmproj) if path is not None]
@@ -240,46 +274,53 @@ def _model(name: str) -> dict[str, Any] | None:
 
 
 def _folders() -> list[dict[str, Any]]:
-    """Where models, what is kept between runs and what is temporary go, and the bytes that are free there."""
-    found = []
+    """The folders of models, of what is kept between runs and of temporary files, and the bytes that are free there."""
+    folders = []
     for name, path in (("cache", hub_cache.cache_dir()), ("kept", disk_cache.folder()), ("temporary", _temporary())):
-        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
-        writable = os.access(there, os.W_OK | os.X_OK)
-        found.append({"name": name, "path": str(path), "free": shutil.disk_usage(there).free, "writable": writable})
-    return found
+        existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
+        is_writable = os.access(existing, os.W_OK | os.X_OK)
+        free = shutil.disk_usage(existing).free
+        folders.append({"name": name, "path": str(path), "free": free, "writable": is_writable})
+    return folders
 
 
 def _temporary() -> Path:
-    """Where Python puts temporary files, or where it would if it could."""
+    """The folder of Python's temporary files, or the one that it would use if it could."""
     try:
         return Path(tempfile.gettempdir())
-    except FileNotFoundError:  # none of the folders that it tries can be written
+    except FileNotFoundError:  # it tries several, and can write in none
         return Path(os.environ.get("TMPDIR") or "/tmp")
 
 
 def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
-    """What stops no answer, but costs time or a part of what smolcli does."""
-    torch = next(one for one in facts["backends"] if one["name"] == "torch")
-    if not facts["gpus"] and (facts["machine"]["gpus"] or gpu_may_be_here()):
-        what = (
-            "a GPU is here that PyTorch does not see"
-            if torch["installed"]
-            else "a GPU is here, and no PyTorch to use it"
-        )
-        yield Problem(what, "install PyTorch for it: https://pytorch.org/get-started/locally")
-    if facts["auto"]["backend"] == "llamacpp" and facts["vision"]["large"] == "mtmd":
-        install = next(one["install"] for one in facts["vision"]["engines"] if one["name"] == "openvino")
+    """Yield what costs time or disables a part of smolcli, though it can answer."""
+    yield from _unused_gpu(facts)
+    vision = facts["vision"]
+    uses_encoders = facts["auto"]["backend"] and "vision_engine" in registry.BACKENDS[facts["auto"]["backend"]].options
+    if uses_encoders and vision["large"] == BUILT_IN_ENCODER:
+        install = next(engine["install"] for engine in vision["engines"] if engine["name"] == FASTEST_ENCODER)
         yield Problem("pictures are encoded several times slower without OpenVINO", install)
-    if not any(one["installed"] for one in facts["decoders"]):
+    if not any(decoder["installed"] for decoder in facts["decoders"]):
         yield Problem("videos cannot be read", facts["decoders"][0]["install"])
-    for said, is_so in (("crashes", "crashes with"), ("left out", "was built without")):
-        if facts["amx"] == AMX[said]:
-            what = f"prompts take twice as long without AMX, which this llama-cpp-python {is_so}"
-            yield Problem(what, f"build it for this CPU: {RIGHT_AMX} {_rebuild()}")
-    for one in facts["folders"]:
-        if one["free"] < LEAST_FREE:
-            yield Problem(f"{one['path']}: only {one['free'] / 1e6:,.0f} MB are free", "make room")
-        if not one["writable"]:
-            variable, loss = FOLDERS[one["name"]]
-            what = f"{one['path']}: cannot be written: {loss}"
-            yield Problem(what, f"change its rights, or set {variable} to another folder")
+    for verdict, words in (("crashes", "crashes with"), ("left out", "was built without")):
+        if facts["amx"] == AMX[verdict]:
+            what = f"prompts take twice as long without AMX, which this llama-cpp-python {words}"
+            yield Problem(what, f"build it for this CPU: {RIGHT_AMX} {_build_command('llama-cpp-python')}")
+    for folder in facts["folders"]:
+        if folder["free"] < LEAST_FREE:
+            yield Problem(f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free", "free some space")
+        if not folder["writable"]:
+            variable, loss = FOLDERS[folder["name"]]
+            what = f"{folder['path']}: cannot be written: {loss}"
+            yield Problem(what, f"change its permissions, or set {variable} to another folder")
+
+
+def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
+    """Yield a problem where the machine has a GPU and no backend sees it."""
+    if facts["gpus"] or not (facts["machine"]["gpus"] or gpu_may_be_here()):
+        return
+    name, entry = next((name, entry) for name, entry in registry.BACKENDS.items() if entry.uses_gpu)
+    is_installed = next(backend["installed"] for backend in facts["backends"] if backend["name"] == name)
+    title = entry.title
+    what = f"a GPU is here that {title} does not see" if is_installed else f"a GPU is here, and no {title} to use it"
+    yield Problem(what, f"install {title} for it: https://pytorch.org/get-started/locally")

@@ -1,4 +1,4 @@
-"""What `smolcli doctor` has native libraries do, each in a child process of its own: a crash there is an answer too."""
+"""What `smolcli doctor` has native libraries do, each in a child process of its own: a crash there ends only that."""
 
 from __future__ import annotations
 
@@ -15,42 +15,51 @@ from smolcli.types import Frame, Prompt
 SIDE = 64  # pixels of the picture
 
 
-def answers(place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
-    """Has the backend at `place` say a word about a white picture.
+def answers(place: str, facts_place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
+    """Generate one token about a white picture with the backend at `place`.
 
-    Gives what it computes on and with; of PyTorch the GPUs that it sees, of llama.cpp what is with its AMX path.
+    Returns what it computes on and with ("computes"), and what the function at `facts_place` tells of the machine, if
+    there is one. Raises EngineError where the backend refuses the picture.
     """
     white = Frame(b"\xff" * (SIDE * SIDE * 3), SIDE, SIDE)
     with closing(resolve(place)(files, options)) as backend:
         for piece in backend.generate([Prompt.user(white, "Describe this image.")], Generate(max_tokens=1)):
             if piece.finish is not None and piece.finish.fault is not None:
                 raise EngineError(piece.finish.fault.message)
-        if backend.name == "torch":
-            return {"computes": backend.computes, "gpus": _gpus()}
-        from smolcli.backends.llamacpp import amx_probe
-
-        tried = {True: "used", False: "crashes", None: "untried"}[amx_probe.verdict()]
-        return {"computes": backend.computes, "amx": tried if amx_probe.is_there() else "left out"}
+        return {"computes": backend.computes, **(resolve(facts_place)() if facts_place else {})}
 
 
 def loads(module: str) -> None:
-    """Imports a library, and so its native half."""
+    """Import a library, which loads its native half."""
     import_module(module)
 
 
 def precision(module: str) -> str:
-    """The --dtype that auto is for a vision engine on this CPU."""
+    """The dtype that --dtype auto means for a vision encoder on this CPU."""
     name: str = import_module(module).auto_dtype()
     return name
 
 
-def _gpus() -> list[dict[str, Any]]:
-    """The devices that PyTorch would compute on, beside the CPU; memory in bytes."""
+def gpu_facts() -> dict[str, Any]:
+    """The GPUs that PyTorch sees, as "gpus": device, name and memory in bytes of each."""
     import torch
 
     if torch.cuda.is_available():
-        seen = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        return [{"device": f"cuda:{n}", "name": one.name, "memory": one.total_memory} for n, one in enumerate(seen)]
+        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        gpus = [
+            {"device": f"cuda:{number}", "name": device.name, "memory": device.total_memory}
+            for number, device in enumerate(devices)
+        ]
+        return {"gpus": gpus}
     if torch.backends.mps.is_available():
-        return [{"device": "mps", "name": "Apple", "memory": torch.mps.recommended_max_memory()}]
-    return []
+        return {"gpus": [{"device": "mps", "name": "Apple", "memory": torch.mps.recommended_max_memory()}]}
+    return {"gpus": []}
+
+
+def amx_facts() -> dict[str, Any]:
+    """Whether llama.cpp uses AMX, as "amx": used, crashes, untried or left out (of the build)."""
+    from smolcli.backends.llamacpp import amx_probe
+
+    if not amx_probe.is_there():
+        return {"amx": "left out"}
+    return {"amx": {True: "used", False: "crashes", None: "untried"}[amx_probe.verdict()]}

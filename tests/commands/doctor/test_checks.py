@@ -65,7 +65,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def shown(capsys: pytest.CaptureFixture[str], format: str = "text") -> tuple[int, str]:
     with pytest.raises(typer.Exit) as end:
-        command._run(command.Doctor(format))
+        command.run_doctor(command.Doctor(format))
     return end.value.exit_code, capsys.readouterr().out
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_model_is_told_and_ends_nothing(machine: Path) -> None:
     report = checks.checkup()
     assert [one.what.endswith("not an index of weights") for one in report.problems].count(True) == 2
     assert report.facts["auto"]["model"] == "nano"
-    assert {row["name"]: row["here"] for row in models_command._rows()}["256m"] == []
+    assert {row["name"]: row["here"] for row in models_command.model_rows()}["256m"] == []
 
 
 def test_a_gpu_that_is_not_used_and_a_full_disk_are_told(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
