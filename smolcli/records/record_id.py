@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import hashlib
 
 
 def id_options(*options: Any) -> dict[str, Any]:
@@ -53,5 +54,8 @@ class Identity:
 
     @cached_property
     def _hash_of_options(self) -> hashlib._Hash:
+        import hashlib  # not above: the help of a task does without both
+        import json
+
         values = {**self.options, "task": self.task, "backend": self.backend, "model": self.fingerprint}
         return hashlib.sha256(json.dumps(sorted(values.items()), separators=(",", ":")).encode())
