@@ -2,40 +2,56 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb")
+os.environ.update(COLUMNS="100", NO_COLOR="1")
 
 import typer.testing
 
 from smolcli import registry
 from smolcli.cli.main import make_app
+from smolcli.cli.topics import TOPICS
 
 PAGE = Path(__file__).parent / "commands.md"
-GROUPS = {
-    name: [each.name for each in made.registered_commands]
-    for name, made in ((name, registry.load(registry.COMMANDS, name)) for name in registry.COMMANDS)
-    if isinstance(made, typer.Typer)
-}
-COMMANDS = ("", *registry.TASKS, *registry.COMMANDS, *(f"{name} {each}" for name in GROUPS for each in GROUPS[name]))
+INTRODUCTION = """# Commands
+
+Made from the program by `make docs`. `smolcli COMMAND --help` shows the usual options, `smolcli help COMMAND` all of
+them, as here.
+"""
+
+
+def pages() -> Iterator[tuple[str, ...]]:
+    """Yield the words after `smolcli` whose output is a section of the page."""
+    yield ("--help",)
+    for name in (*registry.TASKS, *registry.COMMANDS):
+        entry = registry.COMMANDS.get(name)
+        app = registry.load(registry.COMMANDS, name) if entry else None
+        if isinstance(app, typer.Typer):
+            yield (name, "--help")
+            yield from (("help", name, str(command.name)) for command in app.registered_commands)
+        else:
+            yield ("help", name)
+    yield from (("help", topic) for topic in TOPICS)
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     runner, app = typer.testing.CliRunner(), make_app()
-    blocks = ["# Commands\n\nMade from the program by `make docs`; `smolcli COMMAND --help` shows the same.\n"]
-    for command in COMMANDS:
-        result = runner.invoke(app, [*command.split(), "--help"], prog_name="smolcli")
-        said = "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
-        blocks.append(f"## smolcli {command}".rstrip() + f"\n\n```text\n{said}\n```\n")
+    blocks = [INTRODUCTION]
+    for words in pages():
+        output = runner.invoke(app, words, prog_name="smolcli", catch_exceptions=False).stdout.strip()
+        title = " ".join(word for word in ("smolcli", *words) if word not in ("help", "--help"))
+        if words[-1] in TOPICS:
+            title = " ".join(("smolcli", *words))
+        elif words == ("help", "help"):
+            title = "smolcli help"
+        blocks.append(f"## {title}\n\n```text\n{output}\n```\n")
     return "\n".join(blocks)
 
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(
-            0
-            if PAGE.read_text(encoding="utf-8") == text()
-            else "docs/commands.md is not what the program says; make docs"
-        )
+        is_current = PAGE.read_text(encoding="utf-8") == text()
+        sys.exit(0 if is_current else "docs/commands.md is not what the program says; run make docs")
     PAGE.write_text(text(), encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from smolcli.cli.help import show_full_help
+from smolcli.cli.help import FULL_HELP
 
 OUR_KEYS = ("flags", "id_key", "argument", "panel", "short")  # of a field's metadata; the others are Typer's
 
@@ -30,7 +30,7 @@ def dataclass_command(run: Callable[..., Any], *classes: type) -> Callable[..., 
         for field in fields(cls)
     ]
     parameters.sort(key=lambda p: 0 if isinstance(p.annotation.__metadata__[0], typer.models.ArgumentInfo) else 1)
-    parameters.append(_full_help())
+    parameters.append(_keyword("help_all", Annotated[bool, FULL_HELP], False))
 
     def command(**values: Any) -> Any:
         return run(*(_fill(cls, values) for cls in classes))
@@ -61,19 +61,11 @@ def _parameter(cls: type, field: Field[Any], hint: Any) -> inspect.Parameter:
     default = list(field.default) if isinstance(field.default, tuple) else field.default
     if field.default is MISSING:
         default = inspect.Parameter.empty
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, info], default=default
-    )
+    return _keyword(field.name, Annotated[hint, info], default)
 
 
-def _full_help() -> inspect.Parameter:
-    """The option --help-all of every command."""
-    info = typer.Option(
-        "--help-all", help="Show every option.", is_eager=True, callback=show_full_help, rich_help_panel="Help"
-    )
-    return inspect.Parameter(
-        "help_all", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[bool, info], default=False
-    )
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _fill(cls: type, values: dict[str, Any]) -> Any:

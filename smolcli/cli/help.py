@@ -45,7 +45,8 @@ class Page:
 
     def usage(self, text: str) -> None:
         """Add the usage line."""
-        self._add([f"{self._bold('Usage:')} {text}"])
+        first, *rest = self._wrap(f"Usage: {text}", "", " " * len("Usage: "))
+        self._add([f"{self._bold('Usage:')}{first.removeprefix('Usage:')}", *rest])
 
     def paragraph(self, text: str) -> None:
         """Add a paragraph."""
@@ -75,12 +76,12 @@ class Page:
     def _add(self, lines: Iterable[str]) -> None:
         self._blocks.append("\n".join(line.rstrip() for line in lines))
 
-    def _wrap(self, text: str, indent: str) -> list[str]:
+    def _wrap(self, text: str, indent: str, rest_indent: str | None = None) -> list[str]:
         return textwrap.wrap(
             text,
             self._width,
             initial_indent=indent,
-            subsequent_indent=indent,
+            subsequent_indent=indent if rest_indent is None else rest_indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
@@ -217,6 +218,11 @@ def show_full_help(ctx: typer.Context, is_wanted: bool) -> None:
         command: Any = ctx.command
         show(command.page(ctx, is_full=True))
         raise typer.Exit
+
+
+FULL_HELP = typer.Option(
+    "--help-all", help="Show every option.", is_eager=True, callback=show_full_help, rich_help_panel="Help"
+)
 
 
 def _by_panel(params: Iterable[Any], is_full: bool) -> dict[str, list[Row]]:

@@ -85,7 +85,7 @@ _add(
     "Measure the time of every stage of an answer, for every combination of the options.",
     (
         "smolcli bench speed nano",
-        "smolcli bench speed 256m --threads 2 --threads 4 --image photo.jpg",
+        "smolcli bench speed 256m --threads 2 --threads 4 --image 640x480",
         "smolcli bench speed 256m --quant q8_0 --quant f16 --report speed.html",
     ),
     dataclass_command(partial(_run_models, "speed"), Models, Variants, Speed, Show),

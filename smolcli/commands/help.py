@@ -27,6 +27,7 @@ def show_help(
             rich_help_panel="Arguments",
         ),
     ] = None,
+    help_all: Annotated[bool, pages.FULL_HELP] = False,
 ) -> None:
     """Show every option of a command, or a topic.
 

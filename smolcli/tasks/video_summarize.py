@@ -77,7 +77,7 @@ class VideoSummarize(Sampling, Task):
     contact_sheet: Path | None = opt(
         None, "Write the frames that the model sees, with their times, as one picture.", metavar="FILE.jpg"
     )
-    dry_run: bool = opt(False, "Show which frames the model would see, and their tokens; run no model.", short=True)
+    dry_run: bool = opt(False, "Show which frames the model would see, and their tokens; run no model.")
 
     examples = (
         "smolcli video-summarize clip.mp4",
