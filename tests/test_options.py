@@ -1,4 +1,4 @@
-"""options.py: what a word on the command line may be."""
+"""options.py: the values that options take."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ def png(image: Image.Image) -> bytes:
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["caption", "--help"], ["bench", "speed", "--help"]])
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
-    modules, said = loaded(*words)
+    modules, output = loaded(*words)
     assert not modules & LIBRARIES
     assert "smolcli.pipeline.run" not in modules
-    assert not said.startswith("\n")
+    assert not output.startswith("\n")
 
 
 COMPLETED = {
@@ -57,9 +57,9 @@ def test_a_shell_completes_without_heavy_libraries(shell: str, words: str) -> No
     assert COMPLETED[words] in output
 
 
-def test_the_process_that_a_user_starts_loads_no_heavy_library() -> None:
-    modules, said = loaded("caption", SAMPLES / "scene.png", "-m", "nano", "-b", "echo", "-q", "-n", "512")
-    assert said.startswith("[256x256]")
+def test_the_parent_process_loads_no_heavy_library() -> None:
+    modules, output = loaded("caption", SAMPLES / "scene.png", "-m", "nano", "-b", "echo", "-q", "-n", "512")
+    assert output.startswith("[256x256]")
     assert not modules & (LIBRARIES - {"multiprocessing"})
 
 
@@ -69,7 +69,7 @@ def test_version_and_help() -> None:
     assert smolcli("help", "caption").stdout == smolcli("caption", "--help-all").stdout
 
 
-def test_whoever_starts_it_deaf_to_the_ends_of_children_it_hears_of_them() -> None:
+def test_it_resets_sigchld_that_its_parent_ignores() -> None:
     code = (
         "import signal\n"
         "from smolcli.__main__ import main\n"
@@ -81,7 +81,7 @@ def test_whoever_starts_it_deaf_to_the_ends_of_children_it_hears_of_them() -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_many_files_are_a_line_each_in_order() -> None:
+def test_several_files_give_one_line_each_in_order() -> None:
     files = sorted(SAMPLES.glob("*.png"))
     done = smolcli("caption", *files)
     assert done.returncode == 0
@@ -130,13 +130,13 @@ def test_records() -> None:
 
 
 def test_json_is_one_record_or_an_array() -> None:
-    one = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-q", "-b", "echo")
-    assert json.loads(one.stdout)["path"] == str(SAMPLES / "scene.png")
+    single = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-q", "-b", "echo")
+    assert json.loads(single.stdout)["path"] == str(SAMPLES / "scene.png")
     many = smolcli("caption", SAMPLES / "scene.png", SAMPLES / "sign.png", "-f", "json", "-q", "-b", "echo")
     assert len(json.loads(many.stdout)) == 2
 
 
-def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> None:
+def test_a_bad_file_is_reported_and_the_others_are_answered(tmp_path: Path) -> None:
     letter = tmp_path / "letter.jpg"
     letter.write_text("Dear Sir or Madam")
     done = smolcli("caption", letter, SAMPLES / "scene.png", "-q", "-b", "echo")
@@ -146,7 +146,7 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (["caption", "nowhere.png"], 6, "nowhere.png: no such file; check the path"),
         (["caption", "{empty}"], 4, "no picture was found"),
@@ -184,12 +184,12 @@ def test_one_bad_file_is_told_and_the_others_are_answered(tmp_path: Path) -> Non
         (["convert-to-gguf", "nowhere"], 3, "nowhere: not a directory, known name or hub id"),
     ],
 )
-def test_usage_and_missing_things(tmp_path: Path, words: list[str], code: int, says: str) -> None:
+def test_usage_and_missing_files(tmp_path: Path, words: list[str], code: int, message: str) -> None:
     (tmp_path / "empty").mkdir()
     filled = [word.format(empty=tmp_path / "empty", scene=SAMPLES / "scene.png") for word in words]
     done = smolcli(*filled, *(["-q", "-b", "echo"] if words[0] in ("caption", "ask") else []))
     assert done.returncode == code
-    assert says in line(done)
+    assert message in line(done)
     assert done.stdout == b""
 
 
@@ -201,7 +201,7 @@ def test_usage_and_missing_things(tmp_path: Path, words: list[str], code: int, s
         ("torch", "torch", "ImportError('libgomp.so.1: cannot open shared object file')"),
     ],
 )
-def test_a_library_without_its_native_half_is_a_dependency_that_is_missing(
+def test_a_library_that_cannot_be_loaded_is_a_missing_dependency(
     tmp_path: Path, backend: str, library: str, error: str
 ) -> None:
     (tmp_path / library).mkdir()
@@ -212,7 +212,7 @@ def test_a_library_without_its_native_half_is_a_dependency_that_is_missing(
     assert f"{backend} is installed and cannot be loaded ({error.split(chr(39))[1]}" in line(done)
 
 
-def test_a_truncated_file_and_a_bomb_are_errors_not_guesses(tmp_path: Path) -> None:
+def test_a_truncated_file_and_a_decompression_bomb_are_errors(tmp_path: Path) -> None:
     whole = png(Image.effect_noise((80, 80), 90))
     cut, large = tmp_path / "cut.png", tmp_path / "large.png"
     cut.write_bytes(whole[:2000])
@@ -239,21 +239,21 @@ def test_without_a_command_there_is_help() -> None:
     assert not done.stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_run_leaves_no_file_behind(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_no_file_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "smolcli", "caption", "-b", "echo", *[str(SAMPLES / "page.png")] * 5000]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
     )
     assert running.stdout is not None
     running.stdout.readline()
-    running.send_signal(how)
+    running.send_signal(number)
     running.communicate(timeout=60)
-    assert running.returncode in (128 + how, -how)
+    assert running.returncode in (128 + number, -number)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_in_one_line() -> None:
+def test_a_full_disk_is_reported_in_one_line() -> None:
     for words in (["caption", "-q", "-b", "echo", str(SAMPLES / "scene.png")], ["--help"]):
         command = f"{sys.executable} -m smolcli {' '.join(words)} > /dev/full"
         done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
@@ -275,7 +275,7 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None
     assert ("2>&-" in closed) == (done.stderr == b"")
 
 
-def test_an_answer_that_goes_nowhere_is_a_failure() -> None:
+def test_a_closed_standard_output_is_a_failure() -> None:
     command = f"{sys.executable} -m smolcli caption -q -b echo {SAMPLES / 'scene.png'} >&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
     assert (done.returncode, line(done)) == (
@@ -283,27 +283,27 @@ def test_an_answer_that_goes_nowhere_is_a_failure() -> None:
     )  # fmt: skip
 
 
-def test_interrupt_stops_at_once_where_nothing_is_under_way(tmp_path: Path) -> None:
+def test_interrupt_stops_at_once_where_no_input_is_in_progress(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "smolcli", "caption", "-q", "-b", "echo", str(tmp_path / "pipe")]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    held = os.open(tmp_path / "pipe", os.O_WRONLY)  # comes back when it is being read
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # returns when the program opens the pipe for reading
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
-    os.close(held)
+    os.close(writer)
     assert running.returncode == 130
 
 
-def test_interrupt_finishes_what_is_under_way_and_exits_130() -> None:
+def test_interrupt_finishes_the_input_in_progress_and_exits_130() -> None:
     command = [sys.executable, "-m", "smolcli", "caption", *[str(SAMPLES / "page.png")] * 2000, "-f", "jsonl", "-q"]
     running = subprocess.Popen(
         command, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )  # unbuffered: communicate does not see what readline has read ahead
+    )  # unbuffered, because communicate does not see what readline has read ahead
     assert running.stdout is not None
     first = running.stdout.readline()
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the child too
-    rest, said = running.communicate(timeout=60)
-    assert running.returncode == 130, said
+    os.killpg(running.pid, signal.SIGINT)  # to the child too, as a terminal does
+    rest, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
     records = [json.loads(record) for record in (first + rest).splitlines()]
     assert 1 <= len(records) < 2000
     assert all(record["error"] is None for record in records)
@@ -317,15 +317,15 @@ def test_output_to_a_file(tmp_path: Path) -> None:
 
 
 def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
-    """16-bit grey, transparent and turned pictures are answered as what they show, not as plain conversion has it."""
+    """16-bit grey, transparent and rotated pictures give the answer of what they show; plain conversion would not."""
     plain = Image.open(SAMPLES / "scene.png").convert("RGB")
     grey = plain.convert("L")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     plain.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     paper = Image.new("RGB", plain.size, "white")
     ink = ImageChops.difference(plain, paper).convert("L").point(lambda value: 255 if value else 0)
-    clear = Image.composite(plain, Image.new("RGB", plain.size, "blue"), ink)  # blue where nothing is to be seen
+    clear = Image.composite(plain, Image.new("RGB", plain.size, "blue"), ink)  # blue where it is transparent
     clear.putalpha(ink)
     clear.save(tmp_path / "clear.png")
     Image.composite(plain, paper, ink).save(tmp_path / "plain.png")
@@ -335,21 +335,21 @@ def test_pictures_that_other_tools_get_wrong(tmp_path: Path) -> None:
     names = ("plain", "turned", "clear", "grey", "grey16", "white")
     done = smolcli("caption", *[tmp_path / f"{name}.png" for name in names], "-q", "-f", "jsonl")
     records = map(json.loads, done.stdout.decode().splitlines())
-    said = {name: record["text"] for name, record in zip(names, records, strict=True)}
-    assert said["turned"] == said["clear"] == said["plain"]
-    assert said["grey16"] == said["grey"]
-    assert len({said["plain"], said["grey"], said["white"]}) == 3
+    texts = {name: record["text"] for name, record in zip(names, records, strict=True)}
+    assert texts["turned"] == texts["clear"] == texts["plain"]
+    assert texts["grey16"] == texts["grey"]
+    assert len({texts["plain"], texts["grey"], texts["white"]}) == 3
 
 
-def test_answers_on_another_device_are_other_answers() -> None:
+def test_options_that_change_answers_change_the_id() -> None:
     ids = {
         json.loads(smolcli("caption", SAMPLES / "scene.png", "-q", "-b", "echo", "-f", "json", *words).stdout)["id"]
         for words in ([], ["--device", "cpu"], ["--dtype", "float32"], ["--detail", "high"], ["--seed", "3"])
     }
-    assert len(ids) == 4  # nothing is drawn at random, whatever the seed
+    assert len(ids) == 4  # the seed changes no answer without --temperature
 
 
-def test_verbose_tells_what_is_computed_with_and_the_tokens_of_each_picture() -> None:
+def test_verbose_shows_the_backend_and_the_tokens_of_each_picture() -> None:
     done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v", "-j", "3", "--threads", "1")
     assert (
         "nano on llamacpp: cpu, threads: 1, answers at once: at most 3, pictures: mtmd in float32\n"
@@ -357,4 +357,4 @@ def test_verbose_tells_what_is_computed_with_and_the_tokens_of_each_picture() ->
     )
     tokens = json.loads(done.stdout)["tokens"]
     assert f"scene.png: {tokens['image']} tokens of pictures, {tokens['prompt']} with" in done.stderr.decode()
-    assert tokens["image"] % 5 == 0 and tokens["prompt"] > tokens["image"] > 0  # a picture of four tiles and all of it
+    assert tokens["image"] % 5 == 0 and tokens["prompt"] > tokens["image"] > 0  # four tiles and the whole picture

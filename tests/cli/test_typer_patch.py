@@ -1,4 +1,4 @@
-"""cli/typer_patch.py: what a command is given is what Typer would have given it."""
+"""cli/typer_patch.py: a command gets the values that it would get from Typer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from smolcli.cli.typer_patch import skip_pydantic
 
 
-def given(words: list[str]) -> tuple[dict[str, Any], str]:
-    """The values that a command with a parameter of every kind gets, and what is said."""
-    app, got = typer.Typer(rich_markup_mode=None), {}
+def parse(words: list[str]) -> tuple[dict[str, Any], str]:
+    """Return the values that a command with a parameter of every kind gets, and its output."""
+    app, values = typer.Typer(rich_markup_mode=None), {}
 
     @app.command()
     def command(
@@ -32,12 +32,12 @@ def given(words: list[str]) -> tuple[dict[str, Any], str]:
         flag: bool = False,
         unset: bool | None = None,
     ) -> None:
-        got.update(locals())
-        for name in ("app", "got", "command"):
-            got.pop(name, None)
+        values.update(locals())
+        for name in ("app", "values", "command"):
+            values.pop(name, None)
 
-    done = CliRunner().invoke(app, words)
-    return got, done.output
+    result = CliRunner().invoke(app, words)
+    return values, result.output
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def given(words: list[str]) -> tuple[dict[str, Any], str]:
     ],
 )
 def test_values_are_those_of_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = given(words)
+    expected = parse(words)
     monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
     skip_pydantic()
-    assert repr(given(words)) == repr(wanted)  # nan is not equal to itself
-    assert wanted[0] or "Error" in wanted[1] or "Invalid" in wanted[1]
+    assert repr(parse(words)) == repr(expected)  # nan is not equal to itself
+    assert expected[0] or "Error" in expected[1] or "Invalid" in expected[1]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--count", "10"], "Invalid value for '--count': 10 is not a whole number from 1 to 9"),
         (["--count", "1.5"], "Invalid value for '--count': 1.5 is not a whole number from 1 to 9"),
@@ -72,10 +72,8 @@ def test_values_are_those_of_typer(words: list[str], monkeypatch: pytest.MonkeyP
         (["--share", "-1"], "Invalid value for '--share': -1 is not a number of 0 or more"),
     ],
 )
-def test_of_a_number_that_is_none_it_is_said_what_it_has_to_be(
-    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not given(words)[0]  # nor does Typer take it
+def test_the_error_says_what_a_number_must_be(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not parse(words)[0]  # Typer refuses it too
     monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
     skip_pydantic()
-    assert said in given(words)[1]
+    assert message in parse(words)[1]

@@ -1,4 +1,4 @@
-"""The command line of `smolcli convert-to-gguf`; commands/convert_to_gguf/run.py does it."""
+"""The command line of `smolcli convert-to-gguf`; commands/convert_to_gguf/run.py runs it."""
 
 from __future__ import annotations
 
