@@ -46,26 +46,26 @@ def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) ->
     return field(default=original.default if default is MISSING else default, metadata=metadata)
 
 
-def one_of(what: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
+def choice_parser(option: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
     """Return a parser for Typer that takes one of `names` in any case, or one of `unsaid`, which no message lists."""
     known = tuple(names)
 
     def parse(word: str) -> str:
         if word.lower() not in (*known, *unsaid):
-            raise UsageError(f"{what} {word} is not known", f"choose one of {', '.join(known)}")
+            raise UsageError(f"{option} {word} is not known", f"choose one of {', '.join(known)}")
         return word.lower()
 
     return parse
 
 
-def choice(what: str, names: Iterable[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
+def choice(option: str, names: Iterable[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
     """Return the metadata of an option that takes one of `names`, or of `unsaid`, which help and completion leave out.
 
-    `what` names the option in errors; the metavar is its last word where none is given.
+    `option` is its name in errors; the metavar is its last word where none is given.
     """
     known = tuple(names)
-    parser = one_of(what, known, unsaid)
-    return {"parser": parser, "metavar": metavar or what.split()[-1].upper(), "autocompletion": completed(known)}
+    parser = choice_parser(option, known, unsaid)
+    return {"parser": parser, "metavar": metavar or option.split()[-1].upper(), "autocompletion": completed(known)}
 
 
 def enumerate_words(words: Sequence[str]) -> str:
@@ -82,7 +82,7 @@ def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-def model_names(incomplete: str) -> list[str]:
+def complete_model_names(incomplete: str) -> list[str]:
     """Tell a shell the models whose names begin with what is typed."""
     return completed(registry.load(registry.LIBRARIES, "models")())(incomplete)
 
@@ -100,11 +100,14 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def detail(word: str) -> str:
+def parse_detail(word: str) -> str:
     """Parse the value of --detail: low, auto, high or a number of tiles."""
     if word in DETAILS or (word.isdecimal() and int(word) >= 1):
         return word
     raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
+
+
+detail = parse_detail
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Model:
         short=True,
         metavar="MODEL",
         show_default="the best model on this machine",
-        autocompletion=model_names,
+        autocompletion=complete_model_names,
     )
     mmproj: Path | None = opt(
         None,
@@ -177,7 +180,7 @@ class Model:
         "longest edge.",
         id_key="detail",
         short=True,
-        parser=detail,
+        parser=parse_detail,
         metavar="DETAIL",
         autocompletion=completed(DETAILS),
     )
@@ -292,10 +295,10 @@ class Input:
     )
 
 
-def moment(word: str) -> float:
+def parse_time(word: str) -> float:
     """Parse a time in a video: seconds, MM:SS or H:MM:SS, with fractions.
 
-    >>> moment("1:02:03.5")
+    >>> parse_time("1:02:03.5")
     3723.5
     """
     parts = word.split(":")
@@ -327,17 +330,17 @@ class Sampling:
         "Describe parts of this length one by one: seconds or H:MM:SS.",
         id_key="segment",
         short=True,
-        parser=moment,
+        parser=parse_time,
         metavar="TIME",
     )
     scene: bool = opt(
         False, "Describe scenes one by one: cut where the whole picture changes.", "--scene", id_key="scene", short=True
     )
     start: float | None = opt(
-        None, "Begin here: seconds or H:MM:SS.", id_key="start", short=True, parser=moment, metavar="TIME"
+        None, "Begin here: seconds or H:MM:SS.", id_key="start", short=True, parser=parse_time, metavar="TIME"
     )
     end: float | None = opt(
-        None, "End here: seconds or H:MM:SS.", id_key="end", short=True, parser=moment, metavar="TIME"
+        None, "End here: seconds or H:MM:SS.", id_key="end", short=True, parser=parse_time, metavar="TIME"
     )
     decoder: str = opt(
         "av",
@@ -347,10 +350,10 @@ class Sampling:
     )
 
 
-def suffixes(word: str) -> str:
+def parse_suffix(word: str) -> str:
     """Parse the suffix of a sidecar file, with or without its dot."""
     suffix = word if word.startswith(".") else f".{word}"
-    return one_of("sidecar", registry.SIDECARS)(suffix)
+    return choice_parser("sidecar", registry.SIDECARS)(suffix)
 
 
 def _format_option(formats: Sequence[str]) -> Any:
@@ -373,7 +376,7 @@ def _sidecar_option(names: Sequence[str]) -> Any:
         f"Write a file beside each input: {enumerate_words(names)}; repeatable.\n"
         "Without -f, --template and -o there is no other output.",
         short=True,
-        parser=suffixes,
+        parser=parse_suffix,
         metavar="SUFFIX",
         autocompletion=completed(names),
     )

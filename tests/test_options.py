@@ -5,34 +5,34 @@ from __future__ import annotations
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import detail, moment, one_of
+from smolcli.options import choice_parser, parse_detail, parse_time
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])
 def test_detail(word: str) -> None:
-    assert detail(word) == word
+    assert parse_detail(word) == word
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "1.5", "²", "highest", ""])
 def test_unknown_detail(word: str) -> None:
     with pytest.raises(UsageError, match="choose low, auto, high"):
-        detail(word)
+        parse_detail(word)
 
 
 def test_a_choice_has_no_case() -> None:
-    assert one_of("backend", ("auto", "torch"))("Torch") == "torch"
+    assert choice_parser("backend", ("auto", "torch"))("Torch") == "torch"
     with pytest.raises(UsageError, match="backend cuda is not known; choose one of auto, torch"):
-        one_of("backend", ("auto", "torch"))("cuda")
+        choice_parser("backend", ("auto", "torch"))("cuda")
 
 
 @pytest.mark.parametrize(
     ("word", "seconds"), [("75", 75), ("1:15", 75), ("1:02:03.5", 3723.5), (".5", 0.5), ("90:00", 5400)]
 )
 def test_times_in_a_video(word: str, seconds: float) -> None:
-    assert moment(word) == seconds
+    assert parse_time(word) == seconds
 
 
 @pytest.mark.parametrize("word", ["", "abc", "-1", "1:75", "1:2:3:4", "1:-5", "1e3", "nan", "75s", "1:60:00"])
 def test_what_is_no_time(word: str) -> None:
     with pytest.raises(UsageError, match="no time"):
-        moment(word)
+        parse_time(word)

@@ -14,7 +14,7 @@ from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variant
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import Exit, UsageError
-from smolcli.options import model_names, opt
+from smolcli.options import complete_model_names, opt
 
 app = typer.Typer(cls=HelpGroup, help="Measure the speed, memory and quality of models.")
 
@@ -31,7 +31,7 @@ class Models:
         "this machine]",
         argument=True,
         metavar="[MODEL...]",
-        autocompletion=model_names,
+        autocompletion=complete_model_names,
     )
 
 
@@ -54,7 +54,7 @@ class Data:
         "-m",
         "--model",
         metavar="MODEL",
-        autocompletion=model_names,
+        autocompletion=complete_model_names,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MOST_THREADS, choice, enumerate_words, model_names, opt
+from smolcli.options import MOST_THREADS, choice, complete_model_names, enumerate_words, opt
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
 VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
@@ -29,7 +29,7 @@ class Conversion:
         panel="Inputs",
         metavar="MODEL",
         show_default=False,
-        autocompletion=model_names,
+        autocompletion=complete_model_names,
     )
     quant: tuple[str, ...] = opt(
         ("q8_0",),
