@@ -128,15 +128,15 @@ class HelpCommand(TyperCommand):
     def page(self, ctx: Any, is_full: bool) -> str:
         """The short page, or the full one."""
         page = Page()
-        params = [param for param in self.get_params(ctx) if not param.hidden]
+        params: list[Any] = [param for param in self.get_params(ctx) if not getattr(param, "hidden", False)]
         arguments = [param.metavar or param.name.upper() for param in params if param.param_type_name == "argument"]
         page.usage(" ".join([ctx.command_path, "[OPTIONS]", *arguments]))
-        paragraphs = inspect.cleandoc(self.help or "").split("\n\n")
+        paragraphs = _paragraphs(self)
         for paragraph in paragraphs if is_full else paragraphs[:1]:
             page.paragraph(paragraph)
         if self.epilog:
             page.lines("Examples", self.epilog.splitlines())
-        long_names = getattr(self.callback, "long_options", frozenset())
+        long_names: frozenset[str] = getattr(self.callback, "long_options", frozenset())
         shown = [param for param in params if is_full or (param.name not in long_names and _panel(param) != "Help")]
         panels = _by_panel(shown, is_full)
         names = names_width(row for rows in panels.values() for row in rows)
@@ -171,9 +171,7 @@ class HelpGroup(TyperGroup):
 
     def command_rows(self) -> dict[str, list[Row]]:
         """The commands with their lines, under the headings of the page."""
-        return {
-            "Commands": [Row(name, command.get_short_help_str(MAX_WIDTH)) for name, command in self.commands.items()]
-        }
+        return {"Commands": [Row(name, _paragraphs(command)[0]) for name, command in self.commands.items()]}
 
     def last_line(self, ctx: Any) -> str:
         """What the page ends with."""
@@ -223,6 +221,10 @@ def show_full_help(ctx: typer.Context, is_wanted: bool) -> None:
 FULL_HELP = typer.Option(
     "--help-all", help="Show every option.", is_eager=True, callback=show_full_help, rich_help_panel="Help"
 )
+
+
+def _paragraphs(command: Any) -> list[str]:
+    return inspect.cleandoc(command.help or "").split("\n\n")
 
 
 def _by_panel(params: Iterable[Any], is_full: bool) -> dict[str, list[Row]]:

@@ -107,7 +107,7 @@ def _base_model(word: str, path: Path, options: Conversion) -> str:
         raise ModelError(f"{path}: its base model {base} is an adapter", advice)
     if not os.path.isdir(base) and not hub_cache.HUB_ID.fullmatch(base):
         raise ModelError(f"{path}: its base model {base} is not here", advice)
-    return base
+    return str(base)
 
 
 def _find_checkpoint(word: str, options: Conversion) -> Path:

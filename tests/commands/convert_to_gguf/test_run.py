@@ -1,4 +1,4 @@
-"""What a conversion writes, of one reading and in little memory, and that it leaves nothing half-made."""
+"""What convert-to-gguf writes: it reads each weight once, in little memory, and leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from smolcli.process.child import call
 from tests.tiny import make_checkpoint
 
 ALL = list(QUANTIZATIONS)
-DIRECT = [one.name for one in QUANTIZATIONS.values() if one.tensor is not None]
+DIRECT = [quantization.name for quantization in QUANTIZATIONS.values() if quantization.tensor is not None]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def smolcli(*words: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """The program; `limit` is the most KiB that a file may have."""
+    """Run the program; `limit` is the largest size of a file, in KiB."""
     command = ["bash", "-c", (f"ulimit -f {limit}; " if limit else "") + 'exec "$0" "$@"']
     command += [sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -49,50 +49,50 @@ def names(folder: Path) -> list[str]:
 
 
 def test_every_quantization_has_the_planned_size_and_types(checkpoint: Path, tmp_path: Path) -> None:
-    said = smolcli(
+    done = smolcli(
         checkpoint, "-o", tmp_path / "out", "--dry-run", "--json",
         *(word for quant in ALL for word in ("--quant", quant)),
         *(word for quant in DIRECT for word in ("--mmproj-quant", quant)),
     )  # fmt: skip
-    assert said.returncode == 0 and not (tmp_path / "out").exists()
-    files = json.loads(said.stdout)["files"]
+    assert done.returncode == 0 and not (tmp_path / "out").exists()
+    files = json.loads(done.stdout)["files"]
     planned = plan(checkpoint, tmp_path / "out", ALL, DIRECT)
     write(planned)
     assert {file["path"]: file["bytes"] for file in files} == {
         str(path): path.stat().st_size for path in (tmp_path / "out").iterdir()
     }
     assert len(files) == len(ALL) + len(DIRECT)
-    for made in planned.outputs:
-        assert {tensor.name: tensor.tensor_type for tensor in GGUFReader(made.path).tensors} == made.kinds
+    for output in planned.outputs:
+        assert {tensor.name: tensor.tensor_type for tensor in GGUFReader(output.path).tensors} == output.kinds
 
 
-def test_llama_cpps_mixes_hold_the_weights(tmp_path: Path) -> None:
-    """Rows of 256 are whole blocks; a step of q4_k is a fifteenth of a range, its error a step's uniform one."""
+def test_k_quants_are_within_their_error(tmp_path: Path) -> None:
+    """Rows of 256 are whole blocks. The error of q4_k is uniform over a step, a fifteenth of the range."""
     source = make_checkpoint(tmp_path / "Wide", "v1", seed=2, width=256, exact=True)
     planned = plan(source, tmp_path, ["f32", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m"], ["f16"])
     write(planned)
-    exact, *mixes = ({t.name: t for t in GGUFReader(made.path).tensors} for made in planned.language)
+    exact, *mixes = ({tensor.name: tensor for tensor in GGUFReader(output.path).tensors} for output in planned.language)
     for mix, kind, error in zip(mixes, ("Q6_K", "Q5_K", "Q4_K", "Q3_K"), (1 / 63, 1 / 31, 1 / 15, 1 / 7), strict=True):
         assert mix["blk.0.attn_q.weight"].tensor_type.name == kind
-        found = quants.dequantize(mix["blk.0.attn_q.weight"].data, mix["blk.0.attn_q.weight"].tensor_type)
-        off = float(np.sqrt(np.mean((found - exact["blk.0.attn_q.weight"].data) ** 2)))
-        assert off < error / math.sqrt(12) * 1.1
-    assert all("since rows of 384 are not" in line for made in planned.language for line in made.fallbacks)
+        weights = quants.dequantize(mix["blk.0.attn_q.weight"].data, mix["blk.0.attn_q.weight"].tensor_type)
+        deviation = float(np.sqrt(np.mean((weights - exact["blk.0.attn_q.weight"].data) ** 2)))
+        assert deviation < error / math.sqrt(12) * 1.1
+    assert all("since rows of 384 are not" in line for output in planned.language for line in output.fallbacks)
 
 
-def test_what_a_quantization_cannot_divide_is_told(checkpoint: Path, tmp_path: Path) -> None:
+def test_tensors_that_a_quantization_cannot_divide_fall_back_with_a_notice(checkpoint: Path, tmp_path: Path) -> None:
     done = smolcli(checkpoint, "-o", tmp_path / "out", "--quant", "q6_k")
     assert f"smolcli: {tmp_path}/out/Tiny-Q6_K.gguf: 13 tensors as q8_0, since rows of 64 are not" in done.stderr
     assert done.stdout.split() == [f"{tmp_path}/out/Tiny-Q6_K.gguf", f"{tmp_path}/out/mmproj-Tiny-F16.gguf"]
     odd = make_checkpoint(tmp_path / "Odd", "v1", seed=1, width=72)
-    [made] = plan(odd, tmp_path, ["q8_0"], ["q8_0"]).language
-    assert made.fallbacks[0] == "14 tensors as f16, since rows of 72 are not whole blocks of q8_0"
+    [output] = plan(odd, tmp_path, ["q8_0"], ["q8_0"]).language
+    assert output.fallbacks[0] == "14 tensors as f16, since rows of 72 are not whole blocks of q8_0"
 
 
 def test_the_output_matrix_keeps_eight_bits(checkpoint: Path, tmp_path: Path) -> None:
-    [made] = plan(checkpoint, tmp_path, ["q4_0"], ["q4_0"]).language
-    assert made.kinds["output.weight"].name == "Q8_0"
-    assert made.kinds["token_embd.weight"].name == "Q4_0"
+    [output] = plan(checkpoint, tmp_path, ["q4_0"], ["q4_0"]).language
+    assert output.kinds["output.weight"].name == "Q8_0"
+    assert output.kinds["token_embd.weight"].name == "Q4_0"
     tied = make_checkpoint(tmp_path / "Tied", "v2", seed=1, tied=True)
     assert plan(tied, tmp_path, ["q4_0"], ["f16"]).language[0].kinds["token_embd.weight"].name == "Q8_0"
 
@@ -100,12 +100,12 @@ def test_the_output_matrix_keeps_eight_bits(checkpoint: Path, tmp_path: Path) ->
 def test_every_weight_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, read = Tensors.rows, Counter[str]()
 
-    def pluralize(self: Tensors, name: str, start: int = 0, stop: int | None = None) -> Any:
-        found = rows(self, name, start, stop)
-        read[name] += len(found)
-        return found
+    def counting_rows(self: Tensors, name: str, start: int = 0, stop: int | None = None) -> Any:
+        values = rows(self, name, start, stop)
+        read[name] += len(values)
+        return values
 
-    monkeypatch.setattr(Tensors, "rows", pluralize)
+    monkeypatch.setattr(Tensors, "rows", counting_rows)
     monkeypatch.setattr(gguf_writer, "BLOCK", 1000)
     planned = plan(checkpoint, tmp_path, ["f16", "q8_0", "q4_k_m"], ["f16", "q8_0"])
     write(planned)
@@ -121,7 +121,7 @@ def test_blocks_of_any_size_give_the_same_file(
         assert [path.read_bytes() for path in convert(checkpoint, tmp_path, "q8_0", "f16")] == whole
 
 
-def test_the_same_mix_whatever_else_is_made(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_quantization_is_the_same_alone_and_among_others(checkpoint: Path, tmp_path: Path) -> None:
     alone, among = plan(checkpoint, tmp_path / "a", ["q4_k_m"], ["f16"]), plan(checkpoint, tmp_path / "b", ALL, ["f16"])
     for planned in (alone, among):
         write(planned)
@@ -135,9 +135,9 @@ def test_the_same_mix_whatever_else_is_made(checkpoint: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("quant", "where"), [("f16", "{out}"), ("q4_k_m", tempfile.gettempdir())])
 def test_a_write_that_fails_leaves_nothing(quant: str, where: str, checkpoint: Path, tmp_path: Path) -> None:
-    """A limit on the length of files stands for a full disk: the system refuses in the middle of one."""
+    """A limit on the size of files stands for a full disk: the system refuses a write in the middle of a file."""
     out = tmp_path / "out"
-    sizes = [made.size for made in plan(checkpoint, out, [quant], ["q4_0"]).work]
+    sizes = [output.size for output in plan(checkpoint, out, [quant], ["q4_0"]).work]
     done = smolcli(checkpoint, "-o", out, "--quant", quant, "--mmproj-quant", "q4_0", limit=max(sizes) // 1024 - 10)
     assert (done.returncode, done.stdout, names(out)) == (1, "", [])
     [line] = done.stderr.splitlines()
@@ -157,7 +157,7 @@ def test_llama_cpp_on_a_full_disk(checkpoint: Path, tmp_path: Path) -> None:
         )
 
 
-def test_a_full_disk_is_seen_before_and_while_it_fills(
+def test_a_full_disk_is_noticed_before_and_during_writing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
@@ -173,11 +173,11 @@ def test_a_full_disk_is_seen_before_and_while_it_fills(
 
 @pytest.mark.parametrize("after", [1, 60, 80])
 def test_an_interrupt_leaves_nothing(after: int, checkpoint: Path, tmp_path: Path) -> None:
-    told = []
+    calls = []
 
     def interrupt(_: int) -> None:
-        told.append(1)
-        if len(told) == after:
+        calls.append(1)
+        if len(calls) == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -185,7 +185,7 @@ def test_an_interrupt_leaves_nothing(after: int, checkpoint: Path, tmp_path: Pat
     assert names(tmp_path / "out") == []
 
 
-def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(checkpoint: Path, tmp_path: Path) -> None:
+def test_part_files_of_a_killed_run_are_removed_those_of_a_running_one_stay(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     dead, alive = (out / f".Tiny-{name}.gguf.0123abcd.part" for name in ("BF16", "Q4_0"))
@@ -196,7 +196,7 @@ def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(checkpoi
         assert names(out) == [alive.name, "Tiny-F16.gguf", "mmproj-Tiny-F16.gguf"]
 
 
-def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: Path) -> None:
+def test_existing_files_are_refused_kept_or_replaced(checkpoint: Path, tmp_path: Path) -> None:
     old = tmp_path / "Tiny-F16.gguf"
     old.write_bytes(b"old")
 
@@ -227,7 +227,7 @@ def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ([], "give a MODEL to convert"),
         ([""], "an empty word is no model and no name"),
@@ -242,15 +242,15 @@ def test_what_is_there_is_refused_kept_or_replaced(checkpoint: Path, tmp_path: P
         (["{model}", "-o", "{model}/config.json/x"], "cannot be written (Not a directory)"),
     ],
 )
-def test_usage(checkpoint: Path, words: list[str], says: str) -> None:
+def test_usage(checkpoint: Path, words: list[str], message: str) -> None:
     done = smolcli(*(word.format(model=checkpoint) for word in words))
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("smolcli: ") and says in line
+    assert line.startswith("smolcli: ") and message in line
 
 
-def test_a_place_taken_meanwhile_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
-    """Two runs into one directory: the second to end must not replace what the first made."""
+def test_a_file_that_appears_meanwhile_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    """Of two runs into one directory, the one that ends later must not replace the files of the other."""
     planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
     convert(checkpoint, tmp_path / "out", "f16", "f16")
     before = [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
@@ -286,7 +286,7 @@ def test_a_signal_while_llama_cpp_quantizes_leaves_nothing(
 
 
 @pytest.mark.parametrize("words", [["--dry-run"], ["--dry-run", "--json"], []])
-def test_nobody_reads(words: list[str], checkpoint: Path, tmp_path: Path) -> None:
+def test_a_closed_or_full_standard_output(words: list[str], checkpoint: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m smolcli convert-to-gguf {checkpoint} -o {tmp_path} -q {' '.join(words)}"
     for where, code in (("| true", 0), ("> /dev/full", 1), (">&-", 1)):
         whole = f"set -o pipefail; {command} --if-exists overwrite {where}"
@@ -305,14 +305,14 @@ CARDS = {
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_an_odd_card_is_no_reason_to_stop(card: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_an_unusual_model_card_is_accepted(card: str, checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "README.md").write_text(card)
     language, _ = convert(checkpoint, tmp_path, "f16", "f16")
     keys = GGUFReader(language).fields
     assert {key: keys[key].contents() for key in CARDS[card]} == CARDS[card]
 
 
-def test_a_lost_chat_template_is_told(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_missing_chat_template_is_a_notice(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "tokenizer_config.json").unlink()
     [notice] = plan(checkpoint, tmp_path, ["f16"], ["f16"]).notices
     assert "has no chat template" in notice
@@ -322,13 +322,13 @@ def test_a_lost_chat_template_is_told(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("mmproj-m", "a name with mmproj would be taken for that of a vision half"),
         ("x" * 201, "has 201 bytes, too many"),
         ("\udcff", "not UTF-8"),
     ],
 )
-def test_names_that_cannot_be(name: str, says: str, checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_invalid_names(name: str, message: str, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
         plan(checkpoint, tmp_path, ["f16"], ["f16"], name)
