@@ -39,10 +39,14 @@ def opt(default: Any, help: str, *flags: str, id_key: str | None = None, short: 
 def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) -> Any:
     """Make a dataclass field that is the option `name` of the dataclass `options`, with its help, flags and parser.
 
-    `default` and `changes` (of the metadata, as `help`) say what differs. Whether it is `short` is up to the command.
+    `default` and `changes` (of the metadata, as `help`) say what differs. Whether it is `short` is up to the command,
+    and a default that is a value of its own has no longer the words of the original.
     """
     [original] = [option for option in fields(options) if option.name == name]
-    metadata = {**original.metadata, "short": False, **changes}
+    metadata = {**original.metadata, "short": False}
+    if default is not MISSING and default not in (None, ()):
+        metadata.pop("show_default", None)
+    metadata |= changes
     return field(default=original.default if default is MISSING else default, metadata=metadata)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, make_dataclass
+
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import choice_parser, parse_detail, parse_time
+from smolcli.options import Batch, Model, choice_parser, parse_detail, parse_time, same_as
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])
@@ -36,3 +38,13 @@ def test_times_in_a_video(word: str, seconds: float) -> None:
 def test_what_is_no_time(word: str) -> None:
     with pytest.raises(UsageError, match="no time"):
         parse_time(word)
+
+
+def test_an_option_of_another_class_keeps_all_but_its_default() -> None:
+    [backend] = fields(make_dataclass("Bench", [("backend", tuple, same_as(Model, "backend", default=("auto",)))]))
+    [threads] = fields(make_dataclass("Bench", [("threads", tuple, same_as(Model, "threads", default=(), help="T."))]))
+    originals = {field.name: field.metadata for field in fields(Model)}
+    assert backend.default == ("auto",) and backend.metadata == {**originals["backend"], "short": False}
+    assert threads.metadata == {**originals["threads"], "help": "T."}
+    [timeout] = fields(make_dataclass("Bench", [("timeout", float, same_as(Batch, "timeout", default=5.0))]))
+    assert "show_default" not in timeout.metadata  # its words are those of 600 seconds

@@ -126,25 +126,25 @@ class HelpCommand(TyperCommand):
         return self.page(ctx, is_full=False)
 
     def page(self, ctx: Any, is_full: bool) -> str:
-        """The short page, or the full one."""
+        """The short page, or the full one; they differ where the command has options that only the full one shows."""
         page = Page()
+        long_names: frozenset[str] = getattr(self.callback, "long_options", frozenset())
+        is_short = bool(long_names) and not is_full
         params: list[Any] = [param for param in self.get_params(ctx) if not getattr(param, "hidden", False)]
         arguments = [param.metavar or param.name.upper() for param in params if param.param_type_name == "argument"]
         page.usage(" ".join([ctx.command_path, "[OPTIONS]", *arguments]))
-        paragraphs = _paragraphs(self)
-        for paragraph in paragraphs if is_full else paragraphs[:1]:
+        for paragraph in _paragraphs(self)[: 1 if is_short else None]:
             page.paragraph(paragraph)
         if self.epilog:
             page.lines("Examples", self.epilog.splitlines())
-        long_names: frozenset[str] = getattr(self.callback, "long_options", frozenset())
-        shown = [param for param in params if is_full or (param.name not in long_names and _panel(param) != "Help")]
-        panels = _by_panel(shown, is_full)
+        if not is_full:
+            params = [param for param in params if param.name not in long_names and _panel(param) != "Help"]
+        panels = _by_panel(params, not is_short)
         names = names_width(row for rows in panels.values() for row in rows)
         for heading, rows in panels.items():
             page.table(heading, rows, names)
-        if long_names and not is_full:
-            count = sum(param.name in long_names for param in params)
-            page.paragraph(f"{count} more option{'s' * (count > 1)}: {ctx.command_path} --help-all")
+        if is_short:
+            page.paragraph(f"{len(long_names)} more options: {ctx.command_path} --help-all")
         return page.text()
 
 
