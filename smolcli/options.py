@@ -13,11 +13,11 @@ from typing import Any
 
 from smolcli import registry
 from smolcli.errors import UsageError
+from smolcli.terminal.words import enumerate_words
 
 MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 MOST_JOBS = 32
 MOST_FRAMES = 100_000  # of a video, or of a segment of it
-CLOSE = 0.75  # difflib's ratio of two words, from which on one may be a typing error of the other
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -50,35 +50,24 @@ def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) ->
     return field(default=original.default if default is MISSING else default, metadata=metadata)
 
 
-def choice_parser(option: str, names: Iterable[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
+def choice_parser(option: str, names: Collection[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
     """Return a parser for Typer that takes one of `names` in any case, or one of `unsaid`, which no message lists."""
-    known = tuple(names)
 
     def parse(word: str) -> str:
-        if word.lower() not in (*known, *unsaid):
-            raise UsageError(f"{option} {word} is not known", f"choose one of {', '.join(known)}")
+        if word.lower() not in (*names, *unsaid):
+            raise UsageError(f"{option} {word} is not known", f"choose one of {', '.join(names)}")
         return word.lower()
 
     return parse
 
 
-def choice(option: str, names: Iterable[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
+def choice(option: str, names: Collection[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
     """Return the metadata of an option that takes one of `names`, or of `unsaid`, which help and completion leave out.
 
     `option` is its name in errors; the metavar is its last word where none is given.
     """
-    known = tuple(names)
-    parser = choice_parser(option, known, unsaid)
-    return {"parser": parser, "metavar": metavar or option.split()[-1].upper(), "autocompletion": completed(known)}
-
-
-def enumerate_words(words: Sequence[str]) -> str:
-    """Join words for a sentence.
-
-    >>> enumerate_words(["text", "json", "csv"])
-    'text, json or csv'
-    """
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    parser, metavar = choice_parser(option, names, unsaid), metavar or option.split()[-1].upper()
+    return {"parser": parser, "metavar": metavar, "autocompletion": completed(names)}
 
 
 def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -91,19 +80,6 @@ def complete_model_names(incomplete: str) -> list[str]:
     return completed(registry.load(registry.LIBRARIES, "models")())(incomplete)
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that `word` is most likely a typing error of, or None where all are too different.
-
-    >>> closest("captoin", ["caption", "ask"])
-    'caption'
-    >>> closest("cap", ["caption", "ask"])
-    """
-    from difflib import get_close_matches  # for errors alone
-
-    matches = get_close_matches(word, known, n=1, cutoff=CLOSE)
-    return matches[0] if matches else None
-
-
 def parse_detail(word: str) -> str:
     """Parse the value of --detail: low, auto, high or a number of tiles."""
     if word in DETAILS or (word.isdecimal() and int(word) >= 1):
@@ -111,7 +87,7 @@ def parse_detail(word: str) -> str:
     raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
 
 
-detail = parse_detail
+detail = parse_detail  # the name that smolcli/bench imports
 
 
 @dataclass(frozen=True)
@@ -131,10 +107,7 @@ class Model:
         autocompletion=complete_model_names,
     )
     mmproj: Path | None = opt(
-        None,
-        "The mmproj (vision) file of a .gguf model.",
-        metavar="FILE",
-        show_default="the one beside the model",
+        None, "The mmproj (vision) file of a .gguf model.", metavar="FILE", show_default="the one beside the model"
     )
     backend: str = opt(
         "auto",
@@ -148,18 +121,12 @@ class Model:
     device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps; for PyTorch only.", id_key="device", metavar="DEVICE")
     dtype: str = opt(
         "auto",
-        f"The number format to compute in: {enumerate_words(DTYPES)}. auto fits the device. For PyTorch, and for the "
-        "vision encoder of llamacpp.",
+        f"Number format: {enumerate_words(DTYPES)}; auto fits the device. For PyTorch and llamacpp's vision encoder.",
         id_key="dtype",
         **choice("dtype", DTYPES),
     )
     threads: int | None = opt(
-        None,
-        "CPU threads.",
-        min=1,
-        max=MOST_THREADS,
-        metavar="N",
-        show_default="the CPU cores this process may use",
+        None, "CPU threads.", min=1, max=MOST_THREADS, metavar="N", show_default="the CPU cores this process may use"
     )
     jobs: int | None = opt(
         None,
@@ -209,12 +176,7 @@ class Generate:
         show_default="512 tokens",
     )
     min_tokens: int = opt(
-        0,
-        "Do not end an answer before N tokens.",
-        id_key="min_tokens",
-        min=0,
-        metavar="N",
-        show_default="0 tokens",
+        0, "Do not end an answer before N tokens.", id_key="min_tokens", min=0, metavar="N", show_default="0 tokens"
     )
     temperature: float = opt(
         0.0,
@@ -265,10 +227,7 @@ class Input:
     panel = "Inputs"
 
     inputs: tuple[str, ...] = opt(
-        (),
-        "Files, directories, 'patterns', http(s) URLs, or - for standard input.",
-        argument=True,
-        metavar="INPUT...",
+        (), "Files, directories, 'patterns', http(s) URLs, or - for standard input.", argument=True, metavar="INPUT..."
     )
     files_from: str | None = opt(
         None, "Read inputs from FILE, one path a line; - is standard input.", short=True, metavar="FILE"
@@ -431,11 +390,7 @@ class Batch:
     retry_failed: bool = opt(False, "With --resume: try failed inputs again.", "--retry-failed", short=True)
     fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
     timeout: float = opt(
-        600.0,
-        "Give up an input after SECONDS of work on it.",
-        min=0.001,
-        metavar="SECONDS",
-        show_default="600 seconds",
+        600.0, "Give up an input after SECONDS of work on it.", min=0.001, metavar="SECONDS", show_default="600 seconds"
     )
     engine: str = opt(
         "local",

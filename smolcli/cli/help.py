@@ -204,7 +204,7 @@ class HelpGroup(TyperGroup):
 
 def no_such(kind: str, word: str, known: Iterable[str], command_path: str) -> UsageError:
     """The error for an unknown command or option, with one guess, or else with the command that lists them."""
-    from smolcli.options import closest
+    from smolcli.terminal.words import closest
 
     guess = closest(word, known)
     return UsageError(f"No such {kind} {word}", f"did you mean {guess}?" if guess else f"see {command_path} --help")

@@ -10,7 +10,8 @@ from smolcli import registry
 from smolcli.cli import help as pages
 from smolcli.cli.topics import TOPICS
 from smolcli.errors import UsageError
-from smolcli.options import closest, completed
+from smolcli.options import completed
+from smolcli.terminal.words import closest
 
 NAMES = (*registry.TASKS, *registry.COMMANDS, *TOPICS)
 

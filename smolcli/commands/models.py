@@ -15,8 +15,9 @@ from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import UsageError
 from smolcli.models import catalog, hub_cache, resolve
-from smolcli.options import choice, completed, enumerate_words, opt
+from smolcli.options import choice, completed, opt
 from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.words import enumerate_words
 
 # What --for takes, and what is downloaded for it.
 FORMATS = {"auto": "auto", **{name: name for name in sorted(registry.backends())}, "all": "all"}

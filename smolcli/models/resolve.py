@@ -21,7 +21,8 @@ from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
 from smolcli.models.files import BUILT_IN, ModelFiles, _is_mmproj, mmproj_of, scan
 from smolcli.models.hub_cache import HUB_ID, _cached, cached_ids
-from smolcli.options import Model, closest
+from smolcli.options import Model
+from smolcli.terminal.words import closest
 
 
 def names() -> list[str]:

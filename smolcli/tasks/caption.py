@@ -8,8 +8,9 @@ from typing import Any
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import plain
-from smolcli.options import choice, enumerate_words, opt
+from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
+from smolcli.terminal.words import enumerate_words
 from smolcli.types import Media, Prompt
 
 STYLES = {

@@ -18,7 +18,6 @@ from smolcli.cli import help as pages
 from smolcli.cli.main import make_app
 from smolcli.cli.topics import EXIT_CODES, RECORD_FIELDS, TOPICS, error_classes
 from smolcli.errors import Exit, UsageError
-from smolcli.options import closest
 from smolcli.types import Record
 
 SUBCOMMANDS = {"models": ("list", "pull"), "bench": ("speed", "memory", "quality", "compare")}
@@ -228,15 +227,6 @@ def test_topics_are_complete() -> None:
 
 
 # ---- typing errors -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("word", "guess"),
-    [("captoin", "caption"), ("CAPTION", None), ("cap", None), ("asks", "ask"), ("oc", "ocr"),
-     ("videosummarize", "video-summarize"), ("version", None), ("x", None)],
-)  # fmt: skip
-def test_one_guess_by_the_whole_word(word: str, guess: str | None) -> None:
-    assert closest(word, [*registry.TASKS, *registry.COMMANDS]) == guess
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MOST_THREADS, choice, complete_model_names, enumerate_words, opt
+from smolcli.options import MOST_THREADS, choice, complete_model_names, opt
+from smolcli.terminal.words import enumerate_words
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
 VISION = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")

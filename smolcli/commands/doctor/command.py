@@ -13,9 +13,10 @@ import typer
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit
-from smolcli.options import choice, enumerate_words, opt
+from smolcli.options import choice, opt
 from smolcli.terminal.console import printable
 from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.words import enumerate_words
 
 if TYPE_CHECKING:
     from smolcli.commands.doctor.checks import Problem, Report
