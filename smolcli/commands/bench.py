@@ -77,7 +77,7 @@ def _run_quality(data: Data, *options: Any) -> None:
 
 
 def _add(name: str, help: str, examples: tuple[str, ...], command: Any) -> None:
-    app.command(name, cls=HelpCommand, help=help, epilog="\n".join(examples))(command)
+    app.command(name, cls=HelpCommand, help=help, short_help=help, epilog="\n".join(examples))(command)
 
 
 _add(

@@ -97,15 +97,24 @@ PyTorch on a GPU take --for torch.
 
 After a download that broke off, run the command again: complete files are kept, an incomplete one starts over.
 """
-app.command("list", cls=HelpCommand, help=LIST_HELP, epilog="smolcli models list\nsmolcli models list --json")(
-    dataclass_command(list_models, Listing)
-)
-app.command(
-    "pull",
-    cls=HelpCommand,
-    help=PULL_HELP,
-    epilog="smolcli models pull 500m\nsmolcli models pull 256m --quant f16\nsmolcli models pull 2.2b --for torch",
-)(dataclass_command(pull, Download))
+EXAMPLES = {
+    "list": ("smolcli models list", "smolcli models list --json"),
+    "pull": (
+        "smolcli models pull 500m",
+        "smolcli models pull 256m --quant f16",
+        "smolcli models pull 2.2b --for torch",
+    ),
+}
+
+
+def _add(name: str, help: str, command: Any) -> None:
+    first_line = help.partition("\n")[0]
+    epilog = "\n".join(EXAMPLES[name])
+    app.command(name, cls=HelpCommand, help=help, short_help=first_line, epilog=epilog)(command)
+
+
+_add("list", LIST_HELP, dataclass_command(list_models, Listing))
+_add("pull", PULL_HELP, dataclass_command(pull, Download))
 
 
 def model_rows() -> Iterator[dict[str, Any]]:
