@@ -118,7 +118,7 @@ class Preparing(Trouble):
             yield Piece(index, "", Finish("stop"))
 
         scheduler.SMALL = -1  # every prompt is worth a thread
-        return scheduler.answered(prompts, prepare, reply)
+        return scheduler.schedule(prompts, prepare, reply)
 
 
 class Two(Trouble):
@@ -538,9 +538,9 @@ def test_a_reply_on_its_way_is_under_way() -> None:
             if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
                 engine.ask(0, 0, Prompt.user("word"))
         engine.ask(1, 0, Prompt.user("hang"))  # never begun before the reply is taken
-        assert 0 in engine.executor
+        assert 0 in engine.items_in_progress
         engine.handle(message)
-        assert 0 not in engine.executor
+        assert 0 not in engine.items_in_progress
 
 
 def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

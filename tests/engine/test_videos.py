@@ -257,11 +257,11 @@ def test_a_sheet_on_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -
     program = """
 import resource, sys
 from pathlib import Path
-from smolcli.inputs import sheet
+from smolcli.inputs import contact_sheet
 from smolcli.options import Input, Sampling
 from smolcli.types import Item
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-sheet.write(Item.of(sys.argv[1]), Sampling(), Input(), False, Path(sys.argv[2]))
+contact_sheet.write(Item.of(sys.argv[1]), Sampling(), Input(), False, Path(sys.argv[2]))
 """
     done = subprocess.run([sys.executable, "-c", program, FILM, tmp_path / "s.jpg"], capture_output=True)
     assert done.returncode and b"s.jpg: cannot be written (File too large)" in done.stderr

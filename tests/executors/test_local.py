@@ -72,7 +72,7 @@ class Two(Task):
         return Answer(replies[0].text)
 
 
-class SequenceSlots:
+class Slots:
     """A backend of two slots, each giving a word at a time, so that replies interleave; it says how many it had."""
 
     name = "slots"

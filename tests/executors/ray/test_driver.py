@@ -1,4 +1,4 @@
-"""cluster/: on two nodes of a real Ray cluster every record is that of a local run, whatever dies in between."""
+"""executors/ray/: on two nodes of a real Ray cluster every record is that of a local run, whatever dies in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import ray
 from PIL import Image
-from ray.cluster_utils import RayExecutor as Nodes
+from ray.cluster_utils import Cluster as Nodes
 
 from smolcli import __version__
 from smolcli.engine.protocol import Work
