@@ -1,30 +1,41 @@
-"""What runs in the engine's process: inputs are opened ahead in a small pool, the model answers in their order."""
+"""The engine's process: a few threads open inputs ahead, the model answers prompts in the order of their items."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from queue import Empty, PriorityQueue, SimpleQueue
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy  # noqa: F401 - every model needs it, and it can be loaded while it is not yet known which one
 
 from smolcli import registry
 from smolcli.backends.image_processor import fitted
 from smolcli.backends.llamacpp.bindings import load_llama_cpp
-from smolcli.engine.protocol import DECODER, MARKS, OPENERS, OPENING, REPLIES, Work, mark
+from smolcli.engine.protocol import (
+    CELLS,
+    DECODER_CELL,
+    FIRST_REPLY_CELL,
+    OPENERS,
+    OPENING,
+    EngineMessage,
+    OwnerMessage,
+    ProgressCells,
+    RequestId,
+    Work,
+)
 from smolcli.errors import InputError, ModelError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.inputs.load import decode, load, open_video
 from smolcli.models.files import ModelFiles
-from smolcli.options import Sampling
+from smolcli.options import Model, Sampling
 from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
@@ -33,39 +44,47 @@ from smolcli.system.memory import peak
 from smolcli.types import Content, Fault, Finish, Frame, Item, Media, ModelLimits, Piece, Prompt, Reply
 
 if TYPE_CHECKING:
+    from smolcli.backends.base import Backend
     from smolcli.inputs.video import Video
 
-HELD_BYTES = 2**28  # of pixels: with more of them nothing new is opened
-DECODED_BYTES = 2**26  # of the frames of prompts that are not answered: with more of them no video is decoded
+HELD_BYTES = 2**28  # of pixels of open items: no other item is opened while there are more
+DECODED_BYTES = 2**26  # of frames of unanswered prompts on videos: no other is decoded while there are more
 
 
 def serve(pipe: Pipe, work: Work) -> None:
-    """The whole life of the engine's process."""
-    desk = EngineServer(pipe, work)
-    Thread(target=desk.receive, daemon=True).start()
-    backend = _backend(work.backend)(work.files, work.model)
-    desk.gpu_peak = backend.gpu_peak
+    """Run the engine's process: load the model, then answer prompts until the owner stops it."""
+    server = EngineServer(pipe, work)
+    Thread(target=server.receive, daemon=True).start()
+    backend = _load_backend(work.backend)(work.files, work.model)
+    server.gpu_peak = backend.gpu_peak
     if is_verbose():
         print(f"smolcli: {work.files.name} on {backend.name}: {backend.computes}", file=sys.stderr, flush=True)
-    pipe.send(("ready",))
+    server.send(("ready",))
     replies = ReplyCollector()
-    for piece in backend.generate(desk.prompts(), work.generate):
-        desk.tell(piece, replies)
+    for piece in backend.generate(server.prompts(), work.generate):
+        server.send_piece(piece, replies)
 
 
-def _backend(place: str) -> Any:
-    """The class of the backend at a place. Raises UnavailableError."""
+def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
+    """The class of a backend, "module:class". Raises UnavailableError where its libraries cannot be loaded."""
     try:
-        if place == registry.BACKENDS["llamacpp"].place:
+        if target == registry.BACKENDS["llamacpp"].place:
             load_llama_cpp()
-        return resolve(place)
-    except (ImportError, OSError, RuntimeError) as error:  # installed, and its native half is not all there
-        name = next((name for name, entry in registry.BACKENDS.items() if entry.place == place), place)
-        told = f"{name} is installed and cannot be loaded ({error})"
-        raise UnavailableError(told, "install it again; smolcli doctor says which libraries it needs") from error
+        backend: Callable[[ModelFiles, Model], Backend] = resolve(target)
+        return backend
+    except (ImportError, OSError, RuntimeError) as error:  # it is installed, but not all of its native libraries are
+        name = next((name for name, entry in registry.BACKENDS.items() if entry.place == target), target)
+        message = f"{name} is installed and cannot be loaded ({error})"
+        raise UnavailableError(message, "install it again; smolcli doctor says which libraries it needs") from error
 
 
-_Asked = tuple[int, int, int, Prompt]  # number, how many were asked before, slot, prompt
+class _QueuedPrompt(NamedTuple):
+    """A prompt that waits; they are sorted by item, and within an item as they came."""
+
+    number: int
+    arrival: int  # how many prompts came before it
+    slot: int
+    prompt: Prompt
 
 
 class OpenVideo(NamedTuple):
@@ -77,69 +96,76 @@ class OpenVideo(NamedTuple):
 
 
 class EngineServer:
+    """Opens items in threads of its own, hands their prompts to the backend, and sends back what comes of them."""
+
     def __init__(self, pipe: Pipe, work: Work) -> None:
-        self._pipe, self._work, self._marks = pipe, work, pipe.shared
-        self._asked: PriorityQueue[_Asked] = PriorityQueue()  # an item's before those of later ones
-        self._keys: dict[int, tuple[int, int]] = {}  # a backend's index of a prompt -> item and slot
-        self._places: dict[int, int] = {}  # the same of those begun -> mark
+        self._pipe, self._work, self._cells = pipe, work, ProgressCells(pipe.shared)
+        self._prompts: PriorityQueue[_QueuedPrompt] = PriorityQueue()  # for the backend
+        self._requests: dict[int, RequestId] = {}  # by the backend's index of a prompt
+        self._reply_cells: dict[int, int] = {}  # by the index of a prompt that the model has begun
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
         self._opening: set[int] = set()
-        self._frames: dict[int, tuple[Frame, ...]] = {}
-        self._held = 0
+        self._frames: dict[int, tuple[Frame, ...]] = {}  # of the items that are open
+        self._held_bytes = 0  # of pixels
         self._videos: dict[int, OpenVideo] = {}
-        self._to_decode: PriorityQueue[_Asked] = PriorityQueue()
-        self._given = count()
-        self._decoded: dict[tuple[int, int], int] = {}  # prompts with frames of a video: their bytes
-        self._room = Condition()
-        self.gpu_peak: Callable[[], int] = lambda: 0  # the backend's, once it is there
-        for opener in range(min(OPENERS, usable_cores())):
-            Thread(target=self._open_all, args=(opener,), daemon=True).start()
+        self._to_decode: PriorityQueue[_QueuedPrompt] = PriorityQueue()
+        self._arrivals = count()
+        self._decoded_bytes: dict[RequestId, int] = {}  # of unanswered prompts on videos
+        self._changed = Condition()  # guards the items: some were opened or released, or a prompt was answered
+        self.gpu_peak: Callable[[], int] = lambda: 0  # the backend's, once it is loaded
+        for cell in range(min(OPENERS, usable_cores())):
+            Thread(target=self._run_opener, args=(cell,), daemon=True).start()
         if work.sampling is not None:
-            Thread(target=self._decode_all, daemon=True).start()
+            Thread(target=self._run_decoder, daemon=True).start()
+
+    def send(self, message: EngineMessage) -> None:
+        """Send a message to the owner. Raises PeerClosed where it has ended."""
+        self._pipe.send(message)
 
     def receive(self) -> None:
-        """Takes what the owner says, in a thread of its own; the owner's end is this process's end."""
+        """Handle the owner's messages, in a thread of its own; end this process when the owner says so or ends."""
         try:
-            while all(self._hears(*message) for message in self._pipe.receive()):
+            while all(self._handle(message) for message in self._pipe.receive()):
                 pass
         except PeerClosed:
             pass
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(0)  # whatever the other threads are at
+        os._exit(0)  # whatever the other threads are doing
 
-    def _hears(self, kind: str, *rest: Any) -> bool:
-        """Does what it is told; whether to go on."""
-        if kind == "open":
-            self._opening.add(rest[0])
-            self._to_open.put((rest[0], rest[1]))
-        elif kind == "ask":
-            queue = self._asked if self._work.sampling is None else self._to_decode
-            queue.put((rest[0], next(self._given), rest[1], rest[2]))
-        elif kind == "forget":
-            self._forget(*rest)
-        return kind != "end"
+    def _handle(self, message: OwnerMessage) -> bool:
+        """Do what a message says. Returns whether to go on."""
+        match message:
+            case ("open", number, item):
+                self._opening.add(number)
+                self._to_open.put((number, item))
+            case ("ask", number, slot, prompt):
+                queue = self._prompts if self._work.sampling is None else self._to_decode
+                queue.put(_QueuedPrompt(number, next(self._arrivals), slot, prompt))
+            case ("release", number):
+                self._release(number)
+        return message[0] != "stop"
 
     def prompts(self) -> Iterator[Prompt | None]:
-        """What is asked, with its pixels; None where nothing is ready and a reply is under way."""
+        """The prompts for the backend, with their pixels; None where none is ready and a reply is under way."""
         index = 0
-        asked: _Asked | None = None
+        queued: _QueuedPrompt | None = None
         while True:
             try:
-                asked = asked or self._asked.get(block=not self._keys)
+                queued = queued or self._prompts.get(block=not self._requests)
             except Empty:
                 yield None
                 continue
-            number, _, slot, prompt = asked
-            if self._keys and not self._is_settled(number):
+            number, _, slot, prompt = queued
+            if self._requests and not self._is_settled(number):
                 yield None
                 continue
-            with self._room:
-                self._room.wait_for(lambda: self._is_settled(number))  # noqa: B023 - waited for here
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_settled(number))  # noqa: B023 - waited for here
                 frames = self._frames.get(number)
-            asked = None
+            queued = None
             if frames is not None:
-                self._keys[index] = number, slot
+                self._requests[index] = RequestId(number, slot)
                 yield _with_pixels(prompt, frames)
                 index += 1
 
@@ -147,35 +173,37 @@ class EngineServer:
         """Whether an item is open, or will not be."""
         return number in self._frames or number not in self._opening
 
-    def tell(self, piece: Piece, replies: ReplyCollector) -> None:
-        """Says what a piece of the backend's means."""
-        number, slot = self._keys[piece.index]
-        place = self._places.get(piece.index)
-        if place is None:
-            place = min({*range(REPLIES, MARKS)} - {*self._places.values()})
-            self._places[piece.index] = place
-            self._marks[place] = mark(number, slot)
+    def send_piece(self, piece: Piece, replies: ReplyCollector) -> None:
+        """Send what a piece of the backend's output amounts to: its text where the work streams, a whole reply."""
+        request = self._requests[piece.index]
+        cell = self._reply_cells.get(piece.index)
+        if cell is None:
+            cell = min({*range(FIRST_REPLY_CELL, CELLS)} - {*self._reply_cells.values()})
+            self._reply_cells[piece.index] = cell
+            self._cells.begin(cell, request)
         if piece.text:
-            self._marks[MARKS + place] += 1
+            self._cells.count_piece(cell)
             if self._work.streams:
-                self._pipe.send(("piece", number, slot, piece.text))
+                self.send(("piece", *request, piece.text))
         if reply := replies.add(piece):
-            del self._keys[piece.index], self._places[piece.index]
-            self._pipe.send(("replied", number, slot, reply, peak(), self.gpu_peak()))
-            self._marks[place] = self._marks[MARKS + place] = 0
-            if self._decoded:
-                self._let_go(number, slot)
+            del self._requests[piece.index], self._reply_cells[piece.index]
+            self.send(("reply", *request, reply, peak(), self.gpu_peak()))
+            self._cells.clear(cell)
+            if self._decoded_bytes:
+                self._free_decoded(request)
 
-    def _open_all(self, opener: int) -> None:
-        with suppress(Exception):  # told where it is used; its libraries are no input's time
+    # ---- items are opened ------------------------------------------------------------------------------
+
+    def _run_opener(self, cell: int) -> None:
+        with suppress(Exception):  # reported where the first item needs it; its time is not counted as an item's
             registry.load(registry.READERS, "image" if self._work.sampling is None else "video")
         while True:
             number, item = self._to_open.get()
-            with self._room:
-                self._room.wait_for(lambda: self._held < HELD_BYTES)
-            self._marks[opener] = mark(number, OPENING)
+            with self._changed:
+                self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES)
+            self._cells.begin(cell, RequestId(number, OPENING))
             self._open(number, item)
-            self._marks[opener] = 0
+            self._cells.clear(cell)
 
     def _open(self, number: int, item: Item) -> None:
         started, content, fault = time.perf_counter(), Content(), None
@@ -186,108 +214,120 @@ class EngineServer:
                 media = Media(decode(item, loaded, self._work.input))
             else:
                 video, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
-                media = planned(video, self._work)
-                _say(item, video, self._work.sampling)
+                media = plan_media(video, self._work)
+                _print_notices(item, video, self._work.sampling)
         except InputError as error:
             fault = Fault(error.kind, str(error))
         except MemoryError:
             fault = Fault("too-large", "does not fit in memory; make it smaller")
-        except Exception as error:  # a fault of ours, or a decoder's that none of its errors covers
+        except Exception as error:  # a bug of ours, or an error of the decoder's that is not one of its documented ones
             fault = _unexpected(error)
         frames = media.frames
         if fault is None:
             stubs = tuple(replace(frame, rgb=b"", held=(number, n)) for n, frame in enumerate(frames))
             seconds = time.perf_counter() - started
-            self._pipe.send(("opened", number, replace(media, frames=stubs, content=content, seconds=seconds)))
+            self.send(("opened", number, replace(media, frames=stubs, content=content, seconds=seconds)))
         else:
-            self._pipe.send(("refused", number, fault, content))
-        with self._room:
+            self.send(("not opened", number, fault, content))
+        with self._changed:
             if fault is None and number in self._opening:
                 self._frames[number] = frames
-                self._held += _bytes(frames)
+                self._held_bytes += _size_of(frames)
                 if video is not None:
                     self._videos[number] = OpenVideo(video, item.sources[0].word, content.stamp)
-                    self._held += video.held
+                    self._held_bytes += video.held
             self._opening.discard(number)
-            self._room.notify_all()
+            self._changed.notify_all()
 
-    def _forget(self, number: int) -> None:
-        with self._room:
+    def _release(self, number: int) -> None:
+        with self._changed:
             self._opening.discard(number)
-            self._held -= _bytes(self._frames.pop(number, ()))
-            if (film := self._videos.pop(number, None)) is not None:
-                self._held -= film.video.held
-            self._decoded = {key: held for key, held in self._decoded.items() if key[0] != number}
-            self._room.notify_all()
+            self._held_bytes -= _size_of(self._frames.pop(number, ()))
+            if (opened := self._videos.pop(number, None)) is not None:
+                self._held_bytes -= opened.video.held
+            self._decoded_bytes = {
+                request: size for request, size in self._decoded_bytes.items() if request.number != number
+            }
+            self._changed.notify_all()
 
-    # ---- videos: planned when they are opened, decoded a prompt at a time ------------------------------
+    # ---- videos: planned when they are opened, decoded prompt by prompt --------------------------------
 
-    def _decode_all(self) -> None:
+    def _run_decoder(self) -> None:
         while True:
-            asked = self._to_decode.get()
-            number, _, slot, _ = asked
-            with self._room:
-                self._room.wait_for(
-                    lambda: self._is_settled(number) and sum(self._decoded.values()) < DECODED_BYTES  # noqa: B023
+            queued = self._to_decode.get()
+            number = queued.number
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: (
+                        self._is_settled(number)  # noqa: B023 - waited for here
+                        and sum(self._decoded_bytes.values()) < DECODED_BYTES
+                    )
                 )
-                film = self._videos.get(number)
-            if film is None:
+                opened = self._videos.get(number)
+            if opened is None:
                 continue
-            self._marks[DECODER] = mark(number, slot)
-            self._decode(asked, film)
-            self._marks[DECODER] = 0
+            self._cells.begin(DECODER_CELL, RequestId(number, queued.slot))
+            self._decode(queued, opened)
+            self._cells.clear(DECODER_CELL)
 
-    def _decode(self, asked: _Asked, film: OpenVideo) -> None:
+    def _decode(self, queued: _QueuedPrompt, opened: OpenVideo) -> None:
         started = time.perf_counter()
-        number, given, slot, prompt = asked
-        wanted = sorted({frame.held[1] for frame in prompt.frames if frame.held})
+        number, arrival, slot, prompt = queued
+        indices = sorted({frame.held[1] for frame in prompt.frames if frame.held})
         try:
             frames: dict[int, Frame] = {}
-            if wanted:
-                tile = room_of(self._work.backend, self._work.files).tile
-                frames = {n: fitted(frame, tile) for n, frame in film.video.pictures(wanted)}
-                if film.stamp and film.stamp != stamp_of(film.path):
+            if indices:
+                tile = limits_of(self._work.backend, self._work.files).tile
+                frames = {n: fitted(frame, tile) for n, frame in opened.video.pictures(indices)}
+                if opened.stamp and opened.stamp != stamp_of(opened.path):
                     raise InputError("was changed while it was looked at", "run it again", kind="changed")
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
-            self._pipe.send(("replied", number, slot, Reply("", Finish("error", fault=fault)), peak(), 0))
+            self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak(), 0))
             return
-        self._pipe.send(("decoded", number, time.perf_counter() - started, tuple(film.video.faults)))
-        with self._room:
+        self.send(("decoded", number, time.perf_counter() - started, tuple(opened.video.faults)))
+        with self._changed:
             if number in self._videos:
-                self._decoded[number, slot] = sum(len(frame.rgb) for frame in frames.values())
-                self._asked.put((number, given, slot, _with_pixels(prompt, frames)))
+                self._decoded_bytes[RequestId(number, slot)] = _size_of(frames.values())
+                self._prompts.put(_QueuedPrompt(number, arrival, slot, _with_pixels(prompt, frames)))
 
-    def _let_go(self, number: int, slot: int) -> None:
-        with self._room:
-            self._decoded.pop((number, slot), None)
-            self._room.notify_all()
+    def _free_decoded(self, request: RequestId) -> None:
+        """Make room for other decoded frames: those of this prompt were used."""
+        with self._changed:
+            self._decoded_bytes.pop(request, None)
+            self._changed.notify_all()
 
 
 @lru_cache
-def room_of(backend: str, files: ModelFiles) -> ModelLimits:
-    """The limits of a model on the backend at a place."""
+def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
+    """The limits of a model on a backend, "module:class". Raises ModelError."""
     limits: ModelLimits = resolve(backend).limits(files)
     return limits
 
 
-def planned(video: Video, work: Work) -> Media:
-    """A video as a task sees it: which frames are to be looked at, still without pixels, and the room they have."""
+def plan_media(video: Video, work: Work) -> Media:
+    """A video as a task sees it: which frames to look at, without their pixels, and the limits of the model.
+
+    The reply's share of the limits is at most half the context.
+    """
     width, height = video.size
     frames = tuple(Frame(b"", width, height, time, held=(0, n)) for n, time in enumerate(video.times))
-    room = room_of(work.backend, work.files)
-    room = replace(room, reply=min(work.generate.max_tokens, room.context // 2))
-    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), limits=room)
+    limits = limits_of(work.backend, work.files)
+    limits = replace(limits, reply=min(work.generate.max_tokens, limits.context // 2))
+    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), limits=limits)
 
 
 def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
-    """What would be looked at of each video, or why it cannot be opened."""
+    """For --dry-run: of each video the frames that would be looked at, or why it cannot be opened.
+
+    Raises ModelError.
+    """
     assert work.sampling is not None
     for item in items:
         try:
             video, content = open_video(item, work.sampling, work.input, work.model.offline)
-            _say(item, video, work.sampling)
-            yield replace(planned(video, work), content=content)
+            _print_notices(item, video, work.sampling)
+            yield replace(plan_media(video, work), content=content)
         except InputError as error:
             yield Fault(error.kind, str(error))
         except ModelError:
@@ -296,8 +336,8 @@ def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
             yield _unexpected(error)
 
 
-def _say(item: Item, video: Video, sampling: Sampling) -> None:
-    """What only those want to know who ask with -v."""
+def _print_notices(item: Item, video: Video, sampling: Sampling) -> None:
+    """Print, with -v only, what is ignored of a video and what its decoder may do."""
     if not is_verbose():
         return
     if video.audio:
@@ -310,11 +350,13 @@ def _unexpected(error: Exception) -> Fault:
     return Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 
-def _bytes(frames: tuple[Frame, ...]) -> int:
+def _size_of(frames: Iterable[Frame]) -> int:
+    """Bytes of the frames' pixels."""
     return sum(len(frame.rgb) for frame in frames)
 
 
 def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame] | Sequence[Frame]) -> Prompt:
+    """A prompt with these frames, by their index in the item, in the place of those whose pixels are held here."""
     turns = tuple(
         replace(turn, parts=tuple(
             frames[part.held[1]] if isinstance(part, Frame) and part.held else part for part in turn.parts

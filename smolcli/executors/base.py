@@ -1,24 +1,36 @@
-"""What makes records of items: here (local.py) or on a Ray cluster (ray/)."""
+"""The seam between a run and what makes records of its items: local.py on this machine, ray/ on a Ray cluster.
+
+    executor = LocalExecutor(task, identity, work, sink, results, batch)
+    executor.over(items)
+
+Every record goes to the sink, in the order of the items.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from smolcli.types import Item
 
-if TYPE_CHECKING:
-    pass
-
 
 class Executor(Protocol):
-    """What makes records of items: executors/local.py here, cluster.py on many machines."""
+    """Makes records of items, once."""
 
-    stopping: bool
+    is_stopping: bool  # whether no other item is begun
 
     @property
-    def is_idle(self) -> bool: ...
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost now: no prompt is unanswered, and no record is being written."""
+        ...
 
-    def over(self, source: Iterable[Item]) -> None: ...
+    def over(self, source: Iterable[Item]) -> None:
+        """Give the record of every item to the sink, in order.
 
-    def stop(self) -> None: ...
+        Raises what `source` and the sink raise, ModelError, EngineError, and UnavailableError for a missing cluster.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Begin no other item, and finish what the model has begun. Safe in a signal handler."""
+        ...

@@ -1,9 +1,9 @@
-"""Items to records: every item is opened ahead, asked about in order, and its record given out as it is done.
+"""Makes records of items on this machine: opens each item ahead, asks the model about it, and gives out its record.
 
-    item -> engine.open -> task.steps -> engine.ask -> reply ... -> answer -> record -> delivery
+    item -> Engine.open -> Task.steps -> Engine.ask -> reply ... -> Answer -> Record -> RecordSink
 
-Records leave in the order of the inputs. What overtakes another, because a backend answers several at once, because it
-failed, or because it is a copy of another answer, waits for its turn.
+Records leave in the order of the items. An item that is done before an earlier one waits for its turn: a backend may
+answer several at a time, an item may fail before it is asked about, or have the content of one that was answered.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smolcli.engine.client import Engine
-from smolcli.engine.protocol import Decoded, Event, Failed, Opened, PieceReceived, Work
+from smolcli.engine.protocol import Decoded, Event, Failed, InboxMessage, Opened, PieceReceived, Work
 from smolcli.errors import InputError
-from smolcli.executors.producer import END, Producer
+from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
@@ -29,39 +29,42 @@ from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Rec
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile, State
 
-AHEAD = 32  # items that are opened, or waiting to be, before the model has come to them
-VIDEOS_AHEAD = 4  # the same of videos, of which each holds the times of all its frames
-WAITING = 256  # records that wait for their turn, beside those
+AHEAD = 32  # items that are opened, or wait to be, before the model has come to them
+VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
+FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which others are let in
+
+# What comes into the inbox: from the source, from the engine, and None to wake the loop.
+Message = Item | EndOfItems | BaseException | InboxMessage | None
 
 
 @dataclass(eq=False)
-class _Job:
-    """One item on its way, and what it has cost."""
+class Job:
+    """One item on its way to its record, and what it has cost so far."""
 
     number: int
     item: Item
-    media: Media | None = None
-    id: str = ""
-    steps: Steps | None = None
-    waiting: int = 0
-    replies: list[Reply | None] = field(default_factory=list)
+    media: Media | None = None  # once it was opened, or failed
+    id: str = ""  # of its record
+    steps: Steps | None = None  # once its turn to be asked about has come
+    unanswered: int = 0  # of the prompts of the current step
+    replies: list[Reply | None] = field(default_factory=list)  # to the current step, by slot
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
-    reason: FinishReason = "stop"  # of the first reply that ended otherwise
+    finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
     notices: dict[str, None] = field(default_factory=dict)
-    is_shown: bool = False  # whether its reply is the answer
-    is_draft: bool = False  # whether some of its replies are enough
-    is_begun: bool = False  # whether it has had a reply
-    record: Record | None = None  # done, and waiting for its turn
-    has_left: bool = False  # whether another item was let in for it while it waits
-    first_of: str = ""  # the id for whose answer its twins wait; its own may change when it fails
+    is_shown: bool = False  # whether pieces of its reply are pieces of the answer
+    is_draft: bool = False  # whether the step goes on with some of its replies alone
+    has_reply: bool = False  # whether it has had any reply
+    record: Record | None = None  # once it is done, until its turn to be given out
+    is_replaced: bool = False  # whether another item was let in while its record waits
+    duplicates_id: str = ""  # the id under which its duplicates wait; `id` changes if it fails later
 
 
 class LocalExecutor:
-    """One task over many items, here; every record goes to `delivery`.
+    """Runs one task over many items on this machine; every record goes to `sink`.
 
-    With `results` an item that has its record there is left out, and one of the same content takes the answer that is
-    there.
+    With `results`, items that have a record there are left out, and an item whose content was answered under another
+    path gets a copy of that answer.
     """
 
     def __init__(
@@ -78,269 +81,286 @@ class LocalExecutor:
         self._sink, self._results = sink, results
         batch = batch or Batch()
         self._retry_failed = batch.retry_failed
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._engine = Engine(work, self._inbox, batch.timeout, verbose)
-        self._line: dict[int, _Job] = {}  # every item that is not done, in order
-        self._twins: dict[str, list[_Job]] = {}  # id of an item under way -> items of the same content that wait
+        self._queue: dict[int, Job] = {}  # by number, in order: every item whose record was not given out
+        self._duplicates: dict[str, list[Job]] = {}  # id of an item under way -> items with its content, which wait
         self._numbers = count()
         self._producer = Producer(self._inbox, AHEAD if work.sampling is None else VIDEOS_AHEAD)
-        self._fed = False  # whether all items came
-        self.stopping = False
-        self._let_go = self._delivering = False
-        self._at_once = False  # whether not even what the model is at is finished
+        self._has_all_items = False
+        self.is_stopping = False
+        self._has_dropped = self._is_delivering = False
+        self._stops_at_once = False  # whether not even what the model has begun is finished
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way: the model has been asked nothing, and no record is being given out."""
-        return not (self._engine.is_busy or self._delivering)
+        """Whether the model was asked nothing that it has not answered, and no record is being given out."""
+        return not (self._engine.is_busy or self._is_delivering)
 
     @property
     def ready_at(self) -> float:
-        """When the model was loaded, by time.perf_counter; 0 while it is not."""
+        """When the model was loaded, by time.perf_counter; 0 before."""
         return self._engine.ready_at
 
     def over(self, source: Iterable[Item]) -> None:
-        """Answers every item. Raises what `source` and the delivery raise, ModelError and EngineError."""
-        self._producer.begin(source)
+        """Give the record of every item to the sink, in order.
+
+        Raises what `source` and the sink raise, ModelError and EngineError.
+        """
+        self._producer.start(source)
         try:
-            while self._line or not (self._fed or self.stopping):
-                self._take(self._next())
-                if self.stopping and not self._let_go:
-                    self._drop_what_waits()
+            while self._queue or not (self._has_all_items or self.is_stopping):
+                self._handle(self._next_message())
+                if self.is_stopping and not self._has_dropped:
+                    self._drop_waiting()
         finally:
-            self.stopping = True
+            self.is_stopping = True
             self._producer.stop()
             self._engine.close()
 
     def stop(self) -> None:
-        """Begin no item any more; what the model is at is finished. Safe in a signal handler."""
-        self.stopping = True
+        """Begin no other item, and finish what the model has begun. Safe in a signal handler."""
+        self.is_stopping = True
         self._inbox.put(None)
 
-    def _next(self) -> Any:
+    # ---- messages ------------------------------------------------------------------------------------
+
+    def _next_message(self) -> Message:
         try:
-            return self._inbox.get(timeout=self._engine.patience)
+            return self._inbox.get(timeout=self._engine.seconds_until_check)
         except Empty:
             return None
 
-    def _take(self, message: Any) -> None:
-        if isinstance(message, Item):
-            self._enter(message)
-        elif isinstance(message, tuple):
-            self._on(self._engine.handle(message))
-        elif message is END:
-            self._fed = True
-        elif message is not None:
-            raise message
-        self._on(self._engine.check())
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Item():
+                self._admit(message)
+            case EndOfItems():
+                self._has_all_items = True
+            case BaseException():
+                raise message
+            case (_, _):
+                self._handle_events(self._engine.handle(message))
+        self._handle_events(self._engine.check())
 
-    def _enter(self, item: Item) -> None:
-        if self.stopping:
+    def _admit(self, item: Item) -> None:
+        """Queue an item and have it opened."""
+        if self.is_stopping:
             return
         number = next(self._numbers)
-        self._line[number] = _Job(number, item)
+        job = self._queue[number] = Job(number, item)
         if item.fault is None:
             self._engine.open(number, item)
         else:
-            self._failed(self._line[number], item.fault, Content())
-            self._settle()
+            self._on_failed(job, item.fault, Content())
+            self._advance_queue()
 
-    def _on(self, events: Sequence[Event]) -> None:
+    def _handle_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            job = self._line.get(event.number)
+            job = self._queue.get(event.number)
             if job is None:
                 continue
-            if isinstance(event, PieceReceived):
-                if job.is_shown:
-                    self._sink.piece(event.text)
-            elif isinstance(event, Decoded):
-                job.seconds += Seconds(media=event.seconds)
-                job.notices.update(dict.fromkeys(event.notices))
-            elif isinstance(event, Opened):
-                self._opened(job, event.media)
-            elif isinstance(event, Failed):
-                self._failed(job, event.fault, event.content)
-            else:
-                self._replied(job, event.slot, event.reply)
-            self._settle()
+            match event:
+                case PieceReceived():
+                    if job.is_shown:
+                        self._sink.piece(event.text)
+                case Decoded():
+                    job.seconds += Seconds(media=event.seconds)
+                    job.notices.update(dict.fromkeys(event.notices))
+                case Opened():
+                    self._on_opened(job, event.media)
+                case Failed():
+                    self._on_failed(job, event.fault, event.content)
+                case _:
+                    self._on_reply(job, event.slot, event.reply)
+            self._advance_queue()
 
-    def _settle(self) -> None:
-        """Gives out the records whose turn has come and begins what is open, in order."""
-        for job in list(self._line.values()):
-            if job.record is not None and self._is_first(job) and not self._at_once:
-                self._done(job, job.record)
-        if self.stopping:
+    def _advance_queue(self) -> None:
+        """Give out the records whose turn has come, then ask about the items that are open, in order."""
+        for job in list(self._queue.values()):
+            if job.record is not None and self._is_first(job) and not self._stops_at_once:
+                self._deliver(job, job.record)
+        if self.is_stopping:
             return
-        for job in list(self._line.values()):
+        for job in list(self._queue.values()):
             if job.record is None and job.media is None:
-                break  # it is being opened; what comes after it waits
-            if job.record is None and job.steps is None and not self._waits_for_twin(job):
+                break  # it is being opened; later items wait for it
+            if job.record is None and job.steps is None and not self._waits_for_duplicate(job):
                 self._begin(job)
 
-    def _opened(self, job: _Job, media: Media) -> None:
+    def _is_first(self, job: Job) -> bool:
+        return job is next(iter(self._queue.values()), None)
+
+    # ---- an item is opened ---------------------------------------------------------------------------
+
+    def _on_opened(self, job: Job, media: Media) -> None:
         job.media = replace(media, question=job.item.question)
         job.id = self._identity.id_of(media.content.sha256)
         job.seconds = Seconds(media=media.seconds)
         job.notices.update(dict.fromkeys(media.notices))
         if self._results is None:
             return
-        if self._has_its_record(job):
-            self._leave_out(job)
-        elif (same := self._results.answer(job.id)) is not None:
-            job.record = self._copy(job, same)
+        if self._has_record_already(job):
+            self._skip(job)
+        elif (answered := self._results.answer(job.id)) is not None:
+            job.record = self._copy(job, answered)
 
-    def _waits_for_twin(self, job: _Job) -> bool:
-        """Whether an item of the same content is under way; if none is, this one now is."""
+    def _on_failed(self, job: Job, fault: Fault, content: Content) -> None:
+        job.media = Media((), content)  # also where it was open before: it may have changed
+        job.id = self._identity.id_of(content.sha256)
+        if self._has_record_already(job):
+            self._skip(job)
+            return
+        job.record = self._make_record(job, Answer(""), "error", fault)
+        self._engine.release(job.number)
+
+    def _waits_for_duplicate(self, job: Job) -> bool:
+        """Whether an item of the same content is under way. If none is, later ones will wait for this item."""
         if self._results is None:
             return False
-        if job.id not in self._twins:
-            self._twins[job.id] = []
-            job.first_of = job.id
+        if job.id not in self._duplicates:
+            self._duplicates[job.id] = []
+            job.duplicates_id = job.id
             return False
-        if job not in self._twins[job.id]:
-            self._twins[job.id].append(job)
+        if job not in self._duplicates[job.id]:
+            self._duplicates[job.id].append(job)
         return True
 
-    def _begin(self, job: _Job) -> None:
+    # ---- the model is asked about it -----------------------------------------------------------------
+
+    def _begin(self, job: Job) -> None:
         assert job.media is not None
         job.steps = self._task.steps(job.media)
-        self._advance(job, None)
+        self._run_step(job, None)
 
-    def _advance(self, job: _Job, replies: Sequence[Reply] | None) -> None:
+    def _run_step(self, job: Job, replies: Sequence[Reply] | None) -> None:
+        """Send the replies of the last step to the task, and ask the prompts of the next one, or end the item."""
         assert job.steps is not None
         try:
             prompts = next(job.steps) if replies is None else job.steps.send(replies)
         except StopIteration as end:
-            self._ended(job, self._record(job, end.value, job.reason, None))
+            self._finish(job, self._make_record(job, end.value, job.finish_reason, None))
             return
-        except InputError as error:  # of the task's own: what is asked does not fit
-            self._ended(job, self._record(job, Answer(""), "error", Fault(error.kind, str(error))))
+        except InputError as error:  # the task's own: its prompts do not fit the model
+            self._finish(job, self._make_record(job, Answer(""), "error", Fault(error.kind, str(error))))
             return
         if not prompts:
-            return self._advance(job, [])
-        job.waiting, job.replies = len(prompts), [None] * len(prompts)
+            return self._run_step(job, [])
+        job.unanswered, job.replies = len(prompts), [None] * len(prompts)
         job.is_shown = len(prompts) == 1 and not prompts[0].draft
         job.is_draft = len(prompts) > 1 and all(prompt.draft for prompt in prompts)
-        self._tell(job)
+        self._report_progress(job)
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
 
-    def _replied(self, job: _Job, slot: int, reply: Reply) -> None:
+    def _on_reply(self, job: Job, slot: int, reply: Reply) -> None:
         job.replies[slot] = reply
-        job.is_begun = True
-        job.waiting -= 1
+        job.has_reply = True
+        job.unanswered -= 1
         job.tokens += reply.finish.tokens
         job.seconds += reply.finish.seconds
-        if job.reason == "stop":
-            job.reason = reply.finish.reason
-        if job.waiting:
-            self._tell(job)
+        if job.finish_reason == "stop":
+            job.finish_reason = reply.finish.reason
+        if job.unanswered:
+            self._report_progress(job)
             return
-        replies = [each for each in job.replies if each is not None]
+        replies = [reply for reply in job.replies if reply is not None]
         if self._work.generate.schema:
-            replies = [_parsed(each) for each in replies]
-        faults = [each.finish.fault for each in replies if each.finish.fault]
+            replies = [_parse_json(reply) for reply in replies]
+        faults = [reply.finish.fault for reply in replies if reply.finish.fault]
         if not faults or (job.is_draft and len(faults) < len(replies)):
             job.notices.update((f"a part of it has no answer: {fault.message}", None) for fault in faults)
-            self._advance(job, replies)
+            self._run_step(job, replies)
         else:
-            self._ended(job, self._record(job, Answer(""), "error", faults[0]))
+            self._finish(job, self._make_record(job, Answer(""), "error", faults[0]))
 
-    def _ended(self, job: _Job, record: Record) -> None:
-        """Gives out a record, or holds it until its turn."""
+    def _report_progress(self, job: Job) -> None:
+        """Tell the sink how far a video is."""
+        if self._work.sampling is not None and job.media is not None:
+            done, total = len(job.replies) - job.unanswered, len(job.replies)
+            self._sink.part(job.item.path, done, total, len(job.media.frames))
+
+    # ---- its record is made and given out ------------------------------------------------------------
+
+    def _finish(self, job: Job, record: Record) -> None:
+        """Give out a record, or hold it until its turn and let another item in meanwhile."""
         if self._is_first(job):
-            self._done(job, record)
+            self._deliver(job, record)
             return
         job.record = record
-        self._engine.forget(job.number)
-        if sum(each.has_left for each in self._line.values()) < WAITING:
-            job.has_left = True
-            self._producer.make_room()
+        self._engine.release(job.number)
+        if sum(other.is_replaced for other in self._queue.values()) < FINISHED_AHEAD:
+            job.is_replaced = True
+            self._producer.add_permits()
 
-    def _is_first(self, job: _Job) -> bool:
-        return job is next(iter(self._line.values()), None)
-
-    def _tell(self, job: _Job) -> None:
-        """How far a video is."""
-        if self._work.sampling is not None and job.media is not None:
-            done, of = len(job.replies) - job.waiting, len(job.replies)
-            self._sink.part(job.item.path, done, of, len(job.media.frames))
-
-    def _failed(self, job: _Job, fault: Fault, content: Content) -> None:
-        job.media = Media((), content)  # which is not what it was, where it had been open before
-        job.id = self._identity.id_of(content.sha256)
-        if self._has_its_record(job):
-            self._leave_out(job)
-            return
-        job.record = self._record(job, Answer(""), "error", fault)
-        self._engine.forget(job.number)
-
-    def _record(self, job: _Job, answer: Answer, reason: FinishReason, fault: Fault | None) -> Record:
-        who, content = self._identity, job.media.content if job.media else Content()
+    def _make_record(self, job: Job, answer: Answer, reason: FinishReason, fault: Fault | None) -> Record:
+        identity, content = self._identity, job.media.content if job.media else Content()
         return Record(
-            job.item.path, job.id, content.sha256, content.stamp, who.task, answer.text, answer.data, who.model,
-            who.backend, reason, job.tokens, job.seconds, tuple(job.notices),
+            job.item.path, job.id, content.sha256, content.stamp, identity.task, answer.text, answer.data,
+            identity.model, identity.backend, reason, job.tokens, job.seconds, tuple(job.notices),
             replace(self._engine.memory, parent=peak()), fault,
         )  # fmt: skip
 
-    def _copy(self, job: _Job, same: Record) -> Record:
-        """The answer of another path of the same content; it has cost the time to find that out."""
+    def _copy(self, job: Job, answered: Record) -> Record:
+        """The record of another item of the same content for this one; its seconds are those of opening it."""
         assert job.media is not None
-        return replace(same, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
+        return replace(answered, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
 
-    def _has_its_record(self, job: _Job) -> bool:
+    def _has_record_already(self, job: Job) -> bool:
         state = self._state(job)
         return state == "done" or (state == "failed" and not self._retry_failed)
 
-    def _leave_out(self, job: _Job) -> None:
-        self._remove(job)
-        self._sink.skip(job.item.path, self._state(job) == "failed", job.id)
-
-    def _state(self, job: _Job) -> State:
+    def _state(self, job: Job) -> State:
         if self._results is None or job.media is None:
             return "new"
         return self._results.state_of(job.item.path, job.id, job.media.content.stamp)
 
-    def _done(self, job: _Job, record: Record) -> None:
-        twins = self._remove(job)
-        self._delivering = True
+    def _skip(self, job: Job) -> None:
+        """Leave out an item whose record is among the results."""
+        self._remove(job)
+        self._sink.skip(job.item.path, self._state(job) == "failed", job.id)
+
+    def _deliver(self, job: Job, record: Record) -> None:
+        """Give a record to the sink; items of the same content get a copy, or are asked about if it failed."""
+        duplicates = self._remove(job)
+        self._is_delivering = True
         if not self._sink.take(record):
-            self.stopping = self._at_once = True
-        self._delivering = False
-        for twin in twins:
-            if twin.item.path == job.item.path:
-                self._leave_out(twin)
+            self.is_stopping = self._stops_at_once = True
+        self._is_delivering = False
+        for duplicate in duplicates:
+            if duplicate.item.path == job.item.path:
+                self._skip(duplicate)
             elif record.error is None:
-                twin.record = self._copy(twin, record)
+                duplicate.record = self._copy(duplicate, record)
 
-    def _remove(self, job: _Job) -> list[_Job]:
-        """Takes an item out of the line; the items that waited for its answer and wait no more."""
-        del self._line[job.number]
-        self._engine.forget(job.number)
-        if not job.has_left:
-            self._producer.make_room()
-        return self._twins.pop(job.first_of, [])
+    def _remove(self, job: Job) -> list[Job]:
+        """Take an item out of the queue. Returns its duplicates, which wait no more."""
+        del self._queue[job.number]
+        self._engine.release(job.number)
+        if not job.is_replaced:
+            self._producer.add_permits()
+        return self._duplicates.pop(job.duplicates_id, [])
 
-    def _drop_what_waits(self) -> None:
-        """Forgets all items but those that the model has begun, if they are to be finished."""
-        self._let_go = True
-        begun = self._engine.items_in_progress | {job.number for job in self._line.values() if job.is_begun}
+    def _drop_waiting(self) -> None:
+        """Drop all items but those that are done or that the model has begun; of these the first video alone."""
+        self._has_dropped = True
+        begun = self._engine.items_in_progress | {job.number for job in self._queue.values() if job.has_reply}
         if self._work.sampling is not None:
-            begun = set(sorted(begun)[:1])  # a video may take an hour; of the next one no more than a part is lost
-        for job in list(self._line.values()):
-            if self._at_once or (job.number not in begun and job.record is None):
+            begun = set(sorted(begun)[:1])  # a video may take an hour; of the next one only a part is lost
+        for job in list(self._queue.values()):
+            if self._stops_at_once or (job.number not in begun and job.record is None):
                 self._remove(job)
-        self._settle()
+        self._advance_queue()
 
 
-def _parsed(reply: Reply) -> Reply:
-    """A reply to a schema with the object that it is; a fault where it has no end."""
+def _parse_json(reply: Reply) -> Reply:
+    """A reply to a schema with its object as `data`, or with a fault where it is not a whole one."""
     if reply.finish.fault is not None:
         return reply
     try:
         data = json.loads(reply.text)
-        json.dumps(data, allow_nan=False)  # 1e999 is a number of JSON's grammar that none of its readers has
+        json.dumps(data, allow_nan=False)  # 1e999 is a number in JSON's grammar that no reader can hold
     except (ValueError, RecursionError):
-        what = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
-        return replace(reply, finish=replace(reply.finish, fault=Fault("schema", what)))
+        message = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
+        return replace(reply, finish=replace(reply.finish, fault=Fault("schema", message)))
     return replace(reply, data=data)

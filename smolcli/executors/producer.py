@@ -1,48 +1,57 @@
-"""Brings items to where records are made of them, in a thread of its own and never more than there is room for."""
+"""Reads the items of a source in a thread of its own, no more of them ahead than it has permits for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from queue import SimpleQueue
 from threading import Semaphore, Thread
-from typing import Any
+from typing import Protocol
 
 from smolcli.types import Item
 
-END = object()  # comes after the last item
+
+class EndOfItems:
+    """Comes after the last item."""
+
+
+class Inbox(Protocol):
+    """A queue that takes what a source gives: a SimpleQueue, which may hold other messages too."""
+
+    def put(self, item: Item | EndOfItems | BaseException, /) -> None:
+        """Append an item, the end, or the error that ended the source."""
+        ...
 
 
 class Producer:
-    """Puts the items of a source into `inbox`, `room` at first and one more each time there is room again.
+    """Puts the items of a source into `inbox`: as many as it has permits for, one more for each permit it is given.
 
-    After the last comes END; what the source raises comes instead.
+    After the last item comes EndOfItems, or instead of it the exception that the source raised.
     """
 
-    def __init__(self, inbox: SimpleQueue[Any], room: int = 0) -> None:
-        self._inbox, self._room = inbox, Semaphore(room)
-        self._stopped = False
+    def __init__(self, inbox: Inbox, permits: int = 0) -> None:
+        self._inbox, self._permits = inbox, Semaphore(permits)
+        self._is_stopped = False
 
-    def begin(self, source: Iterable[Item]) -> None:
-        """Starts the thread, which may wait for its source for ever: it does not keep the process alive."""
+    def start(self, source: Iterable[Item]) -> None:
+        """Start the thread. It may wait for its source without end, so it does not keep the process alive."""
         Thread(target=self._run, args=(source,), daemon=True).start()
 
-    def make_room(self) -> None:
-        """Room for one more item."""
-        self._room.release()
+    def add_permits(self, number: int = 1) -> None:
+        """Permit so many more items to be read."""
+        self._permits.release(number)
 
     def stop(self) -> None:
-        """No more items."""
-        self._stopped = True
-        self._room.release()  # it may wait for room
+        """Read no more items."""
+        self._is_stopped = True
+        self._permits.release()  # the thread may wait for one
 
     def _run(self, source: Iterable[Item]) -> None:
-        end: Any = END
+        end: EndOfItems | BaseException = EndOfItems()
         try:
             for item in source:
-                self._room.acquire()
-                if self._stopped:
+                self._permits.acquire()
+                if self._is_stopped:
                     return
                 self._inbox.put(item)
-        except BaseException as error:  # told where the records are made
+        except BaseException as error:  # raised again where the records are made
             end = error
         self._inbox.put(end)

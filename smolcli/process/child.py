@@ -1,9 +1,9 @@
-"""A child process for native code: a crash there is an error here, and what it prints stays in it.
+"""Runs native code in a child process: a crash there is an error here, and what it prints does not get in the way.
 
     child = Child("smolcli.engine.server:serve", (work,))
-    child.pipe.send(...)              # what it receives is up to the two ends
-    value = call("smolcli.converters.llama_quantize:quantize", source, target)    # or one function, its value awaited
-    for value in stream("smolcli.inputs.collect:stamped", input, output):   # or what a generator gives
+    child.pipe.send(...)              # the messages are up to the two ends
+    value = call("smolcli.converters.llama_quantize:quantize", source, target)    # one function, and wait for its value
+    for value in stream("smolcli.inputs.collect:stamped", input, output):         # what a generator yields
 
 What the child prints goes to standard error with `verbose`, else to a file that is read only to explain a crash.
 """
@@ -18,86 +18,86 @@ from typing import Any
 
 from smolcli import errors
 from smolcli.errors import EngineError, SmolError
-from smolcli.process.pipe import PeerClosed, Pipe
-from smolcli.process.spawn import process_for
+from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
+from smolcli.process.spawn import get_process
 from smolcli.types import Fault
 
-LAST_BYTES = 4096  # of what a child printed, in which its last words are looked for
+LOG_TAIL = 4096  # bytes at the end of a child's log in which the last line is looked for
 
 
 class Child:
-    """A process that runs `place` ("module:function") on the other end of `pipe` and on `args`.
+    """A process that calls the function `target` ("module:function") with its end of a pipe, and with `args`.
 
-    A SmolError that ends the function is sent as ("error", its parts), which `received` makes an exception of again.
-    Raises EngineError where no process can be started.
+    `pipe` is this process's end. If the function raises a SmolError, the child sends ("error", ErrorParts). Raises
+    EngineError where no process can be started.
     """
 
-    def __init__(self, place: str, args: tuple[Any, ...], verbose: bool = False) -> None:
+    def __init__(self, target: str, args: tuple[Any, ...], verbose: bool = False) -> None:
         try:
-            self._process = process_for(place, verbose)
+            self._process = get_process(target, verbose)
         except OSError as error:
-            what = f"the engine's process cannot be started ({error.strerror or error})"
+            message = f"the engine's process cannot be started ({error.strerror or error})"
             advice = "is the working directory still there, and are enough files allowed?"
-            raise EngineError(what, advice, kind="start") from error
+            raise EngineError(message, advice, kind="start") from error
         self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
-        with contextlib.suppress(PeerClosed):  # it has ended already: whoever asks it anything is told
+        with contextlib.suppress(PeerClosed):  # it has ended already, which the next use of the pipe shows
             self.pipe.send(args)
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process's id."""
         return self._process.pid
 
     def end(self, at_once: bool) -> None:
-        """Ends the process, which has some seconds to do so itself unless `at_once`; the pipe can still be read."""
+        """End the process, which has some seconds to do so itself unless `at_once`; the pipe can still be read."""
         self._process.end(at_once)
 
     def close(self, at_once: bool = False) -> None:
-        """Ends the child, which has some seconds to do so itself unless `at_once`."""
+        """Close the pipe and end the process, which has some seconds to do so itself unless `at_once`."""
         self.pipe.close()
         self.end(at_once)
-        self._process.forget_log()
+        self._process.close_log()
 
     def post_mortem(self, advice: str) -> Fault:
-        """What ended the child, from its exit code and its last words; the child is closed afterwards.
+        """Say what ended the process, from its exit code and the last line that it printed, and close the child.
 
-        `advice` is for want of memory.
+        `advice` is what to do where it was killed for want of memory.
         """
         self.pipe.close()
         code = self._process.end(at_once=False)
         if code == -getattr(signal, "SIGKILL", 9):
             fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
         else:
-            cause = _signal(-code) if code < 0 else f"exit code {code}"
-            fault = Fault("crash", f"the engine crashed ({cause}){self._last_words()}")
-        self._process.forget_log()
+            cause = _signal_name(-code) if code < 0 else f"exit code {code}"
+            fault = Fault("crash", f"the engine crashed ({cause}){self._last_line()}")
+        self._process.close_log()
         return fault
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         log = self._process.log
         if log is None:
             return ""
-        os.lseek(log, max(0, os.lseek(log, 0, os.SEEK_END) - LAST_BYTES), os.SEEK_SET)
-        lines = os.read(log, LAST_BYTES).decode("utf-8", "replace").strip().splitlines()
+        os.lseek(log, max(0, os.lseek(log, 0, os.SEEK_END) - LOG_TAIL), os.SEEK_SET)
+        lines = os.read(log, LOG_TAIL).decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
-def _signal(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
 
 
-def call(place: str, *args: Any, verbose: bool = False, seconds: float | None = None) -> Any:
-    """The value of the function at `place` ("module:function") for `args`, computed in a child.
+def call(target: str, *args: Any, verbose: bool = False, seconds: float | None = None) -> Any:
+    """Call the function `target` ("module:function") in a child, and return its value.
 
-    Raises the SmolError that it raises, EngineError for any other end, or where `seconds` are not enough.
+    Raises the SmolError that it raises; EngineError for any other end, or where it takes longer than `seconds`.
     """
-    child = Child("smolcli.process.worker_main:_answer", (place, args), verbose)
+    child = Child("smolcli.process.worker_main:run_function", (target, args), verbose)
     at_once = True
     try:
-        if seconds is not None and not child.pipe.comes(seconds):
+        if seconds is not None and not child.pipe.poll(seconds):
             raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind="timeout")
         kind, value = child.pipe.receive()
         at_once = False
@@ -112,12 +112,12 @@ def call(place: str, *args: Any, verbose: bool = False, seconds: float | None = 
     return value
 
 
-def stream(place: str, *args: Any) -> Iterator[Any]:
-    """What the generator at `place` ("module:function") gives for `args`, made ahead in a child that begins now.
+def stream(target: str, *args: Any) -> Iterator[Any]:
+    """Run the generator function `target` ("module:function") in a child that starts now, and yield its values.
 
-    Raises the SmolError that it raises, EngineError for any other end; closing it ends the child.
+    Raises the SmolError that it raises, EngineError for any other end. Closing the iterator ends the child.
     """
-    child = Child("smolcli.process.worker_main:_stream", (place, args))
+    child = Child("smolcli.process.worker_main:run_generator", (target, args))
 
     def values() -> Iterator[Any]:
         try:
@@ -136,11 +136,8 @@ def stream(place: str, *args: Any) -> Iterator[Any]:
     return values()
 
 
-def received(told: tuple[str, str, str, str]) -> SmolError:
-    """The exception that the child told of."""
-    name, what, advice, kind = told
-    error: SmolError = getattr(errors, name)(what, advice, kind=kind)
+def received(parts: ErrorParts) -> SmolError:
+    """The exception that another process has sent the parts of."""
+    name, message, advice, kind = parts
+    error: SmolError = getattr(errors, name)(message, advice, kind=kind)
     return error
-
-
-# ---- the child -----------------------------------------------------------------------------------

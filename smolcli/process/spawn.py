@@ -1,9 +1,9 @@
 """Starts Python processes for process/child.py, the first one before anything else is loaded.
 
-    begin(ENGINE, verbose=False)    # a process loads it from now on; the first Child of that place is given it
+    begin(ENGINE, verbose=False)    # a process loads the engine from now on; the first Child of ENGINE is given it
 
-A new process takes as long to load what it needs as this one to understand its command line: it does so meanwhile.
-So nothing is imported here that takes milliseconds, as subprocess and tempfile do.
+A new process takes as long to load what it needs as this one to parse its command line: it does so meanwhile. For that
+this module imports nothing that takes milliseconds, as subprocess and tempfile do.
 """
 
 from __future__ import annotations
@@ -19,137 +19,140 @@ import threading
 import time
 from collections.abc import Iterator
 
-ENGINE = "smolcli.engine.server:serve"  # what the engine's process runs
-SHARED = 1024  # bytes of memory that a process shares with the one that started it
-MEMORY, INCOMING, OUTGOING = 3, 4, 5  # file descriptors there, of that and of the pipes
-# Garbage is looked for once all is loaded, as in __main__.py.
-START = (
+ENGINE = "smolcli.engine.server:serve"  # the function that the engine's process runs
+SHARED_BYTES = 1024  # of memory that a process shares with the one that started it
+MEMORY_FD, INCOMING_FD, OUTGOING_FD = 3, 4, 5  # in the new process: the shared memory and the ends of the pipes
+# The garbage collector is off until all is loaded, as in __main__.py.
+PROGRAM = (
     "import gc, sys; gc.disable(); sys.path[:] = {path!r}; "
-    "from smolcli.process.worker_main import main; main({place!r}, {verbose})"
+    "from smolcli.process.worker_main import main; main({target!r}, {verbose})"
 )
-# Of glibc: what one thread lets go serves the others. It saves 7 MB of an engine's 475.
+# Of glibc: memory that one thread frees serves the others. It saves 7 MB of an engine's 475.
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1"}
-PATIENCE = 5.0  # seconds in which a process that was told to end does so
+EXIT_SECONDS = 5.0  # for a process to end after its pipe was closed
 
 
 class Process:
-    """Runs child.main, which loads what is at `place` ("module:function") and waits for what it is to do with it.
+    """A process that loads `target` ("module:function") and waits for the arguments to call it with.
 
-    `outgoing` and `incoming` are the ends of two pipes, closed by whoever takes them. What it prints
-    goes to this one's with `verbose`, else to `log`, a file without a name, None where there is no place
-    for one. `shared` are whole numbers of 64 bits that both see, all 0 at first. Raises OSError.
+    `outgoing` and `incoming` are this process's ends of two pipes, closed by whoever takes them over. What the new
+    process prints goes to standard error with `verbose`, else to `log`, a file without a name, None where no file can
+    be made. `shared` are integers of 64 bits that both processes see, all 0 at first. Raises OSError.
     """
 
-    def __init__(self, place: str, verbose: bool) -> None:
-        self.place, self.verbose = place, verbose
-        self._code: int | None = None
-        with contextlib.ExitStack() as failed, contextlib.ExitStack() as theirs:
-            memory = _closed_by(theirs, _memory())
-            self.shared = memoryview(mmap.mmap(memory, SHARED)).cast("q")
-            self.log = None if verbose else _log()
+    def __init__(self, target: str, verbose: bool) -> None:
+        self.target, self.verbose = target, verbose
+        self._exit_code: int | None = None
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as child_ends:
+            memory = _closed_by(child_ends, _memory_file())
+            self.shared = memoryview(mmap.mmap(memory, SHARED_BYTES)).cast("q")
+            self.log = None if verbose else _log_file()
             if self.log is not None:
-                _closed_by(failed, self.log)
+                _closed_by(on_failure, self.log)
             stdin, self.outgoing = os.pipe()
-            _closed_by(theirs, stdin), _closed_by(failed, self.outgoing)
+            _closed_by(child_ends, stdin), _closed_by(on_failure, self.outgoing)
             self.incoming, stdout = os.pipe()
-            _closed_by(theirs, stdout), _closed_by(failed, self.incoming)
+            _closed_by(child_ends, stdout), _closed_by(on_failure, self.incoming)
             stderr = 2 if verbose else self.log
             if stderr is None:
-                stderr = _closed_by(theirs, os.open(os.devnull, os.O_WRONLY))
-            nothing = _closed_by(theirs, os.open(os.devnull, os.O_RDONLY))
-            wanted = {0: nothing, 1: stderr, 2: stderr, MEMORY: memory, INCOMING: stdin, OUTGOING: stdout}
-            # Beyond all that they are to become: none is written over before it is taken.
-            places = {
-                number: _closed_by(theirs, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, OUTGOING + 1))
-                for number, file in wanted.items()
+                stderr = _closed_by(child_ends, os.open(os.devnull, os.O_WRONLY))
+            null = _closed_by(child_ends, os.open(os.devnull, os.O_RDONLY))
+            files = {0: null, 1: stderr, 2: stderr, MEMORY_FD: memory, INCOMING_FD: stdin, OUTGOING_FD: stdout}
+            # Copies above all the numbers that they are to get: none is overwritten before it was copied.
+            copies = {
+                number: _closed_by(child_ends, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, OUTGOING_FD + 1))
+                for number, file in files.items()
             }
-            command = [sys.executable, *_flags(), "-c", START.format(path=sys.path, verbose=verbose, place=place)]
-            with _interrupts_ignored():  # what is ignored here is so in the child from its first moment on
-                actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in places.items()]
+            program = PROGRAM.format(path=sys.path, verbose=verbose, target=target)
+            command = [sys.executable, *_isolation_flags(), "-c", program]
+            with _interrupts_ignored():  # so that the child ignores them from its first instruction on
+                actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in copies.items()]
                 self.pid = os.posix_spawn(sys.executable, command, {**ALLOCATOR, **os.environ}, file_actions=actions)
-            failed.pop_all()
+            on_failure.pop_all()
 
     def end(self, at_once: bool) -> int:
-        """Ends the process, which has some seconds to do so itself unless `at_once`; gives its exit code.
+        """End the process, which has EXIT_SECONDS to do so itself unless `at_once`. Returns its exit code.
 
-        The code is that of subprocess: of a signal, its number below 0.
+        The code of a process that a signal has ended is the signal's number below 0, as with subprocess.
         """
-        give_up, pause = time.monotonic() + PATIENCE, 0.0005
-        while not at_once and not self._has_ended(os.WNOHANG) and time.monotonic() < give_up:
+        deadline, pause = time.monotonic() + EXIT_SECONDS, 0.0005
+        while not at_once and not self._has_ended(os.WNOHANG) and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
-        if self._code is None:
-            with contextlib.suppress(ProcessLookupError):  # it went unseen, as below
+        if self._exit_code is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and its exit code was not kept, as below
                 os.kill(self.pid, signal.SIGKILL)
             self._has_ended(0)
-        return self._code or 0
+        return self._exit_code or 0
 
-    def _has_ended(self, how: int) -> bool:
-        if self._code is None:
+    def _has_ended(self, options: int) -> bool:
+        """Whether the process has ended; `options` are those of waitpid."""
+        if self._exit_code is None:
             try:
-                pid, status = os.waitpid(self.pid, how)
-            except ChildProcessError:  # whoever started this program wants to hear of no child's end: nor do we
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:  # whoever started this program ignores SIGCHLD: no exit code is kept
                 pid, status = self.pid, 0
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code is not None
+            self._exit_code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._exit_code is not None
 
-    def forget_log(self) -> None:
-        """Closes the file, which ends it."""
+    def close_log(self) -> None:
+        """Close the log, which deletes it: it has no name."""
         if self.log is not None:
             os.close(self.log)
         self.log = None
 
 
-_begun: list[Process] = []  # one, until it is taken
+_started_ahead: list[Process] = []  # at most one, until it is taken
 
 
-def begin(place: str, verbose: bool) -> None:
-    """Starts the process of the next Child of `place`; where it cannot be started, that Child will say so."""
+def begin(target: str, verbose: bool) -> None:
+    """Start the process of the next Child of `target` now. Where that fails, the Child tries again and reports it."""
     with contextlib.suppress(OSError):
-        _begun.append(Process(place, verbose))
+        _started_ahead.append(Process(target, verbose))
         atexit.register(_end_unused)
 
 
-def process_for(place: str, verbose: bool) -> Process:
-    """The process that was begun for this, or a new one. Raises OSError."""
-    if _begun and (_begun[0].place, _begun[0].verbose) == (place, verbose):
-        return _begun.pop()
-    if _begun and _begun[0].place == place:
-        _end_unused()  # the words said otherwise than the options that they are
-    return Process(place, verbose)
+def get_process(target: str, verbose: bool) -> Process:
+    """The process that was started ahead for `target`, or a new one. Raises OSError."""
+    if _started_ahead and (_started_ahead[0].target, _started_ahead[0].verbose) == (target, verbose):
+        return _started_ahead.pop()
+    if _started_ahead and _started_ahead[0].target == target:
+        _end_unused()  # the options say another `verbose` than the first look at the command line
+    return Process(target, verbose)
 
 
-def _flags() -> list[str]:
-    """Those of this interpreter that keep others' code out."""
-    given = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
-    return [flag for flag, is_set in given.items() if is_set]
+def _isolation_flags() -> list[str]:
+    """The flags of this interpreter that keep others' code out."""
+    flags = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    return [flag for flag, is_set in flags.items() if is_set]
 
 
 def _end_unused() -> None:
-    while _begun:
-        _begun.pop().end(at_once=True)
+    while _started_ahead:
+        _started_ahead.pop().end(at_once=True)
 
 
 def _closed_by(stack: contextlib.ExitStack, file: int) -> int:
+    """Have a file descriptor closed with the stack. Returns it."""
     stack.callback(os.close, file)
     return file
 
 
-def _memory() -> int:
-    """A file of SHARED bytes, all 0, that is only in memory where the system has such."""
-    file = os.memfd_create("smolcli") if hasattr(os, "memfd_create") else _temporary()
-    os.write(file, bytes(SHARED))  # now, where a full disk is an error and no crash
+def _memory_file() -> int:
+    """A file of SHARED_BYTES, all 0, in memory alone where the system has such files."""
+    file = os.memfd_create("smolcli") if hasattr(os, "memfd_create") else _unnamed_file()
+    os.write(file, bytes(SHARED_BYTES))  # now, where a full disk is an error; later it would be a crash
     return file
 
 
-def _log() -> int | None:
-    with contextlib.suppress(OSError):  # no place for a log is no reason not to run
-        return _temporary()
+def _log_file() -> int | None:
+    with contextlib.suppress(OSError):  # the run does not need a log
+        return _unnamed_file()
     return None
 
 
-def _temporary() -> int:
-    """A file without a name in the folder for such files: no end of these processes leaves it behind."""
+def _unnamed_file() -> int:
+    """A temporary file without a name, which is gone however the processes end."""
     with contextlib.suppress(AttributeError, OSError):  # only Linux has these, and not in every file system
         return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR, 0o600)
     import tempfile

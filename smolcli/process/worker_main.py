@@ -1,4 +1,4 @@
-"""What a child process runs: it takes its end of the pipe and calls the function it was started for."""
+"""What runs in a child process: it takes its end of the pipe and calls the function that it was started for."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ from mmap import mmap
 from typing import Any
 
 from smolcli.errors import SmolError
-from smolcli.process.pipe import PeerClosed, Pipe
-from smolcli.process.spawn import ENGINE, INCOMING, MEMORY, OUTGOING, SHARED
+from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
+from smolcli.process.spawn import ENGINE, INCOMING_FD, MEMORY_FD, OUTGOING_FD, SHARED_BYTES
 
-SPINS = 1000  # of an idle thread of libgomp before it sleeps; its 300,000 starve every other process on the cores
-
-
-BATCH = 1000  # values of a stream sent at once
+SPIN_COUNT = 1000  # turns of an idle libgomp thread before it sleeps; its 300,000 starve all else on the cores
+BATCH_VALUES = 1000  # values of a generator that are sent at once
 
 
-def main(place: str, verbose: bool) -> None:
-    """The whole life of a process that smolcli.process.spawn starts."""
+def main(target: str, verbose: bool) -> None:
+    """Run the whole process that process/spawn.py starts: call the function `target`, then exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what is finished on Ctrl-C
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when llama.cpp or PyTorch is loaded
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))  # read when llama.cpp or PyTorch is loaded
     if verbose:
         os.environ["SMOLCLI_VERBOSE"] = "1"
-    pipe = _take_pipe()
-    _run(pipe, place)
+    _run(_open_pipe(), target)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(0)  # what native libraries do at an end may crash
+    os._exit(0)  # native libraries may crash in their exit handlers
 
 
 def is_verbose() -> bool:
@@ -43,38 +40,39 @@ def is_verbose() -> bool:
     return bool(os.environ.get("SMOLCLI_VERBOSE"))
 
 
-def _take_pipe() -> Pipe:
-    """The ends of the pipes that this process was given, for itself and none that it starts."""
-    shared = memoryview(mmap(MEMORY, SHARED)).cast("q")
-    os.close(MEMORY)
-    for file in (INCOMING, OUTGOING):
+def _open_pipe() -> Pipe:
+    """The pipe to the parent, which no process that this one starts inherits."""
+    shared = memoryview(mmap(MEMORY_FD, SHARED_BYTES)).cast("q")
+    os.close(MEMORY_FD)
+    for file in (INCOMING_FD, OUTGOING_FD):
         os.set_inheritable(file, False)
-    return Pipe(INCOMING, OUTGOING, shared)
+    return Pipe(INCOMING_FD, OUTGOING_FD, shared)
 
 
-def _run(pipe: Pipe, place: str) -> None:
+def _run(pipe: Pipe, target: str) -> None:
+    """Load the function, wait for its arguments, and call it; send the error that it raises."""
     try:
-        with _one_thread_for_numpy() if place == ENGINE else contextlib.nullcontext():
-            function = resolve(place)
-        gc.freeze()  # what is loaded by now is there until the end
+        with _one_blas_thread() if target == ENGINE else contextlib.nullcontext():
+            function = resolve(target)
+        gc.freeze()  # what is loaded by now lives until the end
         gc.enable()
         function(pipe, *pipe.receive())
     except PeerClosed:
         return  # the parent has ended, or wants no more
     except SmolError as error:
-        _tell(pipe, type(error).__name__, error.what, error.advice, error.kind)
+        _send_error(pipe, (type(error).__name__, error.what, error.advice, error.kind))
     except BaseException as error:
         traceback.print_exc()
-        what = f"the engine failed: {type(error).__name__}: {error}"
-        _tell(pipe, "EngineError", what, "run it again with -v and report it", "engine")
+        message = f"the engine failed: {type(error).__name__}: {error}"
+        _send_error(pipe, ("EngineError", message, "run it again with -v and report it", "engine"))
 
 
 @contextlib.contextmanager
-def _one_thread_for_numpy() -> Iterator[None]:
-    """Has what is loaded meanwhile, which is numpy, multiply matrices with one thread, unless the user says otherwise.
+def _one_blas_thread() -> Iterator[None]:
+    """Have numpy, which is loaded meanwhile, multiply matrices with one thread, unless the user says otherwise.
 
-    OpenBLAS's other threads wait busily once they are there, beside a start that needs all cores; the engine multiplies
-    nothing with them. PyTorch, which may have an OpenBLAS of its own, is loaded later.
+    OpenBLAS's other threads wait in a busy loop once they are started, beside a start that needs all cores, and the
+    engine multiplies nothing with them. PyTorch, which may bring an OpenBLAS of its own, is loaded later.
     """
     if (name := "OPENBLAS_NUM_THREADS") in os.environ:
         yield
@@ -86,23 +84,25 @@ def _one_thread_for_numpy() -> Iterator[None]:
         del os.environ[name]
 
 
-def _answer(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:
-    pipe.send(("value", resolve(place)(*args)))
+def run_function(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:
+    """Send the value of the function `target`, for child.call."""
+    pipe.send(("value", resolve(target)(*args)))
 
 
-def _stream(pipe: Pipe, place: str, args: tuple[Any, ...]) -> None:
-    values = iter(resolve(place)(*args))
-    while batch := list(islice(values, BATCH)):
+def run_generator(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:
+    """Send the values of the generator function `target`, many at once, then none, for child.stream."""
+    values = iter(resolve(target)(*args))
+    while batch := list(islice(values, BATCH_VALUES)):
         pipe.send(("values", batch))
     pipe.send(("values", []))
 
 
-def resolve(place: str) -> Any:
-    """What is at `place`, "module:attribute"."""
-    module, attribute = place.split(":")
+def resolve(target: str) -> Any:
+    """The object at "module:attribute". Raises ImportError and AttributeError."""
+    module, attribute = target.split(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def _tell(pipe: Pipe, *error: str) -> None:
+def _send_error(pipe: Pipe, parts: ErrorParts) -> None:
     with contextlib.suppress(PeerClosed):
-        pipe.send(("error", error))
+        pipe.send(("error", parts))

@@ -17,19 +17,20 @@ import numpy  # noqa: F401 - whose library for matrices is looked for
 import pytest
 
 from smolcli.engine import client as engine_module
+from smolcli.engine import watchdog as watchdog_module
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import (
-    DECODER,
-    MARKS,
+    CELLS,
+    DECODER_CELL,
+    FIRST_REPLY_CELL,
     OPENERS,
     OPENING,
-    REPLIES,
     Failed,
     Opened,
     PieceReceived,
     ReplyReceived,
+    RequestId,
     Work,
-    mark,
 )
 from smolcli.errors import EngineError, ModelError
 from smolcli.generation import scheduler
@@ -37,7 +38,7 @@ from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
 from smolcli.process import pipe, worker_main
 from smolcli.system import memory
-from smolcli.types import Finish, Item, Media, Piece, Prompt, Reply
+from smolcli.types import Finish, Item, Media, Memory, Piece, Prompt, Reply
 from tests.helpers import png
 
 PICTURE = png()
@@ -203,7 +204,7 @@ def faults(
             engine.open(number, items[number] if items else Item.of(f"{number}.png", PICTURE))
         while len(ended) < len(words):
             try:
-                events = engine.handle(inbox.get(timeout=engine.patience))
+                events = engine.handle(inbox.get(timeout=engine.seconds_until_check))
             except Empty:
                 events = []
             for event in events + engine.check():
@@ -211,10 +212,10 @@ def faults(
                     opened.add(event.number)
                 elif isinstance(event, ReplyReceived):
                     ended.append((event.number, event.reply.text, None))
-                    engine.forget(event.number)
+                    engine.release(event.number)
                 elif isinstance(event, Failed):
                     ended.append((event.number, "", (event.fault.kind, event.fault.message)))
-                    engine.forget(event.number)
+                    engine.release(event.number)
             while asked in opened or asked in [number for number, *_ in ended]:  # in order, whatever is open first
                 if asked in opened:
                     word = words[asked]
@@ -263,17 +264,17 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
         opened: set[int] = set()
         while len(opened) < 4:
             opened |= {event.number for event in engine.handle(inbox.get(timeout=60)) if isinstance(event, Opened)}
-        marks = engine._child_state.marks
-        while any(marks[:OPENERS]):
+        cells = engine._child_state.cells
+        while any(cells.values()[:OPENERS]):
             pass
-        marks[0] = mark(3, OPENING)  # as when the child ends between telling that it is open and taking the mark away
+        cells.begin(0, RequestId(3, OPENING))  # as when the child ends between sending that it is open and clearing it
         for number, word in enumerate([("once", str(tmp_path / "mark")), ("a",), ("b",), ("c",)]):
             engine.ask(number, 0, Prompt.user(*word))
         while len(replied) < 4:
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, ReplyReceived):
                     replied.append(event.number)
-                    engine.forget(event.number)
+                    engine.release(event.number)
     assert replied == [0, 1, 2, 3]
 
 
@@ -297,9 +298,9 @@ def test_who_waits_beside_an_input_that_hangs_is_not_blamed(tmp_path: Path) -> N
 
 
 def test_an_input_that_others_overtake_is_blamed_for_what_it_does(tmp_path: Path) -> None:
-    words = [("long", str(tmp_path / "mark")), *[("other", str(tmp_path / "mark"))] * (MARKS + 9)]
+    words = [("long", str(tmp_path / "mark")), *[("other", str(tmp_path / "mark"))] * (CELLS + 9)]
     made = outcome(*words, ("last", str(tmp_path / "mark")), backend="Long")
-    assert sorted(made) == [(0, "", "crash"), *((n, "fine", None) for n in range(1, MARKS + 11))]
+    assert sorted(made) == [(0, "", "crash"), *((n, "fine", None) for n in range(1, CELLS + 11))]
 
 
 def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,14 +308,12 @@ def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: p
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox, timeout=50.0)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
-        while engine._child_state.marks is None or not any(
-            engine._child_state.marks[REPLIES:MARKS]
-        ):  # until it has begun
+        while not any(state.is_in_model for state in engine._activity().values()):  # until it has begun
             with suppress(Empty):
                 for event in engine.handle(inbox.get(timeout=0.01)):
                     if isinstance(event, Opened):
                         engine.ask(0, 0, Prompt.user("hang"))
-        while engine.patience > 0.01:
+        while engine.seconds_until_check > 0.01:
             pass
         now = time.monotonic()
         engine.check()
@@ -335,11 +334,11 @@ class Quiet:
     pid = 0
 
     def __init__(self, *_: object) -> None:
-        self.pipe, self.shared = self, memoryview(bytearray(8 * 2 * MARKS)).cast("q")
-        self.told: list[object] = []
+        self.pipe, self.shared = self, memoryview(bytearray(8 * 2 * CELLS)).cast("q")
+        self.sent: list[object] = []
 
     def send(self, messages: Iterable[object]) -> None:
-        self.told += messages
+        self.sent += messages
 
     def receive(self) -> None:
         raise pipe.PeerClosed
@@ -353,84 +352,89 @@ class Quiet:
 class Watched:
     """An engine with prompts under way by a clock of its own; `prompts` are items and slots."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, prompts: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, prompts: list[tuple[int, int]], sampling: Sampling | None = None
+    ) -> None:
         self.now = 1000.0
         monkeypatch.setattr(engine_module, "Child", Quiet)
         monkeypatch.setattr(engine_module.time, "monotonic", lambda: self.now)
-        self.engine = Engine(work(), SimpleQueue(), timeout=600.0)
+        self.engine = Engine(replace(work(), sampling=sampling), SimpleQueue(), timeout=600.0)
         for number in {number for number, _ in prompts}:
             self.engine.open(number, Item.of("a.png", PICTURE))
             self.engine._on_opened(number, Media(()))
         self.engine._on_ready()
-        self.life = self.engine._child_state
-        assert self.life.marks is not None
+        self.state = self.engine._child_state
+        assert self.state.cells is not None
+        self.cells = self.state.cells
         for place, (number, slot) in enumerate(prompts):
             self.engine.ask(number, slot, Prompt.user("a"))
-            self.life.marks[REPLIES + place] = mark(number, slot)
+            self.cells.begin(FIRST_REPLY_CELL + place, RequestId(number, slot))
 
-    def lasts(self, seconds: int, moves: bool = True) -> bool:
-        """Whether it goes on so long."""
-        assert self.life.marks is not None
+    def reply(self, number: int, slot: int) -> None:
+        """The child answers a prompt."""
+        self.engine._on_reply(RequestId(number, slot), Reply("a", Finish("stop")), Memory())
+
+    def survives(self, seconds: int, makes_progress: bool = True) -> bool:
+        """Whether the child is left running for so long, while the first reply gets a piece each second, or none."""
         for _ in range(seconds):
             self.now += 1.0
-            self.life.marks[MARKS + REPLIES] += moves
-            if self.engine.check() or self.engine._child_state is not self.life:
+            if makes_progress:
+                self.cells.count_piece(FIRST_REPLY_CELL)
+            if self.engine.check() or self.engine._child_state is not self.state:
                 return False
         return True
 
 
 def test_replies_side_by_side_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     eight = Watched(monkeypatch, [(number, 0) for number in range(8)])
-    assert eight.lasts(8 * 590)
-    assert not eight.lasts(8 * 20)
+    assert eight.survives(8 * 590)
+    assert not eight.survives(8 * 20)
     stuck = Watched(monkeypatch, [(number, 0) for number in range(8)])
-    assert stuck.lasts(590, moves=False) and not stuck.lasts(20, moves=False)
-    assert list(stuck.engine._alone) == [(number, 0) for number in range(8)]
+    assert stuck.survives(590, makes_progress=False) and not stuck.survives(20, makes_progress=False)
+    assert list(stuck.engine._quarantine.suspects) == [(number, 0) for number in range(8)]
 
 
 def test_an_engine_that_had_nothing_to_do_is_not_taken_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Watched(monkeypatch, [(0, 0)])
-    made.engine._on_replied(0, 0, Reply("a", Finish("stop")), 0, 0)
-    made.engine.forget(0)
-    assert made.lasts(3600)
-    made.engine.open(1, Item.of("b.png", PICTURE))
-    assert made.lasts(590)
-    assert not made.lasts(20)  # it never began with it
+    watched = Watched(monkeypatch, [(0, 0)])
+    watched.reply(0, 0)
+    watched.engine.release(0)
+    assert watched.survives(3600)
+    watched.engine.open(1, Item.of("b.png", PICTURE))
+    assert watched.survives(590)
+    assert not watched.survives(20)  # it never began with it
 
 
 def test_pictures_are_let_go_at_once_while_others_wait_for_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else may be said to it for as long as they wait."""
-    made = Watched(monkeypatch, [(0, 0)])
-    made.engine._on_replied(0, 0, Reply("a", Finish("stop")), 0, 0)
-    told = made.life.child.told  # type: ignore[union-attr]
-    made.engine.forget(0)
-    assert ("forget", 0) not in told  # it goes with the next message
+    watched = Watched(monkeypatch, [(0, 0)])
+    watched.reply(0, 0)
+    sent = watched.state.child.sent  # type: ignore[union-attr]
+    watched.engine.release(0)
+    assert ("release", 0) not in sent  # it goes with the next message
     for number in (1, 2):
-        made.engine.open(number, Item.of("b.png", PICTURE))
-    assert told[-3:] == [("forget", 0), ("open", 1, Item.of("b.png", PICTURE)), ("open", 2, Item.of("b.png", PICTURE))]
-    made.engine._on_opened(1, Media(()))
-    made.engine.forget(1)
-    assert told[-1] == ("forget", 1)
+        watched.engine.open(number, Item.of("b.png", PICTURE))
+    assert sent[-3:] == [("release", 0), ("open", 1, Item.of("b.png", PICTURE)), ("open", 2, Item.of("b.png", PICTURE))]
+    watched.engine._on_opened(1, Media(()))
+    watched.engine.release(1)
+    assert sent[-1] == ("release", 1)
 
 
 def test_what_is_decoded_for_the_next_prompt_takes_no_time_of_the_one_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    film = Watched(monkeypatch, [(0, 0)])
+    film = Watched(monkeypatch, [(0, 0)], Sampling())
     film.engine.ask(0, 1, Prompt.user("a"))
-    assert film.life.marks is not None
-    film.life.marks[DECODER] = mark(0, 1)
-    film.engine._work = replace(film.engine._work, sampling=Sampling())
-    assert film.lasts(590) and not film.lasts(20)
+    film.cells.begin(DECODER_CELL, RequestId(0, 1))
+    assert film.survives(590) and not film.survives(20)
 
 
 def test_an_items_questions_side_by_side_have_its_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
     four = Watched(monkeypatch, [(0, slot) for slot in range(4)])
-    assert four.lasts(200)
+    assert four.survives(200)
     for slot in (0, 1):
-        four.engine._on_replied(0, slot, Reply("a", Finish("stop")), 0, 0)
-    assert four.lasts(390)
-    assert not four.lasts(20)
+        four.reply(0, slot)
+    assert four.survives(390)
+    assert not four.survives(20)
 
 
 def test_three_crashes_in_a_row_end_the_run_and_one_answer_between_them_does_not() -> None:
@@ -488,11 +492,10 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
                 elif isinstance(event, ReplyReceived):
                     assert event.reply.text == "leak!"
                     done += 1
-                    engine.forget(event.number)
-                    if (
-                        child := engine._child_state.child
-                    ) and engine._child_state.ready:  # before, it may be a copy of this one
-                        most = max(most, memory.own(child.pid))
+                    engine.release(event.number)
+                    state = engine._child_state
+                    if state.child is not None and state.is_loaded:  # before, it may still be a copy of this process
+                        most = max(most, memory.own(state.child.pid))
         assert 5 < engine.restarts < 40  # 24 MiB and half of what it was: 800 / 40 leaks are 20 MiB at least
         assert most <= engine.memory.engine < 300e6  # with the files mapped
         assert engine.memory.gpu == 4711  # as the backend says
@@ -534,7 +537,7 @@ def test_a_reply_on_its_way_is_under_way() -> None:
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         engine.open(1, Item.of("a.png", PICTURE))
-        while (message := inbox.get(timeout=60))[1][0] != "replied":
+        while (message := inbox.get(timeout=60))[1][0] != "reply":
             if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
                 engine.ask(0, 0, Prompt.user("word"))
         engine.ask(1, 0, Prompt.user("hang"))  # never begun before the reply is taken
@@ -565,7 +568,7 @@ def test_idle_threads_of_the_engine_do_not_spin_unless_told_to(monkeypatch: pyte
     """libgomp's own default starves whatever else runs on the cores: two runs side by side took 50 times as long."""
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert outcome("GOMP_SPINCOUNT") == [(0, f"{worker_main.SPINS}!", None)]
+    assert outcome("GOMP_SPINCOUNT") == [(0, f"{worker_main.SPIN_COUNT}!", None)]
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert outcome("GOMP_SPINCOUNT") == [(0, "7!", None)]
 
@@ -603,6 +606,6 @@ def test_with_verbose_chatter_goes_to_standard_error_alone(capfd: pytest.Capture
 
 
 def test_a_model_that_takes_for_ever_to_load_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(watchdog_module, "LOAD_SECONDS", 0.0)
     with pytest.raises(EngineError, match="was not loaded within"):
         outcome("one", timeout=0.01)

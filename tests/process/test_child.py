@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from smolcli.engine.protocol import MARKS, REPLIES
+from smolcli.engine.protocol import CELLS, FIRST_REPLY_CELL
 from smolcli.errors import EngineError, OutputError
 from smolcli.options import MOST_JOBS
 from smolcli.process.child import call
-from smolcli.process.spawn import SHARED, Process
+from smolcli.process.spawn import SHARED_BYTES, Process
 
 
 def add(a: int, b: int) -> int:
@@ -64,7 +64,7 @@ def test_a_child_of_whose_end_nothing_is_heard_may_be_ended() -> None:
             pass
         assert process.end(at_once=True) == 0
         os.close(process.incoming)
-        process.forget_log()
+        process.close_log()
     finally:
         signal.signal(signal.SIGCHLD, before)
 
@@ -82,5 +82,5 @@ def test_a_child_allocates_thriftily_unless_the_user_says_otherwise(monkeypatch:
     assert call("os:getenv", "MALLOC_ARENA_MAX") == "4"
 
 
-def test_there_is_room_for_every_mark() -> None:
-    assert SHARED == 2 * MARKS * 8 and MOST_JOBS <= MARKS - REPLIES
+def test_shared_memory_holds_every_progress_cell() -> None:
+    assert SHARED_BYTES == 2 * CELLS * 8 and MOST_JOBS <= CELLS - FIRST_REPLY_CELL

@@ -1,4 +1,4 @@
-"""What an actor of Ray's is on a node: one engine, which answers parcels until the run ends."""
+"""A worker on a node of a Ray cluster, one of Ray's actors: an engine that answers batches until the run ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition, Thread
+from typing import NamedTuple
 
 from smolcli import __version__, registry
 from smolcli.engine.protocol import Work
@@ -17,22 +18,37 @@ from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
 from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import BUILT_IN, ModelFiles
 from smolcli.models.fingerprint import fingerprint
+from smolcli.options import Batch
+from smolcli.process.pipe import ErrorParts
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
+from smolcli.tasks.base import Task
 from smolcli.types import Item, Record
 
-Told = tuple[str, str, str, str]  # an error as child.received makes it an exception again
+# The records of a batch by the numbers of its items, fewer where the run has ended; and what ended it.
+WorkerResult = tuple[dict[int, Record], ErrorParts | None]
 
 
-class _Collected(RecordSink):
-    """Keeps records until their parcel is fetched."""
+class WorkerJob(NamedTuple):
+    """What a run gives each of its workers; `built_in` is the folder of the built-in model where the run started."""
+
+    task: Task
+    identity: Identity
+    work: Work
+    batch: Batch
+    verbose: bool
+    built_in: Path
+
+
+class _RecordCollector(RecordSink):
+    """Keeps records until their batch is fetched; only records are, no pieces and no progress."""
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.changed = Condition()
 
     def part(self, path: str, done: int, of: int, frames: int) -> None:
-        pass  # of a video; records alone are fetched
+        pass
 
     def take(self, record: Record) -> bool:
         with self.changed:
@@ -42,83 +58,99 @@ class _Collected(RecordSink):
 
 
 class Worker:
-    """One engine on a node, an actor of Ray's: it answers parcels until the run ends."""
+    """Runs a LocalExecutor in a thread; Ray calls the methods, each in a thread of its own."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Item | None] = SimpleQueue()
-        self._made = _Collected()
-        self._answers: LocalExecutor | None = None
-        self._over = False
-        self._error: Told | None = None
+        self._collector = _RecordCollector()
+        self._executor: LocalExecutor | None = None
+        self._has_ended = False
+        self._error: ErrorParts | None = None
 
-    def begin(self, version: str, job: bytes, cpus: int, gpus: int) -> bytes:
-        """Takes the job, which only the same version of smolcli can read. Gives no records, and an error or None."""
+    def start(self, version: str, pickled_job: bytes, cpus: int, gpus: int) -> bytes:
+        """Start the executor of a WorkerJob. Returns a pickled WorkerResult without records.
+
+        `version` is that of the smolcli that started the run: no other can read the job.
+        """
         try:
             if version != __version__:
-                what = f"smolcli {__version__} is installed there, and {version} started it"
-                raise UnavailableError(what, f"pip install smolcli=={version}")
-            task, identity, work, batch, verbose, built_in = pickle.loads(job)
-            work = _here(identity, work, built_in)
+                message = f"smolcli {__version__} is installed there, and {version} started it"
+                raise UnavailableError(message, f"pip install smolcli=={version}")
+            job: WorkerJob = pickle.loads(pickled_job)
+            work = _with_local_files(job)
             if not gpus:
                 work = replace(work, model=replace(work.model, threads=cpus))
-            self._answers = LocalExecutor(task, identity, work, self._made, None, batch, verbose)
-            Thread(target=self._run, args=(self._answers,), daemon=True).start()
+            self._executor = LocalExecutor(
+                job.task, job.identity, work, self._collector, None, job.batch, job.verbose
+            )  # fmt: skip
+            Thread(target=self._run, args=(self._executor,), daemon=True).start()
         except SmolError as error:
-            return pickle.dumps(({}, told(error)))
-        return pickle.dumps(({}, None))
+            return _pickle_result({}, _error_parts(error))
+        return _pickle_result({}, None)
 
-    def answer(self, parcel: bytes) -> bytes:
-        """The records of some items by their numbers, fewer when the run has ended; and what ended it or None."""
-        items: list[Item] = pickle.loads(parcel)
+    def answer(self, batch: bytes) -> bytes:
+        """Wait for the records of some items, a pickled list, each named by its number. Returns a WorkerResult."""
+        items: list[Item] = pickle.loads(batch)
         numbers = {int(item.path) for item in items}
         for item in items:
             self._inbox.put(item)
-        with self._made.changed:
-            self._made.changed.wait_for(lambda: self._over or numbers <= self._made.records.keys())
-            records = {number: self._made.records.pop(number) for number in numbers & self._made.records.keys()}
-        return pickle.dumps((records, self._error))
+        with self._collector.changed:
+            collected = self._collector.records
+            self._collector.changed.wait_for(lambda: self._has_ended or numbers <= collected.keys())
+            records = {number: collected.pop(number) for number in numbers & collected.keys()}
+        return _pickle_result(records, self._error)
 
     def stop(self) -> None:
-        """Has what the model is at finished, and nothing begun."""
-        if self._answers is not None:
-            self._answers.stop()
+        """Have the executor finish what its model has begun, and begin nothing else."""
+        if self._executor is not None:
+            self._executor.stop()
 
-    def _run(self, answers: LocalExecutor) -> None:
+    def _run(self, executor: LocalExecutor) -> None:
         try:
-            answers.over(iter(self._inbox.get, None))
+            executor.over(iter(self._inbox.get, None))
         except SmolError as error:
-            self._error = told(error)
+            self._error = _error_parts(error)
         except BaseException as error:
             traceback.print_exc()
-            what = f"the worker failed: {type(error).__name__}: {error}"
-            self._error = told(EngineError(what, "run it again with -v and report it"))
-        with self._made.changed:
-            self._over = True
-            self._made.changed.notify_all()
+            message = f"the worker failed: {type(error).__name__}: {error}"
+            self._error = _error_parts(EngineError(message, "run it again with -v and report it"))
+        with self._collector.changed:
+            self._has_ended = True
+            self._collector.changed.notify_all()
 
 
-def _here(identity: Identity, work: Work, built_in: Path) -> Work:
-    """The work with this node's files. Raises UnavailableError and ModelError where they are not what the run needs."""
+def with_moved_files(files: ModelFiles, move: Callable[[Path], Path]) -> ModelFiles:
+    """The same model with each of its paths passed through `move`."""
+    checkpoint, gguf, mmproj = (path and move(path) for path in (files.checkpoint, files.gguf, files.mmproj))
+    return replace(files, checkpoint=checkpoint, gguf=gguf, mmproj=mmproj)
+
+
+def _with_local_files(job: WorkerJob) -> Work:
+    """The job's work with the model files of this node.
+
+    Raises UnavailableError where the backend is not installed here, ModelError where the model is missing or another.
+    """
+    identity = job.identity
     if identity.backend in registry.BACKENDS:
         registry.require(registry.BACKENDS, identity.backend)
 
     def move(path: Path) -> Path:
-        path = BUILT_IN / path.relative_to(built_in) if path.is_relative_to(built_in) else path
+        path = BUILT_IN / path.relative_to(job.built_in) if path.is_relative_to(job.built_in) else path
         if not path.exists():
             raise ModelError(f"{path}: no such file", "put the model where every node finds it under this path")
         return path
 
-    work = replace(work, files=moved(work.files, move))
+    work = replace(job.work, files=with_moved_files(job.work.files, move))
     if identity.fingerprint and fingerprint(work.files, identity.backend) != identity.fingerprint:
         raise ModelError(f"{identity.model}: is another model than where the run was started", "copy it anew")
     return work
 
 
-def told(error: SmolError) -> Told:
+def _pickle_result(records: dict[int, Record], error: ErrorParts | None) -> bytes:
+    result: WorkerResult = (records, error)
+    return pickle.dumps(result)
+
+
+def _error_parts(error: SmolError) -> ErrorParts:
+    """An error for child.received, which says on which node it happened."""
     return type(error).__name__, f"{error.what} (on {platform.node()})", error.advice, error.kind
-
-
-def moved(files: ModelFiles, move: Callable[[Path], Path]) -> ModelFiles:
-    """A model whose files are in another place."""
-    checkpoint, gguf, mmproj = (path and move(path) for path in (files.checkpoint, files.gguf, files.mmproj))
-    return replace(files, checkpoint=checkpoint, gguf=gguf, mmproj=mmproj)

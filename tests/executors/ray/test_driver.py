@@ -27,9 +27,9 @@ from smolcli import __version__
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit, ModelError, SmolError, UnavailableError, UsageError
 from smolcli.executors.local import LocalExecutor
-from smolcli.executors.ray import driver as driver_module
+from smolcli.executors.ray import worker_pool
 from smolcli.executors.ray.driver import RayExecutor
-from smolcli.executors.ray.worker import Worker
+from smolcli.executors.ray.worker import Worker, WorkerJob
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.process.child import received
@@ -294,7 +294,7 @@ def test_what_is_under_way_is_finished_when_it_is_stopped_and_nothing_is_begun(n
     sink = Kept(stop)
     cluster = engine(RayExecutor, nodes.address, sink)
     cluster.over(items)
-    assert cluster.stopping and cluster.is_idle
+    assert cluster.is_stopping and cluster.is_idle
     paths = [record.path for record in sink.records]
     assert paths[:2] == ["in/0.png", "in/1.png"]
     assert len(set(paths)) == len(paths) < len(items)
@@ -313,7 +313,7 @@ def test_errors_of_the_run_arrive_as_themselves(
     threads: int | None, version: str | None,
 ) -> None:  # fmt: skip
     if version is not None:
-        monkeypatch.setattr(driver_module, "__version__", version)
+        monkeypatch.setattr(worker_pool, "__version__", version)
     with pytest.raises(error, match=message) as raised:
         engine(RayExecutor, nodes.address, Kept(), ModelFiles("broken"), Model(threads=threads)).over(pictures(1))
     assert type(raised.value) is error
@@ -328,8 +328,8 @@ def test_a_node_takes_no_other_model_than_that_of_the_run(tmp_path: Path) -> Non
                 assert file is not None
                 file.write_bytes(content)
         identity = Identity("caption", "a", "llamacpp", "fingerprint")
-        job = pickle.dumps((Caption(), identity, work, Batch(), False, Path("/built-in")))
-        _, error = pickle.loads(Worker().begin(__version__, job, 1, 0))
+        job = pickle.dumps(WorkerJob(Caption(), identity, work, Batch(), False, Path("/built-in")))
+        _, error = pickle.loads(Worker().start(__version__, job, 1, 0))
         with pytest.raises(ModelError, match=message):
             raise received(error)
 
