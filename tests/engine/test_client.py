@@ -1,4 +1,4 @@
-"""engine/client.py: what ends the child costs the input that did it, never the run, and stays in the child."""
+"""engine/client.py: an input that ends the child fails alone, and what the child prints stays in it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-import numpy  # noqa: F401 - whose library for matrices is looked for
+import numpy  # noqa: F401 - its BLAS library is looked for
 import pytest
 
-from smolcli.engine import client as engine_module
+from smolcli.engine import client as client_module
 from smolcli.engine import watchdog as watchdog_module
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import (
@@ -45,7 +45,7 @@ PICTURE = png()
 
 
 class Trouble:
-    """Does to itself what the prompt says."""
+    """A backend that does to its process what the prompt says."""
 
     name, computes = "trouble", "nothing"
     leaked: list[bytes] = []  # noqa: RUF012
@@ -96,25 +96,25 @@ class Trouble:
 
 
 def blas_threads() -> int:
-    """Of the OpenBLAS that numpy's wheels bring; 0 where it is another library."""
+    """The threads of the OpenBLAS in numpy's wheels; 0 where numpy has another library."""
     loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "scipy_openblas" in line}
     return sum(ctypes.CDLL(path).scipy_openblas_get_num_threads64_() for path in loaded)
 
 
 class Preparing(Trouble):
-    """Ends its process while it prepares `deadly`, beside whatever is being answered."""
+    """Ends its process while it prepares the prompt `deadly`, though it is answering another."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         def prepare(prompt: Prompt) -> str:
-            word, mark = map(str, prompt.turns[0].parts)
+            word, flag = map(str, prompt.turns[0].parts)
             if word == "deadly":
-                Path(mark).touch()
+                Path(flag).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return mark
+            return flag
 
-        def reply(index: int, mark: str, penalty: float) -> Iterator[Piece]:
-            while not os.path.exists(mark):
-                yield Piece(index, "")  # another prompt is taken between two pieces; this one does not live to see it
+        def reply(index: int, flag: str, penalty: float) -> Iterator[Piece]:
+            while not os.path.exists(flag):
+                yield Piece(index, "")  # the next prompt is taken between two pieces; it ends the process
             yield Piece(index, "fine")
             yield Piece(index, "", Finish("stop"))
 
@@ -123,7 +123,7 @@ class Preparing(Trouble):
 
 
 class Two(Trouble):
-    """Begins two prompts before it says a word, in its first life; `hang` holds up whatever is under way."""
+    """In its first process, begins two prompts before it answers any; `hang` holds up all that are under way."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         under_way: list[int] = []
@@ -131,43 +131,43 @@ class Two(Trouble):
         index = 0
         for prompt in prompts:
             if prompt is not None:
-                word, mark = map(str, prompt.turns[0].parts)
+                word, flag = map(str, prompt.turns[0].parts)
                 yield Piece(index, "")
                 under_way.append(index)
                 hangs, index = hangs or word == "hang", index + 1
-            if len(under_way) < 2 and not os.path.exists(mark):
+            if len(under_way) < 2 and not os.path.exists(flag):
                 continue
-            Path(mark).touch()
+            Path(flag).touch()
             if hangs:
                 signal.pause()
-            for each in under_way:
-                yield Piece(each, "fine", Finish("stop"))
+            for begun in under_way:
+                yield Piece(begun, "fine", Finish("stop"))
             under_way.clear()
 
 
 class Long(Trouble):
-    """Answers all but `long`, with which its process ends after `last`, and whenever that has been."""
+    """Answers every prompt but `long`; its process ends after `last`, and after that whenever `long` is under way."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        index, marks = 0, []
+        index, flags = 0, []
         for prompt in prompts:
             if prompt is None:
-                if os.path.exists(marks[0]):
+                if os.path.exists(flags[0]):
                     os.kill(os.getpid(), signal.SIGSEGV)
                 continue
-            word, mark = map(str, prompt.turns[0].parts)
-            marks.append(mark)
+            word, flag = map(str, prompt.turns[0].parts)
+            flags.append(flag)
             yield Piece(index, "")
             if word != "long":
                 yield Piece(index, "fine", Finish("stop"))
             if word == "last":
-                Path(mark).touch()
+                Path(flag).touch()
                 os.kill(os.getpid(), signal.SIGSEGV)
             index += 1
 
 
 class Early(Trouble):
-    """Ends its process with the prompt `deadly`, before it says that it has begun with it."""
+    """Ends its process with the prompt `deadly`, before the first piece says that it has begun."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, prompt in enumerate(prompts):
@@ -182,10 +182,10 @@ def work(files: str = "fine", backend: str = "Trouble", **more: bool) -> Work:
     return Work(f"{__name__}:{backend}", ModelFiles(files), Model(), Input(), Generate(), **more)
 
 
-def outcome(
+def outcomes_of(
     *words: object, files: str = "fine", items: list[Item] | None = None, **more: object
 ) -> list[tuple[int, str, str | None]]:
-    """What becomes of a picture each with a prompt of each word, all given at once: number, text, kind of fault."""
+    """Ask each word about a picture of its own, all at once. Returns the number, text and kind of fault of each."""
     return [
         (number, text, fault and fault[0]) for number, text, fault in faults(*words, files=files, items=items, **more)
     ]
@@ -195,6 +195,7 @@ def faults(
     *words: object, files: str = "fine", items: list[Item] | None = None, verbose: bool = False, timeout: float = 60.0,
     growth: int = 2**30, backend: str = "Trouble",
 ) -> list[tuple[int, str, tuple[str, str] | None]]:  # fmt: skip
+    """The same with the kind and the message of each fault."""
     inbox: SimpleQueue[object] = SimpleQueue()
     ended: list[tuple[int, str, tuple[str, str] | None]] = []
     opened: set[int] = set()
@@ -216,7 +217,7 @@ def faults(
                 elif isinstance(event, Failed):
                     ended.append((event.number, "", (event.fault.kind, event.fault.message)))
                     engine.release(event.number)
-            while asked in opened or asked in [number for number, *_ in ended]:  # in order, whatever is open first
+            while asked in opened or asked in [number for number, *_ in ended]:  # in order, whichever is open first
                 if asked in opened:
                     word = words[asked]
                     engine.ask(asked, 0, Prompt.user(*(word if isinstance(word, tuple) else (word,))))
@@ -224,9 +225,9 @@ def faults(
     return ended
 
 
-def test_a_crash_costs_one_input_and_the_engine_goes_on() -> None:
-    made = outcome("one", "SIGSEGV", "two", "SIGILL", "three")
-    assert sorted(made) == [
+def test_a_crash_fails_one_input_and_the_engine_goes_on() -> None:
+    outcomes = outcomes_of("one", "SIGSEGV", "two", "SIGILL", "three")
+    assert sorted(outcomes) == [
         (0, "one!", None), (1, "", "crash"), (2, "two!", None), (3, "", "crash"), (4, "three!", None),
     ]  # fmt: skip
 
@@ -239,20 +240,20 @@ def test_a_kill_says_memory_and_a_crash_says_the_signal_and_the_last_words_of_th
     assert "exit code 7" in by_number[3][1] and "GGML_ASSERT" not in by_number[3][1]
 
 
-def test_an_engine_that_dies_between_two_inputs_costs_none() -> None:
-    made = outcome("one", "the last", "two", "three")
-    assert sorted(made) == [(0, "one!", None), (1, "the last!", None), (2, "two!", None), (3, "three!", None)]
+def test_a_child_that_dies_between_two_inputs_fails_none() -> None:
+    outcomes = outcomes_of("one", "the last", "two", "three")
+    assert sorted(outcomes) == [(0, "one!", None), (1, "the last!", None), (2, "two!", None), (3, "three!", None)]
 
 
-def test_what_ends_the_engine_once_and_not_when_it_is_alone_is_answered(tmp_path: Path) -> None:
-    """As a kill for want of memory, while another input was opened beside it."""
+def test_an_input_that_ends_the_engine_once_and_not_when_it_is_tried_alone_is_answered(tmp_path: Path) -> None:
+    """As after a kill for want of memory, while another input was being opened."""
     fifo = tmp_path / "slow.png"
     os.mkfifo(fifo)  # its opening lasts until the engine has died
-    made = outcome(
-        ("once", str(tmp_path / "mark")), "two",
+    outcomes = outcomes_of(
+        ("once", str(tmp_path / "flag")), "two",
         items=[Item.of("0.png", PICTURE), Item.of(str(fifo))], timeout=3.0,
     )  # fmt: skip
-    assert made == [(0, "once!", None), (1, "", "timeout")]
+    assert outcomes == [(0, "once!", None), (1, "", "timeout")]
 
 
 def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
         while any(cells.values()[:OPENERS]):
             pass
         cells.begin(0, RequestId(3, OPENING))  # as when the child ends between sending that it is open and clearing it
-        for number, word in enumerate([("once", str(tmp_path / "mark")), ("a",), ("b",), ("c",)]):
+        for number, word in enumerate([("once", str(tmp_path / "flag")), ("a",), ("b",), ("c",)]):
             engine.ask(number, 0, Prompt.user(*word))
         while len(replied) < 4:
             for event in engine.handle(inbox.get(timeout=60)):
@@ -281,30 +282,30 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
 def test_an_input_that_hangs_and_one_without_end_are_told_apart(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.png")
     items = [Item.of("0.png", PICTURE), Item.of(str(tmp_path / "never.png")), *[Item.of("x", PICTURE)] * 2]
-    said = {
+    outcomes = {
         number: (text, fault) for number, text, fault in faults("hang", "", "endless", "one", items=items, timeout=1.0)
     }
-    assert said[3] == ("one!", None)
-    assert {said[number][1][0] for number in (0, 1, 2)} == {"timeout"}
-    assert "no word of an answer within 1 s" in said[0][1][1]
-    assert "could not be opened within 1 s" in said[1][1][1]
-    assert "the answer had no end within 1 s" in said[2][1][1]
+    assert outcomes[3] == ("one!", None)
+    assert {outcomes[number][1][0] for number in (0, 1, 2)} == {"timeout"}
+    assert "no word of an answer within 1 s" in outcomes[0][1][1]
+    assert "could not be opened within 1 s" in outcomes[1][1][1]
+    assert "the answer had no end within 1 s" in outcomes[2][1][1]
 
 
-def test_who_waits_beside_an_input_that_hangs_is_not_blamed(tmp_path: Path) -> None:
-    mark = str(tmp_path / "mark")
-    made = outcome(("fine", mark), ("hang", mark), ("fine", mark), backend="Two", timeout=2.0)
-    assert sorted(made) == [(0, "fine", None), (1, "", "timeout"), (2, "fine", None)]
+def test_an_input_that_waits_beside_one_that_hangs_is_not_blamed(tmp_path: Path) -> None:
+    flag = str(tmp_path / "flag")
+    outcomes = outcomes_of(("fine", flag), ("hang", flag), ("fine", flag), backend="Two", timeout=2.0)
+    assert sorted(outcomes) == [(0, "fine", None), (1, "", "timeout"), (2, "fine", None)]
 
 
 def test_an_input_that_others_overtake_is_blamed_for_what_it_does(tmp_path: Path) -> None:
-    words = [("long", str(tmp_path / "mark")), *[("other", str(tmp_path / "mark"))] * (CELLS + 9)]
-    made = outcome(*words, ("last", str(tmp_path / "mark")), backend="Long")
-    assert sorted(made) == [(0, "", "crash"), *((n, "fine", None) for n in range(1, CELLS + 11))]
+    words = [("long", str(tmp_path / "flag")), *[("other", str(tmp_path / "flag"))] * (CELLS + 9)]
+    outcomes = outcomes_of(*words, ("last", str(tmp_path / "flag")), backend="Long")
+    assert sorted(outcomes) == [(0, "", "crash"), *((n, "fine", None) for n in range(1, CELLS + 11))]
 
 
-def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by Ctrl-Z, or because nobody read what it writes."""
+def test_time_in_which_this_process_was_stopped_does_not_count_as_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ctrl-Z, or because nobody read what it writes."""
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox, timeout=50.0)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
@@ -317,19 +318,19 @@ def test_time_in_which_this_process_was_stopped_is_not_the_inputs(monkeypatch: p
             pass
         now = time.monotonic()
         engine.check()
-        monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 3600)
+        monkeypatch.setattr(client_module.time, "monotonic", lambda: now + 3600)
         assert engine.check() == []
-        monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 3600.9)
+        monkeypatch.setattr(client_module.time, "monotonic", lambda: now + 3600.9)
         assert engine.check() == []
         ended = []
-        for second in range(60):  # then it goes on
-            monkeypatch.setattr(engine_module.time, "monotonic", lambda second=second: now + 3601 + second)
+        for second in range(60):  # then this process goes on
+            monkeypatch.setattr(client_module.time, "monotonic", lambda second=second: now + 3601 + second)
             ended += engine.check()
         assert [event.fault.kind for event in ended] == ["timeout"]
 
 
-class Quiet:
-    """In the place of a child: it is at what a test writes into its marks, and says nothing."""
+class QuietChild:
+    """Stands in for a child, and its pipe: it sends nothing, and works on what a test writes into its cells."""
 
     pid = 0
 
@@ -350,14 +351,14 @@ class Quiet:
 
 
 class Watched:
-    """An engine with prompts under way by a clock of its own; `prompts` are items and slots."""
+    """An engine whose child works on `prompts`, items and slots, with a clock of its own."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, prompts: list[tuple[int, int]], sampling: Sampling | None = None
     ) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(engine_module, "Child", Quiet)
-        monkeypatch.setattr(engine_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(client_module, "Child", QuietChild)
+        monkeypatch.setattr(client_module.time, "monotonic", lambda: self.now)
         self.engine = Engine(replace(work(), sampling=sampling), SimpleQueue(), timeout=600.0)
         for number in {number for number, _ in prompts}:
             self.engine.open(number, Item.of("a.png", PICTURE))
@@ -394,18 +395,18 @@ def test_replies_side_by_side_share_the_time(monkeypatch: pytest.MonkeyPatch) ->
     assert list(stuck.engine._quarantine.suspects) == [(number, 0) for number in range(8)]
 
 
-def test_an_engine_that_had_nothing_to_do_is_not_taken_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_had_nothing_to_do_is_not_taken_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched(monkeypatch, [(0, 0)])
     watched.reply(0, 0)
     watched.engine.release(0)
     assert watched.survives(3600)
     watched.engine.open(1, Item.of("b.png", PICTURE))
     assert watched.survives(590)
-    assert not watched.survives(20)  # it never began with it
+    assert not watched.survives(20)  # it did not begin with it
 
 
-def test_pictures_are_let_go_at_once_while_others_wait_for_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else may be said to it for as long as they wait."""
+def test_an_item_is_released_at_once_while_others_wait_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other message may be sent for as long as they wait."""
     watched = Watched(monkeypatch, [(0, 0)])
     watched.reply(0, 0)
     sent = watched.state.child.sent  # type: ignore[union-attr]
@@ -419,7 +420,7 @@ def test_pictures_are_let_go_at_once_while_others_wait_for_their_memory(monkeypa
     assert sent[-1] == ("release", 1)
 
 
-def test_what_is_decoded_for_the_next_prompt_takes_no_time_of_the_one_under_way(
+def test_decoding_for_the_next_prompt_takes_no_time_from_the_one_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     film = Watched(monkeypatch, [(0, 0)], Sampling())
@@ -428,7 +429,7 @@ def test_what_is_decoded_for_the_next_prompt_takes_no_time_of_the_one_under_way(
     assert film.survives(590) and not film.survives(20)
 
 
-def test_an_items_questions_side_by_side_have_its_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_of_one_item_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     four = Watched(monkeypatch, [(0, slot) for slot in range(4)])
     assert four.survives(200)
     for slot in (0, 1):
@@ -439,46 +440,48 @@ def test_an_items_questions_side_by_side_have_its_time_together(monkeypatch: pyt
 
 def test_three_crashes_in_a_row_end_the_run_and_one_answer_between_them_does_not() -> None:
     with pytest.raises(EngineError, match=r"3 times in a row the engine crashed \(SIGSEGV\)"):
-        outcome("SIGSEGV", "SIGSEGV", "SIGSEGV", "never")
-    assert len(outcome("SIGSEGV", "SIGSEGV", "one", "SIGSEGV", "SIGSEGV", "two")) == 6
+        outcomes_of("SIGSEGV", "SIGSEGV", "SIGSEGV", "never")
+    assert len(outcomes_of("SIGSEGV", "SIGSEGV", "one", "SIGSEGV", "SIGSEGV", "two")) == 6
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_run_and_blames_no_input() -> None:
     with pytest.raises(EngineError, match=r"3 times in a row the engine crashed \(SIGILL\)"):
-        outcome("one", "two", files="deadly")
+        outcomes_of("one", "two", files="deadly")
 
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    """36 MB of pixels: seven are as much as the engine holds at a time."""
+    """36 MB of pixels: the engine holds at most seven such at a time."""
     return png((4000, 3000))
 
 
-def test_large_pictures_ahead_do_not_keep_an_engine_from_being_renewed(photo: bytes) -> None:
+def test_large_pictures_ahead_do_not_keep_a_child_from_being_replaced(photo: bytes) -> None:
     items = [Item.of(f"{number}.png", photo) for number in range(24)]
-    made = outcome(*["one"] * 24, items=items, growth=-(10**12))  # renewed as soon as may be
-    assert sorted(made) == [(number, "one!", None) for number in range(24)]
+    outcomes = outcomes_of(*["one"] * 24, items=items, growth=-(10**12))  # replaced at the first measure
+    assert sorted(outcomes) == [(number, "one!", None) for number in range(24)]
 
 
 def test_large_pictures_ahead_do_not_keep_others_from_being_opened_after_a_crash(photo: bytes) -> None:
     items = [Item.of("0.png", PICTURE)] + [Item.of(f"{number}.png", photo) for number in range(1, 20)]
-    made = outcome("SIGSEGV", *["one"] * 19, items=items)
-    assert sorted(made) == [(0, "", "crash")] + [(number, "one!", None) for number in range(1, 20)]
+    outcomes = outcomes_of("SIGSEGV", *["one"] * 19, items=items)
+    assert sorted(outcomes) == [(0, "", "crash")] + [(number, "one!", None) for number in range(1, 20)]
 
 
-def test_what_ends_the_engine_while_it_is_prepared_is_not_blamed_on_what_is_being_answered(tmp_path: Path) -> None:
-    mark = str(tmp_path / "mark")
-    made = outcome(("fine", mark), ("deadly", mark), ("fine", mark), backend="Preparing")
-    assert sorted(made) == [(0, "fine", None), (1, "", "memory"), (2, "fine", None)]
+def test_a_prompt_that_ends_the_engine_while_it_is_prepared_is_blamed_not_the_one_being_answered(
+    tmp_path: Path,
+) -> None:
+    flag = str(tmp_path / "flag")
+    outcomes = outcomes_of(("fine", flag), ("deadly", flag), ("fine", flag), backend="Preparing")
+    assert sorted(outcomes) == [(0, "fine", None), (1, "", "memory"), (2, "fine", None)]
 
 
-def test_what_ends_the_engine_before_it_says_that_it_has_begun_is_found() -> None:
-    made = outcome("deadly", "fine", "fine", backend="Early")
-    assert sorted(made) == [(0, "", "memory"), (1, "fine", None), (2, "fine", None)]
+def test_a_prompt_that_ends_the_engine_before_its_first_piece_is_found() -> None:
+    outcomes = outcomes_of("deadly", "fine", "fine", backend="Early")
+    assert sorted(outcomes) == [(0, "", "memory"), (1, "fine", None), (2, "fine", None)]
 
 
 def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
-    """800 inputs that leak a MiB each, 800 MB in all, in engines that stay under 200 MB; none is lost."""
+    """800 inputs leak a MiB each, 800 MB in all; no child grows beyond 200 MB, and no input is lost."""
     inbox: SimpleQueue[object] = SimpleQueue()
     most, done, asked = 0, 0, 0
     with closing(Engine(work(), inbox, growth=24 * 2**20)) as engine:
@@ -496,16 +499,16 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
                     state = engine._child_state
                     if state.child is not None and state.is_loaded:  # before, it may still be a copy of this process
                         most = max(most, memory.own(state.child.pid))
-        assert 5 < engine.restarts < 40  # 24 MiB and half of what it was: 800 / 40 leaks are 20 MiB at least
-        assert most <= engine.memory.engine < 300e6  # with the files mapped
-        assert engine.memory.gpu == 4711  # as the backend says
+        assert 5 < engine.restarts < 40  # each leaks more than 24 MiB, so 40 are too many
+        assert most <= engine.memory.engine < 300e6  # with mapped files
+        assert engine.memory.gpu == 4711  # what the backend reports
     assert 0 < most < 200e6
 
 
-def test_a_file_that_changes_while_the_engine_starts_again_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+def test_a_file_that_changes_before_a_new_child_opens_it_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
-    os.mkfifo(tmp_path / "slow.png")  # is being opened when the engine ends, so that both are tried again
+    os.mkfifo(tmp_path / "slow.png")  # being opened when the child ends, so that both are tried again
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of(str(file)))
@@ -520,19 +523,19 @@ def test_a_file_that_changes_while_the_engine_starts_again_is_not_taken_for_what
     assert (failed.number, failed.fault.kind) == (0, "changed")
 
 
-def test_pieces_are_told_where_the_work_streams() -> None:
+def test_pieces_are_events_where_the_work_streams() -> None:
     inbox: SimpleQueue[object] = SimpleQueue()
-    said = []
+    events = []
     with closing(Engine(work(streams=True), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
-        while not any(isinstance(one, ReplyReceived) for one in said):
-            said += engine.handle(inbox.get(timeout=60))
-            if said and isinstance(said[-1], Opened):
+        while not any(isinstance(event, ReplyReceived) for event in events):
+            events += engine.handle(inbox.get(timeout=60))
+            if events and isinstance(events[-1], Opened):
                 engine.ask(0, 0, Prompt.user("word"))
-    assert [one.text for one in said if isinstance(one, PieceReceived)] == ["word!"]
+    assert [event.text for event in events if isinstance(event, PieceReceived)] == ["word!"]
 
 
-def test_a_reply_on_its_way_is_under_way() -> None:
+def test_an_item_whose_reply_is_in_the_inbox_is_in_progress() -> None:
     inbox: SimpleQueue[object] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
@@ -540,7 +543,7 @@ def test_a_reply_on_its_way_is_under_way() -> None:
         while (message := inbox.get(timeout=60))[1][0] != "reply":
             if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
                 engine.ask(0, 0, Prompt.user("word"))
-        engine.ask(1, 0, Prompt.user("hang"))  # never begun before the reply is taken
+        engine.ask(1, 0, Prompt.user("hang"))  # not begun before the reply is handled
         assert 0 in engine.items_in_progress
         engine.handle(message)
         assert 0 not in engine.items_in_progress
@@ -555,57 +558,57 @@ def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeyp
         assert list(tmp_path.iterdir()) == []  # while it runs
 
 
-def test_an_engine_that_cannot_be_started_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_be_started_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "pipe", lambda: (_ for _ in ()).throw(OSError(24, "Too many open files")))
     monkeypatch.setattr("socket.socketpair", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
     with pytest.raises(EngineError, match="cannot be started .Too many open files"):
-        outcome("one")
+        outcomes_of("one")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_idle_threads_of_the_engine_do_not_spin_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """libgomp's own default starves whatever else runs on the cores: two runs side by side took 50 times as long."""
+def test_idle_threads_of_the_engine_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libgomp's default starves all else that runs on the cores: two runs at the same time took 50 times as long."""
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert outcome("GOMP_SPINCOUNT") == [(0, f"{worker_main.SPIN_COUNT}!", None)]
+    assert outcomes_of("GOMP_SPINCOUNT") == [(0, f"{worker_main.SPIN_COUNT}!", None)]
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert outcome("GOMP_SPINCOUNT") == [(0, "7!", None)]
+    assert outcomes_of("GOMP_SPINCOUNT") == [(0, "7!", None)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is loaded")
-def test_numpy_in_the_engine_has_one_thread_and_what_is_loaded_later_is_not_told(
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what is loaded")
+def test_numpy_in_the_engine_has_one_thread_and_libraries_loaded_later_keep_theirs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if blas_threads() == 0:
         pytest.skip("this numpy has another library for matrices")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    assert outcome("blas", "OPENBLAS_NUM_THREADS") == [(0, "1!", None), (1, "!", None)]
+    assert outcomes_of("blas", "OPENBLAS_NUM_THREADS") == [(0, "1!", None), (1, "!", None)]
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert outcome("OPENBLAS_NUM_THREADS") == [(0, "1!", None)]
+    assert outcomes_of("OPENBLAS_NUM_THREADS") == [(0, "1!", None)]
 
 
-def test_errors_of_the_child_arrive_as_they_are() -> None:
+def test_errors_of_the_child_are_raised_as_themselves() -> None:
     with pytest.raises(ModelError, match="broken.gguf is not a GGUF; get another"):
-        outcome("one", files="broken")
+        outcomes_of("one", files="broken")
     with pytest.raises(EngineError, match="a fault of ours"):
-        outcome("fault")
+        outcomes_of("fault")
 
 
-def test_chatter_of_the_child_reaches_neither_stream(capfd: pytest.CaptureFixture[str]) -> None:
-    assert outcome("one") == [(0, "one!", None)]
+def test_output_of_the_child_reaches_neither_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    assert outcomes_of("one") == [(0, "one!", None)]
     assert capfd.readouterr() == ("", "")
 
 
-def test_with_verbose_chatter_goes_to_standard_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    outcome("one", verbose=True)
+def test_with_verbose_output_of_the_child_goes_to_standard_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes_of("one", verbose=True)
     out, err = capfd.readouterr()
     assert out == ""
     assert "native chatter on standard output" in err
     assert "python chatter" in err
 
 
-def test_a_model_that_takes_for_ever_to_load_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_takes_too_long_to_load_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog_module, "LOAD_SECONDS", 0.0)
     with pytest.raises(EngineError, match="was not loaded within"):
-        outcome("one", timeout=0.01)
+        outcomes_of("one", timeout=0.01)

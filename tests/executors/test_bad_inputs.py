@@ -1,6 +1,6 @@
-"""Bad and odd inputs: each has its one record, beside a good picture that is answered.
+"""Bad and odd inputs through the executor: each has one record, beside a good picture that is answered.
 
-The echo backend says the size of what it was shown: `[3x2]`. What the pixels are is tests/inputs/test_image.py's.
+The echo backend replies with the size of its picture, `[3x2]`. tests/inputs/test_image.py checks the pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GOOD = encoded(Image.new("RGB", (3, 2), "red"))
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises so many pixels and which has none."""
+    """A PNG whose header says so many pixels, and that has none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -45,7 +45,7 @@ def bomb(width: int, height: int) -> bytes:
 
 def rotated() -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    exif[0x0112] = 6  # to be displayed turned by 90 degrees
     return encoded(Image.new("RGB", (3, 2)), "JPEG", exif=exif)
 
 
@@ -81,22 +81,22 @@ def cut(kind: str, tenth: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """The records of all of CONTENTS and TRUNCATED in one run, a good picture at both ends."""
+def by_name(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """The records of all of CONTENTS and TRUNCATED from one run, by name; the first and the last are good pictures."""
     folder = tmp_path_factory.mktemp("bad")
     for name, (content, _) in (CONTENTS | TRUNCATED).items():
         (folder / f"{name}.jpg").write_bytes(content())
     for name in ("0 good", "z good"):
         (folder / f"{name}.png").write_bytes(GOOD)
-    done, _ = records(Caption(prompt="?"), InputCollector(Input((str(folder),))).items())
-    assert len(done) == len(CONTENTS | TRUNCATED) + 2
-    return {Path(record["path"]).stem: record for record in done}
+    written, _ = records(Caption(prompt="?"), InputCollector(Input((str(folder),))).items())
+    assert len(written) == len(CONTENTS | TRUNCATED) + 2
+    return {Path(record["path"]).stem: record for record in written}
 
 
 @pytest.mark.parametrize("name", [*CONTENTS, *TRUNCATED, "0 good", "z good"])
-def test_content(made: dict[str, dict], name: str) -> None:
+def test_content(by_name: dict[str, dict], name: str) -> None:
     _, expected = (CONTENTS | TRUNCATED).get(name, (None, "[3x2]"))
-    record = made[name]
+    record = by_name[name]
     if record["error"]:
         assert record["error"]["kind"] in expected.split()
         assert record["text"] == "" and record["finish_reason"] == "error"
@@ -105,11 +105,11 @@ def test_content(made: dict[str, dict], name: str) -> None:
         assert record["text"] == f"{expected} ?"
 
 
-def of(*words: object, output: Output | None = None, **options: object) -> dict[str, tuple[str, str]]:
-    """By the name of each input: its text and the kind of its error."""
+def results_of(*words: object, output: Output | None = None, **options: object) -> dict[str, tuple[str, str]]:
+    """Run over the inputs. Returns the text and the kind of the error of each, by its file name."""
     items = list(InputCollector(Input(tuple(map(str, words)), **options), output).items())
-    made, _ = records(Caption(prompt="?"), items)
-    return {os.path.basename(r["path"]): (r["text"], r["error"]["kind"] if r["error"] else "") for r in made}
+    written, _ = records(Caption(prompt="?"), items)
+    return {os.path.basename(r["path"]): (r["text"], r["error"]["kind"] if r["error"] else "") for r in written}
 
 
 @pytest.fixture
@@ -120,41 +120,41 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_missing_and_unreadable(folder: Path) -> None:
-    made = of(folder / "gone.png", folder / "good.png" / "inside.png", "a\0b.png", folder)
-    assert made["gone.png"] == ("", "missing")
-    assert made["inside.png"] == ("", "unreadable")
-    assert made["a\0b.png"] == ("", "unreadable")
-    assert made["good.png"] == ("[3x2] ?", "")
+    by_name = results_of(folder / "gone.png", folder / "good.png" / "inside.png", "a\0b.png", folder)
+    assert by_name["gone.png"] == ("", "missing")
+    assert by_name["inside.png"] == ("", "unreadable")
+    assert by_name["a\0b.png"] == ("", "unreadable")
+    assert by_name["good.png"] == ("[3x2] ?", "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_rights(folder: Path) -> None:
     (folder / "shut.png").write_bytes(GOOD)
     (folder / "shut.png").chmod(0)
-    assert of(folder) == {"good.png": ("[3x2] ?", ""), "shut.png": ("", "unreadable")}
+    assert results_of(folder) == {"good.png": ("[3x2] ?", ""), "shut.png": ("", "unreadable")}
 
 
-def test_a_directory_called_like_a_picture(folder: Path) -> None:
+def test_a_directory_named_like_a_picture(folder: Path) -> None:
     (folder / "x.png").mkdir()
-    assert of(folder) == {"good.png": ("[3x2] ?", "")}
-    assert of(folder / "x.png", folder / "good.png")["x.png"] == ("", "no-input")
+    assert results_of(folder) == {"good.png": ("[3x2] ?", "")}
+    assert results_of(folder / "x.png", folder / "good.png")["x.png"] == ("", "no-input")
     (folder / "x.png" / "inside.png").write_bytes(GOOD)
-    assert of(folder / "x.png") == {"inside.png": ("[3x2] ?", "")}
+    assert results_of(folder / "x.png") == {"inside.png": ("[3x2] ?", "")}
 
 
-def test_links_in_a_circle(folder: Path) -> None:
+def test_symbolic_links_in_a_circle(folder: Path) -> None:
     (folder / "loop.png").symlink_to("loop.png")
     (folder / "up").symlink_to(folder)
-    assert of(folder) == {"good.png": ("[3x2] ?", ""), "loop.png": ("", "unreadable")}
+    assert results_of(folder) == {"good.png": ("[3x2] ?", ""), "loop.png": ("", "unreadable")}
 
 
 def test_names_of_any_bytes(folder: Path) -> None:
     for name in (b"two\nlines.png", b"\xff\xfe.png", b" .png", b"-rf.png", "é\u202e.png".encode()):
         (folder / os.fsdecode(name)).write_bytes(GOOD)
-    made = of(folder)
-    assert len(made) == 6
-    assert set(made.values()) == {("[3x2] ?", "")}
-    assert os.fsdecode(b"\xff\xfe.png") in made
+    by_name = results_of(folder)
+    assert len(by_name) == 6
+    assert set(by_name.values()) == {("[3x2] ?", "")}
+    assert os.fsdecode(b"\xff\xfe.png") in by_name
 
 
 def test_a_file_deleted_between_listing_and_reading(folder: Path) -> None:
@@ -163,15 +163,15 @@ def test_a_file_deleted_between_listing_and_reading(folder: Path) -> None:
     for item in InputCollector(Input((str(folder),))).items():
         items.append(item)
         Path(item.path).unlink() if item.path.endswith("brief.png") else None
-    made, _ = records(Caption(prompt="?"), items)
-    assert [record["error"] and record["error"]["kind"] for record in made] == ["missing", None]
+    written, _ = records(Caption(prompt="?"), items)
+    assert [record["error"] and record["error"]["kind"] for record in written] == ["missing", None]
 
 
 def test_a_fifo_is_never_opened_by_a_walk(folder: Path) -> None:
-    """It would wait for a writer for ever."""
+    """It would wait for a writer without end."""
     os.mkfifo(folder / "pipe.png")
-    assert of(folder) == {"good.png": ("[3x2] ?", "")}
-    assert of(folder, include=("*",)) == {"good.png": ("[3x2] ?", "")}
+    assert results_of(folder) == {"good.png": ("[3x2] ?", "")}
+    assert results_of(folder, include=("*",)) == {"good.png": ("[3x2] ?", "")}
 
 
 def test_an_output_inside_the_input_tree_is_not_read_back(folder: Path) -> None:
@@ -179,8 +179,8 @@ def test_an_output_inside_the_input_tree_is_not_read_back(folder: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(GOOD)
     output = Output(output=folder / "out.png", out_dir=folder / "sidecars", sidecar=(".txt",))
-    assert of(folder, output=output) == {"good.png": ("[3x2] ?", "")}
-    assert set(of(folder, output=Output(sidecar=(".txt",)), include=("good*",))) == {"good.png"}
+    assert results_of(folder, output=output) == {"good.png": ("[3x2] ?", "")}
+    assert set(results_of(folder, output=Output(sidecar=(".txt",)), include=("good*",))) == {"good.png"}
 
 
 def test_several_pictures_of_one_conversation_of_which_one_is_bad(folder: Path) -> None:
@@ -192,5 +192,5 @@ def test_several_pictures_of_one_conversation_of_which_one_is_bad(folder: Path) 
 
 def test_every_record_is_one_line_whatever_the_name(folder: Path) -> None:
     (folder / "two\nlines.png").write_bytes(b"no")
-    made, _ = records(Caption(), InputCollector(Input((str(folder),))).items())
-    assert json.loads(json.dumps(made[1]))["path"].endswith("two\nlines.png")
+    written, _ = records(Caption(), InputCollector(Input((str(folder),))).items())
+    assert json.loads(json.dumps(written[1]))["path"].endswith("two\nlines.png")

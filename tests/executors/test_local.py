@@ -1,4 +1,4 @@
-"""executors/local.py: items to records, through an engine whose backends need no model."""
+"""executors/local.py: records of items, made by an engine whose backends need no model."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def item(index: int, bad: bool = False) -> Item:
 
 
 def test_a_bad_input_is_a_record_and_its_neighbours_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    made, run = records(Caption(prompt="Hm?"), [item(0), item(1, bad=True), item(2)])
-    assert [(r["path"], r["text"], r["error"] and r["error"]["kind"]) for r in made] == [
+    written, run = records(Caption(prompt="Hm?"), [item(0), item(1, bad=True), item(2)])
+    assert [(r["path"], r["text"], r["error"] and r["error"]["kind"]) for r in written] == [
         ("0.png", "[2x1] Hm?", None),
         ("nowhere/1.png", "", "missing"),
         ("2.png", "[2x1] Hm?", None),
@@ -51,8 +51,8 @@ def test_exit_codes() -> None:
 
 
 def test_fail_fast_stops_at_the_first_failure() -> None:
-    made, run = records(Caption(), [item(0), item(1, bad=True), item(2)], fail_fast=True)
-    assert [r["path"] for r in made] == ["0.png", "nowhere/1.png"]
+    written, run = records(Caption(), [item(0), item(1, bad=True), item(2)], fail_fast=True)
+    assert [r["path"] for r in written] == ["0.png", "nowhere/1.png"]
     assert run.exit_code == Exit.SOME_FAILED
 
 
@@ -73,7 +73,7 @@ class Two(Task):
 
 
 class Slots:
-    """A backend of two slots, each giving a word at a time, so that replies interleave; it says how many it had."""
+    """A backend of two slots that give a word each in turn, so that replies interleave; it says the most it had."""
 
     name = "slots"
 
@@ -81,17 +81,17 @@ class Slots:
         self.most = 0
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        source, held, taken = iter(prompts), {}, 0
+        source, slots, taken = iter(prompts), {}, 0
         while True:
-            while len(held) < 2 and (prompt := next(source, None)) is not None:
-                held[taken] = iter(Echo.words(prompt))
+            while len(slots) < 2 and (prompt := next(source, None)) is not None:
+                slots[taken] = iter(Echo.words(prompt))
                 taken += 1
-            if not held:
+            if not slots:
                 return
-            self.most = max(self.most, len(held))
-            for index in list(held):
-                if (word := next(held[index], None)) is None:
-                    del held[index]
+            self.most = max(self.most, len(slots))
+            for index in list(slots):
+                if (word := next(slots[index], None)) is None:
+                    del slots[index]
                     yield Piece(index, f"/{self.most}", Finish("stop"))
                 else:
                     yield Piece(index, word + " ")
@@ -103,15 +103,15 @@ class Slots:
 
 
 def test_steps_of_several_items_share_the_backends_slots() -> None:
-    made, sink = records(Two(), [item(index) for index in range(20)], f"{__name__}:Slots")
-    assert sorted(record["path"] for record in made) == sorted(f"{index}.png" for index in range(20))
-    assert all(record["text"].startswith("about [2x1] note") for record in made)
-    assert any(record["text"].endswith("/2") for record in made)
+    written, sink = records(Two(), [item(index) for index in range(20)], f"{__name__}:Slots")
+    assert sorted(record["path"] for record in written) == sorted(f"{index}.png" for index in range(20))
+    assert all(record["text"].startswith("about [2x1] note") for record in written)
+    assert any(record["text"].endswith("/2") for record in written)
     assert sink.exit_code == Exit.OK
 
 
 class Straggling(Echo):
-    """Answers every prompt at once but the first, which it answers after LATE others, or when it is given no more."""
+    """Answers every prompt at once but the first, which it answers when it has taken LATE prompts."""
 
     LATE = AHEAD + 9
 
@@ -127,11 +127,11 @@ class Straggling(Echo):
                 yield Piece(0, "0", Finish("stop"))
 
 
-def test_records_leave_in_order_and_one_that_is_late_holds_up_no_other() -> None:
-    """More are answered than are let in ahead: the first one's answer would never come."""
-    made, _ = records(Caption(), [item(n) for n in range(2 * AHEAD)], "tests.executors.test_local:Straggling")
-    assert [record["path"] for record in made] == [f"{n}.png" for n in range(2 * AHEAD)]
-    assert [record["text"] for record in made] == [str(n) for n in range(2 * AHEAD)]
+def test_records_leave_in_order_and_a_late_one_does_not_hold_up_the_others() -> None:
+    """The first is answered after more items than are let in ahead at once: otherwise its answer would never come."""
+    written, _ = records(Caption(), [item(n) for n in range(2 * AHEAD)], "tests.executors.test_local:Straggling")
+    assert [record["path"] for record in written] == [f"{n}.png" for n in range(2 * AHEAD)]
+    assert [record["text"] for record in written] == [str(n) for n in range(2 * AHEAD)]
 
 
 def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:
@@ -159,12 +159,12 @@ def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:
     assert 1 < most <= AHEAD + 2
 
 
-def test_what_the_model_answers_wrongly_to_a_schema_is_an_error() -> None:
+def test_a_reply_that_is_not_of_the_schema_is_an_error() -> None:
     [record], _ = records(Caption(prompt="Hm?"), [item(0)], generate=Generate(schema='{"type":"object"}'))
     assert record["error"]["kind"] == "schema"
 
 
-def test_a_record_says_what_it_was_made_of(tmp_path: Path) -> None:
+def test_a_record_names_its_content(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(png())
     [record], _ = records(Caption(), [Item.of(str(file))])
@@ -185,7 +185,7 @@ def test_an_error_of_the_source_is_raised_where_the_records_are_made() -> None:
 
 
 class Crashing(Echo):
-    """Ends its process at the word given in the question."""
+    """Ends its process at a picture of 3 x 3 pixels."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, prompt in enumerate(prompts):
@@ -197,15 +197,15 @@ class Crashing(Echo):
 
 def test_a_crash_is_one_record_in_its_place_and_the_others_are_answered() -> None:
     items = [Item.of(f"{n}.png", png((3, 3) if n in (2, 5) else (2, 1))) for n in range(8)]
-    made, _ = records(Caption(), items, f"{__name__}:Crashing")
-    assert [(r["path"], r["text"] or r["error"]["kind"]) for r in made] == [
+    written, _ = records(Caption(), items, f"{__name__}:Crashing")
+    assert [(r["path"], r["text"] or r["error"]["kind"]) for r in written] == [
         (f"{n}.png", "crash" if n in (2, 5) else "fine") for n in range(8)
     ]
-    assert "SIGSEGV" in made[2]["error"]["message"]
+    assert "SIGSEGV" in written[2]["error"]["message"]
 
 
 def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[dict], RecordSink]:
-    """A run that adds to the file `path` what it does not hold; all records of the file, and the run's count."""
+    """Run over the items with the results in `path`. Returns all records of the file, and the sink with its counts."""
     held = results(path)
     with path.open("a") as stream:
         sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
@@ -214,26 +214,28 @@ def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[di
     return [json.loads(line) for line in path.read_text().splitlines()], sink
 
 
-def test_the_same_content_under_another_path_takes_the_answer_there_is(tmp_path: Path) -> None:
-    """Slots counts what it answered at once: of two copies side by side only one is asked about."""
-    made, _ = run_into(tmp_path / "r.jsonl", [item(0), item(1), Item.of("x", png((5, 5)))], backend=f"{__name__}:Slots")
-    assert [(r["path"], r["text"][:5]) for r in made] == [("0.png", "[2x1]"), ("1.png", "[2x1]"), ("x", "[5x5]")]
-    assert made[0]["id"] == made[1]["id"]
-    assert made[1]["seconds"]["decode"] == made[1]["seconds"]["prefill"] == 0
+def test_the_same_content_under_another_path_gets_a_copy_of_the_answer(tmp_path: Path) -> None:
+    """Of two copies at the same time only one is asked about."""
+    written, _ = run_into(
+        tmp_path / "r.jsonl", [item(0), item(1), Item.of("x", png((5, 5)))], backend=f"{__name__}:Slots"
+    )
+    assert [(r["path"], r["text"][:5]) for r in written] == [("0.png", "[2x1]"), ("1.png", "[2x1]"), ("x", "[5x5]")]
+    assert written[0]["id"] == written[1]["id"]
+    assert written[1]["seconds"]["decode"] == written[1]["seconds"]["prefill"] == 0
     later, sink = run_into(tmp_path / "r.jsonl", [item(7), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing")
     assert [(r["path"], r["text"][:5]) for r in later[3:]] == [("7.png", "[2x1]"), ("y", "[5x5]")]
     assert (sink.done, sink.failed) == (2, 0)
 
 
-def test_an_input_whose_twin_failed_is_asked_about_itself(tmp_path: Path) -> None:
-    made, _ = run_into(
+def test_an_input_whose_duplicate_failed_is_asked_about_itself(tmp_path: Path) -> None:
+    written, _ = run_into(
         tmp_path / "r.jsonl", [Item.of(f"{n}.png", png((3, 3))) for n in range(2)], backend=f"{__name__}:Crashing"
     )
-    assert [(r["path"], r["error"]["kind"]) for r in made] == [("0.png", "crash"), ("1.png", "crash")]
+    assert [(r["path"], r["error"]["kind"]) for r in written] == [("0.png", "crash"), ("1.png", "crash")]
 
 
 class Vanishing(Echo):
-    """Takes the file named in the question away and ends its process, at the first prompt."""
+    """Deletes the file that the schema option names and ends its process, at the first prompt."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, _ in enumerate(prompts):
@@ -245,31 +247,31 @@ class Vanishing(Echo):
             yield Piece(index, "fine", Finish("stop"))
 
 
-def test_an_input_whose_twin_has_gone_is_asked_about_itself(tmp_path: Path) -> None:
-    """The first could not be opened again after the engine ended; the second must not wait for it for ever."""
+def test_an_input_whose_duplicate_was_deleted_is_asked_about_itself(tmp_path: Path) -> None:
+    """The first cannot be opened again after the engine ended; the second must not wait for it without end."""
     gone, kept = tmp_path / "0.png", tmp_path / "1.png"
     for file in (gone, kept):
         file.write_bytes(png())
     stream, held = io.StringIO(), results(tmp_path / "r.jsonl")
     sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
-    answers = LocalExecutor(
+    executor = LocalExecutor(
         Caption(), IDENTITY,
         Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), sink, held,
     )  # fmt: skip
-    answers.over([Item.of(str(gone)), Item.of(str(kept))])
+    executor.over([Item.of(str(gone)), Item.of(str(kept))])
     kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
-    assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no object: it was asked and answered
+    assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no JSON object, but an answer
 
 
-def test_what_was_read_and_is_what_it_was_is_left_out(tmp_path: Path) -> None:
-    """Its file was touched, or it came through a pipe: known only by its content."""
+def test_an_input_that_has_its_record_is_left_out_after_it_was_read(tmp_path: Path) -> None:
+    """Of inputs that came through a pipe, or whose file was touched, only the content tells."""
     run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
-    made, sink = run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
-    assert len(made) == 2
+    written, sink = run_into(tmp_path / "r.jsonl", [item(0), item(1, bad=True)])
+    assert len(written) == 2
     assert (sink.done, sink.skipped) == (0, 2)
 
 
-def test_pictures_go_where_the_question_places_them() -> None:
+def test_pictures_stand_where_the_question_places_them() -> None:
     task = Ask("Is {2} larger than {1}?", together=True)
     other = Frame(bytes(3), 1, 1)
     [prompt] = task.prompts(Media((FRAME, other)))
@@ -283,8 +285,8 @@ def test_a_picture_without_a_place_in_the_question_stands_before_it() -> None:
     assert second.turns[0].parts == ("And ", FRAME, ", ", other, "?")
 
 
-class Quiet(Caption):
-    """Asks nothing."""
+class Promptless(Caption):
+    """Has no prompts."""
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return []
@@ -293,8 +295,8 @@ class Quiet(Caption):
         return Answer(f"{len(replies)} replies")
 
 
-def test_an_item_that_asks_nothing_still_has_its_record() -> None:
-    [record], sink = records(Quiet(), [Item.of("empty", png())])
+def test_an_item_without_prompts_still_has_its_record() -> None:
+    [record], sink = records(Promptless(), [Item.of("empty", png())])
     assert (record["path"], record["text"], sink.exit_code) == ("empty", "0 replies", Exit.OK)
 
 

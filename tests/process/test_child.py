@@ -1,4 +1,4 @@
-"""process/child.py: one function in a process of its own."""
+"""process/child.py: one function, called in a child process."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def crash() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def test_a_value_comes_back_and_chatter_does_not(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_value_comes_back_and_the_output_does_not(capfd: pytest.CaptureFixture[str]) -> None:
     assert call("tests.process.test_child:add", 2, 3) == 5
     assert capfd.readouterr() == ("", "")
 
@@ -48,18 +48,18 @@ def wait() -> None:
     signal.pause()
 
 
-def test_a_child_that_hangs_is_given_up() -> None:
+def test_a_child_that_hangs_is_ended_after_the_timeout() -> None:
     with pytest.raises(EngineError, match="no answer in 0.5 seconds") as given_up:
         call("tests.process.test_child:wait", seconds=0.5)
     assert given_up.value.kind == "timeout"
     assert call("tests.process.test_child:add", 2, 3, seconds=60) == 5
 
 
-def test_a_child_of_whose_end_nothing_is_heard_may_be_ended() -> None:
+def test_a_child_can_be_ended_where_sigchld_is_ignored() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         process = Process("tests.process.test_child:add", verbose=False)
-        os.close(process.outgoing)  # which ends it
+        os.close(process.outgoing)  # it ends
         while Path(f"/proc/{process.pid}").exists():
             pass
         assert process.end(at_once=True) == 0
@@ -69,13 +69,13 @@ def test_a_child_of_whose_end_nothing_is_heard_may_be_ended() -> None:
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_a_child_whose_interpreter_prints_at_its_start_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_whose_interpreter_prints_at_start_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     assert call("builtins:abs", -3) == 3
 
 
-def test_a_child_allocates_thriftily_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_has_one_malloc_arena_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     assert call("os:getenv", "MALLOC_ARENA_MAX") == "1"
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")

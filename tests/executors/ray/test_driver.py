@@ -1,4 +1,4 @@
-"""executors/ray/: on two nodes of a real Ray cluster every record is that of a local run, whatever dies in between."""
+"""executors/ray/: on two nodes of a real Ray cluster, records equal those of a local run, whatever dies meanwhile."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ SMALL = {"object_store_memory": 2**27, "include_dashboard": False}
 
 
 class Scribe:
-    """Says a picture's size, and writes down in the folder that is its model's name which node it was said on.
+    """Replies with a picture's size, and logs its node in the folder that is its model's name.
 
-    What it does to itself is told by the picture's width.
+    The picture's width says what it does to its process.
     """
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
@@ -79,15 +79,15 @@ class Scribe:
             yield Piece(index, f"{picture.width} x {picture.height}", Finish("stop"))
 
     def _meet(self) -> None:
-        """The first engines, one more than there are pipes called meeting, go on when all of them are here."""
-        places = sorted(self.folder.glob("meeting*"))
-        for place in places:
-            if self._is_first(f"at {place.name}"):
-                place.open("rb").close()
+        """Has the first engines wait for each other: one more than there are pipes named meeting*."""
+        pipes = sorted(self.folder.glob("meeting*"))
+        for pipe in pipes:
+            if self._is_first(f"at {pipe.name}"):
+                pipe.open("rb").close()
                 return
-        if places and self._is_first("last"):
-            for place in places:
-                place.open("wb").close()
+        if pipes and self._is_first("last"):
+            for pipe in pipes:
+                pipe.open("wb").close()
 
     def _is_first(self, name: str) -> bool:
         try:
@@ -106,8 +106,8 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-class Kept(RecordSink):
-    """The records that were delivered; `then` sees each, and says whether the run goes on."""
+class CollectingSink(RecordSink):
+    """Keeps the records; `then` is called with each, and says whether the run goes on."""
 
     def __init__(self, then: Callable[[Record], bool] = lambda record: True) -> None:
         self.records: list[Record] = []
@@ -123,9 +123,9 @@ class Kept(RecordSink):
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as place:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as temporary:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_TMPDIR", place)  # short: the names of sockets have an end
+        patch.setenv("RAY_TMPDIR", temporary)  # short: the paths of sockets are limited
         patch.setenv("PYTHONPATH", ROOT)  # engines load Scribe
         head = {"num_cpus": 1, "_system_config": quickly, **SMALL}
         before = signal.getsignal(signal.SIGTERM)
@@ -133,7 +133,7 @@ def nodes() -> Iterator[Nodes]:
         nodes.add_node(num_cpus=1, **SMALL)
         yield nodes
         nodes.shutdown()
-        signal.signal(signal.SIGTERM, before)  # Ray's handler would be that of every process that is forked later
+        signal.signal(signal.SIGTERM, before)  # or every process that is forked later would have Ray's handler
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def png(width: int, height: int = 1) -> bytes:
 
 
 def pictures(*widths: int) -> list[Item]:
-    """Files below `in`, named as a user in the working directory names them."""
+    """Picture files below `in`, one for each width, with relative paths."""
     items = []
     for number, width in enumerate(widths):
         path = Path(f"in/{number}.png")
@@ -160,44 +160,44 @@ def pictures(*widths: int) -> list[Item]:
     return items
 
 
-def engine(
+def executor(
     kind: type[LocalExecutor] | type[RayExecutor],
     address: str | None,
     sink: RecordSink,
     files: ModelFiles | None = None,
     model: Model | None = None,
 ) -> LocalExecutor | RayExecutor:
-    """What runs Scribe; its engines write into the working directory."""
+    """An executor that runs Scribe; its engines write into the working directory."""
     work = Work(f"{__name__}:Scribe", files or ModelFiles(os.getcwd()), model or Model(), Input(), Generate())
     batch = Batch(address=address, timeout=60)
     return kind(Caption(), Identity("caption", "scribe", "scribe"), work, sink, None, batch)
 
 
-def made(
+def records_of(
     kind: type[LocalExecutor] | type[RayExecutor],
     items: Iterable[Item],
     address: str | None = None,
-    sink: Kept | None = None,
+    sink: CollectingSink | None = None,
 ) -> list[Record]:
-    """The records of a run."""
-    sink = sink or Kept()
-    engine(kind, address, sink).over(items)
+    """The records of a run over the items."""
+    sink = sink or CollectingSink()
+    executor(kind, address, sink).over(items)
     return sink.records
 
 
 def log() -> list[tuple[int, str, int]]:
-    """Node, threads and width of what was answered."""
+    """The node, threads and width of every picture that was answered."""
     lines = (line.split() for line in Path("log").read_text().splitlines())
     return [(int(node), threads, int(width)) for node, threads, width in lines]
 
 
 def raylet(node: Any) -> int:
-    """The process of Ray's that is a node."""
+    """The id of the Ray process that runs a node."""
     pid: int = node.all_processes["raylet"][0].process.pid
     return pid
 
 
-def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
+def test_records_equal_those_of_a_local_run_and_are_in_order(
     nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     items = pictures(*range(1, 80), CRASHES, *range(1, 20))
@@ -206,10 +206,10 @@ def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
     Path("in/5.png").unlink()
     several = Item("in/1.png in/5.png", (Source("in/1.png"), Source("in/5.png")))
     items += [several, Item.of("-", png(90)), Item.of(str(folder / "in" / "0.png")), Item.of("caf\udcff.png"), items[7]]
-    local = made(LocalExecutor, items)
+    local = records_of(LocalExecutor, items)
     Path("log").unlink()
-    os.mkfifo("meeting")  # or one node might be done before the other begins
-    assert made(RayExecutor, items, nodes.address) == local
+    os.mkfifo("meeting")  # otherwise one node may be done before the other begins
+    assert records_of(RayExecutor, items, nodes.address) == local
     assert Counter(record.error and record.error.kind for record in local) == {
         None: len(items) - 6, "empty": 1, "unsupported": 1, "missing": 3, "crash": 1,
     }  # fmt: skip
@@ -218,7 +218,7 @@ def test_records_are_those_of_a_local_run_one_for_one_and_in_order(
     assert capfd.readouterr() == ("", "")
 
 
-def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> None:
+def test_videos_are_summarized_as_in_a_local_run(nodes: Nodes, folder: Path) -> None:
     items = []
     for number in range(6):
         pictures = [Image.new("L", (8, 8), 9 * number + 20 * shade) for shade in range(2 + number)]
@@ -228,7 +228,7 @@ def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> N
     task = VideoSummarize(segment=2.0)
 
     def summaries(kind: type[LocalExecutor] | type[RayExecutor], address: str | None) -> list[Record]:
-        sink = Kept()
+        sink = CollectingSink()
         echo = Work(
             "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
         )
@@ -241,22 +241,22 @@ def test_videos_are_summarized_as_they_are_here(nodes: Nodes, folder: Path) -> N
     assert [record.data and len(record.data["segments"]) for record in local] == [1, 2, 2, None, 3, 4]
 
 
-def test_the_end_of_a_worker_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     items = pictures(*range(1, 60), KILLS_ITS_WORKER, *range(1, 40))
-    records = made(RayExecutor, items, nodes.address)
+    records = records_of(RayExecutor, items, nodes.address)
     assert [record.path for record in records] == [item.path for item in items]
     assert {record.error for record in records} == {None}
     assert Path("killed").exists()
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_end_of_a_node_costs_nothing(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     third = nodes.add_node(num_cpus=1, **SMALL)
     Path(f"{raylet(third)} dies").touch()
     for name in ("meeting1", "meeting2"):
         os.mkfifo(name)  # it dies at its first input, when all three nodes have theirs
     items = pictures(*range(1, 100))
-    records = made(RayExecutor, items, nodes.address)
+    records = records_of(RayExecutor, items, nodes.address)
     nodes.remove_node(third, allow_graceful=False)
     assert [record.path for record in records] == [item.path for item in items]
     assert {record.error for record in records} == {None}
@@ -264,11 +264,11 @@ def test_the_end_of_a_node_costs_nothing(nodes: Nodes, folder: Path, capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
-def test_workers_that_keep_dying_end_the_run_after_what_was_done_is_out(nodes: Nodes, folder: Path) -> None:
-    sink = Kept()
-    rays_words = r"\((Worker unexpectedly|The actor \w+ is unavailable)"  # it hears of the end, or asks in vain before
-    with pytest.raises(EngineError, match=rf"3 times in a row a worker of Ray's died, last on .* {rays_words}"):
-        made(RayExecutor, pictures(1, 2, KILLS_EVERY_WORKER, 3, 4), nodes.address, sink)
+def test_workers_that_keep_dying_end_the_run_after_finished_records_were_delivered(nodes: Nodes, folder: Path) -> None:
+    sink = CollectingSink()
+    reason = r"\((Worker unexpectedly|The actor \w+ is unavailable)"  # Ray reports the death, or a call fails before
+    with pytest.raises(EngineError, match=rf"3 times in a row a worker of Ray's died, last on .* {reason}"):
+        records_of(RayExecutor, pictures(1, 2, KILLS_EVERY_WORKER, 3, 4), nodes.address, sink)
     paths = [record.path for record in sink.records]
     assert paths == sorted(set(paths)) and "in/2.png" not in paths
 
@@ -276,23 +276,23 @@ def test_workers_that_keep_dying_end_the_run_after_what_was_done_is_out(nodes: N
 def test_fail_fast_stops_at_the_first_failure(nodes: Nodes, folder: Path) -> None:
     items = pictures(*range(1, 60))
     Path("in/20.png").write_bytes(b"junk")
-    records = made(RayExecutor, items, nodes.address, Kept(lambda record: record.error is None))
+    records = records_of(RayExecutor, items, nodes.address, CollectingSink(lambda record: record.error is None))
     assert [record.path for record in records] == [item.path for item in items[:21]]
 
 
-def test_what_is_under_way_is_finished_when_it_is_stopped_and_nothing_is_begun(nodes: Nodes, folder: Path) -> None:
+def test_a_stop_finishes_items_under_way_and_begins_no_other(nodes: Nodes, folder: Path) -> None:
     items = pictures(1, WAITS, *[1] * 2000)
     os.mkfifo("waiting")
 
     def stop(record: Record) -> bool:
         if record.path == items[0].path:
-            with Path("waiting").open("wb"):  # until the engine is there
+            with Path("waiting").open("wb"):  # waits until the engine has begun
                 assert not cluster.is_idle
                 cluster.stop()
         return True
 
-    sink = Kept(stop)
-    cluster = engine(RayExecutor, nodes.address, sink)
+    sink = CollectingSink(stop)
+    cluster = executor(RayExecutor, nodes.address, sink)
     cluster.over(items)
     assert cluster.is_stopping and cluster.is_idle
     paths = [record.path for record in sink.records]
@@ -308,18 +308,20 @@ def test_what_is_under_way_is_finished_when_it_is_stopped_and_nothing_is_begun(n
         (UnavailableError, r"smolcli .* is installed there, and 0.0 started it \(on ", None, "0.0"),
     ],
 )
-def test_errors_of_the_run_arrive_as_themselves(
+def test_errors_of_workers_are_raised_as_themselves(
     nodes: Nodes, folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[SmolError], message: str,
     threads: int | None, version: str | None,
 ) -> None:  # fmt: skip
     if version is not None:
         monkeypatch.setattr(worker_pool, "__version__", version)
     with pytest.raises(error, match=message) as raised:
-        engine(RayExecutor, nodes.address, Kept(), ModelFiles("broken"), Model(threads=threads)).over(pictures(1))
+        executor(RayExecutor, nodes.address, CollectingSink(), ModelFiles("broken"), Model(threads=threads)).over(
+            pictures(1)
+        )
     assert type(raised.value) is error
 
 
-def test_a_node_takes_no_other_model_than_that_of_the_run(tmp_path: Path) -> None:
+def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> None:
     files = ModelFiles("a", gguf=tmp_path / "a.gguf", mmproj=tmp_path / "mmproj.gguf")
     work = Work("", files, Model(), Input(), Generate())
     for content, message in ((None, r"a.gguf: no such file \(on "), (b"other", r"a: is another model than .* \(on ")):
@@ -340,17 +342,17 @@ def smolcli(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
 
 
-def test_a_run_goes_on_where_one_ended(nodes: Nodes, folder: Path) -> None:
+def test_a_ray_run_resumes_a_local_run(nodes: Nodes, folder: Path) -> None:
     pictures(*range(1, 30))
     assert smolcli("-o", "r.jsonl", "--resume").returncode == Exit.OK
     before = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
     Path("r.jsonl").write_text("".join(json.dumps(record) + "\n" for record in before[:10]) + '{"path": "torn')
-    Path("in/copy.png").write_bytes(png(1))  # whose answer is there
-    Path("in/3.png").touch()  # so that it has to be read
+    Path("in/copy.png").write_bytes(png(1))  # its content was answered
+    Path("in/3.png").touch()  # its stamp is new, so it has to be read
     done = smolcli("-o", "r.jsonl", "--resume", "--engine", "ray", "--address", nodes.address)
     assert all(line.startswith("smolcli: ") for line in done.stderr.splitlines()), done.stderr
     assert (done.returncode, done.stdout) == (Exit.OK, "")
-    records = {each["path"]: each for each in map(json.loads, Path("r.jsonl").read_text().splitlines())}
+    records = {record["path"]: record for record in map(json.loads, Path("r.jsonl").read_text().splitlines())}
     assert len(Path("r.jsonl").read_text().splitlines()) == 30
     for old in before:
         assert records[old["path"]] | {"seconds": 0, "memory": 0, "stamp": 0} == old | {
@@ -362,7 +364,7 @@ def test_a_run_goes_on_where_one_ended(nodes: Nodes, folder: Path) -> None:
     assert {name for name in copy if copy[name] != first[name]} == {"path", "stamp", "seconds"}
 
 
-def test_without_an_address_a_cluster_of_this_machine_begins_and_ends(folder: Path) -> None:
+def test_without_an_address_a_cluster_of_this_machine_starts_and_ends(folder: Path) -> None:
     pictures(1, 2)
     done = smolcli("--engine", "ray", "-f", "text")
     assert done.stderr == ""
@@ -371,18 +373,18 @@ def test_without_an_address_a_cluster_of_this_machine_begins_and_ends(folder: Pa
     assert not {"raylet", "gcs_server"} & set(alive(f"STARTED_IN={folder}"))
 
 
-def alive(mark: str) -> Iterator[str]:
-    """The names of the processes that have `mark` in their environment."""
+def alive(variable: str) -> Iterator[str]:
+    """The names of the processes that have `variable` ("NAME=value") in their environment."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if mark.encode() in process.joinpath("environ").read_bytes().split(b"\0"):
+            if variable.encode() in process.joinpath("environ").read_bytes().split(b"\0"):
                 yield process.joinpath("comm").read_text().strip()
 
 
-def test_an_address_where_nobody_is_is_told_at_once(folder: Path) -> None:
+def test_an_address_without_a_server_is_an_error_at_once(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999"):
         with pytest.raises(UnavailableError, match="the Ray cluster .* cannot be reached"):
-            made(RayExecutor, pictures(1), address)
+            records_of(RayExecutor, pictures(1), address)
     assert not ray.is_initialized()
