@@ -292,7 +292,7 @@ class EngineServer:
                 self._prompts.put(_QueuedPrompt(number, arrival, slot, _with_pixels(prompt, frames)))
 
     def _free_decoded(self, request: RequestId) -> None:
-        """Make room for other decoded frames: those of this prompt were used."""
+        """Let other frames be decoded: those of this prompt were used."""
         with self._changed:
             self._decoded_bytes.pop(request, None)
             self._changed.notify_all()

@@ -1,7 +1,7 @@
 """The seam between a run and what makes records of its items: local.py on this machine, ray/ on a Ray cluster.
 
     executor = LocalExecutor(task, identity, work, sink, results, batch)
-    executor.over(items)
+    executor.run(items)
 
 Every record goes to the sink, in the order of the items.
 """

@@ -1,6 +1,6 @@
 """Starts Python processes for process/child.py, the first one before anything else is loaded.
 
-    begin(ENGINE, verbose=False)    # a process loads the engine from now on; the first Child of ENGINE is given it
+    prestart(ENGINE, verbose=False)    # a process loads the engine from now on; the first Child of ENGINE is given it
 
 A new process takes as long to load what it needs as this one to parse its command line: it does so meanwhile. For that
 this module imports nothing that takes milliseconds, as subprocess and tempfile do.

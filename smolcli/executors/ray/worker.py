@@ -152,5 +152,5 @@ def _pickle_result(records: dict[int, Record], error: ErrorParts | None) -> byte
 
 
 def _error_parts(error: SmolError) -> ErrorParts:
-    """An error for child.received, which says on which node it happened."""
+    """An error for child.rebuild_error, which says on which node it happened."""
     return type(error).__name__, f"{error.what} (on {platform.node()})", error.advice, error.kind
