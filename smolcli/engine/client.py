@@ -63,7 +63,7 @@ class ChildState:
     is_loaded: bool = False  # whether the model is loaded
     is_retiring: bool = False  # whether it is sent nothing more
     sent: dict[RequestId, None] = field(default_factory=dict)  # what it has not answered, in the order of sending
-    opened: set[int] = field(default_factory=set)  # items that it was sent and not told to release
+    opened: set[int] = field(default_factory=set)  # items that it was sent and may still hold
     releases: list[ReleaseMessage] = field(default_factory=list)  # to be sent along with the next message
 
 
