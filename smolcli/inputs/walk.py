@@ -143,7 +143,7 @@ def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> 
 def natural_key(name: str) -> bytes:
     """A sort key by which page2 comes before page10; no line end is in it.
 
-    >>> sorted(["p10", "p2", "P1"], key=natural)
+    >>> sorted(["p10", "p2", "P1"], key=natural_key)
     ['P1', 'p2', 'p10']
     """
     return os.fsencode(_DIGITS.sub(_number, name.casefold())).replace(b"\n", b"/n")  # no name has a slash

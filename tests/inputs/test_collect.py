@@ -294,11 +294,11 @@ def test_bad_files(tmp_path: Path, name: str, kind: str) -> None:
 
 
 def test_more_bytes_than_a_picture_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "MOST_BYTES", 1000)
+    monkeypatch.setattr("smolcli.inputs.load.MOST_BYTES", 1000)
     [item] = items("/dev/zero")
     assert refused(item) == "too-large"
     monkeypatch.setattr(collect, "MOST_PIPED", 1000)
-    monkeypatch.setattr(load, "MOST_PIPED", 1000)
+    monkeypatch.setattr("smolcli.inputs.load.MOST_PIPED", 1000)
     [item] = items("-", stdin=io.BytesIO(bytes(5000)))
     assert refused(item) == "too-large"
 

@@ -28,7 +28,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(model_files, "BUILT_IN", fill(tmp_path / "built_in", NANO))
+    monkeypatch.setattr(resolve, "BUILT_IN", fill(tmp_path / "built_in", NANO))
     return tmp_path
 
 
