@@ -1,237 +1,179 @@
-"""One medium over http or https, of an address that the user named outright."""
+"""Downloads one input over HTTP or HTTPS, from an address that the user gave. [httpx2]"""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import io
+import functools
 import re
 import socket
 import ssl
+import threading
 import time
-import urllib.error
-from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, UnknownHandler
+from urllib.parse import urljoin
+
+import httpx2
 
 from smolcli import __version__
 from smolcli.errors import InputError
 
-MOST_BYTES = 2**28  # held in memory
+MAX_BYTES = 2**28  # a download is held in memory
 TIMEOUT = 30.0  # seconds for connecting, and for each read
-DEADLINE = 600.0  # seconds for all of it: a server that sends a byte a second never times out
-MOST_REDIRECTS = 5
-CHUNK = 2**18  # bytes read at once
-_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
-_REDIRECTS = (301, 302, 303, 307, 308)
-_KEPT = "/:@!$&'()*+,;=~%?"  # what an address may hold as it is; # is cut off before
+DEADLINE = 600.0  # seconds for the whole download: a server that sends one byte a second never times out
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+# The body is wanted as it is stored: a compressed one could unpack to more than MAX_BYTES.
+HEADERS = {"User-Agent": f"smolcli/{__version__}", "Accept-Encoding": "identity", "Connection": "close"}
 
 
-def download(url: str, most_bytes: int = MOST_BYTES, timeout: float = TIMEOUT, deadline: float = DEADLINE) -> bytes:
-    """The content at `url`, whatever the server says its kind is; `timeout` and `deadline` in seconds.
+def download(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT, deadline: float = DEADLINE) -> bytes:
+    """Return the body of the response at `url`, whatever content type it has; `timeout` and `deadline` in seconds.
 
-    Spaces and other characters that an address cannot hold are encoded; `user:password@` is sent as basic
-    authentication, and to no other host that a redirect names; the proxies of the environment are used.
-    Raises InputError: missing (404, 410), unreachable, too-large (over `most_bytes`).
+    Spaces and other characters that a URL cannot hold are percent-encoded. `user:password@` is sent as basic
+    authentication, and to no other host that a redirect names. The proxies of the environment are used.
+    Raises InputError: missing (404, 410), unreachable, too-large (over `max_bytes`). No message shows the URL, which
+    may hold a password.
     """
-    opener = _opener(_Clock(timeout, time.monotonic() + deadline))
-    try:
-        return _followed(opener, url, most_bytes, timeout)
-    except InputError:
-        raise
-    except _TooSlow:
-        what = f"is not all here after {deadline:g} seconds"
-        raise _unreachable(what, "fetch it by other means and give the file") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _unreachable(*_reason(error)) from None
+    with _Deadline(deadline) as end, _client(timeout) as client:
+        try:
+            return _follow_redirects(client, url, max_bytes, timeout, end)
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            if end.seconds_left() <= 0:
+                what = f"is not completely downloaded after {deadline:g} seconds"
+                raise _unreachable(what, "fetch it by other means and give the file") from None
+            raise _unreachable(*_explain(error)) from None
 
 
-# ---- asking ----------------------------------------------------------------------------------------
+def _follow_redirects(client: httpx2.Client, url: str, max_bytes: int, timeout: float, end: _Deadline) -> bytes:
+    """Return the body at the end of the redirects; the client's own redirects would read bodies of any size."""
+    login: tuple[tuple[str, bytes], tuple[str, str]] | None = None  # an origin, and the user and password for it
+    for _ in range(MAX_REDIRECTS + 1):
+        address = httpx2.URL(_percent_encode(url))
+        if address.scheme not in ("http", "https"):
+            raise _unreachable(f"leads to a {address.scheme}: address", "only http and https are fetched")
+        if not address.host:
+            raise ValueError("the address names no host")
+        origin = address.scheme, address.netloc
+        if address.userinfo:
+            login = origin, (address.username, address.password)
+        auth = login[1] if login is not None and login[0] == origin else None
+        limits = httpx2.Timeout(timeout, connect=min(timeout, max(end.seconds_left(), 0.001)))
+        trace = {"trace": end.watch_socket}
+        with client.stream("GET", address, auth=auth, timeout=limits, extensions=trace) as response:
+            location = next((value for name, value in response.headers.raw if name.lower() == b"location"), None)
+            if response.status_code not in REDIRECTS or location is None:
+                return _read_body(response, max_bytes, end)
+        url = urljoin(url, location.decode("utf-8", "surrogateescape"))
+    raise _unreachable(f"redirects more than {MAX_REDIRECTS} times", "give the address where it ends")
 
 
-def _followed(opener: OpenerDirector, url: str, most_bytes: int, timeout: float) -> bytes:
-    """The body of the answer at the end of the redirects."""
-    login: tuple[str, str] | None = None  # an origin, and what it is told
-    for _ in range(MOST_REDIRECTS + 1):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise _unreachable(f"leads to a {parts.scheme}: address", "only http and https are fetched")
-        if parts.username is not None:
-            login = (_origin(parts), _basic(parts))
-        request = Request(_encoded(parts), headers={"User-Agent": f"smolcli/{__version__}"})
-        if login and login[0] == _origin(parts):
-            request.add_unredirected_header("Authorization", login[1])
-        with opener.open(request, timeout=timeout) as answer:
-            place = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or place is None:
-                return _body(answer, most_bytes)
-        # http.client reads headers as Latin-1; an address that is not encoded is UTF-8 nowadays.
-        url = urljoin(url, place.encode("latin-1").decode("utf-8", "surrogateescape"))
-    raise _unreachable(f"redirects more than {MOST_REDIRECTS} times", "give the address where it ends")
+def _percent_encode(url: str) -> str:
+    """Encode what the client's URL leaves alone: bytes that are not UTF-8 (as surrogates), and `%` without a code."""
+    url = re.sub("[\udc80-\udcff]", lambda match: f"%{ord(match[0]) - 0xDC00:02X}", url)
+    return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", url)
 
 
-def _body(answer: Any, most_bytes: int) -> bytes:
-    status = answer.status
-    if status in _GONE:
+def _read_body(response: httpx2.Response, max_bytes: int, end: _Deadline) -> bytes:
+    status = response.status_code
+    if status in (404, 410):
         raise InputError(f"is not there (the server answers {status})", "check the address", kind="missing")
-    if status != HTTPStatus.OK:
+    if status != 200:
         advice = "the address needs a login" if status in (401, 403) else "try again later or check the address"
-        raise _unreachable(f"the server answers {status} {_phrase(status)}".strip(), advice)
-    length = answer.length  # of Content-Length; None where the server gives none
-    if length is not None and length > most_bytes:
-        raise _too_large(most_bytes)
+        phrase = httpx2.codes.get_reason_phrase(status)
+        raise _unreachable(f"the server answers {status} {phrase}".strip(), advice)
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
     data = bytearray()
-    while chunk := answer.read(CHUNK):
-        data += chunk
-        if len(data) > most_bytes:
-            raise _too_large(most_bytes)
-    if length is not None and len(data) < length:
-        raise http.client.IncompleteRead(bytes(data), length - len(data))
+    try:
+        for chunk in response.iter_raw():
+            data += chunk
+            if len(data) > max_bytes:
+                raise _too_large(max_bytes)
+    except httpx2.RemoteProtocolError:
+        if end.seconds_left() > 0:
+            raise _unreachable("the connection ended in the middle", "try again") from None
+    if end.seconds_left() <= 0:  # the connection was shut down, which looks like the end of a body without a length
+        raise TimeoutError
     return bytes(data)
 
 
-def _encoded(parts: SplitResult) -> str:
-    """The address as it is sent: without login and fragment, every character allowed in one."""
-    host = (parts.hostname or "").encode("idna").decode("ascii")
-    if not host:
-        raise ValueError("it names no host")
-    place = f"[{host}]" if ":" in host else host
-    if parts.port is not None:
-        place += f":{parts.port}"
-    query = f"?{_percent(parts.query)}" if parts.query else ""
-    return f"{parts.scheme}://{place}{_percent(parts.path) or '/'}{query}"
+def _client(timeout: float) -> httpx2.Client:
+    try:
+        return httpx2.Client(headers=HEADERS, timeout=timeout, verify=_tls_context())
+    except ImportError:
+        what = "the proxy of the environment is a SOCKS proxy, and the library socksio is not installed"
+        raise _unreachable(what, "pip install socksio") from None
+    except (httpx2.InvalidURL, ValueError):
+        what = "the proxy of the environment has no address that can be used"
+        raise _unreachable(what, "check http_proxy, https_proxy and all_proxy") from None
 
 
-def _percent(text: str) -> str:
-    """Percent-encoding, once: `%41` stays, a `%` that begins no code is a percent sign."""
-    encoded = quote(text, safe=_KEPT, errors="surrogateescape")
-    return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", encoded)
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """The certificates of this machine, which take some 20 ms to load."""
+    return httpx2.create_ssl_context()
 
 
-def _origin(parts: SplitResult) -> str:
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+class _Deadline:
+    """Shuts down the connection in use when the time for a download is over: the client has a timeout for each read,
+    and none for all of them. A context manager.
+    """
 
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._shut_down)
+        self._timer.daemon = True
+        self._socket: socket.socket | None = None
 
-def _basic(parts: SplitResult) -> str:
-    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return "Basic " + base64.b64encode(login.encode("utf-8", "surrogateescape")).decode("ascii")
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
 
-# ---- time ------------------------------------------------------------------------------------------
+    def seconds_left(self) -> float:
+        return self._end - time.monotonic()
 
+    def watch_socket(self, event: str, info: dict[str, Any]) -> None:
+        """Keep the socket of a new connection; the client calls this at each step (extension `trace` of httpcore)."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.seconds_left() <= 0:
+                raise TimeoutError
 
-class _TooSlow(Exception):
-    """The deadline has passed."""
-
-
-class _Clock:
-    """How long the next wait may be."""
-
-    def __init__(self, timeout: float, end: float) -> None:
-        self._timeout = timeout
-        self._end = end
-
-    def patience(self) -> float:
-        """Seconds, more than 0. Raises _TooSlow where none is left."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise _TooSlow
-        return min(self._timeout, left)
-
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._end
-
-
-class _Timed(io.RawIOBase):
-    """What a socket receives; each read waits as long as the clock allows, header lines included."""
-
-    def __init__(self, sock: socket.socket, format_time: _Clock) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._clock = format_time
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._clock.patience())
+    def _shut_down(self) -> None:
         try:
-            return self._raw.readinto(buffer)
-        except TimeoutError:
-            if self._clock.is_over():
-                raise _TooSlow from None
-            raise
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+            if self._socket is not None:
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # SSLSocket's own would break its reader
+        except OSError:
+            pass  # the connection is closed already
 
 
-def _opener(format_time: _Clock) -> OpenerDirector:
-    """No more than http, https and the environment's proxies: no file:, no ftp:, no redirects of its own."""
-
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
-            super().__init__(sock, *args, **more)
-            self.fp.close()
-            self.fp = io.BufferedReader(_Timed(sock, format_time))
-
-    def timed(kind: Callable[..., http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:
-        def connect(host: str, timeout: float, **more: Any) -> http.client.HTTPConnection:
-            connection = kind(host, timeout=format_time.patience(), **more)
-            connection.response_class = Response
-            return connection
-
-        return connect
-
-    class Plain(HTTPHandler):
-        def http_open(self, request: Request) -> Any:
-            return self.do_open(timed(http.client.HTTPConnection), request)
-
-    class Secure(HTTPSHandler):
-        def https_open(self, request: Request) -> Any:
-            context = ssl.create_default_context()
-            return self.do_open(timed(http.client.HTTPSConnection), request, context=context)
-
-    opener = OpenerDirector()
-    for handler in (ProxyHandler(), Plain(), Secure(), UnknownHandler()):
-        opener.add_handler(handler)
-    return opener
-
-
-# ---- errors ----------------------------------------------------------------------------------------
+def _too_large(max_bytes: int) -> InputError:
+    what = f"has more than {max_bytes:,} bytes"
+    return InputError(what, "fetch it by other means and give the file", kind="too-large")
 
 
 def _unreachable(what: str, advice: str) -> InputError:
     return InputError(what, advice, kind="unreachable")
 
 
-def _too_large(most_bytes: int) -> InputError:
-    return InputError(
-        f"has more than {most_bytes:,} bytes", "fetch it by other means and give the file", kind="too-large"
-    )
-
-
-def _phrase(status: int) -> str:
-    return next((known.phrase for known in HTTPStatus if known == status), "")
-
-
-def _reason(error: Exception) -> tuple[str, str]:
-    """What is wrong and what to do; never the address, which may hold a password."""
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
-        error = error.reason
-    if isinstance(error, TimeoutError):
+def _explain(error: BaseException) -> tuple[str, str]:
+    """What went wrong and what to do about it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):  # the client wraps what the system raised
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, TimeoutError):
         return "the server does not answer in time", "try again later"
-    if isinstance(error, socket.gaierror):
+    if isinstance(cause, socket.gaierror):
         return "the server's name is not known", "check the address and the network"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not valid ({error.verify_message})", "check the address"
-    if isinstance(error, OSError):
-        return f"cannot be reached ({error.strerror or error})", "check the address and the network"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection ended in the middle", "try again"
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.InvalidURL):
-        return f"the server's answer is broken ({type(error).__name__})", "try again later"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not valid ({cause.verify_message})", "check the address"
+    if isinstance(cause, OSError):
+        return f"cannot be reached ({cause.strerror or cause})", "check the address and the network"
+    if isinstance(error, httpx2.ProxyError):
+        return f"the proxy refuses the connection ({error})", "check http_proxy and https_proxy"
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return f"the server's answer is broken ({str(error).rstrip('.')})", "try again later"
     return "is not an address that can be fetched", "check how it is written"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from smolcli import __version__
 from smolcli.errors import InputError
 from smolcli.inputs.collect import without_password
-from smolcli.inputs.download import MOST_REDIRECTS, download
+from smolcli.inputs.download import MAX_REDIRECTS, download
 from tests.http_server import Answer, Handler, Server, says
 
 
@@ -36,6 +38,14 @@ def test_a_body_without_length_and_one_in_chunks(server: Server) -> None:
     server.answers["/chunks"] = chunked(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     assert download(f"{server.url}/open") == b"x" * 70_000
     assert download(f"{server.url}/chunks") == b"abcde"
+
+
+def test_a_compressed_body_is_given_as_it_was_sent(server: Server) -> None:
+    """Unpacked it could be larger than what is allowed; the server is asked for the plain bytes."""
+    packed = gzip.compress(bytes(100_000))
+    server.answers["/a"] = says(200, packed, Content_Encoding="gzip", Content_Length=len(packed))
+    assert download(f"{server.url}/a", max_bytes=1000) == packed
+    assert server.headers[0]["Accept-Encoding"] == "identity"
 
 
 def chunked(body: bytes) -> Answer:
@@ -66,17 +76,17 @@ def test_redirects_are_followed_as_far_as_they_may_go(server: Server) -> None:
     for number in range(9):
         server.answers[f"/{number}"] = says(301 + number % 2, Location=f"{number + 1}?x=1")
         server.answers[f"/{number}?x=1"] = server.answers[f"/{number}"]
-    for steps in (3, MOST_REDIRECTS):
+    for steps in (3, MAX_REDIRECTS):
         server.answers["/9?x=1"] = says(200, b"found")
         assert download(f"{server.url}/{9 - steps}") == b"found"
-    kind, message = failure(f"{server.url}/{9 - MOST_REDIRECTS - 1}")
+    kind, message = failure(f"{server.url}/{9 - MAX_REDIRECTS - 1}")
     assert (kind, message) == ("unreachable", "redirects more than 5 times; give the address where it ends")
 
 
 def test_a_redirect_in_a_circle_ends(server: Server) -> None:
     server.answers["/a"] = says(307, Location="/a")
     assert failure(f"{server.url}/a")[0] == "unreachable"
-    assert server.asked == ["/a"] * (MOST_REDIRECTS + 1)
+    assert server.asked == ["/a"] * (MAX_REDIRECTS + 1)
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:text/plain,hello"])
@@ -94,10 +104,10 @@ def test_a_redirect_to_a_name_that_is_not_encoded(server: Server) -> None:
 
 def test_too_large_by_its_header_is_not_read(server: Server) -> None:
     server.answers["/a"] = says(200, Content_Length=1001)  # and no body: reading it would fail otherwise
-    kind, message = failure(f"{server.url}/a", most_bytes=1000)
+    kind, message = failure(f"{server.url}/a", max_bytes=1000)
     assert kind == "too-large" and message.startswith("has more than 1,000 bytes; ")
     server.answers["/b"] = says(200, b"x" * 1000, Content_Length=1000)
-    assert len(download(f"{server.url}/b", most_bytes=1000)) == 1000
+    assert len(download(f"{server.url}/b", max_bytes=1000)) == 1000
 
 
 def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> None:
@@ -110,7 +120,7 @@ def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> No
             pass
 
     server.answers["/a"] = endless
-    assert failure(f"{server.url}/a", most_bytes=100_000)[0] == "too-large"
+    assert failure(f"{server.url}/a", max_bytes=100_000)[0] == "too-large"
 
 
 def dripping(head: bytes) -> Answer:
@@ -131,7 +141,7 @@ def dripping(head: bytes) -> Answer:
 def test_a_server_that_drips_meets_the_deadline(server: Server, head: bytes) -> None:
     server.answers["/a"] = dripping(head)
     kind, message = failure(f"{server.url}/a", deadline=0.2)
-    assert kind == "unreachable" and message.startswith("is not all here after 0.2 seconds; ")
+    assert kind == "unreachable" and message.startswith("is not completely downloaded after 0.2 seconds; ")
 
 
 def test_a_server_that_is_silent_meets_the_timeout(server: Server) -> None:
@@ -176,8 +186,8 @@ def test_a_name_that_nobody_knows(server: Server, monkeypatch: pytest.MonkeyPatc
     [
         (says(200, b"12345", Content_Length=1000), "the connection ended in the middle; try again"),
         (chunked(b"3\r\nabc\r\n400\r\nde"), "the connection ended in the middle; try again"),
-        (lambda handler: None, "cannot be reached (Remote end closed connection without response)"),
-        (lambda handler: handler.wfile.write(b"SSH-2.0\r\n") and None, "the server's answer is broken (BadStatusLine)"),
+        (lambda handler: None, "the server's answer is broken (Server disconnected without sending a response)"),
+        (lambda handler: handler.wfile.write(b"SSH-2.0\r\n\r\n") and None, "the server's answer is broken (illegal"),
     ],
     ids=["length", "chunks", "nothing", "no http"],
 )
@@ -206,10 +216,11 @@ def test_what_an_address_cannot_hold_is_encoded(server: Server, typed: str, sent
 
 def test_a_login_is_sent_and_never_told(server: Server) -> None:
     server.answers["/a"] = says(302, Location="/b")
-    server.answers["/b"] = says(200, b"here")
+    server.answers["/b"] = says(302, Location=f"{server.url}/c")
+    server.answers["/c"] = says(200, b"here")
     assert download(f"http://me:p%40ss:ü@{server.host}/a") == b"here"
     expected = "Basic " + base64.b64encode("me:p@ss:ü".encode()).decode()
-    assert [headers["Authorization"] for headers in server.headers] == [expected] * 2
+    assert [headers["Authorization"] for headers in server.headers] == [expected] * 3
     kind, message = failure(f"http://me:secret@{server.host}/gone")
     assert kind == "missing" and "secret" not in message
     assert failure("http://me:secret@127.0.0.1:notaport/a") == (
@@ -232,6 +243,20 @@ def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pyte
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server.answers["/a.png"] = says(200, b"straight")
     assert download(f"{server.url}/a.png") == b"straight"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("socks5://127.0.0.1:9", "the proxy of the environment is a SOCKS proxy, and the library socksio is not"),
+        ("odd://me:secret@127.0.0.1", "the proxy of the environment has no address that can be used"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("all_proxy", proxy)
+    kind, said = failure(f"{server.url}/a")
+    assert kind == "unreachable" and said.startswith(message) and "secret" not in said
 
 
 @pytest.mark.parametrize(
