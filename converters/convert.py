@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -13,9 +12,10 @@ from typing import Literal
 from gguf import GGMLQuantizationType
 
 from smolcli import registry
-from smolcli.errors import EngineError, ModelError, OutputError, UsageError
+from smolcli.errors import EngineError, ModelError, UsageError
 from smolcli.process.child import call
 from smolcli.system.cpu import usable_cores
+from smolcli.system.disk_space import check_free_space
 
 from . import mmproj, text_model
 from .checkpoint import Checkpoint
@@ -254,10 +254,7 @@ def _kept(outputs: Sequence[Output], if_exists: IfExists) -> frozenset[Path]:
 
 
 def _check_space(plan: Plan) -> None:
-    needed = sum(output.size for output in plan.work)
-    folder = plan.work[0].path.parent.absolute()
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        what = f"{folder}: {needed:,} bytes are needed and {free:,} free"
-        raise OutputError(what, "make room, or choose another directory with -o")
+    needed_bytes = sum(output.size for output in plan.work)
+    check_free_space(
+        plan.work[0].path.parent.absolute(), needed_bytes, "make room, or choose another directory with -o"
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import llama_cpp as llama
 
 from smolcli.errors import ModelError, OutputError
+from smolcli.system.disk_space import free_bytes
 
 BUFFER = 64 << 20  # bytes of rows in memory at once
 # One line of its log a tensor: the name, what it is, and in brackets what it would be, if that is something else.
@@ -65,8 +66,6 @@ def _quantize(source: Path, target: Path, file_type: int, threads: int, final: P
 def _raise(folder: Path, final: Path, said: str) -> None:
     last = said.strip().splitlines()[-1].split("failed to quantize: ")[-1].strip() if said.strip() else "no reason"
     if "iostream" in last or "ios_base" in last or "basic_ios" in last:  # its only word for a write that failed
-        room = os.statvfs(folder) if hasattr(os, "statvfs") else None
-        full = room is not None and room.f_bavail * room.f_frsize < BUFFER
-        why = f" ({os.strerror(errno.ENOSPC)})" if full else ""
+        why = f" ({os.strerror(errno.ENOSPC)})" if free_bytes(folder) < BUFFER else ""
         raise OutputError(f"{final}: cannot be written{why}", "make room, or choose another directory with -o")
     raise ModelError(f"{final}: llama.cpp cannot quantize it ({last})", "-v shows what it says")

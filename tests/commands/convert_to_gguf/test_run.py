@@ -163,7 +163,7 @@ def test_a_full_disk_is_noticed_before_and_during_writing(
     planned = plan(checkpoint, tmp_path / "out", ["f16"], ["f16"])
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=400_000))
-        with pytest.raises(OutputError, match=r"[\d,]+ bytes are needed and 400,000 free; make room"):
+        with pytest.raises(OutputError, match=r"needs [\d.]+ MB, .* has 0\.4 MB free; make room"):
             write(planned)
     monkeypatch.setattr(Started, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(OutputError, match=r"out: cannot be written \(No space left\); make room"):
