@@ -19,8 +19,12 @@ from smolcli.options import choice, completed, opt
 from smolcli.terminal.stdout import write_stderr
 from smolcli.terminal.words import enumerate_words
 
-# What --for takes, and what is downloaded for it.
-FORMATS = {"auto": "auto", **{name: name for name in sorted(registry.backends())}, "all": "all"}
+# What --for takes, and the file format that is downloaded for it: a backend stands for the format it reads.
+FORMATS: dict[str, str] = {
+    "auto": "auto",
+    **{name: registry.BACKENDS[name].file_format for name in sorted(registry.backends())},
+    "all": "all",
+}
 
 app = typer.Typer(cls=HelpGroup, help="List and download models.")
 

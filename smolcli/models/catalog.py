@@ -1,4 +1,4 @@
-"""The models that smolcli knows by a name of its own."""
+"""The models that smolcli knows by a short name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A model of the table: its hub repository and, in bytes, what a pull fetches (about, where files may change).
+    """A model of the catalog: its hub repository, and the bytes that a pull downloads.
 
-    `pair_bytes` is the Q8_0 pair, `checkpoint_bytes` the safetensors.
+    `pair_bytes` is the size of the Q8_0 GGUF pair, `checkpoint_bytes` that of the safetensors checkpoint. Both are
+    approximate where the repository's files may change.
     """
 
     name: str
@@ -21,14 +22,14 @@ class CatalogEntry:
 
     @property
     def gguf_repo(self) -> str:
-        """The repository of its GGUF pair; its files are `<stem>-<quant>.gguf` and `mmproj-<stem>-<quant>.gguf`."""
+        """The repository of the GGUF pair; its files are `<stem>-<quant>.gguf` and `mmproj-<stem>-<quant>.gguf`."""
         return f"ggml-org/{self.repo.split('/')[1]}-GGUF"
 
 
-# The best first. SmolVLM-Instruct, the first 2.2B, is left out: its GGUF lacks the tile markers llama.cpp looks up.
+# Best first. SmolVLM-Instruct, the first 2.2B, is left out: its GGUF lacks the tile markers that llama.cpp looks up.
 CATALOG = {
-    one.name: one
-    for one in (
+    entry.name: entry
+    for entry in (
         CatalogEntry(
             "2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2_520_457_184, 4_494_000_000, "best answers; slow on a CPU"
         ),
@@ -48,8 +49,5 @@ CATALOG = {
     )
 }
 
-
 NANO = "nano"
-
-
 NANO_NOTICE = f"no model is on this machine: using the built-in {NANO}; for photographs: smolcli models pull 256m"

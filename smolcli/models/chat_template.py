@@ -1,7 +1,7 @@
-"""A Prompt as the model's chat text, the one place where it is made, for every backend.
+"""Renders a Prompt as the text of the model's chat template, for every backend.
 
-The layout is that of transformers' Idefics3 and SmolVLM processors (chat template, row and column
-markers, the global tile last), which the models were trained on:
+The layout is that of transformers' Idefics3 and SmolVLM processors (chat template, row and column markers, the global
+tile last), on which the models were trained:
 
     <|im_start|>User:<fake><row_1_col_1>IMG<fake><row_1_col_2>IMG\\n\\n<fake><global-img>IMG<fake>
     What is this?<end_of_utterance>\\nAssistant:
@@ -23,7 +23,7 @@ END = "<end_of_utterance>"
 FAKE = "<fake_token_around_image>"
 GLOBAL = "<global-img>"
 IMAGE = "<image>"
-STOPS = (END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")  # what ends a reply, in any model of the family
+STOPS = (END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")  # end-of-turn tokens of the family's models
 
 VIDEO_INTRO = "You are provided the following series of {frames} frames from a {duration} [H:MM:SS] video.\n"
 VIDEO_FRAME = "\nFrame from {time}:"
@@ -36,9 +36,9 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 
 @dataclass(frozen=True)
 class Tile:
-    """The place of one tile's embeddings: tile number `number` of picture number `picture` of the prompt.
+    """Stands for the embeddings of tile `number` of picture `picture`, both counted from 0 within the prompt.
 
-    Tiles of a picture are numbered row by row, the global tile last.
+    The tiles of a picture are numbered row by row, the global tile last.
     """
 
     picture: int
@@ -47,14 +47,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """How a picture is cut: `rows` x `columns` tiles and the global one; 0 x 0 is the global tile alone."""
+    """The tiles of a picture: `rows` x `columns` and the global tile; 0 x 0 is the global tile alone."""
 
     rows: int = 0
     columns: int = 0
 
     @property
     def tiles(self) -> int:
-        """The number of tiles, the global one included."""
+        """The number of tiles, including the global tile."""
         return self.rows * self.columns + 1
 
 
@@ -64,10 +64,10 @@ Segment = str | Tile
 
 
 def plain(text: str) -> str:
-    """`text`, if it is UTF-8 and has nothing that the tokenizer would take for a marker of its own; else UsageError."""
+    """Return `text` unchanged. Raises UsageError if it is not UTF-8, or has a special token of the model in it."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # the shell gave other bytes
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8 arrive as surrogates
         raise UsageError("the text is not UTF-8", "set a UTF-8 locale, or convert it with iconv") from None
     if found := MARKER.search(text):
         raise UsageError(f"the text has the model's own marker {found[0]}", "say it another way")
@@ -75,9 +75,10 @@ def plain(text: str) -> str:
 
 
 def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
-    """The conversation as text and tiles, in order, ready for the reply; `grids` has one entry a picture.
+    """Render the conversation, up to where the reply begins, as text and tiles in order.
 
-    Neighbouring texts are one segment, so that a tokenizer sees them whole.
+    `grids` has one entry for each picture. Adjacent texts are joined into one segment, since tokenizing them apart
+    could give other tokens.
 
     >>> picture = Frame(bytes(3), width=1, height=1)
     >>> for segment in segments(Prompt.user(picture, "What is this?"), [UNSPLIT]):
@@ -86,11 +87,11 @@ def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
     Tile(picture=0, number=0)
     '<fake_token_around_image>What is this?<end_of_utterance>\\nAssistant:'
     """
-    return _joined(_segments(prompt, grids))
+    return _join_texts(_segments(prompt, grids))
 
 
 def text(segments: Iterable[Segment], tokens_per_tile: int) -> str:
-    """The same as one string in which every tile is `tokens_per_tile` image tokens.
+    """Join segments into one string in which each tile is `tokens_per_tile` image tokens.
 
     >>> text(["Left: ", Tile(0, 0), " Right: ", Tile(1, 0)], 2)
     'Left: <image><image> Right: <image><image>'
@@ -99,10 +100,10 @@ def text(segments: Iterable[Segment], tokens_per_tile: int) -> str:
 
 
 def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
-    """The parts of a user turn that show a video of `duration` seconds: each frame under its time, unsplit.
+    """Make the parts of a user turn that shows a video of `duration` seconds: each frame after its time.
 
-    The strings are those of transformers' SmolVLMProcessor; fractions of a second are dropped, as there.
-    Raises ValueError for a frame without a time.
+    The texts are those of transformers' SmolVLMProcessor, which drops fractions of a second too. The frames are not
+    to be split into tiles. Raises ValueError for a frame without a time.
 
     >>> still = Frame(bytes(3), width=1, height=1, time=61.5)
     >>> for part in video_parts([still], duration=75.9):
@@ -123,7 +124,7 @@ def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
 
 
 def in_words(number: int) -> str:
-    """A number from 0 to 999999 in English, as the package num2words writes it.
+    """Write a number from 0 to 999999 in English words, as the package num2words does.
 
     >>> in_words(1234)
     'one thousand, two hundred and thirty-four'
@@ -142,15 +143,15 @@ def in_words(number: int) -> str:
 
 
 def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
-    pictures = count()
+    picture_numbers = count()
     yield START
     for turn in prompt.turns:
         starts_with_picture = bool(turn.parts) and isinstance(turn.parts[0], Frame)
         yield turn.role.capitalize() + (":" if starts_with_picture else ": ")
         for part in turn.parts:
             if isinstance(part, Frame):
-                number = next(pictures)
-                yield from _picture(number, grids[number])
+                number = next(picture_numbers)
+                yield from _picture_segments(number, grids[number])
             else:
                 yield part
         if turn.role == "assistant" and turn is prompt.turns[-1]:
@@ -159,7 +160,7 @@ def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
     yield "Assistant:"
 
 
-def _picture(picture: int, grid: Grid) -> Iterable[Segment]:
+def _picture_segments(picture: int, grid: Grid) -> Iterable[Segment]:
     tiles = (Tile(picture, number) for number in count())
     for row in range(1, grid.rows + 1):
         for column in range(1, grid.columns + 1):
@@ -173,7 +174,7 @@ def _picture(picture: int, grid: Grid) -> Iterable[Segment]:
     yield FAKE
 
 
-def _joined(parts: Iterable[Segment]) -> list[Segment]:
+def _join_texts(parts: Iterable[Segment]) -> list[Segment]:
     joined: list[Segment] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):

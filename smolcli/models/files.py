@@ -1,4 +1,4 @@
-"""A model's files: checkpoints and GGUF pairs in a directory, told apart by their names."""
+"""A model's files: checkpoints and GGUF pairs in a directory, recognised by their file names."""
 
 from __future__ import annotations
 
@@ -11,37 +11,31 @@ from pathlib import Path, PurePath
 from smolcli import registry
 from smolcli.errors import ModelError
 
-FEWEST_WORDS = 4096  # tokens of a vocabulary that is not of letters
-
-
-def understands_text(vocabulary: int) -> bool:
-    """Whether a model of so many tokens may understand a text; one of letters, as nano, knows nothing but pictures."""
-    return vocabulary >= FEWEST_WORDS
-
-
 BUILT_IN = Path(__file__).parent.parent / "nano" / "weights"
+MODEL_TYPES = ("smolvlm", "idefics3")  # model_type in the config.json of the models that smolcli runs
+MIN_TEXT_VOCABULARY = 4096  # tokens; a smaller vocabulary has letters only
+# In order of preference: Q8_0 is half the size of F16 at next to no loss of quality, then smaller and smaller.
+QUANTIZATIONS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32")
 
-
-# The first that is there is taken: half the size of f16 at next to no loss, then ever smaller.
-QUANTS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32")
-
-
-MODEL_TYPES = ("smolvlm", "idefics3")  # model_type in the config.json of what smolcli runs
-
-
-_QUANT = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)\d\w*)$", re.IGNORECASE)
-
-
+_QUANTIZATION = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)\d\w*)$", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+def understands_text(vocab_size: int) -> bool:
+    """Whether a model with a vocabulary of `vocab_size` tokens may understand text, and not pictures only.
+
+    A model whose tokens are letters, such as nano, does not.
+    """
+    return vocab_size >= MIN_TEXT_VOCABULARY
 
 
 @dataclass(frozen=True)
 class ModelFiles:
     """The files of one model: a checkpoint directory, a GGUF pair, or both.
 
-    `name` is what records call it. `checkpoint` is a directory with config.json, tokenizer.json and
+    `name` is the model's name in records. `checkpoint` is a directory with config.json, tokenizer.json and
     safetensors; `gguf` and `mmproj` are the language and the vision half for llama.cpp. `notice` is a line
-    the user should see once, empty if there is nothing to say.
+    to show to the user once, empty if there is none.
     """
 
     name: str
@@ -52,32 +46,38 @@ class ModelFiles:
 
     @property
     def formats(self) -> frozenset[str]:
-        """The formats it is here in: `checkpoint`, `gguf` (both halves), and `any` where there is one of them."""
-        here = {"checkpoint"} if self.checkpoint is not None else set()
+        """The available file formats: `checkpoint`, `gguf` (both halves), and `any` if there is one of them."""
+        available = {"checkpoint"} if self.checkpoint is not None else set()
         if self.gguf is not None and self.mmproj is not None:
-            here.add("gguf")
-        return frozenset(here | {"any"} if here else ())
+            available.add("gguf")
+        return frozenset(available | {"any"} if available else ())
 
     def serves(self, backend: str) -> bool:
-        """Whether `backend` can run it: the model is here in the format that the backend reads."""
+        """Whether the model is available in the file format that `backend` reads."""
         return registry.BACKENDS[backend].file_format in self.formats
 
 
 def scan(directory: Path) -> ModelFiles:
-    """The model in one directory: a checkpoint, a GGUF pair, both or neither; `name` is the directory's."""
+    """Find the checkpoint and the GGUF pair in one directory; the model's name is that of the directory.
+
+    Raises ModelError for an index of weights that cannot be read.
+    """
     names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
-    both = pair(names)
-    complete = {"config.json", "tokenizer.json"} <= set(names) and weights(directory)
+    gguf_pair = pair(names)
+    is_checkpoint = {"config.json", "tokenizer.json"} <= set(names) and weights(directory)
     return ModelFiles(
         directory.resolve().name,
-        checkpoint=directory if complete else None,
-        gguf=directory / both[0] if both else None,
-        mmproj=directory / both[1] if both else None,
+        checkpoint=directory if is_checkpoint else None,
+        gguf=directory / gguf_pair[0] if gguf_pair else None,
+        mmproj=directory / gguf_pair[1] if gguf_pair else None,
     )
 
 
 def weights(checkpoint: Path) -> list[Path]:
-    """The safetensors files of a checkpoint directory, in order; empty where one is missing."""
+    """List the safetensors files of a checkpoint directory in order; an empty list if one of them is missing.
+
+    Raises ModelError for an index of weights that cannot be read.
+    """
     index = checkpoint / "model.safetensors.index.json"
     files = [checkpoint / "model.safetensors"]
     if index.is_file():
@@ -90,57 +90,60 @@ def weights(checkpoint: Path) -> list[Path]:
 
 
 def pair(names: Iterable[str], quant: str | None = None) -> tuple[str, str] | None:
-    """The language and the vision half among file names of one folder, or None.
+    """Choose the language half and its vision half from the file names of one folder; None if there is no pair.
 
-    With `quant` (any case) only a language half of that quantization; else the first of QUANTS that is there.
+    With `quant` (in any case) only a language half of that quantization is taken, else the first of QUANTIZATIONS
+    that is there.
     """
     names = list(names)
-    for name in sorted(languages(names), key=_rank):
-        vision = mmproj_of(name, names)
-        if vision and (quant is None or quantization(name) == quant.upper()):
-            return name, vision
+    for name in sorted(languages(names), key=_preference):
+        mmproj = mmproj_of(name, names)
+        if mmproj and (quant is None or quantization(name) == quant.upper()):
+            return name, mmproj
     return None
 
 
 def languages(names: Iterable[str]) -> list[str]:
-    """The file names that are language halves: .gguf, in one piece, not an mmproj."""
-    return [
-        name for name in names if _is_gguf(name) and not _is_mmproj(name) and not _SHARD.search(PurePath(name).stem)
-    ]
+    """Select the file names of language halves: .gguf, not split into shards, not an mmproj."""
+    return [name for name in names if _is_gguf(name) and not is_mmproj(name) and not _SHARD.search(PurePath(name).stem)]
 
 
 def mmproj_of(language: str, names: Iterable[str]) -> str | None:
-    """The vision half of the file name `language` among `names`, or None.
+    """Find the vision half of the language half `language` among `names`, or None.
 
-    By convention `mmproj-<stem>-<quant>.gguf` for `<stem>-<quant>.gguf`; without such a one, the only mmproj there
-    is. Of several quantizations the language half's own is taken, then the first of QUANTS.
+    By convention it is `mmproj-<stem>-<quant>.gguf` for `<stem>-<quant>.gguf`; if there is none of that stem, the
+    only mmproj in the folder. Of several quantizations the one of the language half is taken, then the first of
+    QUANTIZATIONS.
     """
-    backend_candidates = [name for name in names if _is_gguf(name) and _is_mmproj(name)]
-    own = [name for name in backend_candidates if base(name) == base(language)]
-    if not own and len({base(name) for name in backend_candidates}) == 1:
-        own = backend_candidates
-    return min(own, key=lambda name: (quantization(name) != quantization(language), _rank(name)), default=None)
+    mmprojs = [name for name in names if is_mmproj(name)]
+    candidates = [name for name in mmprojs if base(name) == base(language)]
+    if not candidates and len({base(name) for name in mmprojs}) == 1:
+        candidates = mmprojs
+    own = quantization(language)
+    return min(candidates, key=lambda name: (quantization(name) != own, _preference(name)), default=None)
 
 
 def quantization(name: str) -> str:
-    """The quantization a file name ends with, in capitals (`Q8_0`); empty where it tells none."""
-    match = _QUANT.search(PurePath(name).stem)
+    """Return the quantization at the end of a file name in capitals (`Q8_0`), or "" if the name has none."""
+    match = _QUANTIZATION.search(PurePath(name).stem)
     return match[1].upper() if match else ""
+
+
+def is_mmproj(name: str) -> bool:
+    """Whether a file name is that of a vision half."""
+    return _is_gguf(name) and "mmproj" in name.lower()
+
+
+def base(name: str) -> str:
+    """Return a file name without its quantization and `mmproj`; both halves of a model have the same."""
+    return re.sub(r"[-._]?mmproj[-._]?", "", _QUANTIZATION.sub("", PurePath(name).stem).lower())
 
 
 def _is_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf")
 
 
-def _is_mmproj(name: str) -> bool:
-    return _is_gguf(name) and "mmproj" in name.lower()
-
-
-def base(name: str) -> str:
-    """A file name without quantization and mmproj: equal for the two halves of a model."""
-    return re.sub(r"[-._]?mmproj[-._]?", "", _QUANT.sub("", PurePath(name).stem).lower())
-
-
-def _rank(name: str) -> tuple[int, str]:
+def _preference(name: str) -> tuple[int, str]:
+    """A sort key by which preferred quantizations come first."""
     quant = quantization(name)
-    return QUANTS.index(quant) if quant in QUANTS else len(QUANTS), name
+    return QUANTIZATIONS.index(quant) if quant in QUANTIZATIONS else len(QUANTIZATIONS), name

@@ -1,8 +1,8 @@
-"""The head of a GGUF file, keys and tensor shapes, by its published layout (ggml's docs/gguf.md, version 3).
+"""Reads the keys and the tensor table of a GGUF file by its published layout (ggml's docs/gguf.md, version 3).
 
-The package gguf reads them too, but importing it costs a second at every start; and a damaged file
-must be told from a whole one before native code is given it: llama.cpp runs a vision half whose last
-tensor is cut short, with whatever was in memory as its weights.
+The package gguf reads them too, but importing it adds a second to each start. A damaged file has to be recognised
+before it reaches native code: llama.cpp runs a vision half whose last tensor is cut short, with whatever was in memory
+as its weights.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from smolcli.errors import ModelError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_MOST_DIMENSIONS = 4  # GGML_MAX_DIMS
+_MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 
-# enum ggml_type to (weights, bytes) of a block. The end of a tensor of another type is not checked.
+# enum ggml_type to the (weights, bytes) of a block. The end of a tensor of any other type is not checked.
 BLOCKS = {
     0: (1, 4),  # F32
     1: (1, 2),  # F16
@@ -40,8 +40,11 @@ BLOCKS = {
 
 @dataclass(frozen=True)
 class Header:
-    """`keys`: arrays are left out (None), since only tokenizers have them. `shapes`: the fastest dimension first.
-    `places`: each tensor's number of enum ggml_type, and where in the file it begins.
+    """The metadata of a GGUF file.
+
+    `keys` maps each key to its value, which is None for an array: only tokenizers have them. `shapes` maps each tensor
+    to its shape, the dimension that varies fastest first. `places` maps it to its type, a number of enum ggml_type,
+    and to the offset in bytes at which it begins in the file.
     """
 
     keys: dict[str, Any]
@@ -50,80 +53,93 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Raises ModelError for what is no GGUF, another version than 2 or 3, or ends before its keys or weights do."""
+    """Read the metadata of `path`.
+
+    Raises ModelError for a file that is not GGUF, has another version than 2 or 3, or is cut short.
+    """
     try:
         with path.open("rb") as file:
-            return _header(path, file)
+            return _read(path, file)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})", "check the path") from error
     except (struct.error, UnicodeDecodeError, KeyError, EOFError):
         raise ModelError(f"{path} is a damaged GGUF file", "fetch or convert it again") from None
 
 
-def _header(path: Path, file: BinaryIO) -> Header:
-    size = os.fstat(file.fileno()).st_size
+def _read(path: Path, file: BinaryIO) -> Header:
     if file.read(4) != b"GGUF":
         raise ModelError(f"{path} is not a GGUF file", "name a .gguf model or a checkpoint directory")
-    version, tensors, pairs = struct.unpack("<IQQ", _exactly(file, 20, size))
+    reader = _FieldReader(file)
+    version, tensor_count, key_count = reader.number("I"), reader.number("Q"), reader.number("Q")
     if version not in (2, 3):
         raise ModelError(f"{path} is GGUF version {version}, which is not known", "convert it again")
-    keys = {}
-    for _ in range(pairs):
-        key = _string(file, size)
-        keys[key] = _value(file, _unpack(file, "I", size), size)
-    shapes, places, end = {}, {}, 0
-    for _ in range(tensors):
-        name = _string(file, size)
-        dimensions = _unpack(file, "I", size)
-        if dimensions > _MOST_DIMENSIONS:
-            raise EOFError
-        shapes[name] = struct.unpack(f"<{dimensions}Q", _exactly(file, 8 * dimensions, size))
-        kind, offset = _unpack(file, "I", size), _unpack(file, "Q", size)
-        places[name] = kind, offset
-        weights, stored = BLOCKS.get(kind, (1, 0))
-        end = max(end, offset + math.prod(shapes[name]) // weights * stored)
+    keys: dict[str, Any] = {}
+    for _ in range(key_count):
+        key = reader.string()
+        keys[key] = reader.value(reader.number("I"))
+    shapes: dict[str, tuple[int, ...]] = {}
+    places: dict[str, tuple[int, int]] = {}
+    data_size = 0  # bytes of the tensors, as far as their types are known
+    for _ in range(tensor_count):
+        name = reader.string()
+        shapes[name] = reader.shape()
+        ggml_type, offset = reader.number("I"), reader.number("Q")
+        places[name] = ggml_type, offset
+        block_weights, block_bytes = BLOCKS.get(ggml_type, (1, 0))
+        data_size = max(data_size, offset + math.prod(shapes[name]) // block_weights * block_bytes)
     alignment = keys.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise EOFError
-    begin = -(-file.tell() // alignment) * alignment
-    needed = begin + end if tensors else file.tell()
-    if needed > size:
-        raise ModelError(f"{path} is cut short: {size} of {needed} bytes", "fetch or copy it again")
-    return Header(keys, shapes, {name: (kind, begin + offset) for name, (kind, offset) in places.items()})
+    data_start = -(-file.tell() // alignment) * alignment
+    needed = data_start + data_size if tensor_count else file.tell()
+    if needed > reader.file_size:
+        raise ModelError(f"{path} is cut short: {reader.file_size} of {needed} bytes", "fetch or copy it again")
+    return Header(keys, shapes, {name: (kind, data_start + offset) for name, (kind, offset) in places.items()})
 
 
-def _value(file: BinaryIO, kind: int, size: int) -> Any:
-    if kind == _STRING:
-        return _string(file, size)
-    if kind == _ARRAY:
-        inner, count = _unpack(file, "I", size), _unpack(file, "Q", size)
-        if inner == _STRING:
+class _FieldReader:
+    """Reads the fields of a GGUF file in order. All methods raise EOFError where the file ends too early."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.file_size = os.fstat(file.fileno()).st_size
+
+    def number(self, letter: str) -> Any:
+        """Read a number whose type is `letter` in module struct."""
+        return struct.unpack("<" + letter, self._bytes(struct.calcsize("<" + letter)))[0]
+
+    def string(self) -> str:
+        return self._bytes(self.number("Q")).decode("utf-8")
+
+    def shape(self) -> tuple[int, ...]:
+        dimensions = self.number("I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise EOFError
+        return struct.unpack(f"<{dimensions}Q", self._bytes(8 * dimensions))
+
+    def value(self, value_type: int) -> Any:
+        """Read the value of a key; an array is skipped and gives None. Raises KeyError for an unknown type."""
+        if value_type == _STRING:
+            return self.string()
+        if value_type != _ARRAY:
+            return self.number(_SCALARS[value_type])
+        item_type, count = self.number("I"), self.number("Q")
+        if item_type == _STRING:
             for _ in range(count):
-                _skip(file, _unpack(file, "Q", size), size)
-        else:  # an array of arrays is no GGUF for llama.cpp either: a KeyError
-            _skip(file, count * struct.calcsize("<" + _SCALARS[inner]), size)
+                self._skip(self.number("Q"))
+        else:  # an array of arrays is a KeyError; llama.cpp does not read it either
+            self._skip(count * struct.calcsize("<" + _SCALARS[item_type]))
         return None
-    return _unpack(file, _SCALARS[kind], size)
 
+    def _skip(self, count: int) -> None:
+        if count > self.file_size - self._file.tell():
+            raise EOFError
+        self._file.seek(count, os.SEEK_CUR)
 
-def _string(file: BinaryIO, size: int) -> str:
-    return _exactly(file, _unpack(file, "Q", size), size).decode("utf-8")
-
-
-def _unpack(file: BinaryIO, letter: str, size: int) -> Any:
-    return struct.unpack("<" + letter, _exactly(file, struct.calcsize("<" + letter), size))[0]
-
-
-def _skip(file: BinaryIO, count: int, size: int) -> None:
-    if count > size - file.tell():
-        raise EOFError
-    file.seek(count, os.SEEK_CUR)
-
-
-def _exactly(file: BinaryIO, count: int, size: int) -> bytes:
-    if count > size:  # before memory is asked for
-        raise EOFError
-    data = file.read(count)
-    if len(data) < count:
-        raise EOFError
-    return data
+    def _bytes(self, count: int) -> bytes:
+        if count > self.file_size:  # checked before the memory is allocated
+            raise EOFError
+        data = self._file.read(count)
+        if len(data) < count:
+            raise EOFError
+        return data

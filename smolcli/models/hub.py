@@ -1,150 +1,157 @@
 """Fetches model files from the Hugging Face hub into its standard cache. [huggingface_hub]
 
-    pull("256m")                            # the GGUF pair, both halves
-    pull("org/name", "torch")               # the checkpoint of any repository
-    pull("2.2b", "llamacpp", quant="q4_k_m")
+    pull("256m")                                # the GGUF pair, both halves
+    pull("org/name", "checkpoint")              # the checkpoint of any repository
+    pull("2.2b", "gguf", quant="q4_k_m")
 
-Files that are here already are not fetched again, so a pull that broke off is repeated with the same command.
-The hub's own settings hold: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HTTPS_PROXY.
+Files that are in the cache are not fetched again, so after a pull that broke off the same command continues it.
+The hub's own settings apply: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HTTPS_PROXY.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from smolcli import registry
 from smolcli.errors import ModelError, OfflineError, SmolError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
 from smolcli.models.files import ModelFiles
+from smolcli.system.disk_space import check_free_space
 
-Format = Literal["auto", "llamacpp", "torch", "all"]
-# What a checkpoint is made of; only files at the top of a repository count, which leaves out onnx/ and the like.
+Format = Literal["auto", "checkpoint", "gguf", "all"]
+# The files of a checkpoint. Only files at the top of a repository count, which leaves out onnx/ and the like.
 CHECKPOINT = (".safetensors", ".json", ".txt", ".jinja", ".model")
-CARD = "README.md"  # licence and base model, which a conversion carries on
+FREE_SPACE_ADVICE = "free some space, or set HF_HOME to a larger disk"
+CARD = "README.md"  # has the licence and the base model, which a conversion copies into the GGUF
 
 
 def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offline: bool = False) -> ModelFiles:
-    """Fetch a registry name or hub id and return its files; the library's bars show on a terminal's standard error.
+    """Fetch a catalog name or hub id and return its files; the library draws its bars on a terminal's standard error.
 
-    `wanted` auto is the GGUF pair, or the checkpoint of a hub id that has no pair; `quant` chooses the language
-    half's quantization. With `offline`, or HF_HUB_OFFLINE=1, only what is here is returned.
-    Raises ModelError (no such model or quantization, not allowed, disk full) and OfflineError (no network).
+    `wanted` is the file format; auto is the GGUF pair, or the checkpoint of a hub id that has no pair. `quant`
+    chooses the quantization of the language half. With `offline`, or HF_HUB_OFFLINE=1, nothing is fetched.
+    Raises ModelError (no such model or quantization, not allowed, disk full) and OfflineError (no network, or
+    offline and not in the cache).
     """
     if name == catalog.NANO:
         return resolve.find(name)
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or hub id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
-        return _here(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
-    for repo, formats in _repos(name, wanted).items():
-        sizes = _sizes(repo)
-        _fetch(repo, {file: sizes[file] for file in choose(repo, list(sizes), formats, quant)})
+        return _require_cached(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
+    for repo, file_format in _repos(name, wanted).items():
+        sizes = _list_files(repo)
+        _fetch(repo, {file: sizes[file] for file in select_files(repo, list(sizes), file_format, quant)})
     return resolve.find(name)
 
 
-def choose(repo: str, names: list[str], wanted: Format, quant: str | None) -> list[str]:
-    """The files of `repo` to fetch for `wanted`, of all its file `names`; raises ModelError where there are none."""
+def select_files(repo: str, names: list[str], wanted: Format, quant: str | None) -> list[str]:
+    """Select the files to fetch for the format `wanted` among all file `names` of `repo`.
+
+    Raises ModelError if the repository lacks that format or quantization.
+    """
     top = [name for name in names if "/" not in name]
-    pair = model_files.pair(top, quant)
-    checkpoint = {"config.json", "tokenizer.json"} <= set(top) and any(map(_is_safetensors, top))
     if wanted == "auto":
-        wanted = "llamacpp" if model_files.languages(top) else "torch"
-    if wanted in ("llamacpp", "all") and pair is None:
-        quants = sorted(
-            {model_files.quantization(name) for name in model_files.languages(top) if model_files.mmproj_of(name, top)}
-        )
-        if quant and quants:
-            raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
-        raise ModelError(f"{repo}: holds no .gguf with its mmproj", "try --for torch, or another repository")
-    if wanted in ("torch", "all") and any(map(_is_pickle, top)) and not any(map(_is_safetensors, top)):
-        what = f"{repo}: has its weights in pickle files only, and unpickling runs code"
-        raise ModelError(what, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
-    if wanted in ("torch", "all") and not checkpoint:
-        raise ModelError(
-            f"{repo}: lacks config.json, tokenizer.json or safetensors", "try --for llamacpp, or another repository"
-        )
-    files = list(pair or ()) if wanted != "torch" else []
-    if wanted != "llamacpp":
-        files += [name for name in top if PurePosixPath(name).suffix in CHECKPOINT or name == CARD]
+        wanted = "gguf" if model_files.languages(top) else "checkpoint"
+    files: list[str] = []
+    if wanted in ("gguf", "all"):
+        files += _select_pair(repo, top, quant)
+    if wanted in ("checkpoint", "all"):
+        files += _select_checkpoint(repo, top)
     return files
 
 
-def _is_pickle(name: str) -> bool:
-    return name.endswith((".bin", ".pt", ".pth"))
+def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, str]:
+    pair = model_files.pair(names, quant)
+    if pair is not None:
+        return pair
+    languages = [name for name in model_files.languages(names) if model_files.mmproj_of(name, names)]
+    quants = sorted({model_files.quantization(name) for name in languages})
+    if quant and quants:
+        raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
+    advice = f"try --for {registry.backends('checkpoint')[0]}, or another repository"
+    raise ModelError(f"{repo}: holds no .gguf with its mmproj", advice)
 
 
-def _is_safetensors(name: str) -> bool:
-    return name.endswith(".safetensors")
+def _select_checkpoint(repo: str, names: list[str]) -> list[str]:
+    has_safetensors = any(name.endswith(".safetensors") for name in names)
+    if not has_safetensors and any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+        what = f"{repo}: has its weights in pickle files only, and unpickling runs code"
+        raise ModelError(what, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
+    if not has_safetensors or not {"config.json", "tokenizer.json"} <= set(names):
+        advice = f"try --for {registry.backends('gguf')[0]}, or another repository"
+        raise ModelError(f"{repo}: lacks config.json, tokenizer.json or safetensors", advice)
+    return [name for name in names if PurePosixPath(name).suffix in CHECKPOINT or name == CARD]
 
 
 def _repos(name: str, wanted: Format) -> dict[str, Format]:
-    """The repositories that `name` lies in, and what is wanted of each."""
+    """Map each repository to fetch from to the format to fetch from it."""
     if name not in catalog.CATALOG:
         return {name: wanted}
-    known = catalog.CATALOG[name]
-    repos: dict[str, Format] = {known.gguf_repo: "llamacpp", known.repo: "torch"}
-    return {repo: one for repo, one in repos.items() if wanted in (one, "all") or (wanted, one) == ("auto", "llamacpp")}
+    entry = catalog.CATALOG[name]
+    repos: dict[str, Format] = {entry.gguf_repo: "gguf", entry.repo: "checkpoint"}
+    if wanted == "all":
+        return repos
+    only = "gguf" if wanted == "auto" else wanted
+    return {repo: file_format for repo, file_format in repos.items() if file_format == only}
 
 
-def _here(name: str, wanted: Format, reason: str) -> ModelFiles:
-    found = resolve.find(name)
-    auto = "llamacpp" if name in catalog.CATALOG else "either"
-    if not all(found.serves(one) for one in {"auto": (auto,), "all": ("llamacpp", "torch")}.get(wanted, (wanted,))):
+def _require_cached(name: str, wanted: Format, reason: str) -> ModelFiles:
+    """Return the files in the cache; raises OfflineError if a wanted format is not there. `reason` is why offline."""
+    files = resolve.find(name)
+    if wanted == "all":
+        formats = {"gguf", "checkpoint"}
+    elif wanted == "auto":
+        formats = {"gguf" if name in catalog.CATALOG else "any"}
+    else:
+        formats = {wanted}
+    if not formats <= files.formats:
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
-    return found
+    return files
 
 
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _sizes(repo: str) -> dict[str, int]:
-    """The files of a repository and their sizes in bytes."""
+def _list_files(repo: str) -> dict[str, int]:
+    """Map the files of a repository to their sizes in bytes."""
     try:
         info = HfApi(endpoint=_endpoint()).model_info(repo, files_metadata=True)
     except Exception as error:
-        raise _failure(repo, error) from error
+        raise _explain(repo, error) from error
     return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def _fetch(repo: str, sizes: Mapping[str, int]) -> None:
+    """Fetch those of the files that are not in the cache; `sizes` has their bytes."""
     cache = hub_cache.cache_dir()
-    _check_space(repo, sizes, cache)
+    missing = [size for file, size in sizes.items() if not isinstance(try_to_load_from_cache(repo, file, cache), str)]
+    check_free_space(cache, sum(missing), FREE_SPACE_ADVICE, subject=repo, error=ModelError)
     try:
-        # Left alone, one of the library's bars is drawn into pipes and log files too.
+        # Unless they are disabled, one of the library's bars is drawn into pipes and log files too.
         with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
             snapshot_download(repo, cache_dir=cache, endpoint=_endpoint(), allow_patterns=list(sizes))
     except Exception as error:
-        raise _failure(repo, error) from error
+        raise _explain(repo, error) from error
 
 
-def _check_space(repo: str, sizes: Mapping[str, int], cache: Path) -> None:
-    missing = [size for file, size in sizes.items() if not isinstance(try_to_load_from_cache(repo, file, cache), str)]
-    place = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if sum(missing) > free:
-        raise ModelError(
-            f"{repo}: needs {sum(missing) / 1e6:.0f} MB, {place} has {free / 1e6:.0f} MB free",
-            "make room, or set HF_HOME to a larger disk",
-        )
+def _explain(repo: str, error: Exception) -> SmolError:
+    """The error for what the hub library raised, as one line.
 
-
-def _failure(repo: str, error: Exception) -> SmolError:
-    """What the hub library raised, as one line.
-
-    The classes of its transport change with its version (requests, httpx, httpx2), so what is not a known answer
-    of the hub counts as a network that failed.
+    The exceptions of its HTTP client differ between its versions (requests, httpx, httpx2), so everything that is
+    not an error the hub is known to raise counts as a network failure.
     """
     cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
     status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else 0
@@ -158,12 +165,13 @@ def _failure(repo: str, error: Exception) -> SmolError:
             f"{repo}: not on the hub, or private", "check the name; for a private model hf auth login or set HF_TOKEN"
         )
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ModelError(f"{repo}: the disk is full", "make room, or set HF_HOME to a larger disk, and pull again")
+        return ModelError(f"{repo}: the disk is full", f"{FREE_SPACE_ADVICE}, and pull again")
     if isinstance(cause, (PermissionError, NotADirectoryError)):
         return ModelError(f"{repo}: {hub_cache.cache_dir()} cannot be written", "set HF_HOME to a folder of your own")
     if status:
         return OfflineError(f"{repo}: the hub answers {status}", "try again later")
-    first = str(cause).strip().partition("\n")[0].partition(". ")[0] or type(cause).__name__
+    first_sentence = str(cause).strip().partition("\n")[0].partition(". ")[0] or type(cause).__name__
     return OfflineError(
-        f"{repo}: the hub cannot be reached ({first})", "check the network and pull again; whole files are kept"
+        f"{repo}: the hub cannot be reached ({first_sentence})",
+        "check the network and pull again; whole files are kept",
     )

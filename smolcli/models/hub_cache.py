@@ -1,4 +1,4 @@
-"""The cache of huggingface_hub, read as the plain directories it is; nothing here touches the network."""
+"""Reads the cache of huggingface_hub as plain directories, without loading the library or using the network."""
 
 from __future__ import annotations
 
@@ -17,45 +17,40 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 def cache_dir() -> Path:
-    """The hub's cache, by huggingface_hub's own rule: HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, ..."""
+    """Return the hub's cache by huggingface_hub's rule: HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub."""
     env = os.environ
     home = env.get("HF_HOME", os.path.join(env.get("XDG_CACHE_HOME", os.path.join("~", ".cache")), "huggingface"))
-    place = env.get("HF_HUB_CACHE", env.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
-    return Path(os.path.expandvars(os.path.expanduser(place)))
+    folder = env.get("HF_HUB_CACHE", env.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
+    return Path(os.path.expandvars(os.path.expanduser(folder)))
 
 
 def is_offline() -> bool:
-    """Whether the user's environment forbids the network, by huggingface_hub's own rule."""
+    """Whether the environment forbids the network, by huggingface_hub's rule."""
     values = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
     return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
 
 
 def cached_ids() -> list[str]:
-    """The hub ids in the cache, outside the table, that hold a GGUF pair or a SmolVLM or Idefics3 checkpoint."""
-    own = {repo for known in CATALOG.values() for repo in (known.repo, known.gguf_repo)}
+    """List the hub ids in the cache, without those of the catalog, whose model smolcli can run."""
+    in_catalog = {repo for entry in CATALOG.values() for repo in (entry.repo, entry.gguf_repo)}
     folders = sorted(cache_dir().glob("models--*--*"))
     ids = ["/".join(folder.name.split("--", 2)[1:]) for folder in folders]
-    return [repo for repo in ids if repo not in own and _runs(repo)]
+    return [repo for repo in ids if repo not in in_catalog and _can_run(repo)]
 
 
-def _runs(repo: str) -> bool:
-    """Whether what the cache has of it can be run; what is damaged there is told when it is asked for."""
-    try:
-        return _usable(_cached(repo))
-    except (ModelError, OSError):
-        return False
+def cached_files(repo: str) -> ModelFiles:
+    """Find the files of a repository in the cache; the revision of `main` is preferred to others.
 
-
-def _cached(repo: str) -> ModelFiles:
-    """What the hub's cache holds of a repository, the revision of `main` before others."""
-    found = ModelFiles(repo)
+    Raises ModelError for an index of weights that cannot be read.
+    """
+    files = ModelFiles(repo)
     for snapshot in _snapshots(cache_dir() / f"models--{repo.replace('/', '--')}"):
-        one = scan(snapshot)
-        if found.checkpoint is None:
-            found = replace(found, checkpoint=one.checkpoint)
-        if found.gguf is None:
-            found = replace(found, gguf=one.gguf, mmproj=one.mmproj)
-    return found
+        scanned = scan(snapshot)
+        if files.checkpoint is None:
+            files = replace(files, checkpoint=scanned.checkpoint)
+        if files.gguf is None:
+            files = replace(files, gguf=scanned.gguf, mmproj=scanned.mmproj)
+    return files
 
 
 def _snapshots(folder: Path) -> Iterator[Path]:
@@ -65,11 +60,18 @@ def _snapshots(folder: Path) -> Iterator[Path]:
     yield from sorted(snapshots, key=lambda path: (path.name != revision, -path.stat().st_mtime))
 
 
-def _usable(found: ModelFiles) -> bool:
-    if found.serves("llamacpp") or found.checkpoint is None:
-        return found.serves("llamacpp")
+def _can_run(repo: str) -> bool:
+    """Whether the cache has a GGUF pair or a SmolVLM or Idefics3 checkpoint of a repository.
+
+    Damaged files are an error only when the user asks for that model.
+    """
     try:
-        config = json.loads((found.checkpoint / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
+        files = cached_files(repo)
+        if "gguf" in files.formats:
+            return True
+        if files.checkpoint is None:
+            return False
+        config = json.loads((files.checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (ModelError, OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") in MODEL_TYPES

@@ -1,11 +1,10 @@
-"""A model's name to its files and format, offline.
+"""Finds the files of a model by its name, without the network.
 
     resolve(Model(model="256m"), "llamacpp")   # the GGUF pair in the hub's cache
     resolve(Model(model="dir/"), "torch")      # a checkpoint directory
-    resolve(Model(), "llamacpp")               # the best model pulled, else the built-in nano
+    resolve(Model(), "llamacpp")               # the best model that was pulled, else the built-in nano
 
-Nothing here touches the network or loads a library: the hub's cache is read as the plain directories it is,
-`models--org--name/snapshots/<revision>/<file>`.
+No library is loaded: the hub's cache is read as plain directories, `models--org--name/snapshots/<revision>/<file>`.
 """
 
 from __future__ import annotations
@@ -17,70 +16,76 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smolcli import registry
 from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
-from smolcli.models.files import BUILT_IN, ModelFiles, _is_mmproj, mmproj_of, scan
-from smolcli.models.hub_cache import HUB_ID, _cached, cached_ids
+from smolcli.models.files import BUILT_IN, ModelFiles, is_mmproj, mmproj_of, scan
+from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
 from smolcli.options import Model
 from smolcli.terminal.words import closest
 
 
-def names() -> list[str]:
-    """What may be asked for by name: the table, the built-in one, and what was pulled by its hub id."""
+def model_names() -> list[str]:
+    """List the names that a model can be asked for by: the catalog, nano, and the hub ids that were pulled."""
     return [*CATALOG, NANO, *cached_ids()]
 
 
 def resolve(options: Model, backend: str) -> ModelFiles:
-    """The files of the model that `options` ask for, in the format of `backend` (torch, llamacpp; others take either).
+    """Return the files of the model that `options` name, in the file format that `backend` reads.
 
-    Without `options.model`: SMOLCLI_MODEL, the config file, the best model pulled, the built-in nano (with a
-    notice). Raises ModelError where the files are not on this machine, UsageError for a broken config file.
+    Without `options.model` that is the model named by SMOLCLI_MODEL, else by the config file, else the best model
+    that was pulled, else the built-in nano (with a notice). Raises ModelError if the files are not on this machine,
+    UsageError for a broken config file.
     """
     return choose(options, (backend,))[0]
 
 
 def choose(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
-    """As `resolve`, for the first of `backends` that the model serves, and that backend; `backends` best first."""
-    word, source = _asked(options)
-    label = f"{word} ({source})" if source else word
-    if options.mmproj and not word:
+    """Resolve the model for the first of `backends` (best first) that can run it, and return that backend too.
+
+    Raises as `resolve` does.
+    """
+    name, source = _requested_model(options)
+    label = f"{name} ({source})" if source else name
+    if options.mmproj and not name:
         raise UsageError("--mmproj is given without a model", "name the language half with -m")
     try:
-        if not word:
-            return _default(backends)
-        found = find(word, label, options.mmproj)
+        if not name:
+            return _best_available(backends)
+        files = find(name, label, options.mmproj)
     except OSError as error:
-        raise ModelError(f"{error.filename or label}: cannot be read ({error.strerror})", "check its rights") from error
-    if options.mmproj and found.checkpoint and not found.gguf:
+        path = error.filename or label
+        raise ModelError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
+    if options.mmproj and files.checkpoint and not files.gguf:
         raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
-        if found.serves(backend):
-            return found, backend
-    raise _missing(found, word, label, backends[0])
+        if files.serves(backend):
+            return files, backend
+    raise _not_available(files, name, label, backends[0])
 
 
-def find(word: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
-    """What this machine holds of a registry name, hub id, directory or .gguf file; a name may hold nothing.
+def find(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
+    """Find the files on this machine of a catalog name, hub id, directory or .gguf file; there may be none.
 
-    `mmproj` replaces the vision half; `label` is what errors call the model. Raises ModelError for a word that
-    is none of these and for a .gguf without its vision half.
+    `mmproj` replaces the vision half; `label` is the model's name in errors. Raises ModelError for a name that is
+    none of these, and for a .gguf file without its vision half.
     """
-    label = label or word
-    path = Path(os.path.expanduser(word))
-    if word == NANO:
-        found = replace(scan(BUILT_IN), name=NANO)
-    elif word in CATALOG:
-        known = CATALOG[word]
-        found = replace(_cached(known.gguf_repo), name=word, checkpoint=_cached(known.repo).checkpoint)
+    label = label or name
+    path = Path(os.path.expanduser(name))
+    if name == NANO:
+        files = replace(scan(BUILT_IN), name=NANO)
+    elif name in CATALOG:
+        entry = CATALOG[name]
+        files = replace(cached_files(entry.gguf_repo), name=name, checkpoint=cached_files(entry.repo).checkpoint)
     elif path.suffix.lower() == ".gguf":
-        return _single(path, label, mmproj)
+        return _complete_gguf_pair(path, label, mmproj)
     elif path.is_dir():
-        found = scan(path)
-    elif HUB_ID.fullmatch(word) and not path.exists():
-        found = _cached(word)
+        files = scan(path)
+    elif HUB_ID.fullmatch(name) and not path.exists():
+        files = cached_files(name)
     else:
         raise ModelError(f"{label}: not a known name, hub id, directory or .gguf file", advise_name(word))
-    return replace(found, mmproj=_file(mmproj)) if mmproj and found.gguf else found
+    return replace(files, mmproj=_checked_mmproj(mmproj)) if mmproj and files.gguf else files
 
 
 def advise_name(word: str) -> str:
@@ -90,7 +95,7 @@ def advise_name(word: str) -> str:
 
 
 def whole(name: str) -> ModelFiles:
-    """As `find`, of a name of the table: what is damaged holds nothing, until it is asked for."""
+    """Find the files of a catalog name; of damaged files, as of missing ones, the result has no format."""
     try:
         return find(name)
     except ModelError:
@@ -102,84 +107,91 @@ def config_file() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "smolcli" / "config.toml"
 
 
-def _asked(options: Model) -> tuple[str, str]:
-    """The model's word and, where it is not from the command line, who said it; empty where nobody did."""
+def _requested_model(options: Model) -> tuple[str, str]:
+    """Return the requested model, and what requested it unless that is the command line; both empty if none is."""
     if options.model:
         return options.model, ""
-    if word := os.environ.get("SMOLCLI_MODEL"):
-        return word, "from SMOLCLI_MODEL"
+    if name := os.environ.get("SMOLCLI_MODEL"):
+        return name, "from SMOLCLI_MODEL"
     path = config_file()
     try:
-        config = _toml(path.read_text(encoding="utf-8"))
+        config = _parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "", ""
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})", "correct it or remove it") from error
-    word = config.get("model", "")
-    if not isinstance(word, str):
+    name = config.get("model", "")
+    if not isinstance(name, str):
         raise UsageError(f"{path}: model is not a string", 'write it as model = "256m"')
-    return word, f"from {path}"
+    return name, f"from {path}"
 
 
-def _toml(text: str) -> dict[str, Any]:
-    """What TOML says; most users have no config file to load the reader for."""
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; the parser is loaded only here, since most users have no config file."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
-    read: dict[str, Any] = tomllib.loads(text)
-    return read
+    config: dict[str, Any] = tomllib.loads(text)
+    return config
 
 
-def _default(backends: Sequence[str]) -> tuple[ModelFiles, str]:
+def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
     for name in (*CATALOG, NANO):
-        if name == "docling":  # it answers in DocTags, which is not what caption and ask are for
+        if name == "docling":  # it replies in DocTags, which caption and ask have no use for
             continue
-        found = whole(name)
+        files = whole(name)
         for backend in backends:
-            if found.serves(backend):
+            if files.serves(backend):
                 notice = NANO_NOTICE if name == NANO else ""
-                return replace(found, notice=notice), backend
+                return replace(files, notice=notice), backend
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
 
 
-def _missing(found: ModelFiles, word: str, label: str, backend: str) -> ModelError:
-    """Why `found` does not serve `backend`, and the command that helps."""
-    named = word in CATALOG
-    if word == NANO:
+def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> ModelError:
+    """The error that says why `backend` cannot run `files`, and which command helps."""
+    entry = registry.BACKENDS[backend]
+    is_in_catalog = name in CATALOG
+    needs_checkpoint = entry.file_format == "checkpoint"
+    pull = f"smolcli models pull {name}"
+    if is_in_catalog and needs_checkpoint:
+        pull += f" --for {backend}"
+    if name == NANO:
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
-    if not found.formats:
-        if not named and os.path.isdir(os.path.expanduser(word)):
+    if not files.formats:
+        if not is_in_catalog and os.path.isdir(os.path.expanduser(name)):
             return ModelError(
                 f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
                 "give the directory of a checkpoint, or a .gguf file",
             )
-        wanted = " --for torch" if named and backend == "torch" else ""
-        return ModelError(f"{label}: not on this machine", f"smolcli models pull {word}{wanted}")
-    if backend == "torch":
-        way = f"smolcli models pull {word} --for torch" if named else "give its checkpoint"
-        return ModelError(f"{label}: only its GGUF pair is here, which torch cannot run", f"{way}, or use -b llamacpp")
-    way = f"smolcli models pull {word}" if named else f"smolcli convert-to-gguf {word}"
-    return ModelError(f"{label}: only its checkpoint is here, which llama.cpp cannot run", f"{way}, or use -b torch")
+        return ModelError(f"{label}: not on this machine", pull)
+    if needs_checkpoint:
+        what, other, advice = "GGUF pair", "gguf", "give its checkpoint"
+    else:
+        what, other, advice = "checkpoint", "checkpoint", f"smolcli convert-to-gguf {name}"
+    return ModelError(
+        f"{label}: only its {what} is here, which {entry.title} cannot run",
+        f"{pull if is_in_catalog else advice}, or use -b {registry.backends(other)[0]}",
+    )
 
 
-def _single(path: Path, label: str, mmproj: Path | None) -> ModelFiles:
+def _complete_gguf_pair(path: Path, label: str, mmproj: Path | None) -> ModelFiles:
+    """Return the pair of the language half `path` and of `mmproj`, by default the vision half in the same folder."""
     if not path.is_file():
         raise ModelError(f"{label}: no such file", "check the path, or see smolcli models list")
-    if _is_mmproj(path.name):
+    if is_mmproj(path.name):
         raise ModelError(f"{label}: is the vision half of a model", "give the language half of the pair")
     if mmproj:
-        return ModelFiles(path.stem, gguf=path, mmproj=_file(mmproj))
-    names = [one.name for one in path.parent.iterdir() if one.is_file()]
-    vision = mmproj_of(path.name, names)
-    if vision is None:
-        several = any(map(_is_mmproj, names))
-        what = "several vision halves (mmproj) are" if several else "no vision half (mmproj) is"
-        raise ModelError(f"{label}: {what} beside it", "name it with --mmproj FILE")
-    return ModelFiles(path.stem, gguf=path, mmproj=path.parent / vision)
+        return ModelFiles(path.stem, gguf=path, mmproj=_checked_mmproj(mmproj))
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    vision_half = mmproj_of(path.name, names)
+    if vision_half is None:
+        found = "several vision halves (mmproj) are" if any(map(is_mmproj, names)) else "no vision half (mmproj) is"
+        raise ModelError(f"{label}: {found} beside it", "name it with --mmproj FILE")
+    return ModelFiles(path.stem, gguf=path, mmproj=path.parent / vision_half)
 
 
-def _file(mmproj: Path) -> Path:
+def _checked_mmproj(mmproj: Path) -> Path:
     if not mmproj.is_file():
         raise ModelError(f"{mmproj}: no such file", "check the path given with --mmproj")
     return mmproj

@@ -206,7 +206,7 @@ def test_a_hub_lost_on_the_way_is_told_and_the_next_pull_completes(server: Hub) 
 
 
 def test_the_checkpoint_without_onnx(server: Hub) -> None:
-    found = hub.pull("256m", "torch")
+    found = hub.pull("256m", "checkpoint")
     assert found.gguf is None
     assert found.checkpoint is not None
     fetched = sorted(path.name for path in found.checkpoint.rglob("*") if path.is_file())
@@ -227,9 +227,9 @@ def test_a_hub_id_gives_what_it_holds(server: Hub, repo: str, backend: str) -> N
 
 def test_a_hub_id_of_one_format_asked_for_the_other(server: Hub) -> None:
     with pytest.raises(ModelError, match="no .gguf with its mmproj; try --for torch"):
-        hub.pull(CHECKPOINT_REPO, "llamacpp")
+        hub.pull(CHECKPOINT_REPO, "gguf")
     with pytest.raises(ModelError, match="lacks config.json, tokenizer.json or safetensors; try --for llamacpp"):
-        hub.pull(PAIR_REPO, "torch")
+        hub.pull(PAIR_REPO, "checkpoint")
 
 
 def test_a_lone_language_half_is_not_pulled(server: Hub) -> None:
@@ -266,8 +266,8 @@ def test_no_hub_at_all(server: Hub) -> None:
 
 def test_a_full_disk_is_seen_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 5999})
-    monkeypatch.setattr("smolcli.models.hub.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(ModelError, match="needs 0 MB, .* has 0 MB free; make room, or set HF_HOME"):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(ModelError, match="needs 0.0 MB, .* has 0.0 MB free; free some space, or set HF_HOME"):
         hub.pull("256m")
     assert server.downloads() == []
 

@@ -114,7 +114,7 @@ def _find_checkpoint(word: str, options: Conversion) -> Path:
     """Return the checkpoint of a name or hub id, downloaded if it is not here."""
     files = resolve.find(word)
     if files.checkpoint is None:
-        files = registry.load(registry.LIBRARIES, "hub")(word, "torch", offline=options.offline)
+        files = registry.load(registry.LIBRARIES, "hub")(word, "checkpoint", offline=options.offline)
     if files.checkpoint is None:
         raise ModelError(f"{word}: its checkpoint is not here", f"smolcli models pull {word} --for torch")
     return Path(files.checkpoint)
