@@ -1,4 +1,4 @@
-"""The user's words to items, in order: files, directories, patterns, lists, URLs, standard input."""
+"""Turns the inputs that a user named into items: files, directories, patterns, lists, URLs, standard input."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from pathlib import Path, PurePath
 from typing import IO, BinaryIO
 
 from smolcli.errors import UsageError
-from smolcli.inputs.walk import Wanted, parts_of, walk
+from smolcli.inputs.walk import Wanted, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Item, Source, is_url
 
-MOST_PIPED = 2**28  # bytes of one medium from a pipe, which is held in memory
-IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp where it is known
-_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a file there is not that of another process
+MAX_PIPED_BYTES = 2**28  # of one input from a pipe, which is held in memory
+IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp if it is known
+FoundPath = tuple[str, bool, str | None]  # a path, whether the user named it itself, and its stamp if it is known
+_OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # in another process these are other files
 
 
 class InputCollector:
-    """All that the options name, as items; nothing is opened but lists and pipes.
+    """Collects all inputs that the options name. Only lists and pipes are opened.
 
-    `reads` is the kind of media that directories are searched for, one of registry.READERS.
+        collector = InputCollector(input, output, reads="video")
+        collector.is_many, collector.reads_path(path)     # before anything is read
+        for item in collector.items(is_done):
+            ...
 
-    Raises UsageError for options that contradict each other or a list that cannot be read.
+    `reads` is the kind of media to look for in directories, one of registry.READERS. `output` names the files that
+    the run itself writes, which are no inputs.
+
+    Raises UsageError for options that contradict each other, and for a list that cannot be read.
     """
 
     def __init__(
         self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None, reads: str = "image"
     ) -> None:
         self._input, self._output, self._reads = input, output or Output(), reads
-        self._ahead: Iterator[tuple[str, bool, str | None]] | None = None
-        self._wanted = wanted(input, output or Output(), reads)
+        self._in_background: Iterator[FoundPath] | None = None
+        self._filter = _file_filter(input, self._output, reads)
         self._stdin = stdin
-        self._shard = _shard(input.shard)
+        self._shard = _parse_shard(input.shard)
         if input.files_from == "-" and "-" in input.inputs:
             raise UsageError("standard input is both the list and an input", "give the list as a file")
         if input.null and input.files_from is None:
@@ -46,150 +53,199 @@ class InputCollector:
         if input.files_from not in (None, "-") and not os.access(str(input.files_from), os.R_OK):
             raise UsageError(f"{input.files_from}: cannot be read", "give --files-from a list of paths")
 
-    def items(self, is_done: IsDone = lambda path, mark: False) -> Iterator[Item]:
-        """One item for each input of this shard; one that cannot be used fails when it is opened.
-
-        `is_done` says of a path and its stamp whether to leave it out; of what can be read only once it is not asked.
-        """
-        for path, named, mark in self._ahead or self._ours():
-            shown = without_password(path) if named and is_url(path) else path
-            data = self._piped(path) if named else None
-            if data is not None or not is_done(shown, mark):
-                yield Item(shown, (Source(path, data),))
-
-    def look_ahead(self) -> None:
-        """Begins to find the inputs and their stamps in a process of its own, where that is possible."""
-        listed = self._input.files_from
-        if (listed is None or os.path.isfile(listed)) and "-" not in self._input.inputs:  # a pipe is this process's
-            self._ahead = stream("smolcli.inputs.collect:stamped", self._input, self._output, self._reads)
-
-    def stamped(self) -> Iterator[tuple[str, bool, str | None]]:
-        """Every input of this shard, whether it was named by itself, and its stamp."""
-        return ((path, named, stamp_of(path)) for path, named, _ in self._ours())
-
-    def survey(self) -> Iterator[tuple[int, int]]:
-        """How many items there are and how many bytes their files have, one after the other.
-
-        Nothing where that cannot be known: of a list on standard input, and where more may arrive.
-        """
-        listed = self._input.files_from
-        if self._input.watch or (listed is not None and not os.path.isfile(listed)):
-            return
-        count = size = 0
-        for path, _ in self._paths(False):
-            if self._is_ours(path):
-                count, size = count + 1, size + _size(path)
-                yield count, size
-
-    def accepts(self, path: str) -> bool:
-        """Whether a file that arrives in a watched folder is an input."""
-        folder = max((one for one in self._input.watch if _is_below(path, one)), key=len, default="")
-        parts = PurePath(os.path.relpath(path, folder or ".")).parts
-        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return (
-            self._wanted.file(path, parts[-1], "/".join(parts))
-            and all(self._wanted.folder(os.path.join(folder, one), os.path.basename(one), one) for one in above)
-            and self._is_ours(path)
-        )
-
-    def watched(self) -> Iterator[str]:
-        """What lies in the watched folders already."""
-        for folder in self._input.watch:
-            yield from filter(self._is_ours, walk(folder, self._input.recursive, self._wanted))
+    # ---- what can be said before anything is read ----
 
     @property
     def is_many(self) -> bool:
-        """Whether there may be more than one item, told without opening anything."""
-        words = self._input.inputs
-        if self._input.files_from is not None or self._input.watch or len(words) != 1:
+        """Whether there may be more than one item."""
+        arguments = self._input.inputs
+        if self._input.files_from is not None or self._input.watch or len(arguments) != 1:
             return True
-        return os.path.isdir(words[0]) or _is_pattern(words[0])
+        return os.path.isdir(arguments[0]) or _is_pattern(arguments[0])
 
-    def _ours(self) -> Iterator[tuple[str, bool, str | None]]:
-        return ((path, named, None) for path, named in self._paths(True) if self._is_ours(path))
+    def reads_path(self, path: Path) -> bool:
+        """Whether the file `path` is itself an input or the list of inputs, also if a link leads to it."""
+        return reads_path(self._input, path)
 
-    def _is_ours(self, path: str) -> bool:
-        """Whether a path belongs to this shard, told by its name alone: new files move no other."""
-        number, of = self._shard
-        return of == 1 or int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") % of == number
+    def common_folder(self) -> str:
+        """The folder whose tree --out-dir repeats: the folder that all inputs and watched folders have in common."""
+        if self._input.files_from is not None:
+            return "."
+        return common_folder((*self._input.inputs, *self._input.watch))
+
+    # ---- items ----
+
+    def items(self, is_done: IsDone = lambda path, stamp: False) -> Iterator[Item]:
+        """Yield one item for each input of this shard; an input that cannot be used fails when it is opened.
+
+        Paths for which `is_done` is true are left out. It is not asked about pipes, which can be read only once.
+        """
+        for path, is_named, stamp in self._in_background or self._found_paths():
+            shown = without_password(path) if is_named and is_url(path) else path
+            data = self._read_pipe(path) if is_named else None
+            if data is not None or not is_done(shown, stamp):
+                yield Item(shown, (Source(path, data),))
+
+    def look_ahead(self) -> None:
+        """Begin to find the inputs and their stamps in a child process, if another process can read the list."""
+        list_name = self._input.files_from
+        if (list_name is None or os.path.isfile(list_name)) and "-" not in self._input.inputs:
+            self._in_background = stream("smolcli.inputs.collect:stamped", self._input, self._output, self._reads)
+
+    def with_stamps(self) -> Iterator[FoundPath]:
+        """Yield the path of each input of this shard with its stamp."""
+        return ((path, is_named, stamp_of(path)) for path, is_named, _ in self._found_paths())
+
+    def survey(self) -> Iterator[tuple[int, int]]:
+        """Count items and the bytes of their files; yield both totals after each item.
+
+        Yields nothing if they cannot be known: for a list on standard input, and if more inputs may arrive.
+        """
+        list_name = self._input.files_from
+        if self._input.watch or (list_name is not None and not os.path.isfile(list_name)):
+            return
+        count = total_bytes = 0
+        for path, _ in self._paths(ordered=False):
+            if self._is_in_shard(path):
+                count, total_bytes = count + 1, total_bytes + _size(path)
+                yield count, total_bytes
+
+    # ---- watched folders ----
+
+    def accepts(self, path: str) -> bool:
+        """Whether a file that arrives in a watched folder is an input."""
+        folder = max((watched for watched in self._input.watch if _is_below(path, watched)), key=len, default="")
+        parts = PurePath(os.path.relpath(path, folder or ".")).parts
+        parents = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return (
+            self._filter.accepts_file(path, parts[-1], "/".join(parts))
+            and all(self._filter.accepts_folder(os.path.join(folder, p), os.path.basename(p), p) for p in parents)
+            and self._is_in_shard(path)
+        )
+
+    def watched(self) -> Iterator[str]:
+        """Yield the inputs that are in the watched folders already."""
+        for folder in self._input.watch:
+            yield from filter(self._is_in_shard, walk(folder, self._input.recursive, self._filter))
+
+    # ---- paths ----
+
+    def _found_paths(self) -> Iterator[FoundPath]:
+        return ((path, is_named, None) for path, is_named in self._paths(ordered=True) if self._is_in_shard(path))
+
+    def _is_in_shard(self, path: str) -> bool:
+        """Whether a path belongs to this shard. Its name alone decides, so that new files move no other one."""
+        number, count = self._shard
+        return count == 1 or int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") % count == number
 
     def _paths(self, ordered: bool) -> Iterator[tuple[str, bool]]:
-        """Every input, and whether it was named by itself."""
-        for word, listed in self._words():
-            if not is_url(word) and os.path.isdir(word):
-                yield from zip(self._files(word, ordered), repeat(False))
-            elif not listed and _is_pattern(word):
-                yield from zip(self._matches(word, ordered), repeat(False))
+        """Yield the path of each input, and whether the user named it itself."""
+        for argument, is_line in self._arguments():
+            if not is_url(argument) and os.path.isdir(argument):
+                yield from zip(self._files_in(argument, ordered), repeat(False))
+            elif not is_line and _is_pattern(argument):
+                yield from zip(self._matches(argument, ordered), repeat(False))
             else:
-                yield word, True
+                yield argument, True
 
-    def _words(self) -> Iterator[tuple[str, bool]]:
-        """Every word, and whether it is a line of the list, which is no pattern."""
+    def _arguments(self) -> Iterator[tuple[str, bool]]:
+        """Yield each argument and each line of the list, and whether it is a line, in which a pattern has no effect."""
         yield from zip(self._input.inputs, repeat(False))
         if self._input.files_from is not None:
             with _open_list(self._input.files_from, self._stdin) as file:
                 for line in _lines(file, b"\0" if self._input.null else b"\n"):
-                    yield ("./-" if line == "-" else line), True  # a file: standard input is no line of a list
+                    yield ("./-" if line == "-" else line), True  # in a list, "-" is a file and not standard input
 
-    def _files(self, folder: str, ordered: bool) -> Iterator[str]:
-        """The files of a folder; the folder itself where it has none, which is an error when it is opened."""
-        found = False
-        for path in walk(folder, self._input.recursive, self._wanted, ordered):
-            found = True
+    def _files_in(self, folder: str, ordered: bool) -> Iterator[str]:
+        """Yield the files of a folder; of an empty one the folder itself, which is an error when it is opened."""
+        is_empty = True
+        for path in walk(folder, self._input.recursive, self._filter, ordered):
+            is_empty = False
             yield path
-        if not found:
+        if is_empty:
             yield folder
 
     def _matches(self, pattern: str, ordered: bool) -> Iterator[str]:
-        """What a pattern that the shell has not replaced stands for; itself, which is missing, where it is nothing."""
-        root, rest = parts_of(pattern)
-        found = False
-        for path in walk(root, True, self._wanted.matching(rest), ordered):
-            found = found or path != root
-            if path != root:  # that is what a walk gives where there is no such folder
+        """Yield the files that match a pattern which the shell has not expanded.
+
+        If there are none, yield the pattern itself, which is an error when it is opened.
+        """
+        root, rest = split_pattern(pattern)
+        has_match = False
+        for path in walk(root, True, self._filter.for_pattern(rest), ordered):
+            if path != root:  # a walk gives its root itself where there is no such folder
+                has_match = True
                 yield path.removeprefix("./")
-        if not found:
+        if not has_match:
             yield pattern
 
-    def _piped(self, word: str) -> bytes | None:
-        """The bytes of what only this process can read, and only once: standard input, a descriptor of it."""
+    def _read_pipe(self, path: str) -> bytes | None:
+        """Read standard input or a descriptor of this process, which no other process can read; None for a file."""
         try:
-            if word == "-":
-                return content(self._stdin or open(0, "rb", closefd=False), MOST_PIPED)
-            if word.startswith(_DESCRIPTORS):
-                with open(word, "rb") as file:
-                    return content(file, MOST_PIPED)
+            if path == "-":
+                return read_up_to(self._stdin or open(0, "rb", closefd=False), MAX_PIPED_BYTES)
+            if path.startswith(_OWN_DESCRIPTORS):
+                with open(path, "rb") as file:
+                    return read_up_to(file, MAX_PIPED_BYTES)
         except (OSError, ValueError):
-            pass  # it is an error when it is opened again
+            pass  # the error is reported when the item is opened
         return None
 
 
-def stamped(input: Input, output: Output, reads: str) -> Iterator[tuple[str, bool, str | None]]:
-    """What `Words.look_ahead` has made in a process of its own."""
-    return InputCollector(input, output, reads=reads).stamped()
-
-
-def wanted(input: Input, output: Output, reads: str) -> Wanted:
-    """The rule for walks, by the options; what the run itself writes is no input."""
-    outputs = [path for path in (output.output, output.out_dir) if path is not None]
-    return Wanted(input.include, input.exclude, outputs, output.sidecar if output.out_dir is None else (), reads)
+def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath]:
+    """Yield what InputCollector.look_ahead finds in a child process."""
+    return InputCollector(input, output, reads=reads).with_stamps()
 
 
 def reads_path(input: Input, path: Path) -> bool:
-    """Whether the file `path` is itself one of the inputs or the list of them, under whatever name."""
+    """Whether the file `path` is itself an input or the list of inputs, also if a link leads to it."""
     named = (*input.inputs, *filter(None, (input.files_from,)))
-    words = (word for word in named if word == "-" or os.path.isfile(word))
+    files = (name for name in named if name == "-" or os.path.isfile(name))
     return path.is_file() and any(
-        os.path.samestat(os.fstat(0), path.stat()) if word == "-" else os.path.samefile(word, path) for word in words
+        os.path.samestat(os.fstat(0), path.stat()) if name == "-" else os.path.samefile(name, path) for name in files
     )
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """Return the one directory in `paths`, else the folder that all of them have in common; URLs do not count."""
+    folders = [_folder_of(path) for path in paths if not is_url(path)]
+    if len(paths) == 1 and folders:
+        return folders[0] or "."
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."
+    except ValueError:  # they are on two drives of Windows
+        return "."
+
+
+def without_password(url: str) -> str:
+    """Remove `user:password@` from a URL, for messages and records.
+
+    >>> without_password("https://me:secret@example.org/a.png")
+    'https://example.org/a.png'
+    """
+    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+
+
+def read_up_to(file: IO[bytes], limit: int) -> bytes:
+    """Read a file in parts until its end; from a file without an end, stop one byte after `limit`."""
+    data = bytearray()
+    while len(data) <= limit and (chunk := file.read(min(2**20, limit + 1 - len(data)))):
+        data += chunk
+    return bytes(data)
+
+
+def _file_filter(input: Input, output: Output, reads: str) -> Wanted:
+    outputs = [path for path in (output.output, output.out_dir) if path is not None]
+    sidecars = output.sidecar if output.out_dir is None else ()
+    return Wanted(input.include, input.exclude, outputs, sidecars, reads)
 
 
 def _is_below(path: str, folder: str) -> bool:
     return PurePath(os.path.relpath(path, folder)).parts[0] != ".."
 
 
-def _is_pattern(word: str) -> bool:
-    return glob.has_magic(word) and not is_url(word) and not os.path.lexists(word)
+def _is_pattern(argument: str) -> bool:
+    return glob.has_magic(argument) and not is_url(argument) and not os.path.lexists(argument)
 
 
 def _size(path: str) -> int:
@@ -199,12 +255,10 @@ def _size(path: str) -> int:
         return 0
 
 
-def content(file: IO[bytes], most: int) -> bytes:
-    """All of it, bit by bit, or what is one byte more than `most`: it may be small, or have no end."""
-    data = bytearray()
-    while len(data) <= most and (chunk := file.read(min(2**20, most + 1 - len(data)))):
-        data += chunk
-    return bytes(data)
+def _folder_of(path: str) -> str:
+    if os.path.isdir(path):
+        return path
+    return split_pattern(path)[0] if _is_pattern(path) else os.path.dirname(path)
 
 
 def _open_list(name: str, stdin: BinaryIO | None = None) -> IO[bytes]:
@@ -215,54 +269,28 @@ def _open_list(name: str, stdin: BinaryIO | None = None) -> IO[bytes]:
 
 
 def _lines(file: IO[bytes], end: bytes) -> Iterator[str]:
-    """The paths of a list as they come; empty ones are left out."""
-    held = b""
-    read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # of a pipe what is there, without waiting
+    """Yield the paths of a list as soon as they can be read; empty lines are left out."""
+    rest = b""
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # read1 gives what a pipe has without waiting
     while chunk := read(2**16):
         if end == b"\n" and b"\0" in chunk:
             raise UsageError("the list of inputs has NUL characters", "add -0 if its paths end with them")
-        *lines, held = (held + chunk).split(end)
-        yield from _decoded(lines, end)
-    yield from _decoded([held], end)
+        *lines, rest = (rest + chunk).split(end)
+        yield from _decode(lines, end)
+    yield from _decode([rest], end)
 
 
-def _decoded(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
+def _decode(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
     if end == b"\n":
         lines = (line.removesuffix(b"\r") for line in lines)  # a list from Windows
     return (os.fsdecode(line) for line in lines if line)
 
 
-def _shard(word: str | None) -> tuple[int, int]:
-    """I/N, counted from 1, as (I - 1, N)."""
-    if word is None:
+def _parse_shard(shard: str | None) -> tuple[int, int]:
+    """Parse I/N, counted from 1, to (I - 1, N)."""
+    if shard is None:
         return 0, 1
-    number, _, of = word.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise UsageError(f"--shard {word} is not one of the shards", "give 1/4, 2/4, 3/4 and 4/4 to four runs")
-    return int(number) - 1, int(of)
-
-
-def without_password(url: str) -> str:
-    """The address for people and records: `user:password@` left out.
-
-    >>> without_password("https://me:secret@example.org/a.png")
-    'https://example.org/a.png'
-    """
-    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
-
-
-def common_folder(words: Sequence[str]) -> str:
-    """The folder that --out-dir repeats the tree below: the one directory named, else what all words have in common."""
-    folders = [_folder(word) for word in words if not is_url(word)]
-    if len(words) == 1 and folders:
-        return folders[0] or "."
-    try:
-        return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."
-    except ValueError:  # of two drives of Windows
-        return "."
-
-
-def _folder(word: str) -> str:
-    if os.path.isdir(word):
-        return word
-    return parts_of(word)[0] if _is_pattern(word) else os.path.dirname(word)
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard {shard} is not one of the shards", "give 1/4, 2/4, 3/4 and 4/4 to four runs")
+    return int(number) - 1, int(count)

@@ -1,4 +1,4 @@
-"""Opens items, in the engine's process: bytes by whatever way, then pictures by the reader for their kind."""
+"""Opens items in the engine process: reads the bytes of each source, then decodes them by the kind of media."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from smolcli import registry
 from smolcli.errors import InputError
-from smolcli.inputs.collect import MOST_PIPED, content
+from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
 from smolcli.options import Input, Sampling
 from smolcli.system.file_stamp import stamp, stamp_of
 from smolcli.types import Content, Frame, Item, Source, is_url
@@ -20,31 +20,34 @@ from smolcli.types import Content, Frame, Item, Source, is_url
 if TYPE_CHECKING:
     from smolcli.inputs.video import Video
 
-MOST_BYTES = 2**30  # a picture file is not larger; what is may have no end, like /dev/zero
+MAX_BYTES = 2**30  # no picture file is larger; what is may have no end, like /dev/zero
 
 
 def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
-    """The bytes of each of an item's sources, and what they come to. Raises InputError."""
+    """Read the bytes of each source of an item, and make the item's content hash and stamp.
+
+    The stamp is empty unless all sources are files. Raises InputError.
+    """
     loaded: list[bytes] = []
-    marks: list[str] = []
+    stamps: list[str] = []
     for source in item.sources:
-        with _named(item, source):
-            data, mark = _read(source, offline)
+        with _source_in_errors(item, source):
+            data, file_stamp = _read(source, offline)
         loaded.append(data)
-        marks.append(mark)
-    parts = [hashlib.sha256(data).hexdigest() for data in loaded]
+        stamps.append(file_stamp)
+    hashes = [hashlib.sha256(data).hexdigest() for data in loaded]
     if item.question is not None:
-        parts.append(json.dumps([item.question.parts, item.question.begins]))
-        marks.append("")
-    whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
-    return loaded, Content(whole, " ".join(marks) if all(marks) else "")
+        hashes.append(json.dumps([item.question.parts, item.question.begins]))
+        stamps.append("")
+    sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return loaded, Content(sha256, " ".join(stamps) if all(stamps) else "")
 
 
 def decode(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[Frame, ...]:
-    """The pictures in them. Raises InputError."""
+    """Decode the pictures in `loaded`, which has the bytes of each source. Raises InputError."""
     frames: list[Frame] = []
     for source, data in zip(item.sources, loaded, strict=True):
-        with _named(item, source):
+        with _source_in_errors(item, source):
             if not data:
                 raise _empty("picture")
             frames += registry.load(registry.READERS, "image")(data, options)
@@ -52,41 +55,44 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[Frame, 
 
 
 def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = False) -> tuple[Video, Content]:
-    """A video, whose file is not held in memory. Raises InputError."""
-    reader = registry.load(registry.READERS, "video")
+    """Open a video and sample its frames; a video file is not read into memory, a pipe or a download is.
+
+    Raises InputError.
+    """
+    make_video = registry.load(registry.READERS, "video")
     [source] = item.sources
     is_pipe = os.path.exists(source.word) and not (os.path.isfile(source.word) or os.path.isdir(source.word))
     if source.data is not None or is_url(source.word) or is_pipe:
-        data, mark = _read(source, offline)
+        data, file_stamp = _read(source, offline)
         if not data:
             raise _empty("video")
-        return reader(data, sampling, options.max_pixels), Content(hashlib.sha256(data).hexdigest(), mark)
-    with _file(source.word, "video") as file:
+        return make_video(data, sampling, options.max_pixels), Content(hashlib.sha256(data).hexdigest(), file_stamp)
+    with _open_file(source.word, "video") as file:
         status = os.fstat(file.fileno())
         if not status.st_size:
             raise _empty("video")
-        read = Content(digest(file), stamp(status))
-    video = reader(source.word, sampling, options.max_pixels)
-    if stamp_of(source.word) != read.stamp:
+        content = Content(digest(file), stamp(status))
+    video = make_video(source.word, sampling, options.max_pixels)
+    if stamp_of(source.word) != content.stamp:
         raise InputError("is being written", "wait until it is complete", kind="changed")
-    return video, read
+    return video, content
 
 
 def digest(file: BinaryIO) -> str:
-    """SHA-256 of an open file, in hex; hashlib.file_digest came with Python 3.11."""
-    whole = hashlib.sha256()
+    """Return the SHA-256 of an open file in hex; hashlib.file_digest needs Python 3.11."""
+    sha256 = hashlib.sha256()
     while part := file.read(2**20):
-        whole.update(part)
-    return whole.hexdigest()
+        sha256.update(part)
+    return sha256.hexdigest()
 
 
-def _empty(what: str) -> InputError:
-    return InputError("is empty", f"give a {what}", kind="empty")
+def _empty(media: str) -> InputError:
+    return InputError("is empty", f"give a {media}", kind="empty")
 
 
 @contextlib.contextmanager
-def _named(item: Item, source: Source) -> Iterator[None]:
-    """Of several sources, an error says which."""
+def _source_in_errors(item: Item, source: Source) -> Iterator[None]:
+    """Name the source in errors of an item that has several."""
     try:
         yield
     except InputError as error:
@@ -96,35 +102,35 @@ def _named(item: Item, source: Source) -> Iterator[None]:
 
 
 def _read(source: Source, offline: bool) -> tuple[bytes, str]:
-    """A source's bytes and, of a file, its stamp."""
+    """Return the bytes of a source, and its stamp if it is a file, else ""."""
     if source.data is not None:
-        if len(source.data) > MOST_PIPED:
-            raise InputError(f"has more than {MOST_PIPED:,} bytes", "give it as a file", kind="too-large")
+        if len(source.data) > MAX_PIPED_BYTES:
+            raise InputError(f"has more than {MAX_PIPED_BYTES:,} bytes", "give it as a file", kind="too-large")
         return source.data, ""
     if is_url(source.word):
         if offline:
             raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
         data: bytes = registry.load(registry.LIBRARIES, "download")(source.word)
         return data, ""
-    with _file(source.word, "picture") as file:
-        status = os.fstat(file.fileno())  # before it is read: what changes it meanwhile changes its time
-        mark = stamp(status) if stat.S_ISREG(status.st_mode) else ""
-        data = content(file, MOST_BYTES)
-    if len(data) > MOST_BYTES:
-        raise InputError(f"has more than {MOST_BYTES:,} bytes", "give a picture", kind="too-large")
-    return data, mark
+    with _open_file(source.word, "picture") as file:
+        status = os.fstat(file.fileno())  # taken before reading, so that a change during the read changes the stamp
+        file_stamp = stamp(status) if stat.S_ISREG(status.st_mode) else ""
+        data = read_up_to(file, MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise InputError(f"has more than {MAX_BYTES:,} bytes", "give a picture", kind="too-large")
+    return data, file_stamp
 
 
 @contextlib.contextmanager
-def _file(path: str, what: str) -> Iterator[BinaryIO]:
-    """The open file `path`, a picture or a video by its name; what the system says of it as InputError."""
+def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
+    """Open the file `path`; raises InputError, whose messages call it a `media`."""
     try:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
         raise InputError("no such file", "check the path", kind="missing") from None
     except IsADirectoryError:
-        raise _nothing_in(path, what) from None
+        raise _unusable_folder(path, media) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
@@ -132,11 +138,12 @@ def _file(path: str, what: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _nothing_in(folder: str, what: str) -> InputError:
-    """Why a directory is an input itself: it cannot be listed, or has no files that are wanted."""
+def _unusable_folder(folder: str, media: str) -> InputError:
+    """The error for a directory that became an item: it cannot be listed, or has no input in it."""
     try:
         os.scandir(folder).close()
     except OSError as error:
-        what = f"cannot be listed ({error.strerror})"
-        return InputError(what, "check its permissions", kind="unreadable")
-    return InputError(f"no {what} was found in it", f"name {what} files or a directory that has some", kind="no-input")
+        return InputError(f"cannot be listed ({error.strerror})", "check its permissions", kind="unreadable")
+    return InputError(
+        f"no {media} was found in it", f"name {media} files or a directory that has some", kind="no-input"
+    )

@@ -1,4 +1,4 @@
-"""What lies in a directory: the files a command reads, in natural order, whatever their number."""
+"""Walks through directories: yields the files that are inputs in natural order, however many there are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-# What a walk through a directory takes up, by registry.READERS; a file named outright is read whatever it is called.
+# The suffixes taken from directories, by registry.READERS. A file that the user names itself may have any name.
 SUFFIXES = {
     "image": frozenset((
         ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
@@ -27,17 +27,18 @@ SUFFIXES = {
     )),
 }  # fmt: skip
 MEDIA = SUFFIXES["image"] | SUFFIXES["video"]
-SORTED_AT_ONCE = 200_000  # names of one folder held in memory; more are sorted in parts, on disk
+MAX_SORTED_IN_MEMORY = 200_000  # names of one folder; more are sorted in parts, in temporary files
 _DIGITS = re.compile(r"\d+")
-_BROKEN = "/"  # no name: a listing that broke off
+_LISTING_FAILED = "/"  # stands for a name where a listing failed; no file name is like it
 
 
 class Wanted:
-    """Which files of a walk are inputs.
+    """Decides which files of a walk are inputs.
 
-    A pattern without a slash is matched with a name, one with a slash with the path below the directory walked; `*`
-    crosses slashes. `include` replaces the rule of known suffixes, those of `reads`. `outputs` are files and folders
-    that the run writes itself, `made` the suffixes of files it writes beside its inputs: neither is read back.
+    A pattern without a slash is matched against the file name, one with a slash against the path below the directory
+    that is walked; in both, `*` matches slashes too. With `include`, its patterns replace the known suffixes of the
+    media kind `reads`. Two kinds of files that the run itself writes are no inputs: `outputs`, files and folders, and
+    `sidecars`, the suffixes of files written next to the inputs.
     """
 
     def __init__(
@@ -45,52 +46,57 @@ class Wanted:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         outputs: Iterable[Path] = (),
-        made: tuple[str, ...] = (),
+        sidecars: tuple[str, ...] = (),
         reads: str = "image",
     ) -> None:
-        known = SUFFIXES[reads]
-        self._included = _matcher(include) if include else lambda name, _: name[name.rfind(".") :].lower() in known
-        self._excluded = _matcher(exclude) if exclude else None
-        self._leads: Callable[[str], bool] | None = None
+        suffixes = SUFFIXES[reads]
+        self._includes = _matcher(include) if include else lambda name, _: name[name.rfind(".") :].lower() in suffixes
+        self._excludes = _matcher(exclude) if exclude else None
+        self._may_lead_to_match: Callable[[str], bool] | None = None
         self._outputs = {path.name: path for path in outputs}
-        self._made = made
+        self._sidecars = sidecars
 
-    def matching(self, pattern: str) -> Wanted:
-        """The same rules for what a shell's pattern stands for: it takes the place of the known suffixes.
+    def for_pattern(self, pattern: str) -> Wanted:
+        """Return a filter for the matches of a shell pattern, which replaces the known suffixes.
 
-        `*` does not cross slashes here, `**` does. Of a folder that it stands for, the known suffixes are taken.
+        Here `*` does not match a slash, and `**` does. If the pattern matches a folder, its files with known suffixes
+        are taken.
         """
-        whole, inside = _shell(pattern), _shell(f"{pattern}/**")
+        match, match_inside = _shell_regex(pattern), _shell_regex(f"{pattern}/**")
         parts = pattern.split("/")
-        leading = [_shell("/".join(parts[:depth])) for depth in range(1, len(parts))]
+        leading = [_shell_regex("/".join(parts[:depth])) for depth in range(1, len(parts))]
         other = copy(self)
-        other._included = lambda name, below: bool(
-            whole.fullmatch(below) or (inside.fullmatch(below) and self._included(name, below))
+        other._includes = lambda name, below: bool(
+            match.fullmatch(below) or (match_inside.fullmatch(below) and self._includes(name, below))
         )
-        other._leads = lambda below: any(one.fullmatch(below) for one in (whole, inside, *leading))
+        other._may_lead_to_match = lambda below: any(
+            regex.fullmatch(below) for regex in (match, match_inside, *leading)
+        )
         return other
 
-    def file(self, path: str, name: str, below: str) -> bool:
-        """Whether the file `path` is wanted, called `name`, which is `below` the directory walked."""
-        if name.startswith(".") or (self._made and name.endswith(self._made)) or not self._included(name, below):
+    def accepts_file(self, path: str, name: str, below: str) -> bool:
+        """Whether the file `path` is an input; `name` is its name, `below` its path below the directory walked."""
+        if name.startswith(".") or (self._sidecars and name.endswith(self._sidecars)):
             return False
-        return not ((self._excluded and self._excluded(name, below)) or self._is_output(path, name))
+        if not self._includes(name, below) or (self._excludes and self._excludes(name, below)):
+            return False
+        return not self._is_output(path, name)
 
-    def folder(self, path: str, name: str, below: str) -> bool:
-        """Whether the walk goes into the folder `path`."""
-        if name.startswith(".") or (self._excluded and self._excluded(name, below)):
+    def accepts_folder(self, path: str, name: str, below: str) -> bool:
+        """Whether to walk into the folder `path`; the arguments are as those of `accepts_file`."""
+        if name.startswith(".") or (self._excludes and self._excludes(name, below)):
             return False
-        return not self._is_output(path, name) and (self._leads is None or self._leads(below))
+        return not self._is_output(path, name) and (self._may_lead_to_match is None or self._may_lead_to_match(below))
 
     def _is_output(self, path: str, name: str) -> bool:
-        one = self._outputs.get(name)  # by name first: the system is asked about very few
-        return one is not None and one.exists() and os.path.exists(path) and os.path.samefile(path, one)
+        output = self._outputs.get(name)  # comparing names first saves system calls
+        return output is not None and output.exists() and os.path.exists(path) and os.path.samefile(path, output)
 
 
-def parts_of(pattern: str) -> tuple[str, str]:
-    """The folder where a shell's pattern begins, and the rest of it.
+def split_pattern(pattern: str) -> tuple[str, str]:
+    """Split a shell pattern into the folder at which to start and the rest.
 
-    >>> parts_of("photos/20*/**/a?.png")
+    >>> split_pattern("photos/20*/**/a?.png")
     ('photos', '20*/**/a?.png')
     """
     parts = pattern.split("/")
@@ -98,70 +104,70 @@ def parts_of(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
 
 
+def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> Iterator[str]:
+    """Yield the paths of the files in a folder that `wanted` accepts, in natural order if `ordered`.
+
+    Hidden files, links to folders and whatever is not a plain file are left out. For a folder that cannot be listed
+    its own path is yielded, which becomes an error when it is opened.
+    """
+    stack = [_list_folder(folder, "", recursive, wanted, ordered)]
+    while stack:  # not recursive: a tree may be deeper than Python's stack
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+            continue
+        path, below = entry
+        if below is None:
+            yield path
+        else:
+            stack.append(_list_folder(path, below, recursive, wanted, ordered))
+
+
+def natural_key(name: str) -> bytes:
+    """Make a sort key by which page2 comes before page10. The key has no line end in it.
+
+    >>> sorted(["p10", "p2", "P1"], key=natural_key)
+    ['P1', 'p2', 'p10']
+    """
+    return os.fsencode(_DIGITS.sub(_sortable_number, name.casefold())).replace(b"\n", b"/n")  # no name has a slash
+
+
 def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:
-    """A function of a name and a path that says whether one of the patterns is like it."""
+    """Make a function that says whether a name, or the path below the directory walked, matches one of the patterns."""
     patterns = tuple(patterns)
-    names = [re.compile(fnmatch.translate(one)) for one in patterns if "/" not in one]
-    paths = [re.compile(fnmatch.translate(one.strip("/"))) for one in patterns if "/" in one]
-    return lambda name, below: any(one.match(name) for one in names) or any(one.match(below) for one in paths)
+    names = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" not in pattern]
+    paths = [re.compile(fnmatch.translate(pattern.strip("/"))) for pattern in patterns if "/" in pattern]
+    return lambda name, below: any(regex.match(name) for regex in names) or any(regex.match(below) for regex in paths)
 
 
-def _shell(pattern: str) -> re.Pattern[str]:
-    """A pattern of the shell for a path: `*` and `?` are within a name, `**` is any folders."""
+def _shell_regex(pattern: str) -> re.Pattern[str]:
+    """Translate a shell pattern for paths: `*` and `?` match within a name, `**` matches any folders."""
+    wildcards = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*", "?": "[^/]"}
     translated = ""
     for part in re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])", pattern):
-        fixed = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*", "?": "[^/]"}
-        if part in fixed:
-            translated += fixed[part]
+        if part in wildcards:
+            translated += wildcards[part]
         elif part.startswith("[") and part.endswith("]") and len(part) > 2:
-            inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            translated += f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+            characters = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+            translated += f"[^{characters[1:]}]" if characters.startswith("!") else f"[{characters}]"
         else:
             translated += re.escape(part)
     return re.compile(translated, re.DOTALL)
 
 
-def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> Iterator[str]:
-    """The wanted files of a folder, in natural order unless not `ordered`.
-
-    Hidden ones, links to folders and everything that is not a plain file are left out. A folder that cannot be listed
-    is given itself, so that it becomes an error.
-    """
-    stack = [_listed(folder, "", recursive, wanted, ordered)]
-    while stack:  # a tree may be deeper than Python's own stack
-        found = next(stack[-1], None)
-        if found is None:
-            stack.pop()
-            continue
-        path, below = found
-        if below is None:
-            yield path
-        else:
-            stack.append(_listed(path, below, recursive, wanted, ordered))
-
-
-def natural_key(name: str) -> bytes:
-    """A sort key by which page2 comes before page10; no line end is in it.
-
-    >>> sorted(["p10", "p2", "P1"], key=natural_key)
-    ['P1', 'p2', 'p10']
-    """
-    return os.fsencode(_DIGITS.sub(_number, name.casefold())).replace(b"\n", b"/n")  # no name has a slash
-
-
-def _listed(
+def _list_folder(
     folder: str, below: str, recursive: bool, wanted: Wanted, ordered: bool
 ) -> Iterator[tuple[str, str | None]]:
-    """What is wanted of one folder: files, and folders with their path below the directory walked."""
+    """Yield the accepted entries of one folder: files with None, folders with their path below the directory walked."""
     try:
         entries = os.scandir(folder)
     except OSError:
         yield folder, None
         return
     with entries:
-        names = _names(entries, f"{below}/" if below else "", recursive, wanted)
+        names = _accepted_names(entries, f"{below}/" if below else "", recursive, wanted)
         for name in _in_order(names) if ordered else names:
-            if name == _BROKEN:
+            if name == _LISTING_FAILED:
                 yield folder, None
             elif name.endswith("/"):
                 yield os.path.join(folder, name[:-1]), os.path.join(below, name[:-1])
@@ -169,59 +175,61 @@ def _listed(
                 yield os.path.join(folder, name), None
 
 
-def _names(entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, wanted: Wanted) -> Iterator[str]:
-    """The wanted names of one folder, those of folders with a slash at their end."""
+def _accepted_names(entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, wanted: Wanted) -> Iterator[str]:
+    """Yield the accepted names of one folder; those of folders end with a slash."""
     try:
         for entry in entries:
             name = entry.name
             if entry.is_dir(follow_symlinks=False):
-                if recursive and wanted.folder(entry.path, name, below + name):
+                if recursive and wanted.accepts_folder(entry.path, name, below + name):
                     yield name + "/"
-            elif wanted.file(entry.path, name, below + name) and _may_be_file(entry):
+            elif wanted.accepts_file(entry.path, name, below + name) and _may_be_file(entry):
                 yield name
-    except OSError:  # a disk or a server that has gone away
-        yield _BROKEN
+    except OSError:  # a disk or a server has gone away
+        yield _LISTING_FAILED
 
 
 def _in_order(names: Iterator[str]) -> Iterator[str]:
-    """`names` in natural order; of very many only a part is in memory at a time."""
+    """Yield `names` in natural order; at most MAX_SORTED_IN_MEMORY of them are in memory at a time."""
     parts: list[IO[bytes]] = []
     while True:
-        lines = sorted(map(_line, islice(names, SORTED_AT_ONCE)))
-        if len(lines) < SORTED_AT_ONCE:
+        lines = sorted(map(_sort_line, islice(names, MAX_SORTED_IN_MEMORY)))
+        if len(lines) < MAX_SORTED_IN_MEMORY:
             break
-        parts.append(_stored(lines))
+        parts.append(_store_lines(lines))
     try:
-        for line in heapq.merge(*(_lines(part) for part in parts), lines) if parts else lines:
+        for line in heapq.merge(*(_stored_lines(part) for part in parts), lines) if parts else lines:
             yield os.fsdecode(line[line.index(b"\0") + 1 :].replace(b"//", b"\n"))
     finally:
         for part in parts:
             part.close()
 
 
-def _line(name: str) -> bytes:
+def _sort_line(name: str) -> bytes:
+    """Make one line of the sort key and the name, so that sorted lines are sorted names."""
     return natural_key(name.removesuffix("/")) + b"\0" + os.fsencode(name).replace(b"\n", b"//")
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    return (line[:-1] for line in file)
-
-
-def _stored(lines: list[bytes]) -> IO[bytes]:
+def _store_lines(lines: list[bytes]) -> IO[bytes]:
     file = tempfile.TemporaryFile(prefix="smolcli-")
     file.writelines(line + b"\n" for line in lines)
     file.seek(0)
     return file
 
 
+def _stored_lines(file: IO[bytes]) -> Iterator[bytes]:
+    return (line[:-1] for line in file)
+
+
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a broken link, which is an error when it is opened."""
     try:
-        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # it is missing
-    except OSError:  # a link in a circle, or into a folder without rights: an error when it is opened
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a circular link, or one into a folder without permissions: also an error when it is opened
         return True
 
 
-def _number(match: re.Match[str]) -> str:
-    """A number as text that sorts by its value, before any other text."""
+def _sortable_number(match: re.Match[str]) -> str:
+    """Write a number as text that sorts by its value, and before any other text."""
     digits = str(int(match[0]))
     return f"\x01{len(digits):02x}{digits}"

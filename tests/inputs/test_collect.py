@@ -84,7 +84,7 @@ def test_very_many_files_are_sorted_in_parts_on_disk_with_the_same_result(
     (tmp_path / "p7").mkdir()
     (tmp_path / "p7" / "x.png").touch()
     whole = paths(tmp_path)
-    monkeypatch.setattr(walk, "SORTED_AT_ONCE", 4)
+    monkeypatch.setattr(walk, "MAX_SORTED_IN_MEMORY", 4)
     assert paths(tmp_path) == whole
     assert len(whole) == len(names) + 1
 
@@ -294,11 +294,11 @@ def test_bad_files(tmp_path: Path, name: str, kind: str) -> None:
 
 
 def test_more_bytes_than_a_picture_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smolcli.inputs.load.MOST_BYTES", 1000)
+    monkeypatch.setattr("smolcli.inputs.load.MAX_BYTES", 1000)
     [item] = items("/dev/zero")
     assert refused(item) == "too-large"
-    monkeypatch.setattr(collect, "MOST_PIPED", 1000)
-    monkeypatch.setattr("smolcli.inputs.load.MOST_PIPED", 1000)
+    monkeypatch.setattr(collect, "MAX_PIPED_BYTES", 1000)
+    monkeypatch.setattr("smolcli.inputs.load.MAX_PIPED_BYTES", 1000)
     [item] = items("-", stdin=io.BytesIO(bytes(5000)))
     assert refused(item) == "too-large"
 

@@ -336,13 +336,13 @@ def test_scenes_begin_where_pieces_are_joined(decoder: str, joined: Path, ffmpeg
 
 def test_scenes_are_those_of_ffmpeg(joined: Path) -> None:
     told = subprocess.run(
-        [FFMPEG, "-i", joined, "-vf", f"select='gt(scene,{video.NEW_SCENE})',showinfo", "-f", "null", "-"],
+        [FFMPEG, "-i", joined, "-vf", f"select='gt(scene,{video.MIN_CUT_SCORE})',showinfo", "-f", "null", "-"],
         capture_output=True,
         text=True,
     ).stderr
     theirs = [float(part.split()[0]) for part in told.split("pts_time:")[1:]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video, "SHORTEST_SCENE", 0.0)
+        patch.setattr(video, "MIN_SCENE", 0.0)
         spans = Video(str(joined), Sampling(scene=True), MOST).spans
     assert [span.start for span in spans[1:]] == pytest.approx(theirs)
     assert len(theirs) > 2  # the flash is among them
@@ -491,7 +491,7 @@ def test_a_file_that_grows_is_not_read(clip: Clip, tmp_path: Path, monkeypatch: 
             file.write(bytes(188))
         return ""
 
-    monkeypatch.setattr(PyAv, "_missing", grow)
+    monkeypatch.setattr(PyAv, "_describe_missing", grow)
     assert failure(tmp_path / "a.ts") == ("changed", "is still being written; try again when it is complete")
 
 

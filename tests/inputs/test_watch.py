@@ -263,42 +263,42 @@ def test_what_is_no_folder(watching: Watch, tmp_path: Path) -> None:
 
 
 def test_a_file_settles_by_the_clock_from_its_last_change(tmp_path: Path) -> None:
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     path = tmp_path / "a.png"
     path.write_text("a")
     settling.note([str(path)])
-    format_time.now += 0.4
+    clock.now += 0.4
     path.write_text("ab")  # no event tells of it
-    format_time.now += 0.2
+    clock.now += 0.2
     assert list(settling.complete()) == []
-    format_time.now += 0.4
+    clock.now += 0.4
     settling.note([str(path)])
     assert list(settling.complete()) == []
-    format_time.now += 0.2
+    clock.now += 0.2
     assert list(settling.complete()) == [str(path)]
     settling.note([str(path)])
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == []
 
 
 def test_an_empty_file_is_waited_for_longer(tmp_path: Path) -> None:
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     empty, copy = tmp_path / "empty.png", tmp_path / "copy.png"
     empty.touch()
     copy.touch()
     settling.note([str(empty), str(copy)])
-    format_time.now += 9
+    clock.now += 9
     copy.write_text("a")
     assert list(settling.complete()) == []
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == [str(empty), str(copy)]
 
 
 def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> None:
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         path.write_text("a")
@@ -306,54 +306,54 @@ def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> 
     paths[0].unlink()
     settling.note([str(paths[0])])
     paths[1].unlink()  # no event tells of it
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == [str(paths[2])]
 
 
 def test_files_come_in_the_order_of_their_last_change(tmp_path: Path) -> None:
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     paths = [str(tmp_path / name) for name in "cab"]
     for moment, path in enumerate(paths):
         Path(path).write_text("a")
         os.utime(path, (moment, moment))
     settling.note(sorted(paths))
-    format_time.now += 0.1
+    clock.now += 0.1
     Path(paths[0]).write_text("once more")
     settling.note([paths[0]])
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == [paths[1], paths[2], paths[0]]
 
 
 def test_a_file_that_changes_while_those_before_it_are_worked_on_is_waited_for(tmp_path: Path) -> None:
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     for moment, path in enumerate((first, second)):
         path.write_text("a")
         os.utime(path, (moment, moment))
     settling.note([str(first), str(second)])
-    format_time.now += 1
+    clock.now += 1
     complete = settling.complete()
     assert next(complete) == str(first)
     second.write_text("more")
     assert list(complete) == []
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == [str(second)]
 
 
 def test_few_files_given_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "REMEMBERED", 2)
-    format_time = Clock()
-    settling = Settling(0.5, 10.0, format_time)
+    monkeypatch.setattr(watch, "MAX_REMEMBERED", 2)
+    clock = Clock()
+    settling = Settling(0.5, 10.0, clock)
     paths = [str(tmp_path / name) for name in "abc"]
     for path in paths:
         Path(path).write_text("a")
         settling.note([path])
-        format_time.now += 1
+        clock.now += 1
         assert list(settling.complete()) == [path]
     settling.note(paths)
-    format_time.now += 1
+    clock.now += 1
     assert list(settling.complete()) == paths[:1]
 
 

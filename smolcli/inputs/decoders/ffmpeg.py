@@ -1,6 +1,7 @@
-"""The program ffmpeg of this machine, one process a call: no library, exact, and slow in a long video.
+"""Decodes videos with the program ffmpeg, one process for each call: no library, exact, and slow for a long video.
 
-It decodes everything up to the last wanted frame, as it does once more at the beginning to learn the frames' times.
+Each call decodes everything up to the last requested frame; the constructor decodes the whole video to learn the times
+of its frames.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
 from smolcli.types import Frame, format_time
 
-_NOTHING = io.BytesIO()
-CUT = 0.05  # of what the header promises; where more is missing, that is said
-AT_ONCE = 500  # frames a process; the system limits how long its command line may be
-_SHOWN = re.compile(rb"n: *\d+ pts: *(-?\d+|NOPTS) .*? s:(\d+)x(\d+) ")
-_LENGTH = re.compile(rb" duration: *(\d+) ")
-_BASE = re.compile(rb"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
+MAX_MISSING = 0.05  # of the duration in the header; if more is missing, a notice says so
+MAX_FRAMES_PER_PROCESS = 500  # the system limits the length of a command line
+_NO_STREAM = io.BytesIO()
+_SHOWINFO_FRAME = re.compile(rb"n: *\d+ pts: *(-?\d+|NOPTS) .*? s:(\d+)x(\d+) ")
+_SHOWINFO_DURATION = re.compile(rb" duration: *(\d+) ")
+_TIME_BASE = re.compile(rb"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 _SIZE = re.compile(rb"Stream #0.*: Video: .*, (\d+)x(\d+)")
-_PROMISED = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
+_HEADER_DURATION = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
 _NO_DECODER = re.compile(rb"[Nn]o decoder|Decoder .*not found|Decoding requested, but no decoder found")
 _CODEC = re.compile(rb"Stream #0.*: Video: (\w+)(?: \((\w+) /)?")
 
 
 class Ffmpeg:
-    """See `decoders.Decoder`; `max_pixels` is of one frame."""
+    """See `decoders.Decoder`. `max_pixels` limits one frame."""
 
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
         if (program := shutil.which("ffmpeg")) is None:
@@ -51,16 +52,16 @@ class Ffmpeg:
         self._scan()
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        for start in range(0, len(numbers), AT_ONCE):
-            some = numbers[start : start + AT_ONCE]
-            pictures = self._pictures(f"select='{_among(some)}',format=rgb24", len(some), "ppm")
+        for start in range(0, len(numbers), MAX_FRAMES_PER_PROCESS):
+            batch = numbers[start : start + MAX_FRAMES_PER_PROCESS]
+            pictures = self._pictures(f"select='{_is_one_of(batch)}',format=rgb24", len(batch), "ppm")
             last: Frame | None = None
-            for number in some:
+            for number in batch:
                 picture = next(pictures, None)
                 if picture is None:
                     self.faults.append(f"the frame at {format_time(self.times[number])} cannot be decoded")
                     if last is None:
-                        raise decoders.no_frame()
+                        raise decoders.no_readable_frame()
                     yield last
                     continue
                 width, height, pixels = picture
@@ -69,57 +70,65 @@ class Ffmpeg:
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         width, height = decoders.thumbnail_size(self.size)
-        wanted = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format=gray"
-        pictures = self._pictures(wanted, len(numbers), "pgm")
+        filters = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format=gray"
+        pictures = self._pictures(filters, len(numbers), "pgm")
         for number, (_, _, pixels) in zip(numbers, pictures, strict=False):
             yield self.times[number], np.frombuffer(pixels, np.uint8).reshape(height, width)
 
     def _scan(self) -> None:
-        """Decodes it all for the times of frames, which the filter `showinfo` tells."""
-        marks: list[int | None] = []
-        base, rate, length, told = 1.0, 25.0, 0, b""
+        """Decode the whole video for its size and the times of its frames, which the filter `showinfo` prints."""
+        pts: list[int | None] = []
+        time_base, rate, last_duration, log = 1.0, 25.0, 0, b""
         with self._process("-vf", "showinfo=checksum=0", "-f", "null", "-", stdout=subprocess.DEVNULL) as (_, errors):
             for line in errors:
-                if found := _SHOWN.search(line):
-                    marks.append(None if found[1] == b"NOPTS" else int(found[1]))
-                    if len(marks) == 1:
-                        self.size = int(found[2]), int(found[3])
-                    length = int(stated[1]) if (stated := _LENGTH.search(line)) else 0
-                elif found := _BASE.search(line):
-                    base = int(found[1]) / int(found[2])
-                    rate = int(found[3]) / (int(found[4]) or 1) or rate
-                elif found := _SIZE.search(line):
-                    check_size(int(found[1]), int(found[2]), self._max_pixels)
-                if len(marks) < 2:
-                    told += line
-        self.audio = b": Audio:" in told
-        promised = _PROMISED.search(told)
-        if not marks:
-            raise self._refusal(told)
-        stamped = [mark for mark in marks if mark is not None]
-        if len(stamped) == len(marks) and stamped == sorted(stamped):
-            self.times: Sequence[float] = [(mark - stamped[0]) * base for mark in stamped]
-        else:
-            self.times, length = [number / rate for number in range(len(marks))], 0
-        self.duration = self.times[-1] + (length * base or self.times[-1] / max(len(marks) - 1, 1))
-        if promised and not self.audio:  # sound may be longer than the pictures
-            hours, minutes, seconds = map(float, promised.groups())
-            whole = 3600 * hours + 60 * minutes + seconds
-            if self.duration < whole * (1 - CUT):
-                self.notices = (f"is cut short: {format_time(self.duration)} of {format_time(whole)} can be read",)
+                if match := _SHOWINFO_FRAME.search(line):
+                    pts.append(None if match[1] == b"NOPTS" else int(match[1]))
+                    if len(pts) == 1:
+                        self.size = int(match[2]), int(match[3])
+                    last_duration = int(duration[1]) if (duration := _SHOWINFO_DURATION.search(line)) else 0
+                elif match := _TIME_BASE.search(line):
+                    time_base = int(match[1]) / int(match[2])
+                    rate = int(match[3]) / (int(match[4]) or 1) or rate
+                elif match := _SIZE.search(line):
+                    check_size(int(match[1]), int(match[2]), self._max_pixels)
+                if len(pts) < 2:
+                    log += line
+        self.audio = b": Audio:" in log
+        if not pts:
+            raise self._explain_no_frames(log)
+        known = [number for number in pts if number is not None]
+        if len(known) == len(pts) and known == sorted(known):
+            self.times: Sequence[float] = [(number - known[0]) * time_base for number in known]
+        else:  # time stamps are missing or run backwards: count frames instead
+            self.times, last_duration = [number / rate for number in range(len(pts))], 0
+        mean_duration = self.times[-1] / max(len(pts) - 1, 1)
+        self.duration = self.times[-1] + (last_duration * time_base or mean_duration)
+        self._note_missing(log)
 
-    def _refusal(self, told: bytes) -> InputError:
-        if b": Video:" not in told:
-            return decoders.no_video(True) if self.audio else decoders.not_read(self._source)
-        if _NO_DECODER.search(told) and (found := _CODEC.search(told)):
-            names = [name.decode("ascii", "replace") for name in found.groups() if name and name != b"none"]
-            return decoders.no_codec(names[0] if names else "")
-        return decoders.no_frame()
+    def _note_missing(self, log: bytes) -> None:
+        """Add a notice if the video is shorter than its header says; sound may be longer than the pictures."""
+        match = _HEADER_DURATION.search(log)
+        if match and not self.audio:
+            hours, minutes, seconds = map(float, match.groups())
+            expected = 3600 * hours + 60 * minutes + seconds
+            if self.duration < expected * (1 - MAX_MISSING):
+                self.notices = (f"is cut short: {format_time(self.duration)} of {format_time(expected)} can be read",)
+
+    def _explain_no_frames(self, log: bytes) -> InputError:
+        if b": Video:" not in log:
+            return decoders.no_video_stream(True) if self.audio else decoders.not_openable(self._source)
+        if _NO_DECODER.search(log) and (match := _CODEC.search(log)):
+            names = [name.decode("ascii", "replace") for name in match.groups() if name and name != b"none"]
+            return decoders.unsupported_codec(names[0] if names else "")
+        return decoders.no_readable_frame()
 
     def _pictures(self, filters: str, count: int, codec: str) -> Iterator[tuple[int, int, bytes]]:
-        """Width, height and bytes of every picture it writes. PPM says the size of each, which may change."""
+        """Yield width, height and pixels of each picture that ffmpeg writes; `codec` is ppm or pgm.
+
+        These formats have a header with each picture, whose size may change within a video.
+        """
         output = ("-frames:v", str(count), "-f", "image2pipe", "-c:v", codec, "-")
-        # Every picture gets a moment of its own, else some are left out or repeated to keep a constant rate.
+        # Number the pictures as their times, or ffmpeg drops and repeats some to keep a constant rate.
         filters += ",settb=1/25,setpts=N,fps=25"
         with self._process("-vf", filters, *output, stdout=subprocess.PIPE, level="quiet") as (pictures, _):
             while pictures.readline().strip():
@@ -132,23 +141,23 @@ class Ffmpeg:
 
     @contextlib.contextmanager
     def _process(self, *output: str, stdout: int, level: str = "info") -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """ffmpeg at work on the source: its standard output and error. It is killed in the end."""
+        """Run ffmpeg on the source and give its standard output and error; it is killed when the block ends."""
         command = [self._program, "-nostdin", "-nostats", "-hide_banner", "-loglevel", level]
         command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", decoders.CONTAINERS]
         with self._path() as path:
             command += ["-i", f"file:{path}", "-map", "0:V:0", *output]
             errors = subprocess.PIPE if level == "info" else subprocess.DEVNULL
             with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, preexec_fn=_END_WITH_US
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, preexec_fn=_PREEXEC
             ) as process:
                 try:
-                    yield process.stdout or _NOTHING, process.stderr or _NOTHING
+                    yield process.stdout or _NO_STREAM, process.stderr or _NO_STREAM
                 finally:
                     process.kill()
 
     @contextlib.contextmanager
     def _path(self) -> Iterator[str]:
-        """The path of the source; of bytes that of a file made for them."""
+        """Give the path of the source; bytes are written to a temporary file."""
         if isinstance(self._source, str):
             yield os.path.abspath(self._source)
             return
@@ -159,20 +168,20 @@ class Ffmpeg:
 
 
 def _end_with_parent() -> None:
-    """The engine may be killed at any time: its ffmpeg goes with it."""
+    """Have the system kill ffmpeg when the engine process ends, which may be killed at any time."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-_END_WITH_US = _end_with_parent if sys.platform == "linux" else None
+_PREEXEC = _end_with_parent if sys.platform == "linux" else None
 
 
-def _among(numbers: Sequence[int]) -> str:
-    """The condition that a frame's number is one of these, as ffmpeg writes it, nested no deeper than it must be.
+def _is_one_of(numbers: Sequence[int]) -> str:
+    """Write ffmpeg's expression for "the frame's number is one of these", nested as little as possible.
 
-    >>> _among([3, 7])
+    >>> _is_one_of([3, 7])
     '(eq(n,3)+eq(n,7))'
     """
     if len(numbers) == 1:
         return f"eq(n,{numbers[0]})"
     half = len(numbers) // 2
-    return f"({_among(numbers[:half])}+{_among(numbers[half:])})"
+    return f"({_is_one_of(numbers[:half])}+{_is_one_of(numbers[half:])})"

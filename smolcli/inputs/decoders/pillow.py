@@ -1,4 +1,4 @@
-"""Animated GIF, WebP, PNG and AVIF through Pillow: whole composited frames, each with its own duration."""
+"""Decodes animated GIF, WebP, PNG and AVIF with Pillow: composited frames, each with its own duration."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from smolcli.inputs.image import check_size, eight_bit_rgb
 from smolcli.types import Frame
 
 FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
-AT_ONCE = 0.1  # seconds that a frame of no duration is shown, as browsers do
+DEFAULT_DURATION = 0.1  # seconds, of a frame whose duration is 0, as in browsers
 
 
 class Pillow:
-    """See `decoders.Decoder`; `max_pixels` is of one frame."""
+    """See `decoders.Decoder`. `max_pixels` limits one frame."""
 
     audio = False
 
@@ -29,16 +29,17 @@ class Pillow:
         with self._open() as image:
             check_size(*image.size, max_pixels)
             self.size = image.size
-            self._first = 1 if getattr(image, "default_image", False) else 0  # a PNG's picture for those without motion
-            lengths, is_cut = _lengths(image, self._first)
-        if not lengths:
-            raise decoders.no_frame()
-        if len(lengths) == 1 and not is_cut:
-            raise decoders.is_still()
-        ends = list(accumulate(lengths))
+            # An animated PNG may begin with a picture for programs without animation.
+            self._first = 1 if getattr(image, "default_image", False) else 0
+            durations, is_cut = _frame_durations(image, self._first)
+        if not durations:
+            raise decoders.no_readable_frame()
+        if len(durations) == 1 and not is_cut:
+            raise decoders.still_picture()
+        ends = list(accumulate(durations))
         self.times: Sequence[float] = [0.0, *ends[:-1]]
         self.duration = ends[-1]
-        self.notices: tuple[str, ...] = (f"is cut short: {len(lengths)} frames can be read",) if is_cut else ()
+        self.notices: tuple[str, ...] = (f"is cut short: {len(durations)} frames can be read",) if is_cut else ()
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         with self._open() as image:
@@ -57,27 +58,27 @@ class Pillow:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Image.Image]:
-        with decoders.opened(self._source) as file:
+        with decoders.open_source(self._source) as file:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     image = Image.open(file, formats=FORMATS)
-            except Exception as error:  # what Pillow's decoders raise on damaged data is not one class
-                raise decoders.no_frame() from error
+            except Exception as error:  # Pillow's decoders raise many classes for damaged data
+                raise decoders.no_readable_frame() from error
             with image:
                 yield image
 
 
-def _lengths(image: Image.Image, first: int) -> tuple[list[float], bool]:
-    """For how many seconds each frame is shown, and whether there should be more of them."""
-    lengths: list[float] = []
+def _frame_durations(image: Image.Image, first: int) -> tuple[list[float], bool]:
+    """Return the duration of each readable frame in seconds, and whether the file is cut short."""
+    durations: list[float] = []
     try:
         for number in count(first):
             image.seek(number)
             image.load()
-            lengths.append(image.info.get("duration", 0) / 1000 or AT_ONCE)
+            durations.append(image.info.get("duration", 0) / 1000 or DEFAULT_DURATION)
     except EOFError:
-        return lengths, False
+        return durations, False
     except Exception:  # as above
-        return lengths, True
-    return lengths, False
+        return durations, True
+    return durations, False
