@@ -1,4 +1,4 @@
-"""A web server on this machine that gives the answers a test wants."""
+"""A local web server whose responses a test chooses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by the path, out of `answers`; everything else is 404."""
+    """Responds by the path with one of the server's `answers`; other paths are 404."""
 
     server: Server
 
@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.done = threading.Event()  # set when the test is over: what holds back its answer may end
+        self.done = threading.Event()  # set when the test is over, so that a delayed response can end
 
     @property
     def host(self) -> str:

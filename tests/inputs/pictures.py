@@ -1,4 +1,4 @@
-"""Pictures that tests make, and what they expect of them once read."""
+"""Makes pictures for tests, and compares what is read from them."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def noise(width: int = 96, height: int = 64) -> Image.Image:
 
 
 def failure(data: bytes, options: Input = OPTIONS) -> tuple[str, str]:
-    """The kind and the message of the error."""
+    """Return the kind and the message of the error that reading raises."""
     with pytest.raises(InputError) as caught:
         read(data, options)
     return caught.value.kind, str(caught.value)
 
 
 def corner(width: int = 32, height: int = 48) -> Image.Image:
-    """White, with a red square of 16 pixels at the top left."""
+    """Make a white picture with a red square of 16 pixels at the top left."""
     image = Image.new("RGB", (width, height), "white")
     image.paste((255, 0, 0), (0, 0, 16, 16))
     return image
 
 
-def turned() -> Image.Exif:
-    """Orientation 6: what is stored at the top left shows at the top right."""
+def rotated_exif() -> Image.Exif:
+    """Make EXIF of orientation 6: what is stored at the top left is shown at the top right."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
 
 
 def is_upright(shown: np.ndarray) -> bool:
-    """Whether it is `corner()` turned by 90 degrees clockwise."""
+    """Whether the pixels are `corner()` rotated by 90 degrees clockwise."""
     red = np.full((32, 48), False)
     red[:16, 32:] = True
     return shown.shape == (32, 48, 3) and bool(((shown[..., 1] < 100) == red).all())

@@ -1,4 +1,4 @@
-"""inputs/collect.py, walk.py and inputs/load.py: words to items, and items to bytes."""
+"""inputs/collect.py, walk.py and load.py: arguments to items, and items to bytes."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def paths(*inputs: object, **options: object) -> list[str]:
     return [item.path for item in items(*inputs, **options)]
 
 
-def opened(item: Item) -> int:
-    """The width of its first picture."""
+def decoded_width(item: Item) -> int:
+    """Return the width of an item's first picture."""
     return decode(item, load(item)[0], Input())[0].width
 
 
-def refused(item: Item) -> str:
-    """The kind of error with which it is refused."""
+def error_kind(item: Item) -> str:
+    """Return the kind of the error that opening an item raises."""
     with pytest.raises(InputError) as caught:
-        opened(item)
+        decoded_width(item)
     return caught.value.kind
 
 
-def test_a_directory_is_walked_in_natural_order_without_hidden_files_and_other_kinds(tmp_path: Path) -> None:
+def test_directory_is_walked_in_natural_order_without_hidden_files_and_other_kinds(tmp_path: Path) -> None:
     for name in ("p10.png", "p2.PNG", "sub/a.jpg", ".hidden.png", ".git/b.png"):
         picture(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no")
@@ -61,32 +61,30 @@ def test_a_directory_is_walked_in_natural_order_without_hidden_files_and_other_k
     assert paths(tmp_path, recursive=False) == [f"{tmp_path}/p2.PNG", f"{tmp_path}/p10.png"]
 
 
-def test_natural_order_is_that_of_numbers_and_letters_whatever_their_case() -> None:
-    """Checked against the key that says it plainly: text and numbers in turn."""
+def test_natural_key_orders_by_numbers_and_letters_ignoring_case() -> None:
+    """Compare with a simple key: the alternating texts and numbers of a name."""
     import re
 
-    def plainly(name: str) -> list[tuple[int, int, str]]:
+    def simple_key(name: str) -> list[tuple[int, int, str]]:
         parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
         return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
     chance = random.Random(0)
     names = {"".join(chance.choice("aB01290_-. é") for _ in range(chance.randrange(1, 9))) for _ in range(3000)}
     by_key = sorted(names, key=lambda name: (natural_key(name), name))
-    assert [plainly(name) for name in by_key] == sorted(map(plainly, names))
+    assert [simple_key(name) for name in by_key] == sorted(map(simple_key, names))
 
 
-def test_very_many_files_are_sorted_in_parts_on_disk_with_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sorting_in_parts_on_disk_gives_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"p{n}.png" for n in range(50)] + ["a\nb.png", "a b .png", "Z.png", "é.png", os.fsdecode(b"\xff.png")]
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "p7").mkdir()
     (tmp_path / "p7" / "x.png").touch()
-    whole = paths(tmp_path)
+    expected = paths(tmp_path)
     monkeypatch.setattr(walk, "MAX_SORTED_IN_MEMORY", 4)
-    assert paths(tmp_path) == whole
-    assert len(whole) == len(names) + 1
+    assert paths(tmp_path) == expected
+    assert len(expected) == len(names) + 1
 
 
 def test_include_and_exclude(tmp_path: Path) -> None:
@@ -103,7 +101,7 @@ def test_include_and_exclude(tmp_path: Path) -> None:
     assert below(include=("*.png",), exclude=("*/raw/*",)) == ["a.png", "new/a.png", "old/a.png"]
 
 
-def test_what_the_run_writes_is_not_read_back(tmp_path: Path) -> None:
+def test_files_written_by_the_run_are_no_inputs(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png")
     for made in ("out/a.txt", "out/b.png", "result.png", "a.txt"):
         picture(tmp_path / "in" / made)
@@ -115,18 +113,18 @@ def test_what_the_run_writes_is_not_read_back(tmp_path: Path) -> None:
     assert f"{folder}/a.txt" not in paths(folder, include=("*",), output=beside)
 
 
-def test_a_pattern_that_the_shell_left_alone(tmp_path: Path) -> None:
+def test_pattern_not_expanded_by_the_shell(tmp_path: Path) -> None:
     for name in ("p10.png", "p9.png", "sub/p1.png"):
         picture(tmp_path / name)
     assert paths(tmp_path / "*.png") == [f"{tmp_path}/p9.png", f"{tmp_path}/p10.png"]
     assert paths(tmp_path / "**/p1*.png") == [f"{tmp_path}/p10.png", f"{tmp_path}/sub/p1.png"]
     [nothing] = items(tmp_path / "*.gif")
-    assert refused(nothing) == "missing"
+    assert error_kind(nothing) == "missing"
     odd = picture(tmp_path / "what[1].png")
     assert paths(odd) == [str(odd)]
 
 
-def test_patterns_are_those_of_pythons_glob_but_for_links_and_hidden_folders(
+def test_patterns_match_like_glob_except_links_and_hidden_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("a.png", "b1.png", "b2.jpg", "x.dat", "one/a.png", "one/b1.png", "one/two/a.png", "one/two/x.dat",
@@ -138,12 +136,12 @@ def test_patterns_are_those_of_pythons_glob_but_for_links_and_hidden_folders(
                     "[!a]*.png", "**/b[[]1].png", "o?e/*.png", "./*.png", "**/two/*.dat"):  # fmt: skip
         expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
         assert {os.path.normpath(path) for path in paths(pattern)} == set(map(os.path.normpath, expected)), pattern
-    assert set(paths("o*")) == {"one/a.png", "one/b1.png", "one/two/a.png"}  # of a folder what is known
+    assert set(paths("o*")) == {"one/a.png", "one/b1.png", "one/two/a.png"}  # of the folder `one`, the known suffixes
     (tmp_path / "two" / "loop").symlink_to(tmp_path)
     assert len(paths("**/*.png")) == 7
 
 
-def test_a_pattern_goes_into_no_folder_that_cannot_lead_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pattern_skips_folders_that_cannot_contain_a_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "in/b.png", "in/deep/c.png", "out/d.png"):
         picture(tmp_path / name)
     seen: list[str] = []
@@ -156,7 +154,7 @@ def test_a_pattern_goes_into_no_folder_that_cannot_lead_to_it(tmp_path: Path, mo
     assert seen == ["."]
 
 
-def test_a_tree_deeper_than_pythons_stack(tmp_path: Path) -> None:
+def test_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1200):
         os.mkdir("d", dir_fd=folder)
@@ -169,23 +167,23 @@ def test_a_tree_deeper_than_pythons_stack(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
-def test_a_list_from_a_pipe_is_not_left_to_another_process() -> None:
-    ours, theirs = os.pipe()
-    os.write(theirs, b"a.png\nb.png\n")
-    os.close(theirs)
-    found = InputCollector(Input(files_from=f"/dev/fd/{ours}"))
-    found.look_ahead()
-    assert [item.path for item in found.items()] == ["a.png", "b.png"]
-    os.close(ours)
+def test_list_from_a_pipe_is_read_in_this_process() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"a.png\nb.png\n")
+    os.close(write_end)
+    collector = InputCollector(Input(files_from=f"/dev/fd/{read_end}"))
+    collector.look_ahead()
+    assert [item.path for item in collector.items()] == ["a.png", "b.png"]
+    os.close(read_end)
 
 
-def test_a_minus_in_a_list_is_a_file_and_not_the_list_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minus_in_a_list_is_a_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert paths(files_from="-", stdin=io.BytesIO(b"a.png\n-\nb.png\n")) == ["a.png", "./-", "b.png"]
 
 
 @pytest.mark.parametrize(("end", "null"), [("\n", False), ("\0", True)])
-def test_a_list_of_paths(tmp_path: Path, end: str, null: bool) -> None:
+def test_list_of_paths(tmp_path: Path, end: str, null: bool) -> None:
     named = [picture(tmp_path / name) for name in ("b.png", "a b.png", "folder/c.png")]
     lines = [str(named[0]), "", str(named[1]), str(tmp_path / "folder")]
     (tmp_path / "list").write_text(end.join(lines))
@@ -196,19 +194,19 @@ def test_a_list_of_paths(tmp_path: Path, end: str, null: bool) -> None:
     assert paths(files_from="-", null=True, stdin=io.BytesIO(f"{newline}\0".encode())) == [str(newline)]
 
 
-def test_a_list_is_read_as_it_comes() -> None:
-    """The first path of a pipe is an item before the pipe has an end."""
-    ours, theirs = os.pipe()
-    os.write(theirs, b"one.png\ntwo")
-    found = InputCollector(Input(files_from="-"), stdin=open(ours, "rb")).items()
-    assert next(found).path == "one.png"
-    os.write(theirs, b".png\n")
-    assert next(found).path == "two.png"
-    os.close(theirs)
-    assert next(found, None) is None
+def test_list_from_a_pipe_is_read_line_by_line() -> None:
+    """The first path is an item before the pipe ends."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"one.png\ntwo")
+    listed = InputCollector(Input(files_from="-"), stdin=open(read_end, "rb")).items()
+    assert next(listed).path == "one.png"
+    os.write(write_end, b".png\n")
+    assert next(listed).path == "two.png"
+    os.close(write_end)
+    assert next(listed, None) is None
 
 
-def test_options_that_contradict_each_other() -> None:
+def test_contradicting_options_are_usage_errors() -> None:
     for options in (
         Input(("-",), files_from="-"), Input(("a",), null=True), Input(files_from="/nowhere/list"),
         Input(("a",), shard="0/4"), Input(("a",), shard="5/4"), Input(("a",), shard="1"), Input(("a",), shard="1/x"),
@@ -217,7 +215,7 @@ def test_options_that_contradict_each_other() -> None:
             InputCollector(options)
 
 
-def test_shards_are_parts_of_the_whole_and_new_files_move_none() -> None:
+def test_shards_partition_the_inputs_and_new_files_move_none() -> None:
     names = [f"photos/{n}.jpg" for n in range(1000)]
 
     def shard(number: int, of: list[str]) -> list[str]:
@@ -231,26 +229,26 @@ def test_shards_are_parts_of_the_whole_and_new_files_move_none() -> None:
     assert all(set(part) <= set(shard(number, more)) for number, part in enumerate(parts, 1))
 
 
-def test_a_survey_counts_files_and_bytes(tmp_path: Path) -> None:
+def test_survey_counts_files_and_bytes(tmp_path: Path) -> None:
     made = [picture(tmp_path / f"{n}.png") for n in range(5)]
     *_, (count, size) = InputCollector(Input((str(tmp_path), "nowhere.png"))).survey()
     assert (count, size) == (6, sum(path.stat().st_size for path in made))
     assert list(InputCollector(Input(files_from="-")).survey()) == []
 
 
-def test_nothing_is_opened_before_it_is_read(tmp_path: Path) -> None:
+def test_missing_file_is_an_error_only_when_it_is_opened(tmp_path: Path) -> None:
     gone = picture(tmp_path / "a.png")
     [item] = items(gone)
     gone.unlink()
-    assert refused(item) == "missing"
+    assert error_kind(item) == "missing"
 
 
-def test_a_picture_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
+def test_picture_is_recognised_by_its_content_not_its_name(tmp_path: Path) -> None:
     [item] = items(picture(tmp_path / "picture.txt"))
-    assert opened(item) == 3
+    assert decoded_width(item) == 3
 
 
-def test_an_output_that_is_an_input_is_known_under_every_name(tmp_path: Path) -> None:
+def test_reads_path_follows_links(tmp_path: Path) -> None:
     inside, outside = picture(tmp_path / "in/sub/a.png"), picture(tmp_path / "b.png")
     link = tmp_path / "link.png"
     link.symlink_to(inside)
@@ -259,25 +257,26 @@ def test_an_output_that_is_an_input_is_known_under_every_name(tmp_path: Path) ->
     assert reads_path(Input(files_from=str(link)), inside)
     assert not reads_path(Input((str(inside),)), outside)
     assert not reads_path(Input((str(inside),)), tmp_path / "new.png")
+    assert InputCollector(Input((str(inside),))).reads_path(link)
 
 
-def test_standard_input_is_read_here_and_only_once_and_a_pipe_where_it_can_be_given_up(tmp_path: Path) -> None:
+def test_standard_input_is_read_when_collected_and_a_named_pipe_when_opened(tmp_path: Path) -> None:
     data = picture(tmp_path / "a.png").read_bytes()
     [item] = items("-", stdin=io.BytesIO(data))
     assert (item.path, item.sources[0].data) == ("-", data)
-    assert opened(item) == opened(item) == 3
-    ours, theirs = os.pipe()
-    os.write(theirs, data)
-    os.close(theirs)
-    [item] = items(f"/dev/fd/{ours}")
+    assert decoded_width(item) == decoded_width(item) == 3
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    [item] = items(f"/dev/fd/{read_end}")
     assert item.sources[0].data == data
-    os.close(ours)
+    os.close(read_end)
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
     [item] = items(tmp_path / "pipe")
     assert item.sources[0].data is None
     writer.start()
-    assert opened(item) == 3
+    assert decoded_width(item) == 3
     writer.join()
 
 
@@ -286,24 +285,24 @@ def test_standard_input_is_read_here_and_only_once_and_a_pipe_where_it_can_be_gi
     [("empty.png", "empty"), ("gone.png", "missing"), ("x" * 300, "unreadable"), ("a\0b", "unreadable"),
      ("folder.png", "no-input")],
 )  # fmt: skip
-def test_bad_files(tmp_path: Path, name: str, kind: str) -> None:
+def test_unreadable_files_have_error_kinds(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder.png").mkdir()
     [item] = items(f"{tmp_path}/{name}")
-    assert refused(item) == kind
+    assert error_kind(item) == kind
 
 
-def test_more_bytes_than_a_picture_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smolcli.inputs.load.MAX_BYTES", 1000)
     [item] = items("/dev/zero")
-    assert refused(item) == "too-large"
+    assert error_kind(item) == "too-large"
     monkeypatch.setattr(collect, "MAX_PIPED_BYTES", 1000)
     monkeypatch.setattr("smolcli.inputs.load.MAX_PIPED_BYTES", 1000)
     [item] = items("-", stdin=io.BytesIO(bytes(5000)))
-    assert refused(item) == "too-large"
+    assert error_kind(item) == "too-large"
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     picture(tmp_path / "open" / "a.png")
     picture(tmp_path / "shut" / "b.png")
     scandir = os.scandir
@@ -315,40 +314,40 @@ def test_a_folder_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "scandir", refusing)
     good, bad = items(tmp_path)
-    assert opened(good) == 3
-    assert refused(bad) == "unreadable"
+    assert decoded_width(good) == 3
+    assert error_kind(bad) == "unreadable"
 
 
-def test_a_link_in_a_circle_is_an_error_and_the_folder_is_read_on(tmp_path: Path) -> None:
+def test_circular_link_is_an_error_and_the_walk_continues(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("a.png")
     picture(tmp_path / "b.png")
     bad, good = items(tmp_path)
-    assert opened(good) == 3
-    assert refused(bad) == "unreadable"
+    assert decoded_width(good) == 3
+    assert error_kind(bad) == "unreadable"
 
 
-def test_a_walk_takes_up_what_the_reader_reads() -> None:
+def test_suffixes_of_the_walk_are_those_of_the_formats_read() -> None:
     kinds = Image.registered_extensions()
     plugins = {".heic", ".heif", ".hif", ".jxl"}
     assert features.check("avif")
     assert {kinds[suffix] for suffix in walk.SUFFIXES["image"] - plugins} == set(FORMATS)
 
 
-def test_many(tmp_path: Path) -> None:
-    def many(*inputs: str, **options: object) -> bool:
+def test_is_many(tmp_path: Path) -> None:
+    def is_many(*inputs: str, **options: object) -> bool:
         return InputCollector(Input(inputs, **options)).is_many
 
-    assert many("a.png", "b.png") and many(str(tmp_path)) and many("*.png") and many(files_from="-")
-    assert not many("a.png")
+    assert is_many("a.png", "b.png") and is_many(str(tmp_path)) and is_many("*.png") and is_many(files_from="-")
+    assert not is_many("a.png")
 
 
-def test_a_name_that_is_not_utf8_and_one_with_a_newline(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_or_have_a_newline(tmp_path: Path) -> None:
     for name in (b"\xff\xfe.png", b"two\nlines.png"):
         picture(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))))
-    assert [opened(item) for item in items(tmp_path)] == [3, 3]
+    assert [decoded_width(item) for item in items(tmp_path)] == [3, 3]
 
 
-def test_the_tree_below_which_an_out_dir_repeats_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in/a/x.png", "in/b/y.png"):
         picture(tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -357,3 +356,6 @@ def test_the_tree_below_which_an_out_dir_repeats_it(tmp_path: Path, monkeypatch:
     assert common_folder(["in/a", "in/b"]) == str(tmp_path / "in")
     assert common_folder(["in/a/x.png", "in/b/y.png"]) == str(tmp_path / "in")
     assert common_folder(["in/**/*.png"]) == "in"
+    assert InputCollector(Input(("in/a", "in/b"))).common_folder() == str(tmp_path / "in")
+    (tmp_path / "list").write_text("in/a/x.png")
+    assert InputCollector(Input(files_from="list")).common_folder() == "."

@@ -1,4 +1,4 @@
-"""inputs/download.py: a local server answers well and badly."""
+"""inputs/download.py, against a local server that responds correctly and incorrectly."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.http_server import Answer, Handler, Server, says
 
 
 def failure(url: str, **more: Any) -> tuple[str, str]:
-    """The kind and the message of the error; one line without the address."""
+    """Return the kind and the message of the error; the message is one line without the address."""
     with pytest.raises(InputError) as caught:
         download(url, **more)
     assert "\n" not in str(caught.value) and "127.0.0.1" not in str(caught.value)
     return caught.value.kind, str(caught.value)
 
 
-def test_the_content_is_given_whatever_its_kind(server: Server) -> None:
+def test_body_is_returned_for_any_content_type(server: Server) -> None:
     server.answers["/a.png"] = says(200, b"\x89PNG", Content_Length=4, Content_Type="text/html")
     assert download(f"{server.url}/a.png#part") == b"\x89PNG"
     assert server.asked == ["/a.png"]
@@ -33,15 +33,15 @@ def test_the_content_is_given_whatever_its_kind(server: Server) -> None:
     assert "Authorization" not in server.headers[0]
 
 
-def test_a_body_without_length_and_one_in_chunks(server: Server) -> None:
+def test_body_without_length_and_chunked_body(server: Server) -> None:
     server.answers["/open"] = says(200, b"x" * 70_000)
     server.answers["/chunks"] = chunked(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     assert download(f"{server.url}/open") == b"x" * 70_000
     assert download(f"{server.url}/chunks") == b"abcde"
 
 
-def test_a_compressed_body_is_given_as_it_was_sent(server: Server) -> None:
-    """Unpacked it could be larger than what is allowed; the server is asked for the plain bytes."""
+def test_compressed_body_is_not_decompressed(server: Server) -> None:
+    """Decompressed, it could be larger than the limit. The server is asked for the plain bytes."""
     packed = gzip.compress(bytes(100_000))
     server.answers["/a"] = says(200, packed, Content_Encoding="gzip", Content_Length=len(packed))
     assert download(f"{server.url}/a", max_bytes=1000) == packed
@@ -67,12 +67,12 @@ def chunked(body: bytes) -> Answer:
         (799, "unreachable", "the server answers 799; try again later or check the address"),
     ],
 )
-def test_what_the_server_refuses(server: Server, status: int, kind: str, message: str) -> None:
+def test_error_for_each_status(server: Server, status: int, kind: str, message: str) -> None:
     server.answers["/a"] = says(status, b"<html>")
     assert failure(f"{server.url}/a") == (kind, message)
 
 
-def test_redirects_are_followed_as_far_as_they_may_go(server: Server) -> None:
+def test_redirects_are_followed_up_to_the_limit(server: Server) -> None:
     for number in range(9):
         server.answers[f"/{number}"] = says(301 + number % 2, Location=f"{number + 1}?x=1")
         server.answers[f"/{number}?x=1"] = server.answers[f"/{number}"]
@@ -83,26 +83,26 @@ def test_redirects_are_followed_as_far_as_they_may_go(server: Server) -> None:
     assert (kind, message) == ("unreachable", "redirects more than 5 times; give the address where it ends")
 
 
-def test_a_redirect_in_a_circle_ends(server: Server) -> None:
+def test_circular_redirect_is_an_error(server: Server) -> None:
     server.answers["/a"] = says(307, Location="/a")
     assert failure(f"{server.url}/a")[0] == "unreachable"
     assert server.asked == ["/a"] * (MAX_REDIRECTS + 1)
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/a", "data:text/plain,hello"])
-def test_a_redirect_leads_to_http_only(server: Server, place: str) -> None:
+def test_redirect_to_another_scheme_is_an_error(server: Server, place: str) -> None:
     server.answers["/a"] = says(302, Location=place)
     kind, message = failure(f"{server.url}/a")
     assert kind == "unreachable" and "only http and https" in message
 
 
-def test_a_redirect_to_a_name_that_is_not_encoded(server: Server) -> None:
+def test_redirect_to_an_address_that_is_not_percent_encoded(server: Server) -> None:
     server.answers["/a"] = says(302, Location="/fü ä.png".encode().decode("latin-1"))
     server.answers["/f%C3%BC%20%C3%A4.png"] = says(200, b"here")
     assert download(f"{server.url}/a") == b"here"
 
 
-def test_too_large_by_its_header_is_not_read(server: Server) -> None:
+def test_too_large_content_length_is_refused_before_the_body(server: Server) -> None:
     server.answers["/a"] = says(200, Content_Length=1001)  # and no body: reading it would fail otherwise
     kind, message = failure(f"{server.url}/a", max_bytes=1000)
     assert kind == "too-large" and message.startswith("has more than 1,000 bytes; ")
@@ -110,7 +110,7 @@ def test_too_large_by_its_header_is_not_read(server: Server) -> None:
     assert len(download(f"{server.url}/b", max_bytes=1000)) == 1000
 
 
-def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> None:
+def test_too_large_body_without_length_is_refused_while_reading(server: Server) -> None:
     def endless(handler: Handler) -> None:
         handler.say(200)
         try:
@@ -123,8 +123,8 @@ def test_too_large_without_a_header_is_given_up_on_the_way(server: Server) -> No
     assert failure(f"{server.url}/a", max_bytes=100_000)[0] == "too-large"
 
 
-def dripping(head: bytes) -> Answer:
-    """A byte every 20 ms after `head`, as long as the test lasts: no read times out."""
+def slow_response(head: bytes) -> Answer:
+    """Respond with `head`, then a byte every 20 ms until the test ends, so that no single read times out."""
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(head)
@@ -138,13 +138,13 @@ def dripping(head: bytes) -> Answer:
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HT"])
-def test_a_server_that_drips_meets_the_deadline(server: Server, head: bytes) -> None:
-    server.answers["/a"] = dripping(head)
+def test_slow_response_ends_at_the_deadline(server: Server, head: bytes) -> None:
+    server.answers["/a"] = slow_response(head)
     kind, message = failure(f"{server.url}/a", deadline=0.2)
     assert kind == "unreachable" and message.startswith("is not completely downloaded after 0.2 seconds; ")
 
 
-def test_a_server_that_is_silent_meets_the_timeout(server: Server) -> None:
+def test_silent_server_times_out(server: Server) -> None:
     server.answers["/a"] = lambda handler: (handler.server.done.wait(60), None)[1]
     assert failure(f"{server.url}/a", timeout=0.1) == (
         "unreachable",
@@ -152,25 +152,25 @@ def test_a_server_that_is_silent_meets_the_timeout(server: Server) -> None:
     )
 
 
-def test_a_connection_refused(server: Server) -> None:
+def test_connection_refused(server: Server) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and not listening
         kind, message = failure(f"http://127.0.0.1:{taken.getsockname()[1]}/a")
     assert kind == "unreachable" and message.startswith("cannot be reached (Connection refused); ")
 
 
-def test_a_server_without_tls(server: Server) -> None:
+def test_server_without_tls(server: Server) -> None:
     kind, message = failure(f"https://{server.host}/a")
     assert kind == "unreachable" and message.startswith("cannot be reached (")
 
 
-def test_a_silent_server_does_not_hold_the_tls_handshake(server: Server) -> None:
+def test_silent_server_times_out_in_the_tls_handshake(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         kind, message = failure(f"https://127.0.0.1:{silent.getsockname()[1]}/a", timeout=0.1)
     assert kind == "unreachable" and message.startswith("the server does not answer in time")
 
 
-def test_a_name_that_nobody_knows(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_host_name(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: object, **more: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -191,7 +191,7 @@ def test_a_name_that_nobody_knows(server: Server, monkeypatch: pytest.MonkeyPatc
     ],
     ids=["length", "chunks", "nothing", "no http"],
 )
-def test_a_connection_that_ends_in_the_middle(server: Server, answer: Answer, says: str) -> None:
+def test_incomplete_and_broken_responses(server: Server, answer: Answer, says: str) -> None:
     server.answers["/a"] = answer
     kind, message = failure(f"{server.url}/a")
     assert kind == "unreachable" and message.startswith(says)
@@ -208,13 +208,13 @@ def test_a_connection_that_ends_in_the_middle(server: Server, answer: Answer, sa
         ("", "/"),
     ],
 )
-def test_what_an_address_cannot_hold_is_encoded(server: Server, typed: str, sent: str) -> None:
+def test_address_is_percent_encoded(server: Server, typed: str, sent: str) -> None:
     server.answers[sent] = says(200, b"here")
     assert download(server.url + typed) == b"here"
     assert server.asked == [sent]
 
 
-def test_a_login_is_sent_and_never_told(server: Server) -> None:
+def test_login_is_sent_and_not_in_messages(server: Server) -> None:
     server.answers["/a"] = says(302, Location="/b")
     server.answers["/b"] = says(302, Location=f"{server.url}/c")
     server.answers["/c"] = says(200, b"here")
@@ -229,14 +229,14 @@ def test_a_login_is_sent_and_never_told(server: Server) -> None:
     )
 
 
-def test_a_login_is_not_sent_to_another_host(server: Server) -> None:
+def test_login_is_not_sent_to_another_host(server: Server) -> None:
     server.answers["/a"] = says(302, Location=f"{server.url.replace('127.0.0.1', 'localhost')}/b")
     server.answers["/b"] = says(200, b"here")
     assert download(f"http://me:secret@{server.host}/a") == b"here"
     assert ["Authorization" in headers for headers in server.headers] == [True, False]
 
 
-def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url)
     server.answers["http://pictures.invalid/a.png"] = says(200, b"by proxy")
     assert download("http://pictures.invalid/a.png") == b"by proxy"
@@ -252,11 +252,11 @@ def test_the_proxy_of_the_environment_is_asked(server: Server, monkeypatch: pyte
         ("odd://me:secret@127.0.0.1", "the proxy of the environment has no address that can be used"),
     ],
 )
-def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str) -> None:
+def test_unusable_proxy_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("all_proxy", proxy)
-    kind, said = failure(f"{server.url}/a")
-    assert kind == "unreachable" and said.startswith(message) and "secret" not in said
+    kind, actual = failure(f"{server.url}/a")
+    assert kind == "unreachable" and actual.startswith(message) and "secret" not in actual
 
 
 @pytest.mark.parametrize(
@@ -269,11 +269,11 @@ def test_a_proxy_that_cannot_be_used(server: Server, monkeypatch: pytest.MonkeyP
         ("file:///etc/passwd", "leads to a file: address; only http and https are fetched"),
     ],
 )
-def test_what_is_no_address(url: str, message: str) -> None:
+def test_invalid_address_is_an_error(url: str, message: str) -> None:
     assert failure(url) == ("unreachable", message)
 
 
-def test_an_address_is_shown_without_its_login() -> None:
+def test_without_password() -> None:
     assert without_password("http://me:a@b@host/x@y?z=@") == "http://host/x@y?z=@"
     assert without_password("http://host/x@y") == "http://host/x@y"
     assert without_password("a@b.png") == "a@b.png"

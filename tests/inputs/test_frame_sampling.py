@@ -1,4 +1,4 @@
-"""inputs/frame_sampling.py: which frames are looked at, against numpy and by hand."""
+"""inputs/frame_sampling.py: the chosen frames, compared with NumPy and with lists made by hand."""
 
 from fractions import Fraction
 
@@ -12,12 +12,12 @@ from smolcli.types import Span
 
 
 def steady(count: int, rate: Fraction = Fraction(25), places: int = 12) -> list[float]:
-    """The times of `count` frames at a constant rate, rounded as a container does."""
+    """Return the times of `count` frames at a constant rate, rounded as a container rounds them."""
     return [round(float(number / rate), places) for number in range(count)]
 
 
 def numbers(times: list[float], duration: float, cuts: tuple[float, ...] = (), **options: object) -> list[list[int]]:
-    """The chosen frames, span by span."""
+    """Return the numbers of the chosen frames of each span."""
     spans, chosen = choose(times, duration, Sampling(**options), cuts)  # type: ignore[arg-type]
     return [list(chosen[span.first : span.stop]) for span in spans]
 
@@ -27,7 +27,7 @@ RATES = (Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("places", [3, 12])
-def test_frames_of_a_constant_rate_are_those_of_linspace(rate: Fraction, places: int) -> None:
+def test_constant_rate_gives_the_frames_of_linspace(rate: Fraction, places: int) -> None:
     for count in (1, 2, 3, 4, 7, 50, 51, 97, 99, 100, 250, 301, 1234):
         times = steady(count, rate, places)
         for wanted in (1, 2, 3, 4, 5, 8, 13, 49, 50, 99, 300):
@@ -35,13 +35,13 @@ def test_frames_of_a_constant_rate_are_those_of_linspace(rate: Fraction, places:
             assert numbers(times, count / float(rate), frames=wanted) == [expected], (count, wanted)
 
 
-def test_frames_of_a_varying_rate_are_those_shown_at_even_moments() -> None:
+def test_varying_rate_gives_the_frames_shown_at_even_moments() -> None:
     times = [0.0, 0.1, 0.2, 0.3, 0.4, 5.0, 5.1, 10.0]
     assert numbers(times, 10.1, frames=5) == [[0, 4, 5, 6, 7]]  # shown at 0, 2.5, 5, 7.5 and 10
     assert numbers([0.0, 9.0, 9.1, 9.2, 10.0], 10.1, frames=3) == [[0, 4]]  # the first is shown at 0 and at 5
 
 
-def test_without_options_one_frame_a_second() -> None:
+def test_default_is_one_frame_per_second() -> None:
     assert len(numbers(steady(50), 2.0)[0]) == 4
     assert len(numbers(steady(250), 10.0)[0]) == 11
     assert len(numbers(steady(5000), 200.0)[0]) == 50
@@ -50,7 +50,7 @@ def test_without_options_one_frame_a_second() -> None:
 
 
 @pytest.mark.parametrize("places", [3, 12])
-def test_by_rate(places: int) -> None:
+def test_fps(places: int) -> None:
     thirty = steady(90, Fraction(30), places)
     assert numbers(thirty, 3.0, fps=1.0) == [[0, 30, 60]]
     assert numbers(thirty, 3.0, fps=30.0) == [list(range(90))]
@@ -88,7 +88,7 @@ def test_segments() -> None:
     assert numbers(steady(100), 4.0, segment=9.0, frames=2) == [[0, 99]]
 
 
-def test_every_segment_of_a_varying_rate_has_a_frame() -> None:
+def test_each_segment_has_a_frame() -> None:
     assert numbers([0.0, 0.5, 7.2], 8.0, segment=2.0) == [[0, 1], [1], [1], [2]]
     assert numbers([0.0, 0.5, 7.2], 8.0, segment=2.0, start=1.0) == [[1], [1], [1], [2]]
 

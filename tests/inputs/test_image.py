@@ -1,4 +1,4 @@
-"""inputs/image.py: every odd picture becomes the right pixels or an error that says what it is."""
+"""inputs/image.py: unusual pictures give the right pixels, or an error that says what is wrong."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from PIL import Image, features
 from smolcli.errors import InputError
 from smolcli.inputs.image import read
 from smolcli.options import Input
-from tests.inputs.pictures import OPTIONS, corner, encoded, failure, is_upright, near, noise, pixels, turned
+from tests.inputs.pictures import OPTIONS, corner, encoded, failure, is_upright, near, noise, pixels, rotated_exif
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -20,26 +20,26 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
-    """A PNG of raw rows, each with its filter byte; `colours` as in IHDR."""
+    """Make a PNG of raw rows, each with its filter byte; `colours` is the colour type of IHDR."""
     header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
     parts = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, data: bytes, compression: int = 1) -> bytes:
-    """A TIFF of one grey strip."""
+    """Make a TIFF of one grey strip."""
     tags = {256: width, 257: height, 258: bits, 259: compression, 262: photometric, 273: 200, 277: 1, 278: height}
     tags[279] = len(data)
     entries = b"".join(struct.pack("<HHII", tag, 4 if value > 65535 else 3, 1, value) for tag, value in tags.items())
     return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0") + data
 
 
-def test_16_bit_grey_is_scaled_not_clipped() -> None:
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     assert pixels(encoded(Image.fromarray(values)))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_transparent_is_flattened_on_white() -> None:
+def test_transparency_is_drawn_on_white() -> None:
     half = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     half.putpixel((1, 0), (255, 0, 0, 128))
     assert pixels(encoded(half)).tolist() == [[[255, 255, 255], [255, 127, 127]]]
@@ -54,7 +54,7 @@ def test_palette_with_transparency() -> None:
 
 @pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (2, 1)), (6, (0, 2)), (8, (1, 0)), (2, (0, 1))])
 def test_exif_orientation_is_applied(orientation: int, corner: tuple[int, int]) -> None:
-    """A 2 x 3 picture whose stored top-left pixel is red; EXIF's table says where it must show."""
+    """The top-left pixel of the stored picture, 2 x 3, is red; EXIF's table says where it is shown."""
     image = Image.new("RGB", (2, 3), "white")
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
@@ -78,7 +78,7 @@ def test_one_pixel_and_a_long_strip() -> None:
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few hundred bytes whose header promises side x side pixels."""
+    """Make a PNG of a few hundred bytes whose header says `side` x `side` pixels."""
     return png(side, side, 8, 2, bytes(1000))
 
 
@@ -95,28 +95,28 @@ def bomb(side: int) -> bytes:
     ],
     ids=["bomb", "text", "png cut", "jpeg cut", "png head", "postscript", "dds of no kind"],
 )
-def test_what_cannot_be_read_is_an_error_with_its_kind(data: bytes, kind: str, says: str) -> None:
+def test_unreadable_pictures_have_error_kinds(data: bytes, kind: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         read(data, OPTIONS)
     assert caught.value.kind == kind
 
 
-def test_the_limit_is_an_option() -> None:
+def test_pixel_limit_is_an_option() -> None:
     with pytest.raises(InputError, match="raise --max-pixels"):
         read(encoded(Image.new("RGB", (11, 10))), Input(max_pixels=109))
     assert pixels(encoded(Image.new("RGB", (11, 10))), Input(max_pixels=110)).shape == (10, 11, 3)
 
 
-def test_the_same_pixels_are_the_same_frame_whatever_the_file() -> None:
+def test_same_pixels_in_two_formats_are_the_same_frame() -> None:
     image = noise(20, 10)
     assert read(encoded(image), OPTIONS) == read(encoded(image, "BMP"), OPTIONS)
 
 
-# ---- pixels beside an independent computation ------------------------------------------------------
+# ---- pixels compared with an independent computation ---------------------------------------------------
 
 
-def test_cmyk_by_its_formula() -> None:
-    """As printers' RGB: each ink darkens by its share, black by its own. JPEG holds inks inverted, after Adobe."""
+def test_cmyk_matches_its_formula() -> None:
+    """Each ink darkens its channel, and black all of them. JPEG stores inks inverted, as Adobe does."""
     inks = (10, 200, 60, 40)
     expected = [255 * (1 - ink / 255) * (1 - 40 / 255) for ink in inks[:3]]
     image = Image.new("CMYK", (16, 16), inks)
@@ -126,9 +126,9 @@ def test_cmyk_by_its_formula() -> None:
     assert near(pixels(encoded(image, "TIFF")), expected)
 
 
-def test_ycck_as_adobe_writes_it() -> None:
+def test_ycck_of_adobe() -> None:
     """The first three channels are YCbCr with the inks for R, G and B, as the Adobe marker's last byte says."""
-    luma, blue, red, black = 150, 120, 140, 220  # as they lie in the file
+    luma, blue, red, black = 150, 120, 140, 220  # as they are stored in the file
     jpeg = bytearray(encoded(Image.new("CMYK", (16, 16), (105, 135, 115, 35)), "JPEG", quality=100, subsampling=0))
     jpeg[jpeg.index(b"Adobe") + 11] = 2
     inks = np.array([
@@ -139,7 +139,7 @@ def test_ycck_as_adobe_writes_it() -> None:
     assert near(pixels(bytes(jpeg)), (255 - inks) * black / 255, 2)
 
 
-def test_16_bit_rgb_is_its_high_byte() -> None:
+def test_16_bit_rgb_keeps_the_high_byte() -> None:
     values = [0, 255, 256, 40000, 65535, 128 * 256 + 7]
     shown = pixels(png(2, 1, 16, 2, b"\0" + struct.pack(">6H", *values)))
     assert shown.reshape(-1).tolist() == [value >> 8 for value in values]
@@ -155,7 +155,7 @@ def test_16_bit_rgb_is_its_high_byte() -> None:
         (8, 0, b"\x00\xf0", [255, 15]),
     ],
 )
-def test_grey_tiff_of_every_depth_and_polarity(bits: int, photometric: int, data: bytes, expected: list[int]) -> None:
+def test_grey_tiff_of_each_depth_and_polarity(bits: int, photometric: int, data: bytes, expected: list[int]) -> None:
     assert pixels(tiff(2, 1, bits, photometric, data))[0, :, 0].tolist() == expected
 
 
@@ -169,7 +169,7 @@ def test_grey_with_alpha() -> None:
     assert near(pixels(encoded(Image.fromarray(values)))[0, :, 0], [255, 100 * 128 / 255 + 127, 9])
 
 
-def test_lab_by_its_formula() -> None:
+def test_lab_matches_its_formula() -> None:
     """L*a*b* of D50 to XYZ, adapted to D65 after Bradford, to sRGB."""
     stored = [(136, 148, 98), (200, 110, 170), (255, 128, 128), (0, 128, 128)]
     image = Image.new("LAB", (len(stored), 1))
@@ -184,7 +184,7 @@ def test_lab_by_its_formula() -> None:
     assert near(pixels(encoded(image, "TIFF"))[0], expected, 2)
 
 
-def test_ycbcr_tiff_by_its_formula() -> None:
+def test_ycbcr_tiff_matches_its_formula() -> None:
     luma, blue, red = 110, 118, 190
     image = Image.new("YCbCr", (16, 16), (luma, blue, red))
     expected = [luma + 1.402 * (red - 128), luma - 0.344136 * (blue - 128) - 0.714136 * (red - 128), luma - 17.72]
@@ -192,7 +192,7 @@ def test_ycbcr_tiff_by_its_formula() -> None:
 
 
 @pytest.mark.parametrize(("format", "more"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "group4"})])
-def test_one_bit(format: str, more: dict[str, str]) -> None:
+def test_one_bit_pictures(format: str, more: dict[str, str]) -> None:
     bits = (np.arange(64 * 9).reshape(9, 64) % 7 < 3).astype(np.uint8)
     image = Image.fromarray(bits * 255).convert("1")
     assert (pixels(encoded(image, format, **more))[..., 1] == bits * 255).all()
@@ -208,17 +208,17 @@ def test_one_bit(format: str, more: dict[str, str]) -> None:
         pytest.param("AVIF", {}, marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")),
     ],
 )  # fmt: skip
-def test_the_orientation_is_applied_once_in_every_format(format: str, more: dict[str, str]) -> None:
-    assert is_upright(pixels(encoded(corner(), format, exif=turned(), **more)))
+def test_orientation_is_applied_once_in_each_format(format: str, more: dict[str, str]) -> None:
+    assert is_upright(pixels(encoded(corner(), format, exif=rotated_exif(), **more)))
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_exif_that_is_none_does_not_spoil_the_picture(format: str) -> None:
+def test_damaged_exif_does_not_damage_the_picture(format: str) -> None:
     assert near(pixels(encoded(Image.new("RGB", (8, 8), "red"), format, exif=b"Exif\0\0rubbish")), [255, 0, 0], 2)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
-def test_the_first_frame_of_an_animation(format: str) -> None:
+def test_first_frame_of_an_animation(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:], duration=100)
     with Image.open(io.BytesIO(data)) as image:
@@ -226,9 +226,9 @@ def test_the_first_frame_of_an_animation(format: str) -> None:
     assert near(pixels(data), [255, 0, 0], 2)
 
 
-# ---- cut short, unfinished -------------------------------------------------------------------------
+# ---- truncated files -----------------------------------------------------------------------
 
-ANY_WHERE = {
+FORMATS_TO_CUT = {
     "png": lambda: encoded(noise()),
     "interlaced gif": lambda: encoded(noise(), "GIF", interlace=1),
     "gif": lambda: encoded(noise(), "GIF"),
@@ -245,16 +245,16 @@ ANY_WHERE = {
 }
 
 
-@pytest.mark.parametrize("make", ANY_WHERE.values(), ids=ANY_WHERE)
-def test_a_file_cut_anywhere_is_an_error(make: Callable[[], bytes]) -> None:
+@pytest.mark.parametrize("make", FORMATS_TO_CUT.values(), ids=FORMATS_TO_CUT)
+def test_truncated_file_is_an_error(make: Callable[[], bytes]) -> None:
     whole = make()
     for part in range(1, 11):
         assert failure(whole[: len(whole) * part // 11])[0] in ("truncated", "unsupported")
 
 
-@pytest.mark.parametrize("make", ANY_WHERE.values(), ids=ANY_WHERE)
-def test_a_file_cut_in_its_last_bytes_is_an_error_or_all_there(make: Callable[[], bytes]) -> None:
-    """A JPEG has an end that must be there; of PNG and GIF all pixels lie before the last bytes."""
+@pytest.mark.parametrize("make", FORMATS_TO_CUT.values(), ids=FORMATS_TO_CUT)
+def test_file_without_its_last_bytes_is_an_error_or_complete(make: Callable[[], bytes]) -> None:
+    """A JPEG must have its end marker; in PNG and GIF all pixels are stored before the last bytes."""
     whole = make()
     for missing in range(1, 40):
         try:
@@ -265,22 +265,22 @@ def test_a_file_cut_in_its_last_bytes_is_an_error_or_all_there(make: Callable[[]
         assert not whole.startswith(b"\xff\xd8")
 
 
-@pytest.mark.parametrize("make", [ANY_WHERE["png"], ANY_WHERE["jpeg"], ANY_WHERE["progressive jpeg"]])
-def test_a_download_that_was_not_finished_is_no_grey_picture(make: Callable[[], bytes]) -> None:
-    """Some programs make the file in its full length first: what has not come is zeros, which decoders take."""
+@pytest.mark.parametrize("make", [FORMATS_TO_CUT["png"], FORMATS_TO_CUT["jpeg"], FORMATS_TO_CUT["progressive jpeg"]])
+def test_file_with_zeros_at_its_end_is_an_error(make: Callable[[], bytes]) -> None:
+    """Some programs create a file in its full length before they download it, so that the rest is zeros."""
     whole = make()
     for part in range(1, 11):
-        here = len(whole) * part // 11
-        assert failure(whole[:here] + bytes(len(whole) - here))[0] == "truncated"
+        received = len(whole) * part // 11
+        assert failure(whole[:received] + bytes(len(whole) - received))[0] == "truncated"
 
 
-def test_a_wrong_bit_in_a_png_is_an_error() -> None:
+def test_png_with_a_wrong_bit_is_an_error() -> None:
     data = bytearray(encoded(noise()))
     data[len(data) // 2] ^= 4
     assert failure(bytes(data)) == ("truncated", "is damaged (a checksum is wrong); get a whole copy")
 
 
-# ---- bombs: refused by the number of pixels, with nothing decoded ----------------------------------
+# ---- decompression bombs, refused by their number of pixels before decoding -------------------------------
 
 
 def gif_bomb() -> bytes:
@@ -289,7 +289,7 @@ def gif_bomb() -> bytes:
 
 
 def webp_bomb() -> bytes:
-    """The sides of a lossless WebP are 14 bits each, less one, after its signature byte."""
+    """In a lossless WebP, width - 1 and height - 1 are 14 bits each, after the signature byte."""
     data = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True)
     at = data.index(b"VP8L") + 9
     rest = int.from_bytes(data[at : at + 4], "little") >> 28 << 28
@@ -305,7 +305,7 @@ def webp_bomb() -> bytes:
     ],
     ids=["gif", "tiff", "webp"],
 )
-def test_bombs_of_few_bytes(data: bytes, size: int) -> None:
+def test_small_files_of_huge_pictures_are_too_large(data: bytes, size: int) -> None:
     assert len(data) < 20_000
     kind, message = failure(data)
     assert kind == "too-large" and message.startswith(f"has {size} x {size} pixels, over the limit of 200,000,000; ")
@@ -321,11 +321,11 @@ def test_bombs_of_few_bytes(data: bytes, size: int) -> None:
     ],
     ids=["zTXt", "iTXt", "iCCP", "many"],
 )
-def test_words_in_a_png_that_unpack_to_megabytes_are_not_needed(words: bytes) -> None:
+def test_large_metadata_in_a_png_is_skipped(words: bytes) -> None:
     assert pixels(png(1, 1, 8, 2, b"\0\1\2\3", words)).tolist() == [[[1, 2, 3]]]
 
 
 @pytest.mark.parametrize("kib", [70, 512, 1600])
-def test_an_icon_is_told_and_not_taken_for_another_format(kib: int) -> None:
+def test_icon_is_not_taken_for_another_format(kib: int) -> None:
     icon = struct.pack("<3H4B2HII", 0, 1, 1, 0, 0, 0, 0, 1, 32, kib * 1024 + 100, 22) + bytes(range(256)) * kib * 4
     assert failure(icon) == ("unsupported", "is an icon (ICO); convert it to PNG or JPEG")

@@ -1,4 +1,4 @@
-"""inputs/image.py: HEIC and JPEG XL, through the libraries of the extra `formats`."""
+"""inputs/image.py: HEIC and JPEG XL, with the libraries of the extra `formats`."""
 
 import base64
 import struct
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from smolcli.options import Input
-from tests.inputs.pictures import corner, encoded, failure, is_upright, near, noise, pixels, turned
+from tests.inputs.pictures import corner, encoded, failure, is_upright, near, noise, pixels, rotated_exif
 
 
 def ftyp(*brands: bytes) -> bytes:
@@ -30,7 +30,7 @@ def ftyp(*brands: bytes) -> bytes:
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "pillow_jxl", "JPEG XL", "pillow-jxl-plugin"),
     ],
 )
-def test_a_plugin_that_is_missing_is_named(
+def test_missing_plugin_is_named(
     monkeypatch: pytest.MonkeyPatch, data: bytes, module: str, kind: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -38,7 +38,7 @@ def test_a_plugin_that_is_missing_is_named(
     assert failure(data) == ("unsupported", expected)
 
 
-def test_other_files_of_boxes_are_no_pictures() -> None:
+def test_other_iso_media_files_are_no_pictures() -> None:
     assert failure(ftyp(b"isom", b"mp42", b"avc1")) == (
         "unsupported",
         "is a video; smolcli video-summarize says what happens in it",
@@ -46,7 +46,7 @@ def test_other_files_of_boxes_are_no_pictures() -> None:
     assert failure(ftyp(b"mif1", b"avif"))[1].startswith("begins as AVIF and is cut short")
 
 
-def test_plugins_are_imported_for_their_own_kinds_only() -> None:
+def test_plugins_are_imported_only_for_their_own_kinds() -> None:
     program = """
 import io, sys
 from PIL import Image
@@ -76,35 +76,35 @@ def test_heic_pixels_and_alpha() -> None:
     assert near(pixels(heic(half)), [255, 127, 127], 2)
 
 
-def test_heic_is_turned_once() -> None:
-    """By its own `irot`, as phones write it beside the same in EXIF; EXIF alone means nothing in HEIC."""
-    both = heic(corner(), exif=turned().tobytes())
+def test_heic_orientation_is_applied_once() -> None:
+    """HEIC is rotated by its `irot` box; phones write the same into EXIF, which alone has no effect."""
+    both = heic(corner(), exif=rotated_exif().tobytes())
     assert b"irot" in both
     assert is_upright(pixels(both))
     alone = both.replace(b"irot", b"free")
     assert pixels(alone).shape == (48, 32, 3)
 
 
-def test_heic_is_refused_by_its_size_before_it_is_decoded() -> None:
+def test_too_large_heic_is_refused_before_decoding() -> None:
     data = heic(Image.new("RGB", (64, 64)))
     assert failure(data, Input(max_pixels=64 * 64 - 1))[0] == "too-large"
     at = data.index(b"ispe") + 8
     bomb = data[:at] + struct.pack(">II", 60000, 60000) + data[at + 8 :]
     assert failure(bomb)[1].startswith("has 60000 x 60000 pixels, over the limit")
     large = heic(Image.new("RGB", (1024, 1024)))
-    at = large.index(b"ispe") + 8  # it says it is small, and is not
+    at = large.index(b"ispe") + 8  # the header says a small picture, which the content is not
     kind, message = failure(large[:at] + struct.pack(">II", 64, 64) + large[at + 8 :], Input(max_pixels=5000))
     assert kind in ("truncated", "too-large") and "\n" not in message
 
 
-def test_heic_cut_anywhere_is_an_error() -> None:
+def test_truncated_heic_is_an_error() -> None:
     whole = heic(noise())
     for part in range(1, 11):
         assert failure(whole[: len(whole) * part // 11])[0] in ("truncated", "unsupported")
 
 
-# Made with cjxl 0.7, which writes what the plugin's own encoder does not.
-JXL_TURNED = (  # corner() at a quarter of its size and 16 high, orientation 6 in the codestream
+# Made with cjxl 0.7, since the plugin's encoder cannot write these.
+JXL_ROTATED = (  # corner() at a quarter of its size and 16 high, orientation 6 in the codestream
     "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAA1anhsY/8KA4AFAopLAggCAQB4AEsYixUA1IqKkZFRFwgBIJUqQM+/f1DYZGmOQYD/AQ=="
 )
 JXL_DEEP_ALPHA = (  # 16 x 8, 16-bit grey 40000; opaque on the left, alpha 32768 on the right
@@ -140,26 +140,26 @@ def test_jpeg_xl_of_16_bit_grey_with_alpha() -> None:
     assert near(shown[:, :8], 40000 / 257) and near(shown[:, 8:], 40000 / 257 / 2 + 127.5)
 
 
-def test_jpeg_xl_is_turned_once() -> None:
-    """By the codestream, where it has an orientation; by EXIF where it is a JPEG in a smaller coat."""
+def test_jpeg_xl_orientation_is_applied_once() -> None:
+    """The orientation is that of the codestream; a repacked JPEG is rotated by its EXIF."""
     pytest.importorskip("pillow_jxl")
-    shown = pixels(base64.b64decode(JXL_TURNED))
+    shown = pixels(base64.b64decode(JXL_ROTATED))
     assert shown.shape == (8, 16, 3)
     red = np.argwhere(shown[..., 1] < 100)
     assert (red.min(0).tolist(), red.max(0).tolist()) == ([0, 12], [3, 15])
 
 
-def test_a_jpeg_in_a_jpeg_xl(tmp_path: Path) -> None:
+def test_jpeg_repacked_as_jpeg_xl(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl")
-    (tmp_path / "a.jpg").write_bytes(encoded(corner(), "JPEG", exif=turned(), quality=95))
+    (tmp_path / "a.jpg").write_bytes(encoded(corner(), "JPEG", exif=rotated_exif(), quality=95))
     with Image.open(tmp_path / "a.jpg") as image:
         data = encoded(image, "JXL", lossless_jpeg=True)
     assert is_upright(pixels(data))
     assert (pixels(data) == pixels((tmp_path / "a.jpg").read_bytes())).all()
 
 
-def test_an_animated_jpeg_xl_is_an_error() -> None:
-    """Its decoder gives the last frame."""
+def test_animated_jpeg_xl_is_an_error() -> None:
+    """The decoder would give its last frame."""
     pytest.importorskip("pillow_jxl")
     assert failure(base64.b64decode(JXL_ANIMATED)) == (
         "unsupported",
@@ -172,8 +172,8 @@ def test_an_animated_jpeg_xl_is_an_error() -> None:
     [(1, 1), (8, 8), (256, 256), (300, 200), (512, 512), (513, 7), (7, 1000), (1920, 1080), (640, 480), (9000, 3)],
 )
 @pytest.mark.parametrize("boxed", [False, True])
-def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int], boxed: bool) -> None:
-    """The picture is only the header and a few bytes: were it decoded, it would be cut short."""
+def test_size_of_a_jpeg_xl_is_checked_before_decoding(size: tuple[int, int], boxed: bool) -> None:
+    """The data is cut after the header, so that decoding it would be another error."""
     width, height = size
     data = jxl(Image.new("L", size), effort=1, use_container=boxed)
     kind, message = failure(data[:100], Input(max_pixels=width * height - 1))
@@ -183,14 +183,14 @@ def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, in
     )
 
 
-def test_a_jpeg_xl_bomb() -> None:
+def test_huge_jpeg_xl_is_too_large() -> None:
     pytest.importorskip("pillow_jxl")
     header = 0 | 3 << 1 | (2**30 - 1) << 3 | 1 << 33  # not small, 30 bits of height, as wide as high
     kind, message = failure(b"\xff\x0a" + header.to_bytes(8, "little"))
     assert kind == "too-large" and message.startswith("has 1073741824 x 1073741824 pixels")
 
 
-def test_jpeg_xl_cut_anywhere_is_an_error() -> None:
+def test_truncated_jpeg_xl_is_an_error() -> None:
     whole = jxl(noise())
     for part in range(1, 11):
         assert failure(whole[: len(whole) * part // 11])[0] == "truncated"

@@ -1,6 +1,6 @@
-"""inputs/video.py and its decoders: the right frames, known by a counter drawn into each, or an error that says why.
+"""inputs/video.py and its decoders: the right frames, each with its number drawn into it, or an error.
 
-The clips are made by the ffmpeg that the package imageio-ffmpeg brings; no other is needed.
+The clips are made with the ffmpeg of the package imageio-ffmpeg; no other one is needed.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from smolcli.inputs.video import Video, cuts
 from smolcli.options import Sampling
 from smolcli.types import Frame
 
-Clip = Callable[[str], Path]  # makes the clip of a name, once
+Clip = Callable[[str], Path]  # makes the clip with a name, once
 FFMPEG = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
 COUNT, RATE = 60, 25
-MOST = 10**7
+MAX_PIXELS = 10**7
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "20", "-bf", "3")
 X265 = "keyint=20:min-keyint=20:open-gop=1:bframes=4:log-level=none"
-# The moment of each frame, in frames: it stands still in the middle, and again and again for a short while.
+# The time of each frame in frames: there is a long pause in the middle, and a short one every 7 frames.
 VARYING = [n + 10 * (n >= 20) + n // 7 for n in range(COUNT)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a clip is made: options of ffmpeg, the suffix of the file, and what it must come to."""
+    """How a clip is made (options of ffmpeg, the suffix of the file), and what decoding it must give."""
 
     suffix: str
     options: tuple[str, ...]
-    turned: int = 0  # by how many quarters of a turn the header says that it must be turned to be upright
+    rotation: int = 0  # quarter turns by which the header says the frames must be rotated to be upright
     size: tuple[int, int] = (160, 96)
     moments: Sequence[int] = range(COUNT)
     shown: range = range(COUNT)
@@ -73,9 +73,9 @@ CLIPS = {
     "mpeg2-ps": Recipe("mpg", ("-c:v", "mpeg2video", "-bf", "2", "-g", "20", "-q:v", "3")),
     "prores": Recipe("mov", ("-c:v", "prores_ks")),
     "odd-size": Recipe("mp4", (*H264, "-pix_fmt", "yuv444p"), size=(319, 181)),
-    "turned-90": Recipe("mp4", H264, turned=1),
-    "turned-180": Recipe("mp4", H264, turned=2),
-    "turned-270": Recipe("mp4", H264, turned=3),
+    "rotation-90": Recipe("mp4", H264, rotation=1),
+    "rotation-180": Recipe("mp4", H264, rotation=2),
+    "rotation-270": Recipe("mp4", H264, rotation=3),
     "fragments": Recipe("mp4", (*H264, "-movflags", "frag_keyframe+empty_moov")),
     "live": Recipe("webm", ("-c:v", "libvpx-vp9", "-g", "20", "-cpu-used", "8", "-deadline", "realtime", "-live", "1")),
     "edit-list": Recipe("mp4", ("-ss", "1"), shown=range(25, COUNT)),
@@ -83,15 +83,15 @@ CLIPS = {
     "webp": Recipe("webp", ("-c:v", "libwebp_anim", "-lossless", "1")),
     "apng": Recipe("png", ("-f", "apng")),
 }
-# What decord 0.6 reads wrongly or not at all.
+# Clips that decord 0.6 decodes incorrectly or not at all.
 NOT_DECORD = frozenset((
     "h264-ts", "h264-m2ts-open", "h264-raw", "h264-refresh", "hevc-open", "hevc-10-bit", "av1", "mpeg4-avi", "mpeg2-ps",
     "live", "edit-list",
 ))  # fmt: skip
 
 
-def drawn(number: int, size: tuple[int, int] = (160, 96)) -> np.ndarray:
-    """A picture with eight bits of a number as blocks, red at its upper left."""
+def draw_number(number: int, size: tuple[int, int] = (160, 96)) -> np.ndarray:
+    """Make a picture with the eight bits of a number as blocks, and a red corner at the upper left."""
     width, height = size
     pixels = np.full((height, width, 3), 128, np.uint8)
     pixels[:16, :16] = (255, 0, 0)
@@ -105,7 +105,7 @@ def array(frame: Frame) -> np.ndarray:
 
 
 def number_of(frame: Frame) -> int:
-    """The number in a picture; it must be upright."""
+    """Return the number drawn into a frame, which must be upright."""
     pixels = array(frame).astype(int)
     assert np.abs(pixels[8, 8] - (255, 0, 0)).max() < 40, pixels[8, 8]
     return sum(int(pixels[40, 24 + 16 * bit].mean() > 128) << bit for bit in range(8))
@@ -128,30 +128,30 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
         if name == "edit-list":
             run(*recipe.options, "-i", made("h264"), "-c", "copy", path)
         elif name == "live":
-            path.write_bytes(run(*raw(recipe), *recipe.options, "-f", "webm", "-", given=pixels_of(recipe)))
-        elif recipe.turned:
+            path.write_bytes(run(*raw(recipe), *recipe.options, "-f", "webm", "-", given=raw_pixels(recipe)))
+        elif recipe.rotation:
             plain = folder / f"{name}-plain.mp4"
-            run(*raw(recipe), *recipe.options, plain, given=pixels_of(recipe))
-            run("-display_rotation", str(90 * recipe.turned), "-i", plain, "-c", "copy", path)
+            run(*raw(recipe), *recipe.options, plain, given=raw_pixels(recipe))
+            run("-display_rotation", str(90 * recipe.rotation), "-i", plain, "-c", "copy", path)
         else:
-            run(*raw(recipe), *recipe.options, path, given=pixels_of(recipe))
+            run(*raw(recipe), *recipe.options, path, given=raw_pixels(recipe))
         return path
 
     return made
 
 
 def raw(recipe: Recipe) -> list[str]:
-    width, height = recipe.size[:: -1 if recipe.turned % 2 else 1]
+    width, height = recipe.size[:: -1 if recipe.rotation % 2 else 1]
     return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(RATE), "-i", "-"]
 
 
-def pixels_of(recipe: Recipe) -> bytes:
-    return b"".join(np.rot90(drawn(number, recipe.size), -recipe.turned).tobytes() for number in range(COUNT))
+def raw_pixels(recipe: Recipe) -> bytes:
+    return b"".join(np.rot90(draw_number(number, recipe.size), -recipe.rotation).tobytes() for number in range(COUNT))
 
 
 @pytest.fixture(scope="session")
 def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Puts the ffmpeg of the package imageio-ffmpeg where the program is looked for."""
+    """Put the ffmpeg of the package imageio-ffmpeg on the PATH."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "ffmpeg").symlink_to(FFMPEG)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,13 +159,13 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def read(opened: Video) -> list[tuple[int, float | None]]:
-    """The numbers in the pictures of a video, and their times."""
+def read_numbers(opened: Video) -> list[tuple[int, float | None]]:
+    """Return the numbers drawn into the sampled frames, and their times."""
     return [(number_of(frame), frame.time) for _, frame in opened.pictures(range(len(opened.times)))]
 
 
-def failure(source: str | Path | bytes, decoder: str = "av", most: int = MOST) -> tuple[str, str]:
-    """The kind and the message of the error."""
+def failure(source: str | Path | bytes, decoder: str = "av", most: int = MAX_PIXELS) -> tuple[str, str]:
+    """Return the kind and the message of the error that opening a video raises."""
     with pytest.raises(InputError) as caught:
         Video(source if isinstance(source, bytes) else str(source), Sampling(decoder=decoder), most)
     return caught.value.kind, str(caught.value)
@@ -173,19 +173,19 @@ def failure(source: str | Path | bytes, decoder: str = "av", most: int = MOST) -
 
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.parametrize("decoder", ["av", "ffmpeg", "decord"])
-def test_every_frame_is_the_right_one(
+def test_right_frames_of_each_clip_and_decoder(
     decoder: str, name: str, clip: Clip, ffmpeg: None, request: pytest.FixtureRequest
 ) -> None:
     if decoder == "decord":
         pytest.importorskip("decord")
         if name in NOT_DECORD:
-            request.applymarker(pytest.mark.xfail(reason="decord gives other frames, or none", strict=True))
+            request.applymarker(pytest.mark.xfail(reason="decord decodes other frames, or none", strict=True))
     recipe = CLIPS[name]
     shown = recipe.shown
     unit = 1 / RATE
     expected = [(number, (recipe.moments[number] - recipe.moments[shown[0]]) * unit) for number in shown]
     for sampling in (Sampling(frames=COUNT, decoder=decoder), Sampling(frames=7, decoder=decoder)):
-        opened = Video(str(clip(name)), sampling, MOST)
+        opened = Video(str(clip(name)), sampling, MAX_PIXELS)
         assert opened.size == recipe.size
         assert opened.notices == () and opened.audio is False
         assert opened.duration == pytest.approx(expected[-1][1] + unit, abs=unit + 0.001)
@@ -194,22 +194,22 @@ def test_every_frame_is_the_right_one(
             ends = [time for _, time in expected]
             moments = [ends[-1] * place / 6 for place in range(7)]
             wanted = [expected[np.searchsorted(ends, moment + 0.001, "right") - 1] for moment in moments]
-        got = read(opened)
+        got = read_numbers(opened)
         assert [number for number, _ in got] == [number for number, _ in wanted]
         assert [time for _, time in got] == pytest.approx([time for _, time in wanted], abs=0.001)
         assert opened.times == tuple(time for _, time in got)
         assert opened.faults == []
 
 
-def test_bytes_are_read_as_files_are(clip: Clip, ffmpeg: None) -> None:
+def test_bytes_are_decoded_like_files(clip: Clip, ffmpeg: None) -> None:
     for name in ("h264", "vp9", "gif"):
         for decoder in ("av", "ffmpeg"):
-            opened = Video(clip(name).read_bytes(), Sampling(frames=3, decoder=decoder), MOST)
-            assert [number for number, _ in read(opened)] == [0, 29, 59], (name, decoder)
+            opened = Video(clip(name).read_bytes(), Sampling(frames=3, decoder=decoder), MAX_PIXELS)
+            assert [number for number, _ in read_numbers(opened)] == [0, 29, 59], (name, decoder)
 
 
-def test_a_stretch_at_a_time(clip: Clip) -> None:
-    opened = Video(str(clip("hevc-open")), Sampling(segment=0.5, frames=3), MOST)
+def test_frames_of_one_span_at_a_time(clip: Clip) -> None:
+    opened = Video(str(clip("hevc-open")), Sampling(segment=0.5, frames=3), MAX_PIXELS)
     assert [(span.first, span.stop) for span in opened.spans] == [(0, 3), (3, 6), (6, 9), (9, 12), (12, 15)]
     for span in reversed(opened.spans):
         for number, frame in opened.pictures(range(span.first, span.stop)):
@@ -217,87 +217,90 @@ def test_a_stretch_at_a_time(clip: Clip) -> None:
     assert [number for number, _ in opened.pictures([1, 1, 4])] == [1, 1, 4]
 
 
-def test_a_frame_of_two_spans_is_there_twice(tmp_path: Path) -> None:
-    pictures = [Image.fromarray(drawn(number)) for number in range(3)]
+def test_frame_of_two_spans_has_two_numbers(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(draw_number(number)) for number in range(3)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 4000, 100])
-    opened = Video(str(tmp_path / "a.gif"), Sampling(segment=1.0), MOST)
+    opened = Video(str(tmp_path / "a.gif"), Sampling(segment=1.0), MAX_PIXELS)
     assert opened.times == (0.0, 0.1, 0.1, 0.1, 4.1)
-    assert [number for number, _ in read(opened)] == [0, 1, 1, 1, 2]
+    assert [number for number, _ in read_numbers(opened)] == [0, 1, 1, 1, 2]
 
 
-def test_animations_have_the_durations_of_their_frames(tmp_path: Path) -> None:
-    pictures = [Image.fromarray(drawn(number)) for number in range(4)]
+def test_frame_durations_of_animations(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(draw_number(number)) for number in range(4)]
     for name, more in (("a.gif", {}), ("a.webp", {"lossless": True}), ("a.png", {})):
         pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=[0, 50, 300, 20], **more)
-        opened = Video(str(tmp_path / name), Sampling(frames=9), MOST)
-        assert opened.times == pytest.approx((0.0, 0.1, 0.15, 0.45)), name  # no duration is a tenth of a second
+        opened = Video(str(tmp_path / name), Sampling(frames=9), MAX_PIXELS)
+        assert opened.times == pytest.approx((0.0, 0.1, 0.15, 0.45)), name  # 0 counts as 0.1 s
         assert opened.duration == pytest.approx(0.47)
-        assert [number for number, _ in read(opened)] == [0, 1, 2, 3]
+        assert [number for number, _ in read_numbers(opened)] == [0, 1, 2, 3]
 
 
-def test_transparent_animations_are_composited_on_white(tmp_path: Path) -> None:
+def test_transparent_animations_are_drawn_on_white(tmp_path: Path) -> None:
     clear, dot = Image.new("RGBA", (8, 8), (0, 0, 0, 0)), Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     dot.putpixel((3, 3), (0, 0, 255, 255))
     clear.save(tmp_path / "a.webp", save_all=True, append_images=[dot], duration=100, lossless=True)
-    frames = [array(frame) for _, frame in Video(str(tmp_path / "a.webp"), Sampling(), MOST).pictures([0, 1])]
+    frames = [array(frame) for _, frame in Video(str(tmp_path / "a.webp"), Sampling(), MAX_PIXELS).pictures([0, 1])]
     assert frames[0].min() == 255 and frames[1][3, 3].tolist() == [0, 0, 255]
 
 
 @pytest.mark.parametrize(
     "name", ["a:b.mp4", "concat:x.mp4", "img%03d.mp4", "http:x", "fête 日本.mp4", "a.png", "b.txt"]
 )
-def test_names_mean_nothing(
+def test_file_name_is_not_interpreted(
     name: str, clip: Clip, ffmpeg: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip("h264"), name)
     for decoder in ("av", "ffmpeg"):
-        assert [number for number, _ in read(Video(name, Sampling(frames=2, decoder=decoder), MOST))] == [0, 59]
+        assert [number for number, _ in read_numbers(Video(name, Sampling(frames=2, decoder=decoder), MAX_PIXELS))] == [
+            0,
+            59,
+        ]
 
 
-def test_a_name_that_is_no_unicode(clip: Clip, tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8(clip: Clip, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
     try:
         shutil.copy(clip("h264"), name)
     except OSError:
-        pytest.skip("this file system has none")
-    assert len(Video(name, Sampling(frames=2), MOST).times) == 2
+        pytest.skip("the file system takes only UTF-8")
+    assert len(Video(name, Sampling(frames=2), MAX_PIXELS).times) == 2
 
 
-def test_untagged_hd_is_bt709(tmp_path: Path) -> None:
+def test_untagged_hd_is_decoded_as_bt709(tmp_path: Path) -> None:
     pixels = np.zeros((720, 64, 3), np.uint8)
     pixels[:] = (200, 40, 90)
     matrix = ("-vf", "scale=out_color_matrix=bt709", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-colorspace", "unknown")
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x720", "-i", "-")
     run(*raw, *matrix, "-bsf:v", "h264_metadata=matrix_coefficients=2", tmp_path / "a.mp4", given=pixels.tobytes())
-    [(_, frame)] = Video(str(tmp_path / "a.mp4"), Sampling(), MOST).pictures([0])
+    [(_, frame)] = Video(str(tmp_path / "a.mp4"), Sampling(), MAX_PIXELS).pictures([0])
     assert np.abs(array(frame).astype(int) - (200, 40, 90)).max() <= 4
 
 
-def test_size_may_change_on_the_way(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
+def test_frame_size_changes_within_a_video(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
     small = tmp_path / "small.ts"
     run("-i", clip("h264"), "-vf", "scale=80:48", "-output_ts_offset", "3", *H264, small)
     (tmp_path / "both.ts").write_bytes(clip("h264-ts").read_bytes() + small.read_bytes())
-    opened = Video(str(tmp_path / "both.ts"), Sampling(frames=200), MOST)
+    opened = Video(str(tmp_path / "both.ts"), Sampling(frames=200), MAX_PIXELS)
     assert [frame.width for _, frame in opened.pictures([0, 59, 60, 119])] == [160, 160, 80, 80]
 
 
-def test_recordings_put_together_are_read_one_after_the_other(clip: Clip, tmp_path: Path) -> None:
+def test_joined_recordings_are_read_in_sequence(clip: Clip, tmp_path: Path) -> None:
     (tmp_path / "twice.ts").write_bytes(2 * clip("h264-ts").read_bytes())
-    opened = Video(str(tmp_path / "twice.ts"), Sampling(frames=200), MOST)
-    assert [number for number, _ in read(opened)] == [*range(60), *range(60)]
+    opened = Video(str(tmp_path / "twice.ts"), Sampling(frames=200), MAX_PIXELS)
+    assert [number for number, _ in read_numbers(opened)] == [*range(60), *range(60)]
     assert opened.duration == pytest.approx(4.8)
 
 
-def test_the_longest_stream_is_read_and_covers_and_sound_are_not(clip: Clip, tmp_path: Path) -> None:
-    Image.fromarray(drawn(99)).save(tmp_path / "cover.png")
+def test_longest_video_stream_is_read_and_not_a_cover_or_sound(clip: Clip, tmp_path: Path) -> None:
+    Image.fromarray(draw_number(99)).save(tmp_path / "cover.png")
     sound = ("-f", "lavfi", "-i", "anullsrc=r=8000")
     both = ("-map", "0", "-map", "1", "-map", "2", "-map", "3", "-c:v", "copy", "-c:a", "aac", "-t", "2.4")
     run("-t", "0.4", "-i", clip("h264"), "-i", clip("h264-varying"), "-i", tmp_path / "cover.png", *sound, *both,
         "-disposition:v:2", "attached_pic", tmp_path / "a.mp4")  # fmt: skip
-    opened = Video(str(tmp_path / "a.mp4"), Sampling(frames=100), MOST)
+    opened = Video(str(tmp_path / "a.mp4"), Sampling(frames=100), MAX_PIXELS)
     assert opened.audio is True and opened.notices == ()
-    assert [number for number, _ in read(opened)][:30] == list(range(30))
+    assert [number for number, _ in read_numbers(opened)][:30] == list(range(30))
 
 
 # ---- scenes ----------------------------------------------------------------------------------------
@@ -305,7 +308,7 @@ def test_the_longest_stream_is_read_and_covers_and_sound_are_not(clip: Clip, tmp
 
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pieces of 1.6 s, 1.2 s and 2 s; a flash of two frames in the last."""
+    """Make a video of three clips of 1.6 s, 1.2 s and 2 s; in the last is a flash of two frames."""
     path = tmp_path_factory.mktemp("scenes") / "joined.mp4"
     flash = "drawbox=color=white:t=fill:enable='between(n,20,21)'"
     first, second = "testsrc2=s=320x180:d=1.6[a]", "mandelbrot=s=320x180,trim=duration=1.2,negate[b]"
@@ -325,16 +328,16 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("decoder", ["av", "ffmpeg", "decord"])
-def test_scenes_begin_where_pieces_are_joined(decoder: str, joined: Path, ffmpeg: None) -> None:
+def test_scenes_begin_at_cuts(decoder: str, joined: Path, ffmpeg: None) -> None:
     if decoder == "decord":
         pytest.importorskip("decord")
-    opened = Video(str(joined), Sampling(scene=True, decoder=decoder, frames=1), MOST)
+    opened = Video(str(joined), Sampling(scene=True, decoder=decoder, frames=1), MAX_PIXELS)
     assert [span.start for span in opened.spans] == pytest.approx([0.0, 1.6, 2.8])
-    later = Video(str(joined), Sampling(scene=True, decoder=decoder, frames=1, start=0.5, end=2.0), MOST)
+    later = Video(str(joined), Sampling(scene=True, decoder=decoder, frames=1, start=0.5, end=2.0), MAX_PIXELS)
     assert [span.start for span in later.spans] == pytest.approx([0.5, 1.6])
 
 
-def test_scenes_are_those_of_ffmpeg(joined: Path) -> None:
+def test_scenes_match_ffmpeg(joined: Path) -> None:
     told = subprocess.run(
         [FFMPEG, "-i", joined, "-vf", f"select='gt(scene,{video.MIN_CUT_SCORE})',showinfo", "-f", "null", "-"],
         capture_output=True,
@@ -343,7 +346,7 @@ def test_scenes_are_those_of_ffmpeg(joined: Path) -> None:
     theirs = [float(part.split()[0]) for part in told.split("pts_time:")[1:]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video, "MIN_SCENE", 0.0)
-        spans = Video(str(joined), Sampling(scene=True), MOST).spans
+        spans = Video(str(joined), Sampling(scene=True), MAX_PIXELS).spans
     assert [span.start for span in spans[1:]] == pytest.approx(theirs)
     assert len(theirs) > 2  # the flash is among them
 
@@ -353,19 +356,19 @@ def test_scenes_of_an_animation(tmp_path: Path) -> None:
     pictures[1].putpixel((0, 0), 9)
     pictures[3].putpixel((0, 0), 9)
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=1000)
-    spans = Video(str(tmp_path / "a.gif"), Sampling(scene=True), MOST).spans
+    spans = Video(str(tmp_path / "a.gif"), Sampling(scene=True), MAX_PIXELS).spans
     assert [(span.start, span.end) for span in spans] == [(0.0, 2.0), (2.0, 4.0)]
 
 
-def test_what_changes_all_the_time_is_one_scene() -> None:
+def test_flicker_is_one_scene() -> None:
     flicker = [(number / 10, np.full((4, 4), 255 * (number % 2), np.uint8)) for number in range(50)]
     assert len(cuts(iter(flicker))) == 0
 
 
-# ---- what cannot be read ---------------------------------------------------------------------------
+# ---- unreadable videos -------------------------------------------------------------------------------------
 
 
-def test_no_video(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
+def test_files_that_are_no_videos(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
     assert failure(b"") == ("empty", "is empty; give a video")
     assert failure(tmp_path / "none.mp4")[0] == "missing"
     assert failure(tmp_path)[0] == "unreadable"
@@ -382,19 +385,19 @@ def test_no_video(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
             ), name
     for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF"):
         still = io.BytesIO()
-        Image.fromarray(drawn(1)).save(still, kind)
+        Image.fromarray(draw_number(1)).save(still, kind)
         assert failure(still.getvalue()) == ("unsupported", "is a still picture; smolcli caption or ask reads it")
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "mp3", "ogg", "wav"])
-def test_sound_only(suffix: str, ffmpeg: None, tmp_path: Path) -> None:
+def test_audio_only(suffix: str, ffmpeg: None, tmp_path: Path) -> None:
     run("-f", "lavfi", "-i", "anullsrc=r=8000", "-t", "0.5", tmp_path / f"a.{suffix}")
     for decoder in ("av", "ffmpeg"):
         kind, message = failure(tmp_path / f"a.{suffix}", decoder)
         assert kind == "unsupported" and message.startswith("is audio only"), decoder
 
 
-def test_an_index_that_is_missing(clip: Clip, ffmpeg: None) -> None:
+def test_mp4_without_index(clip: Clip, ffmpeg: None) -> None:
     data = clip("h264").read_bytes()
     for decoder in ("av", "ffmpeg"):
         kind, message = failure(data[: data.index(b"moov") - 10], decoder)
@@ -402,33 +405,33 @@ def test_an_index_that_is_missing(clip: Clip, ffmpeg: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["gif", "apng"])
-def test_a_cut_animation_is_read_up_to_there(name: str, clip: Clip) -> None:
+def test_truncated_animation_is_read_up_to_its_end(name: str, clip: Clip) -> None:
     data = clip(name).read_bytes()
-    opened = Video(data[: len(data) * 6 // 10], Sampling(frames=100), MOST)
-    numbers = [number for number, _ in read(opened)]
+    opened = Video(data[: len(data) * 6 // 10], Sampling(frames=100), MAX_PIXELS)
+    numbers = [number for number, _ in read_numbers(opened)]
     assert 20 < len(numbers) < 50 and numbers == list(range(len(numbers)))
     assert opened.notices == (f"is cut short: {len(numbers)} frames can be read",)
 
 
-def test_a_cut_webp_is_refused_by_its_library(clip: Clip) -> None:
+def test_truncated_webp_is_an_error(clip: Clip) -> None:
     assert failure(clip("webp").read_bytes()[:-50])[0] == "truncated"
 
 
 @pytest.mark.parametrize("name", ["faststart", "vp9", "h264-ts", "h264-mkv", "mpeg4-avi"])
-def test_what_is_cut_in_the_middle_is_read_up_to_there(name: str, clip: Clip, tmp_path: Path) -> None:
+def test_truncated_video_is_read_up_to_its_end(name: str, clip: Clip, tmp_path: Path) -> None:
     path = tmp_path / "fast.mp4"
     if name == "faststart":
         run("-i", clip("h264"), "-c", "copy", "-movflags", "faststart", path)
     data = path.read_bytes() if name == "faststart" else clip(name).read_bytes()
     start = max(data.find(b"mdat"), data.find(b"movi"), 0)
-    opened = Video(data[: start + (len(data) - start) * 6 // 10], Sampling(frames=100), MOST)
+    opened = Video(data[: start + (len(data) - start) * 6 // 10], Sampling(frames=100), MAX_PIXELS)
     count = len(opened.times)
     assert 15 < count < 50
     whole = range(count - 8)  # those at the end may be damaged
     assert [number_of(frame) for _, frame in opened.pictures(whole)] == list(whole)
     assert len(list(opened.pictures(range(count)))) == count
     assert opened.duration < 2
-    if name == "h264-ts":  # its header says nothing of its length
+    if name == "h264-ts":  # its header has no duration
         assert opened.notices == ()
     else:
         [notice] = opened.notices
@@ -437,53 +440,53 @@ def test_what_is_cut_in_the_middle_is_read_up_to_there(name: str, clip: Clip, tm
         assert notice == f"is cut short: {len(opened.times)} of 60 frames can be read"
 
 
-def test_sound_that_is_longer_is_no_cut(clip: Clip, tmp_path: Path) -> None:
+def test_longer_sound_is_not_a_truncated_video(clip: Clip, tmp_path: Path) -> None:
     sound = ("-f", "lavfi", "-i", "anullsrc=r=8000", "-t", "5")
     run("-i", clip("vp9"), *sound, "-c:v", "copy", "-c:a", "libopus", tmp_path / "a.webm")
-    opened = Video(str(tmp_path / "a.webm"), Sampling(), MOST)
+    opened = Video(str(tmp_path / "a.webm"), Sampling(), MAX_PIXELS)
     assert opened.notices == () and opened.duration == pytest.approx(2.4)
 
 
-def test_one_frame(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
+def test_video_of_one_frame(clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
     run("-i", clip("h264"), "-frames:v", "1", *H264, tmp_path / "a.mp4")
     for decoder in ("av", "ffmpeg"):
-        opened = Video(str(tmp_path / "a.mp4"), Sampling(decoder=decoder, scene=True, segment=1), MOST)
-        assert read(opened) == [(0, 0.0)]
+        opened = Video(str(tmp_path / "a.mp4"), Sampling(decoder=decoder, scene=True, segment=1), MAX_PIXELS)
+        assert read_numbers(opened) == [(0, 0.0)]
         assert opened.duration <= 0.04
 
 
-def patched(data: bytes, *changes: tuple[bytes, int, bytes]) -> bytes:
-    """A file with other bytes so far after the name of a box."""
+def patch_boxes(data: bytes, *changes: tuple[bytes, int, bytes]) -> bytes:
+    """Replace bytes at an offset after the name of each box."""
     for name, offset, new in changes:
         at = data.index(name) + 4 + offset
         data = data[:at] + new + data[at + len(new) :]
     return data
 
 
-def test_the_duration_in_the_header_is_not_believed(clip: Clip) -> None:
+def test_wrong_duration_in_the_header_is_ignored(clip: Clip) -> None:
     data = clip("h264").read_bytes()
     for length in (b"\0\0\0\0", b"\x7f\xff\xff\xff"):
         changes = ((b"mvhd", 16, length), (b"tkhd", 20, length), (b"mdhd", 16, length))
-        opened = Video(patched(data, *changes), Sampling(frames=3), MOST)
-        assert [number for number, _ in read(opened)] == [0, 29, 59]
+        opened = Video(patch_boxes(data, *changes), Sampling(frames=3), MAX_PIXELS)
+        assert [number for number, _ in read_numbers(opened)] == [0, 29, 59]
         assert opened.duration == pytest.approx(2.4) and opened.notices == ()
 
 
-def test_what_an_edit_list_leaves_out_is_not_missing(clip: Clip) -> None:
+def test_frames_cut_by_an_edit_list_are_not_missing(clip: Clip) -> None:
     second_second = (1000).to_bytes(4, "big") + (1024 + 25 * 512).to_bytes(4, "big")
-    opened = Video(patched(clip("h264").read_bytes(), (b"elst", 8, second_second)), Sampling(frames=99), MOST)
-    assert [number for number, _ in read(opened)] == list(range(25, 50))
+    opened = Video(patch_boxes(clip("h264").read_bytes(), (b"elst", 8, second_second)), Sampling(frames=99), MAX_PIXELS)
+    assert [number for number, _ in read_numbers(opened)] == list(range(25, 50))
     assert opened.notices == () and opened.duration == pytest.approx(1)
 
 
-def test_a_codec_that_is_not_here(clip: Clip, ffmpeg: None) -> None:
+def test_unsupported_codec(clip: Clip, ffmpeg: None) -> None:
     data = clip("h264").read_bytes().replace(b"avc1", b"zzzz")
     for decoder in ("av", "ffmpeg"):
         kind, message = failure(data, decoder)
         assert kind == "unsupported" and message.startswith("has video of a codec that cannot be read here (zzzz)")
 
 
-def test_a_file_that_grows_is_not_read(clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_grows_is_an_error(clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(clip("h264-ts"), tmp_path / "a.ts")
 
     def grow(self: PyAv, *more: object) -> str:
@@ -495,40 +498,40 @@ def test_a_file_that_grows_is_not_read(clip: Clip, tmp_path: Path, monkeypatch: 
     assert failure(tmp_path / "a.ts") == ("changed", "is still being written; try again when it is complete")
 
 
-def test_pixels_without_end(clip: Clip, tmp_path: Path) -> None:
+def test_too_many_pixels(clip: Clip, tmp_path: Path) -> None:
     assert failure(clip("h264"), most=160 * 96 - 1)[0] == "too-large"
     assert failure(clip("gif"), most=160 * 96 - 1)[0] == "too-large"
-    kind, message = failure(patched(clip("vp9").read_bytes()), most=1000)
+    kind, message = failure(patch_boxes(clip("vp9").read_bytes()), most=1000)
     assert kind == "too-large" and "160 x 96 pixels" in message
 
 
-def test_a_video_of_two_lines(ffmpeg: None, tmp_path: Path) -> None:
+def test_video_of_two_lines(ffmpeg: None, tmp_path: Path) -> None:
     given = bytes(100_000 * 2 * 3)
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "100000x2", "-i", "-")
     run(*raw, "-c:v", "ffv1", tmp_path / "a.mkv", given=given)
     for decoder in ("av", "ffmpeg"):
-        opened = Video(str(tmp_path / "a.mkv"), Sampling(decoder=decoder, scene=True), MOST)
+        opened = Video(str(tmp_path / "a.mkv"), Sampling(decoder=decoder, scene=True), MAX_PIXELS)
         assert opened.size == (100_000, 2)
         assert [frame.width for _, frame in opened.pictures([0])] == [100_000]
 
 
-def test_damage_is_told_and_the_nearest_frame_is_shown(clip: Clip) -> None:
+def test_damaged_frames_are_faults_and_the_nearest_is_shown(clip: Clip) -> None:
     data = bytearray(clip("h264").read_bytes())
     start = data.index(b"mdat")
     end = data.index(b"moov")
     middle = (start + end) // 2
     data[middle : middle + 200] = random.Random(1).randbytes(200)
-    opened = Video(bytes(data), Sampling(frames=100), MOST)
-    assert len(read_loosely(opened)) == 60
+    opened = Video(bytes(data), Sampling(frames=100), MAX_PIXELS)
+    assert len(read_all(opened)) == 60
     assert opened.faults and all(fault.startswith("the frame at 00:0") for fault in opened.faults)
 
 
-def read_loosely(opened: Video) -> list[Frame]:
+def read_all(opened: Video) -> list[Frame]:
     return [frame for _, frame in opened.pictures(range(len(opened.times)))]
 
 
 @pytest.mark.parametrize("name", ["h264", "vp9", "gif"])
-def test_damaged_copies_are_read_or_refused(name: str, clip: Clip) -> None:
+def test_randomly_damaged_files_are_read_or_an_input_error(name: str, clip: Clip) -> None:
     whole = clip(name).read_bytes()
     chance = random.Random(11)
     for _ in range(30):
@@ -536,23 +539,23 @@ def test_damaged_copies_are_read_or_refused(name: str, clip: Clip) -> None:
         for _ in range(chance.choice((1, 5, 50))):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            opened = Video(bytes(data), Sampling(frames=5), MOST)
-            assert 1 <= len(read_loosely(opened)) <= 5
+            opened = Video(bytes(data), Sampling(frames=5), MAX_PIXELS)
+            assert 1 <= len(read_all(opened)) <= 5
         except InputError:
             pass
 
 
-def test_nothing_stays_open(clip: Clip, tmp_path: Path) -> None:
+def test_no_file_or_thread_stays_open(clip: Clip, tmp_path: Path) -> None:
     if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("only Linux tells")
+        pytest.skip("needs /proc")
     (tmp_path / "text.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(100))
 
     def counts() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
     def use() -> None:
-        opened = Video(str(clip("h264")), Sampling(frames=3), MOST)
-        next(opened.pictures([0, 1, 2]))  # left in the middle
+        opened = Video(str(clip("h264")), Sampling(frames=3), MAX_PIXELS)
+        next(opened.pictures([0, 1, 2]))  # not iterated to the end
         failure(tmp_path / "text.mp4")
 
     use()
@@ -564,19 +567,21 @@ def test_nothing_stays_open(clip: Clip, tmp_path: Path) -> None:
     assert counts() <= before
 
 
-def test_nothing_waits_for_the_collector(clip: Clip) -> None:
-    """A decoder that did would hold its buffers: a long video is opened anew for each of its stretches."""
-    opened = Video(str(clip("h264")), Sampling(frames=6), MOST)
+def test_decoder_is_freed_without_the_garbage_collector(clip: Clip) -> None:
+    """A long video is opened anew for each of its spans, and a decoder that stays in memory keeps its buffers."""
+    opened = Video(str(clip("h264")), Sampling(frames=6), MAX_PIXELS)
     gc.collect()
     gc.disable()
     try:
-        assert len(list(opened.pictures([0, 1]))) == 2  # not to its end, where a decoder lets go by itself
-        assert not [one for one in gc.get_objects() if isinstance(one, InputContainer)]
+        assert (
+            len(list(opened.pictures([0, 1]))) == 2
+        )  # not all frames, after which a decoder would free its buffers by itself
+        assert not [obj for obj in gc.get_objects() if isinstance(obj, InputContainer)]
     finally:
         gc.enable()
 
 
-def test_without_the_program_ffmpeg(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ffmpeg_program(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     kind, message = failure(clip("h264"), "ffmpeg")
     assert kind == "unsupported" and message.endswith("install ffmpeg, or leave out --decoder")

@@ -1,6 +1,6 @@
-"""inputs/watch.py: files that arrive, seen by real watches in real folders.
+"""inputs/watch.py, with real folders.
 
-No test waits by sleeping: each asks for the next file, and the watch ends by itself where none comes (`stop`).
+No test sleeps: each waits for the next file, and `stop` ends the watch if none arrives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Clock:
 
 @pytest.fixture
 def stop() -> Iterator[threading.Event]:
-    """Set at the latest after half a minute, so that a file that never comes is a failure and no hang."""
+    """An event that is set after half a minute, so that a test fails and does not hang if no file arrives."""
     event = threading.Event()
     timer = threading.Timer(30, event.set)
     timer.start()
@@ -50,75 +50,73 @@ def watching(stop: threading.Event) -> Watch:
     return start
 
 
-def test_a_file_is_given_from_the_moment_of_the_call(watching: Watch, tmp_path: Path) -> None:
+def test_files_are_seen_from_the_call_on(watching: Watch, tmp_path: Path) -> None:
     (tmp_path / "before.png").write_text("before")
-    found = watching(tmp_path)
+    arrivals = watching(tmp_path)
     (tmp_path / "a.png").write_text("a")
-    assert next(found) == f"{tmp_path}/a.png"
+    assert next(arrivals) == f"{tmp_path}/a.png"
     (tmp_path / "b.png").write_text("b")
-    assert next(found) == f"{tmp_path}/b.png"
+    assert next(arrivals) == f"{tmp_path}/b.png"
 
 
-def test_paths_are_spelled_as_the_folder_was(watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_begin_as_the_folder_was_given(watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
     monkeypatch.chdir(tmp_path)
-    found = watching("link/", "real/sub")
+    arrivals = watching("link/", "real/sub")
     Path("real/a.png").write_text("a")
-    assert next(found) == "link/a.png"
+    assert next(arrivals) == "link/a.png"
     Path("real/sub/b.png").write_text("b")
-    assert next(found) == "link/sub/b.png"
+    assert next(arrivals) == "link/sub/b.png"
 
 
-def test_a_file_written_anew_is_given_again_and_one_only_touched_by_others_is_not(
-    watching: Watch, tmp_path: Path
-) -> None:
-    found = watching(tmp_path)
+def test_file_is_yielded_again_after_it_was_written_and_not_after_it_was_read(watching: Watch, tmp_path: Path) -> None:
+    arrivals = watching(tmp_path)
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     first.write_text("a")
-    assert next(found) == str(first)
+    assert next(arrivals) == str(first)
     first.chmod(0o600)
     first.read_bytes()
     second.write_text("b")
-    assert next(found) == str(second)
+    assert next(arrivals) == str(second)
     first.write_text("other")
-    assert next(found) == str(first)
+    assert next(arrivals) == str(first)
     os.utime(second, (1, 1))
-    assert next(found) == str(second)
+    assert next(arrivals) == str(second)
 
 
-def test_a_file_moved_in_is_found_and_again_when_it_has_been_away(watching: Watch, tmp_path: Path) -> None:
+def test_file_moved_in_is_yielded_and_again_after_it_was_moved_out(watching: Watch, tmp_path: Path) -> None:
     inside, outside = tmp_path / "in" / "a.png", tmp_path / "out.png"
     inside.parent.mkdir()
     outside.write_text("a")
     os.utime(outside, (1, 1))
-    found = watching(inside.parent)
+    arrivals = watching(inside.parent)
     outside.rename(inside)
-    assert next(found) == str(inside)
+    assert next(arrivals) == str(inside)
     inside.rename(outside)
     (inside.parent / "b.png").write_text("b")
-    assert next(found) == f"{inside.parent}/b.png"
+    assert next(arrivals) == f"{inside.parent}/b.png"
     outside.rename(inside)
-    assert next(found) == str(inside)
+    assert next(arrivals) == str(inside)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who writes")
-def test_a_file_held_open_for_writing_is_waited_for(watching: Watch, tmp_path: Path) -> None:
-    found = watching(tmp_path)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says whether a file is open for writing")
+def test_file_open_for_writing_is_waited_for(watching: Watch, tmp_path: Path) -> None:
+    arrivals = watching(tmp_path)
     with (tmp_path / "slow.png").open("w") as slow:
         slow.write("begin")
         slow.flush()
         (tmp_path / "quick.png").write_text("whole")
-        assert next(found) == f"{tmp_path}/quick.png"
+        assert next(arrivals) == f"{tmp_path}/quick.png"
         slow.write("more")
         slow.flush()
         (tmp_path / "later.png").write_text("whole")
-        assert next(found) == f"{tmp_path}/later.png"
-    assert next(found) == f"{tmp_path}/slow.png"
+        assert next(arrivals) == f"{tmp_path}/later.png"
+    assert next(arrivals) == f"{tmp_path}/slow.png"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has leases")
-def test_a_writer_that_comes_while_the_lease_is_held_does_not_end_the_process(
+def test_writer_during_the_lease_does_not_end_the_process(
     watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl, path = watch.fcntl.fcntl, tmp_path / "a.png"
@@ -134,14 +132,14 @@ def test_a_writer_that_comes_while_the_lease_is_held_does_not_end_the_process(
     signals: list[int] = []
     before = signal.signal(signal.SIGIO, lambda number, frame: signals.append(number))  # its default ends the process
     monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", disturbed)
-    found = watching(tmp_path)
+    arrivals = watching(tmp_path)
     path.write_text("a")
-    assert next(found) == str(path)
+    assert next(arrivals) == str(path)
     signal.signal(signal.SIGIO, before)
     assert disturbances == [path] and signals == []
 
 
-def test_where_no_lease_is_granted_a_file_only_has_to_settle(
+def test_file_only_has_to_settle_if_no_lease_is_granted(
     watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*args: object) -> None:
@@ -149,64 +147,64 @@ def test_where_no_lease_is_granted_a_file_only_has_to_settle(
 
     if sys.platform == "linux":
         monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", refused)
-    found = watching(tmp_path)
+    arrivals = watching(tmp_path)
     with (tmp_path / "a.png").open("w") as file:
         file.write("a")
         file.flush()
-        assert next(found) == f"{tmp_path}/a.png"
+        assert next(arrivals) == f"{tmp_path}/a.png"
 
 
-def test_folders_made_later_are_watched(watching: Watch, tmp_path: Path) -> None:
+def test_new_folders_are_watched(watching: Watch, tmp_path: Path) -> None:
     outside = tmp_path / "out" / "deep"
     outside.mkdir(parents=True)
     (outside / "moved.png").write_text("in a folder moved in")
     (outside / "circle.png").symlink_to("circle.png")
     inside = tmp_path / "in"
     inside.mkdir()
-    found = watching(inside)
+    arrivals = watching(inside)
     (inside / "x" / "y").mkdir(parents=True)
     (inside / "x" / "y" / "a.png").write_text("at once")
-    assert next(found) == f"{inside}/x/y/a.png"
+    assert next(arrivals) == f"{inside}/x/y/a.png"
     (inside / "x" / "y" / "b.png").write_text("later")
-    assert next(found) == f"{inside}/x/y/b.png"
+    assert next(arrivals) == f"{inside}/x/y/b.png"
     outside.parent.rename(inside / "z")
-    assert next(found) == f"{inside}/z/deep/moved.png"
+    assert next(arrivals) == f"{inside}/z/deep/moved.png"
     (inside / "z" / "deep").rename(inside / "w")
-    assert next(found) == f"{inside}/w/moved.png"
+    assert next(arrivals) == f"{inside}/w/moved.png"
     (inside / "w" / "c.png").write_text("under its new name")
-    assert next(found) == f"{inside}/w/c.png"
+    assert next(arrivals) == f"{inside}/w/c.png"
 
 
-def test_many_folders_and_files_made_at_once_are_all_found_once(watching: Watch, tmp_path: Path) -> None:
-    found = watching(tmp_path)
+def test_many_new_folders_and_files_are_each_yielded_once(watching: Watch, tmp_path: Path) -> None:
+    arrivals = watching(tmp_path)
     expected = set()
     for number in range(60):
         folder = tmp_path / f"{number % 7}" / f"{number}"
         folder.mkdir(parents=True)
         (folder / "a.png").write_text("a")
         expected.add(f"{folder}/a.png")
-    got = [next(found) for _ in expected]
+    got = [next(arrivals) for _ in expected]
     assert set(got) == expected
     (tmp_path / "last.png").write_text("last")
-    assert next(found) == f"{tmp_path}/last.png"
+    assert next(arrivals) == f"{tmp_path}/last.png"
 
 
 def test_not_recursive(watching: Watch, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    found = watching(tmp_path, recursive=False)
+    arrivals = watching(tmp_path, recursive=False)
     (tmp_path / "sub" / "a.png").write_text("a")
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "b.png").write_text("b")
     (tmp_path / "c.png").write_text("c")
-    assert next(found) == f"{tmp_path}/c.png"
+    assert next(arrivals) == f"{tmp_path}/c.png"
 
 
-def test_what_is_left_out(watching: Watch, tmp_path: Path) -> None:
+def test_hidden_and_other_files_are_left_out(watching: Watch, tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     (inside / ".git").mkdir(parents=True)
     (inside / "there").symlink_to(outside)
     outside.mkdir()
-    found = watching(inside, wanted=lambda path: path.endswith(".png"))
+    arrivals = watching(inside, wanted=lambda path: path.endswith(".png"))
     (inside / ".git" / "a.png").write_text("a")
     (inside / ".new").mkdir()
     (inside / ".new" / "b.png").write_text("b")
@@ -218,58 +216,58 @@ def test_what_is_left_out(watching: Watch, tmp_path: Path) -> None:
     (inside / "gone.png").symlink_to("nowhere")
     os.mkfifo(inside / "pipe.png")
     (inside / "link.png").symlink_to(outside / "e.png")
-    assert next(found) == f"{inside}/link.png"
+    assert next(arrivals) == f"{inside}/link.png"
     (inside / "last.png").write_text("f")
-    assert next(found) == f"{inside}/last.png"
+    assert next(arrivals) == f"{inside}/last.png"
 
 
-def test_a_name_that_is_not_utf8_ends_nothing(watching: Watch, tmp_path: Path) -> None:
-    found = watching(tmp_path)
+def test_name_that_is_not_utf8_does_not_end_the_watch(watching: Watch, tmp_path: Path) -> None:
+    arrivals = watching(tmp_path)
     odd = os.path.join(os.fsencode(tmp_path), b"\xff.png")
     (tmp_path / "a.png").write_text("a")
     with open(odd, "w") as file:
         file.write("odd")
-    assert {next(found), next(found)} == {f"{tmp_path}/a.png", os.fsdecode(odd)}
+    assert {next(arrivals), next(arrivals)} == {f"{tmp_path}/a.png", os.fsdecode(odd)}
     (tmp_path / "b.png").write_text("b")
-    assert next(found) == f"{tmp_path}/b.png"
+    assert next(arrivals) == f"{tmp_path}/b.png"
 
 
-def test_the_end_by_stop(watching: Watch, stop: threading.Event, tmp_path: Path) -> None:
-    found = watching(tmp_path)
+def test_stop_ends_the_iteration(watching: Watch, stop: threading.Event, tmp_path: Path) -> None:
+    arrivals = watching(tmp_path)
     (tmp_path / "a.png").write_text("a")
-    assert next(found) == f"{tmp_path}/a.png"
+    assert next(arrivals) == f"{tmp_path}/a.png"
     stop.set()
-    assert list(found) == []
+    assert list(arrivals) == []
 
 
-def test_a_folder_that_is_gone_is_an_error(watching: Watch, tmp_path: Path) -> None:
+def test_removed_folder_is_an_error(watching: Watch, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    found = watching(folder)
+    arrivals = watching(folder)
     folder.rmdir()
     with pytest.raises(InputError, match="in: the folder is gone") as caught:
-        next(found)
+        next(arrivals)
     assert caught.value.kind == "missing"
 
 
-def test_what_is_no_folder(watching: Watch, tmp_path: Path) -> None:
+def test_path_that_is_no_folder_is_an_error(watching: Watch, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a")
     for name in ("a.png", "none"):
         with pytest.raises(UsageError, match=f"{name}: no such directory"):
             watching(tmp_path, tmp_path / name)
 
 
-# ---- Settling by a clock of its own ----------------------------------------------------------------
+# ---- Settling, with a clock of the test --------------------------------------------------------------
 
 
-def test_a_file_settles_by_the_clock_from_its_last_change(tmp_path: Path) -> None:
+def test_file_settles_from_its_last_change_on(tmp_path: Path) -> None:
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
     path = tmp_path / "a.png"
     path.write_text("a")
     settling.note([str(path)])
     clock.now += 0.4
-    path.write_text("ab")  # no event tells of it
+    path.write_text("ab")  # without an event
     clock.now += 0.2
     assert list(settling.complete()) == []
     clock.now += 0.4
@@ -282,7 +280,7 @@ def test_a_file_settles_by_the_clock_from_its_last_change(tmp_path: Path) -> Non
     assert list(settling.complete()) == []
 
 
-def test_an_empty_file_is_waited_for_longer(tmp_path: Path) -> None:
+def test_empty_file_is_waited_for_longer(tmp_path: Path) -> None:
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
     empty, copy = tmp_path / "empty.png", tmp_path / "copy.png"
@@ -296,7 +294,7 @@ def test_an_empty_file_is_waited_for_longer(tmp_path: Path) -> None:
     assert list(settling.complete()) == [str(empty), str(copy)]
 
 
-def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> None:
+def test_file_removed_before_it_is_complete_is_forgotten(tmp_path: Path) -> None:
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
@@ -305,12 +303,12 @@ def test_a_file_that_goes_before_it_is_complete_is_forgotten(tmp_path: Path) -> 
     settling.note([str(path) for path in paths])
     paths[0].unlink()
     settling.note([str(paths[0])])
-    paths[1].unlink()  # no event tells of it
+    paths[1].unlink()  # without an event
     clock.now += 1
     assert list(settling.complete()) == [str(paths[2])]
 
 
-def test_files_come_in_the_order_of_their_last_change(tmp_path: Path) -> None:
+def test_files_are_yielded_in_order_of_their_last_change(tmp_path: Path) -> None:
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
     paths = [str(tmp_path / name) for name in "cab"]
@@ -325,7 +323,7 @@ def test_files_come_in_the_order_of_their_last_change(tmp_path: Path) -> None:
     assert list(settling.complete()) == [paths[1], paths[2], paths[0]]
 
 
-def test_a_file_that_changes_while_those_before_it_are_worked_on_is_waited_for(tmp_path: Path) -> None:
+def test_file_that_changes_while_earlier_ones_are_processed_is_waited_for(tmp_path: Path) -> None:
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
     first, second = tmp_path / "a.png", tmp_path / "b.png"
@@ -342,7 +340,7 @@ def test_a_file_that_changes_while_those_before_it_are_worked_on_is_waited_for(t
     assert list(settling.complete()) == [str(second)]
 
 
-def test_few_files_given_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_remembered_files_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "MAX_REMEMBERED", 2)
     clock = Clock()
     settling = Settling(0.5, 10.0, clock)
@@ -357,7 +355,7 @@ def test_few_files_given_are_remembered(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(settling.complete()) == paths[:1]
 
 
-def test_what_was_there_comes_first_and_once_and_what_is_being_written_when_it_is_whole(tmp_path: Path) -> None:
+def test_existing_files_come_first_and_incomplete_ones_when_complete(tmp_path: Path) -> None:
     old, growing = tmp_path / "old.png", tmp_path / "growing.png"
     old.write_bytes(b"whole")
     os.utime(old, (1, 1))
@@ -365,12 +363,14 @@ def test_what_was_there_comes_first_and_once_and_what_is_being_written_when_it_i
     with growing.open("wb") as file:
         file.write(b"ha")
         file.flush()
-        found = watch_arrivals([str(tmp_path)], lambda path: True, stop, existing=[str(old), str(growing)], settle=0.05)
-        assert next(found) == str(old)
+        arrivals = watch_arrivals(
+            [str(tmp_path)], lambda path: True, stop, existing=[str(old), str(growing)], settle=0.05
+        )
+        assert next(arrivals) == str(old)
         later = tmp_path / "later.png"
         later.write_bytes(b"whole too")
-        assert next(found) == str(later)
+        assert next(arrivals) == str(later)
         file.write(b"lf")
-    assert next(found) == str(growing)
+    assert next(arrivals) == str(growing)
     stop.set()
-    assert list(found) == []
+    assert list(arrivals) == []

@@ -1,4 +1,4 @@
-"""chat_template.py: the token ids of transformers' own Idefics3 and SmolVLM processors, for pictures and for video."""
+"""models/chat_template.py: the same token ids as transformers' Idefics3 and SmolVLM processors, also for video."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def picture(width: int, height: int) -> Frame:
 
 
 def ids(tokenizer: Tokenizer, prompt: Prompt, tiles_along: int) -> list[int]:
-    """Our token ids, at `tiles_along` tiles on the longest edge."""
+    """Return our token ids of a prompt, with `tiles_along` tiles on the longest edge."""
     layout = Layout(TILE, TOKENS, tiles_along * TILE)
     grids = [plan(frame.width, frame.height, layout, "high", prompt.split) for frame in prompt.frames]
     text = chat_template.text(chat_template.segments(prompt, grids), TOKENS)
@@ -68,7 +68,7 @@ def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
 
 
 def reference_ids(processor: Idefics3Processor, prompt: Prompt, tiles_along: int) -> list[int]:
-    """The reference's token ids of the same conversation."""
+    """Return the token ids of the same prompt by transformers' processor."""
     images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.frames]
     made = processor(
         text=[template_text(processor, prompt)],
@@ -118,9 +118,9 @@ def test_conversation(tokenizer: Tokenizer, processor: Idefics3Processor, name: 
 
 
 def reference_video(indices: Sequence[int], fps: float, duration: float) -> str:
-    """What SmolVLMProcessor writes for `<video>`.
+    """Return what SmolVLMProcessor writes for `<video>`.
 
-    The processor cannot be built without torchvision, and this method reads nothing of it but these names.
+    The processor cannot be constructed without torchvision, and this method uses only these attributes of it.
     """
     processor: Any = SimpleNamespace(
         image_seq_len=TOKENS,
@@ -174,10 +174,10 @@ def test_numbers_in_words() -> None:
     assert [chat_template.in_words(n) for n in numbers] == [num2words(n) for n in numbers]
 
 
-def test_tiles_are_numbered_row_by_row_the_global_one_last() -> None:
-    found = chat_template.segments(Prompt.user(C, A), [chat_template.UNSPLIT, chat_template.Grid(2, 3)])
-    tiles = [segment for segment in found if isinstance(segment, chat_template.Tile)]
+def test_tiles_are_numbered_by_rows_with_the_global_tile_last() -> None:
+    segments = chat_template.segments(Prompt.user(C, A), [chat_template.UNSPLIT, chat_template.Grid(2, 3)])
+    tiles = [segment for segment in segments if isinstance(segment, chat_template.Tile)]
     assert tiles == [chat_template.Tile(0, 0), *(chat_template.Tile(1, number) for number in range(7))]
-    marker = found[found.index(chat_template.Tile(1, 5)) - 1]
+    marker = segments[segments.index(chat_template.Tile(1, 5)) - 1]
     assert isinstance(marker, str) and marker.endswith("<row_2_col_3>")
-    assert all(isinstance(a, chat_template.Tile) or isinstance(b, chat_template.Tile) for a, b in pairwise(found))
+    assert all(isinstance(a, chat_template.Tile) or isinstance(b, chat_template.Tile) for a, b in pairwise(segments))

@@ -1,4 +1,4 @@
-"""Fetching from a local server that speaks the part of the hub's API that huggingface_hub uses."""
+"""models/hub.py, against a local server with the part of the hub's API that huggingface_hub uses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHECKPOINT_REPO = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories in memory; `gated` and `down` change its answers, `cut` ends the next downloads of a file early."""
+    """Serves repositories from memory. `gated` and `down` change its responses, `cut` ends downloads early."""
 
     daemon_threads = True
 
@@ -52,7 +52,7 @@ class Hub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """model info, tree, resolve (a redirect to the content, as the hub's large files have) and ranges."""
+    """Implements model info, tree, resolve (a redirect to the content, as for the hub's large files) and ranges."""
 
     server: Hub
     protocol_version = "HTTP/1.1"
@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         name = "/".join(words[4:])
         data = files[name]
         headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest(data)}"'}
-        # Another host, as the hub's: a redirect within the host would be followed by the request for the headers.
+        # Redirect to another host, as the hub does; the library follows a redirect within a host by itself.
         content = f"{self.server.url.replace('127.0.0.1', 'localhost')}/cdn/{repo}/{name}"
         return self.answer(302, b"", headers | {"Location": content})
 
@@ -120,7 +120,7 @@ def digest(data: bytes) -> str:
 
 
 def blob(name: str, size: int = 3000) -> bytes:
-    """Bytes that differ from place to place, so that a wrongly joined file is seen."""
+    """Make bytes that do not repeat, so that a file joined incorrectly differs."""
     return b"".join(hashlib.sha256(f"{name}{i}".encode()).digest() for i in range(size // 32 + 1))[:size]
 
 
@@ -140,7 +140,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     # The library reads these two from the environment once, at import.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
-    # It waits a second before it takes up a broken download.
+    # The library sleeps for a second before it resumes a broken download.
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     huggingface_hub.close_session()
     threading.Thread(target=hub_server.serve_forever, args=(0.01,), daemon=True).start()
@@ -161,30 +161,30 @@ def test_pull_fetches_both_halves_and_resolve_finds_them_offline(server: Hub) ->
     assert resolve.resolve(Model(), "llamacpp") == found
 
 
-def test_a_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     hub.pull("256m")
     assert capfd.readouterr() == ("", "")
 
 
-def test_quant_is_chosen_in_any_case(server: Hub) -> None:
+def test_quant_ignores_case(server: Hub) -> None:
     found = hub.pull("256m", quant="F16")
     assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
     assert found.serves("llamacpp")
 
 
-def test_an_unknown_quant_names_those_there_are(server: Hub) -> None:
+def test_unknown_quant_lists_the_available_ones(server: Hub) -> None:
     with pytest.raises(ModelError, match="no Q2_K pair; choose --quant from F16, Q8_0"):
         hub.pull("256m", quant="q2_k")
 
 
-def test_a_second_pull_fetches_nothing(server: Hub) -> None:
+def test_second_pull_fetches_nothing(server: Hub) -> None:
     hub.pull("256m")
     before = server.downloads()
     hub.pull("256m")
     assert server.downloads() == before
 
 
-def test_a_broken_download_goes_on_where_it_was(server: Hub) -> None:
+def test_broken_download_is_resumed(server: Hub) -> None:
     name = "SmolVLM-256M-Instruct-Q8_0.gguf"
     server.cut[name] = [2500]
     found = hub.pull("256m")
@@ -193,7 +193,7 @@ def test_a_broken_download_goes_on_where_it_was(server: Hub) -> None:
     assert found.gguf is not None and found.gguf.read_bytes() == blob(name)
 
 
-def test_a_hub_lost_on_the_way_is_told_and_the_next_pull_completes(server: Hub) -> None:
+def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) -> None:
     name = "SmolVLM-256M-Instruct-Q8_0.gguf"
     server.cut[name] = [2500] + [0] * 6
     with pytest.raises(OfflineError, match="cannot be reached .* pull again; whole files are kept"):
@@ -205,7 +205,7 @@ def test_a_hub_lost_on_the_way_is_told_and_the_next_pull_completes(server: Hub) 
     assert server.downloads().count("mmproj-" + name) == 1
 
 
-def test_the_checkpoint_without_onnx(server: Hub) -> None:
+def test_checkpoint_is_fetched_without_onnx(server: Hub) -> None:
     found = hub.pull("256m", "checkpoint")
     assert found.gguf is None
     assert found.checkpoint is not None
@@ -214,25 +214,25 @@ def test_the_checkpoint_without_onnx(server: Hub) -> None:
     assert resolve.resolve(Model(model="256m"), "torch") == found
 
 
-def test_all_serves_both_backends(server: Hub) -> None:
+def test_all_fetches_both_formats(server: Hub) -> None:
     found = hub.pull("256m", "all")
     assert found.serves("torch") and found.serves("llamacpp")
 
 
 @pytest.mark.parametrize(("repo", "backend"), [(PAIR_REPO, "llamacpp"), (CHECKPOINT_REPO, "torch")])
-def test_a_hub_id_gives_what_it_holds(server: Hub, repo: str, backend: str) -> None:
+def test_hub_id_fetches_the_format_it_has(server: Hub, repo: str, backend: str) -> None:
     assert hub.pull(repo).serves(backend)
     assert resolve.resolve(Model(model=repo), backend).name == repo
 
 
-def test_a_hub_id_of_one_format_asked_for_the_other(server: Hub) -> None:
+def test_hub_id_without_the_wanted_format(server: Hub) -> None:
     with pytest.raises(ModelError, match="no .gguf with its mmproj; try --for torch"):
         hub.pull(CHECKPOINT_REPO, "gguf")
     with pytest.raises(ModelError, match="lacks config.json, tokenizer.json or safetensors; try --for llamacpp"):
         hub.pull(PAIR_REPO, "checkpoint")
 
 
-def test_a_lone_language_half_is_not_pulled(server: Hub) -> None:
+def test_language_half_without_mmproj_is_not_fetched(server: Hub) -> None:
     server.repos["org/text"] = {"text-Q8_0.gguf": b"x"}
     with pytest.raises(ModelError, match="org/text: holds no .gguf with its mmproj"):
         hub.pull("org/text")
@@ -244,19 +244,19 @@ def test_not_on_the_hub(server: Hub) -> None:
         hub.pull("org/none")
 
 
-def test_gated(server: Hub) -> None:
+def test_gated_repository(server: Hub) -> None:
     server.gated.add(CHECKPOINT_REPO)
     with pytest.raises(ModelError, match=f"login and consent; accept its terms on {server.url}/{CHECKPOINT_REPO}"):
         hub.pull(CHECKPOINT_REPO)
 
 
-def test_a_hub_in_trouble(server: Hub) -> None:
+def test_server_error_of_the_hub(server: Hub) -> None:
     server.down = True
     with pytest.raises(OfflineError, match="the hub answers 503; try again later"):
         hub.pull("256m")
 
 
-def test_no_hub_at_all(server: Hub) -> None:
+def test_hub_out_of_reach(server: Hub) -> None:
     server.shutdown()
     server.server_close()
     with pytest.raises(OfflineError, match="cannot be reached .*; check the network and pull again") as caught:
@@ -264,7 +264,7 @@ def test_no_hub_at_all(server: Hub) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_seen_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 5999})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(ModelError, match="needs 0.0 MB, .* has 0.0 MB free; free some space, or set HF_HOME"):
@@ -281,7 +281,7 @@ def test_offline_makes_no_request(server: Hub, monkeypatch: pytest.MonkeyPatch) 
     assert server.log == []
 
 
-def test_offline_returns_what_is_here(server: Hub) -> None:
+def test_offline_returns_what_is_in_the_cache(server: Hub) -> None:
     found = hub.pull("256m")
     assert hub.pull("256m", offline=True) == found
     with pytest.raises(OfflineError):
@@ -298,7 +298,7 @@ def test_neither_name_nor_hub_id(server: Hub) -> None:
         hub.pull("1t")
 
 
-def test_the_commands(server: Hub) -> None:
+def test_pull_and_list_commands(server: Hub) -> None:
     runner = CliRunner()
     pulled = runner.invoke(app, ["pull", "256m", "--quant", "q8_0"])
     assert [Path(line).name for line in pulled.stdout.splitlines()] == [
@@ -318,7 +318,7 @@ def test_the_commands(server: Hub) -> None:
 
 
 def converted(*words: object) -> list[str]:
-    """The names of the files that convert-to-gguf says it made."""
+    """Return the names of the files that convert-to-gguf prints."""
     done = CliRunner().invoke(make_app(), ["convert-to-gguf", *map(str, words)], catch_exceptions=False)
     return [Path(line).name for line in done.stdout.split()]
 
@@ -327,7 +327,7 @@ def put(server: Hub, repo: str, directory: Path) -> None:
     server.repos[repo] = {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
+def test_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
     source = make_checkpoint(tmp_path / "x", "v2", shard_size="200KB")
     (source / "README.md").write_text("---\nlicense: apache-2.0\nbase_model: org/Base-1B\n---\n")
     put(server, "org/My-Tiny", source)
@@ -338,12 +338,12 @@ def test_a_hub_id_is_fetched_and_converted(server: Hub, tmp_path: Path) -> None:
     assert keys["general.license"].contents() == "apache-2.0"
     assert keys["general.base_model.0.repo_url"].contents() == "https://huggingface.co/org/Base-1B"
     before = list(server.log)
-    assert converted("org/My-Tiny", "-o", tmp_path / "again")  # it is here, and nobody is asked
+    assert converted("org/My-Tiny", "-o", tmp_path / "again")  # it is in the cache now, so there is no request
     assert converted("org/My-Tiny", "-o", tmp_path / "offline", "--offline")
     assert server.log == before
 
 
-def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) -> None:
+def test_base_model_of_an_adapter_is_fetched(server: Hub, tmp_path: Path) -> None:
     put(server, "org/My-Tiny", make_checkpoint(tmp_path / "x", "v2"))
     tuned = tmp_path / "receipts"
     tuned.mkdir()
@@ -359,7 +359,7 @@ def test_an_adapter_brings_its_base_from_the_hub(server: Hub, tmp_path: Path) ->
     assert "general.source.repo_url" not in keys
 
 
-def test_a_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_id_that_cannot_be_converted(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="org/none: not on the hub, or private"):
         converted("org/none", "-o", tmp_path)
     with pytest.raises(OfflineError, match="org/none: not on this machine and --offline forbids the network"):

@@ -1,4 +1,4 @@
-"""Names to files: what is found, what is preferred and what is said when nothing is."""
+"""models/resolve.py, files.py, fingerprint.py and hub_cache.py: a model's name to its files, and the errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NANO = [*CHECKPOINT, "nano-f16.gguf", "mmproj-nano-f16.gguf"]
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty machine: no cache, no config, and a built-in model of empty files."""
+    """Set up an empty cache, no config file, and a built-in model of empty files."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "SMOLCLI_MODEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -51,7 +51,7 @@ def names(files: model_files.ModelFiles) -> tuple[str | None, str | None]:
 
 
 @pytest.mark.parametrize("name", catalog.CATALOG)
-def test_not_on_this_machine_names_the_command(name: str) -> None:
+def test_missing_model_names_the_command(name: str) -> None:
     with pytest.raises(ModelError) as caught:
         resolve.resolve(Model(model=name), "llamacpp")
     assert str(caught.value) == f"{name}: not on this machine; smolcli models pull {name}"
@@ -59,7 +59,7 @@ def test_not_on_this_machine_names_the_command(name: str) -> None:
         resolve.resolve(Model(model=name), "torch")
 
 
-def test_a_pulled_pair(machine: Path) -> None:
+def test_pulled_pair(machine: Path) -> None:
     directory = cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
     found = resolve.resolve(Model(model="256m"), "llamacpp")
     assert found == model_files.ModelFiles("256m", None, directory / GGUF_256M[0], directory / GGUF_256M[1])
@@ -67,7 +67,7 @@ def test_a_pulled_pair(machine: Path) -> None:
         resolve.resolve(Model(model="256m"), "torch")
 
 
-def test_a_pulled_checkpoint(machine: Path) -> None:
+def test_pulled_checkpoint(machine: Path) -> None:
     directory = cached(machine, "HuggingFaceTB/SmolVLM-256M-Instruct", CHECKPOINT)
     assert resolve.resolve(Model(model="256m"), "torch").checkpoint == directory
     with pytest.raises(
@@ -76,7 +76,7 @@ def test_a_pulled_checkpoint(machine: Path) -> None:
         resolve.resolve(Model(model="256m"), "llamacpp")
 
 
-def test_half_a_pull_is_no_model(machine: Path) -> None:
+def test_incomplete_pull_is_no_model(machine: Path) -> None:
     cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M[:1])
     directory = cached(machine, "HuggingFaceTB/SmolVLM-256M-Instruct", ["config.json", "tokenizer.json"])
     (directory / "model.safetensors").symlink_to("../../blobs/missing")
@@ -85,7 +85,7 @@ def test_half_a_pull_is_no_model(machine: Path) -> None:
             resolve.resolve(Model(model="256m"), backend)
 
 
-def test_shards_must_all_be_there(machine: Path) -> None:
+def test_all_shards_are_needed(machine: Path) -> None:
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     directory = fill(machine / "big", ["config.json", "tokenizer.json", *shards])
     index = {"weight_map": {"b": shards[1], "a": shards[0], "c": shards[1]}}
@@ -100,7 +100,7 @@ def test_shards_must_all_be_there(machine: Path) -> None:
         resolve.resolve(Model(model=str(directory)), "torch")
 
 
-def test_the_revision_of_main_comes_first_and_another_fills_in(machine: Path) -> None:
+def test_revision_of_main_is_preferred_and_others_fill_in(machine: Path) -> None:
     repo = "org/both"
     old = cached(machine, repo, [*CHECKPOINT, *GGUF_256M], revision="zzz", main=False)
     new = cached(machine, repo, GGUF_256M, revision="aaa")
@@ -109,14 +109,14 @@ def test_the_revision_of_main_comes_first_and_another_fills_in(machine: Path) ->
     assert found.checkpoint == old
 
 
-def test_a_directory_serves_both_backends(machine: Path) -> None:
+def test_directory_with_both_formats(machine: Path) -> None:
     directory = fill(machine / "mine", NANO)
     found = resolve.resolve(Model(model=str(directory)), "llamacpp")
     assert found == resolve.resolve(Model(model=str(directory)), "torch")
     assert (found.name, found.checkpoint, *names(found)) == ("mine", directory, "nano-f16.gguf", "mmproj-nano-f16.gguf")
 
 
-def test_a_directory_of_the_wrong_format(machine: Path) -> None:
+def test_directory_of_the_wrong_format(machine: Path) -> None:
     checkpoint = fill(machine / "mine", CHECKPOINT)
     with pytest.raises(ModelError, match=f"smolcli convert-to-gguf {checkpoint}, or use -b torch"):
         resolve.resolve(Model(model=str(checkpoint)), "llamacpp")
@@ -139,7 +139,7 @@ def test_a_directory_of_the_wrong_format(machine: Path) -> None:
         ("anything-Q4_0.gguf", ["mmproj-F32.gguf", "mmproj-F16.gguf"], 1),
     ],
 )
-def test_the_vision_half_beside_a_gguf(machine: Path, language: str, others: list[str], vision: int) -> None:
+def test_vision_half_of_a_gguf_file(machine: Path, language: str, others: list[str], vision: int) -> None:
     directory = fill(machine / "x", [language, *others])
     found = resolve.resolve(Model(model=str(directory / language)), "llamacpp")
     assert names(found) == (language, others[vision])
@@ -159,7 +159,7 @@ def test_no_or_several_vision_halves(machine: Path) -> None:
         resolve.resolve(Model(model=file, mmproj=machine / "none.gguf"), "llamacpp")
 
 
-def test_words_that_are_no_model(machine: Path) -> None:
+def test_names_that_are_no_model(machine: Path) -> None:
     file = fill(machine / "x", ["mmproj-a.gguf", "model.safetensors"])
     for word, message in {
         "1t": "1t: not a known name, hub id, directory or .gguf file; smolcli models list",
@@ -175,7 +175,7 @@ def test_words_that_are_no_model(machine: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp", "echo"])
-def test_the_built_in_model_with_a_notice(backend: str, machine: Path) -> None:
+def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
     found = resolve.resolve(Model(), backend)
     assert found.name == "nano"
     assert found.serves("torch") and found.serves("llamacpp")
@@ -187,7 +187,7 @@ def test_the_built_in_model_with_a_notice(backend: str, machine: Path) -> None:
             resolve.resolve(options, backend)
 
 
-def test_the_best_model_pulled_for_the_backend(machine: Path) -> None:
+def test_best_pulled_model_for_the_backend(machine: Path) -> None:
     docling = ["granite-docling-258M-Q8_0.gguf", "mmproj-granite-docling-258M-Q8_0.gguf"]
     cached(machine, "ggml-org/granite-docling-258M-GGUF", docling)
     assert resolve.resolve(Model(), "llamacpp").name == "nano"
@@ -216,13 +216,13 @@ def test_command_line_then_environment_then_config(machine: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("content", "message"), [(b"model = 256m", "cannot be read as TOML"), (b"model = 256", "model is not a string")]
 )
-def test_a_broken_config_file(machine: Path, content: bytes, message: str) -> None:
+def test_broken_config_file(machine: Path, content: bytes, message: str) -> None:
     fill(machine / "config" / "smolcli", ["config.toml"], content)
     with pytest.raises(UsageError, match=message):
         resolve.resolve(Model(), "llamacpp")
 
 
-def test_without_a_model_key_the_config_says_nothing(machine: Path) -> None:
+def test_config_file_without_model(machine: Path) -> None:
     fill(machine / "config" / "smolcli", ["config.toml"], b"other = 1")
     assert resolve.resolve(Model(), "llamacpp").notice
 
@@ -253,7 +253,7 @@ def test_fingerprint_follows_content_not_names(machine: Path, backend: str) -> N
     ],
 )
 @pytest.mark.parametrize("xdg", [None, "/xdg"])
-def test_the_cache_is_where_huggingface_hub_has_it(
+def test_cache_dir_is_that_of_huggingface_hub(
     settings: dict[str, str], xdg: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HF_HOME", "XDG_CACHE_HOME"):
@@ -264,7 +264,7 @@ def test_the_cache_is_where_huggingface_hub_has_it(
     assert hub_cache.cache_dir() == Path(theirs)
 
 
-def test_other_models_in_the_cache(machine: Path) -> None:
+def test_cached_ids(machine: Path) -> None:
     cached(machine, "org/pair", GGUF_256M)
     cached(machine, "org/text-only", CHECKPOINT)
     cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
@@ -276,7 +276,7 @@ def test_other_models_in_the_cache(machine: Path) -> None:
     assert hub_cache.cached_ids() == ["org/pair", "org/smol"]
 
 
-def test_who_has_no_home_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(uid: int) -> None:
         raise KeyError(uid)
 

@@ -225,12 +225,6 @@ class _FrameFinder:
             if not self._advance():
                 return
 
-    def close(self) -> None:
-        """Free frames and decoder at once; they are in a reference cycle and would wait for the garbage collector."""
-        self._decoded.close()
-        self._previous = self._current = None
-        del self._container, self._stream, self._reopen
-
     def _is_far(self, key_pts: int) -> bool:
         """Whether to seek to a key frame is cheaper than to decode on until it."""
         if self._current is None:
@@ -250,6 +244,12 @@ class _FrameFinder:
             self._previous, self._current = self._current, decoded
             return True
         return False
+
+    def close(self) -> None:
+        """Free frames and decoder at once; they are in a reference cycle and would wait for the garbage collector."""
+        self._decoded.close()
+        self._previous = self._current = None
+        del self._container, self._stream, self._reopen
 
     def _seek(self, key: int, pts: int) -> None:
         """Decode the first frame after a key frame, or after an earlier one if that lands behind `pts`.
