@@ -38,8 +38,8 @@ def download(url: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT, dea
             return _follow_redirects(client, url, max_bytes, timeout, end)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             if end.seconds_left() <= 0:
-                what = f"is not completely downloaded after {deadline:g} seconds"
-                raise _unreachable(what, "fetch it by other means and give the file") from None
+                message = f"is not completely downloaded after {deadline:g} seconds"
+                raise _unreachable(message, "fetch it by other means and give the file") from None
             raise _unreachable(*_explain(error)) from None
 
 
@@ -101,11 +101,11 @@ def _client(timeout: float) -> httpx2.Client:
     try:
         return httpx2.Client(headers=HEADERS, timeout=timeout, verify=_tls_context())
     except ImportError:
-        what = "the proxy of the environment is a SOCKS proxy, and the library socksio is not installed"
-        raise _unreachable(what, "pip install socksio") from None
+        message = "the proxy of the environment is a SOCKS proxy, and the library socksio is not installed"
+        raise _unreachable(message, "pip install socksio") from None
     except (httpx2.InvalidURL, ValueError):
-        what = "the proxy of the environment has no address that can be used"
-        raise _unreachable(what, "check http_proxy, https_proxy and all_proxy") from None
+        message = "the proxy of the environment has no address that can be used"
+        raise _unreachable(message, "check http_proxy, https_proxy and all_proxy") from None
 
 
 @functools.cache
@@ -151,12 +151,12 @@ class _Deadline:
 
 
 def _too_large(max_bytes: int) -> InputError:
-    what = f"has more than {max_bytes:,} bytes"
-    return InputError(what, "fetch it by other means and give the file", kind="too-large")
+    message = f"has more than {max_bytes:,} bytes"
+    return InputError(message, "fetch it by other means and give the file", kind="too-large")
 
 
-def _unreachable(what: str, advice: str) -> InputError:
-    return InputError(what, advice, kind="unreachable")
+def _unreachable(message: str, advice: str) -> InputError:
+    return InputError(message, advice, kind="unreachable")
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

@@ -22,7 +22,7 @@ MAX_JITTER = 0.1  # of the mean time between two frames; up to this the frame ra
 MIN_TAIL = 0.25  # of a segment; a shorter last segment is joined to the one before
 
 
-def choose(
+def sample_frames(
     times: Sequence[float], duration: float, sampling: Sampling, cuts: Sequence[float] = ()
 ) -> tuple[tuple[Span, ...], tuple[int, ...]]:
     """Return the spans of the video to look at, and the numbers of their frames in order.
@@ -31,7 +31,7 @@ def choose(
     `stop` are indices into the frame numbers. Every span has a frame. A span without one of its own, in a gap between
     frames, gets the frame that is shown when it begins, which is then in the result twice.
 
-    >>> choose([0.0, 0.5, 1.0, 1.5], 2.0, Sampling(frames=2, segment=1.0))
+    >>> sample_frames([0.0, 0.5, 1.0, 1.5], 2.0, Sampling(frames=2, segment=1.0))
     ((Span(start=0.0, end=1.0, first=0, stop=2), Span(start=1.0, end=2.0, first=2, stop=4)), (0, 1, 2, 3))
 
     Raises InputError: no-frames if nothing is left between --start and --end, too-large for too many segments.
@@ -55,12 +55,12 @@ def bounds(duration: float, sampling: Sampling) -> tuple[float, float]:
     end = duration if sampling.end is None else min(sampling.end, duration)
     if (start and start >= duration) or (sampling.end is not None and sampling.end <= start):
         shown_end = duration if sampling.end is None else sampling.end
-        what = f"has no frame between {start:g} s and {shown_end:g} s; it is {duration:.1f} s long"
-        raise InputError(what, "change --start or --end", kind="no-frames")
+        message = f"has no frame between {start:g} s and {shown_end:g} s; it is {duration:.1f} s long"
+        raise InputError(message, "change --start or --end", kind="no-frames")
     return start, end
 
 
-def shown(times: Sequence[float], moment: float) -> int:
+def frame_at(times: Sequence[float], moment: float) -> int:
     """Return the number of the frame that is shown at a moment."""
     return max(bisect_right(times, moment + TOLERANCE) - 1, 0)
 
@@ -90,9 +90,9 @@ def _frames_in_span(times: Sequence[float], start: float, end: float, is_first: 
 
     The first span also has the frame that is shown when it begins, the last span the frame at its very end.
     """
-    first = shown(times, start) if is_first else bisect_left(times, start - TOLERANCE)
-    stop = shown(times, end) + 1 if is_last else bisect_left(times, end - TOLERANCE)
-    return range(first, stop) if first < stop else range(shown(times, start), shown(times, start) + 1)
+    first = frame_at(times, start) if is_first else bisect_left(times, start - TOLERANCE)
+    stop = frame_at(times, end) + 1 if is_last else bisect_left(times, end - TOLERANCE)
+    return range(first, stop) if first < stop else range(frame_at(times, start), frame_at(times, start) + 1)
 
 
 def _sample(
@@ -130,7 +130,7 @@ def _sample_evenly(times: Sequence[float], own: range, count: int) -> list[int]:
         return [*(own[int(number * step)] for number in range(count - 1)), own[-1]]
     first, last = times[own[0]], times[own[-1]]
     moments = (first + number * (last - first) / (count - 1) for number in range(count - 1))
-    return sorted({*(shown(times, moment) for moment in moments), own[-1]})
+    return sorted({*(frame_at(times, moment) for moment in moments), own[-1]})
 
 
 def _has_constant_rate(times: Sequence[float], own: range) -> bool:

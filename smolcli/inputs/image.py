@@ -76,8 +76,8 @@ def _not_readable(kind: str, data: bytes) -> InputError:
         return InputError("is a video", "smolcli video-summarize says what happens in it", kind="unsupported")
     if not kind:
         return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind="unsupported")
-    what = f"begins as {kind} and is cut short, damaged or of a rare sort"
-    return InputError(what, "get a whole copy or convert it to PNG or JPEG", kind="unsupported")
+    message = f"begins as {kind} and is cut short, damaged or of a rare sort"
+    return InputError(message, "get a whole copy or convert it to PNG or JPEG", kind="unsupported")
 
 
 def kind_of(data: bytes) -> str:

@@ -11,7 +11,7 @@ from smolcli import registry
 from smolcli.errors import InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.pillow import Pillow
-from smolcli.inputs.frame_sampling import bounds, choose, shown
+from smolcli.inputs.frame_sampling import bounds, frame_at, sample_frames
 from smolcli.inputs.image import kind_of
 from smolcli.options import Sampling
 from smolcli.system.file_stamp import stamp_of
@@ -49,7 +49,7 @@ class Video:
         self.size, self.duration, self.audio = decoder.size, decoder.duration, decoder.audio
         self.notices, self.faults = decoder.notices, decoder.faults
         scene_starts = self._find_cuts(sampling) if sampling.scene else ()
-        self.spans, self._chosen = choose(decoder.times, self.duration, sampling, scene_starts)
+        self.spans, self._chosen = sample_frames(decoder.times, self.duration, sampling, scene_starts)
         self.times = tuple(decoder.times[number] for number in self._chosen)
         self.held = len(source) if isinstance(source, bytes) else 0
 
@@ -66,10 +66,10 @@ class Video:
     def _find_cuts(self, sampling: Sampling) -> list[float]:
         times = self._decoder.times
         start, end = bounds(self.duration, sampling)
-        return cuts(self._decoder.thumbnails(range(shown(times, start), shown(times, end) + 1)))
+        return find_cuts(self._decoder.thumbnails(range(frame_at(times, start), frame_at(times, end) + 1)))
 
 
-def cuts(thumbnails: Iterator[tuple[float, np.ndarray]]) -> list[float]:
+def find_cuts(thumbnails: Iterator[tuple[float, np.ndarray]]) -> list[float]:
     """Return the times at which scenes begin, without the first; scenes are at least MIN_SCENE long.
 
     `thumbnails` are times and grey pictures of one shape (height, width). The score of a frame is the smaller of two

@@ -104,13 +104,13 @@ def split_pattern(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
 
 
-def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> Iterator[str]:
-    """Yield the paths of the files in a folder that `wanted` accepts, in natural order if `ordered`.
+def walk(folder: str, recursive: bool, file_filter: Wanted, ordered: bool = True) -> Iterator[str]:
+    """Yield the paths of the files in a folder that `file_filter` accepts, in natural order if `ordered`.
 
     Hidden files, links to folders and whatever is not a plain file are left out. For a folder that cannot be listed
     its own path is yielded, which becomes an error when it is opened.
     """
-    stack = [_list_folder(folder, "", recursive, wanted, ordered)]
+    stack = [_list_folder(folder, "", recursive, file_filter, ordered)]
     while stack:  # not recursive: a tree may be deeper than Python's stack
         entry = next(stack[-1], None)
         if entry is None:
@@ -120,7 +120,7 @@ def walk(folder: str, recursive: bool, wanted: Wanted, ordered: bool = True) -> 
         if below is None:
             yield path
         else:
-            stack.append(_list_folder(path, below, recursive, wanted, ordered))
+            stack.append(_list_folder(path, below, recursive, file_filter, ordered))
 
 
 def natural_key(name: str) -> bytes:
@@ -156,7 +156,7 @@ def _shell_regex(pattern: str) -> re.Pattern[str]:
 
 
 def _list_folder(
-    folder: str, below: str, recursive: bool, wanted: Wanted, ordered: bool
+    folder: str, below: str, recursive: bool, file_filter: Wanted, ordered: bool
 ) -> Iterator[tuple[str, str | None]]:
     """Yield the accepted entries of one folder: files with None, folders with their path below the directory walked."""
     try:
@@ -165,7 +165,7 @@ def _list_folder(
         yield folder, None
         return
     with entries:
-        names = _accepted_names(entries, f"{below}/" if below else "", recursive, wanted)
+        names = _accepted_names(entries, f"{below}/" if below else "", recursive, file_filter)
         for name in _in_order(names) if ordered else names:
             if name == _LISTING_FAILED:
                 yield folder, None
@@ -175,15 +175,17 @@ def _list_folder(
                 yield os.path.join(folder, name), None
 
 
-def _accepted_names(entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, wanted: Wanted) -> Iterator[str]:
+def _accepted_names(
+    entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, file_filter: Wanted
+) -> Iterator[str]:
     """Yield the accepted names of one folder; those of folders end with a slash."""
     try:
         for entry in entries:
             name = entry.name
             if entry.is_dir(follow_symlinks=False):
-                if recursive and wanted.accepts_folder(entry.path, name, below + name):
+                if recursive and file_filter.accepts_folder(entry.path, name, below + name):
                     yield name + "/"
-            elif wanted.accepts_file(entry.path, name, below + name) and _may_be_file(entry):
+            elif file_filter.accepts_file(entry.path, name, below + name) and _may_be_file(entry):
                 yield name
     except OSError:  # a disk or a server has gone away
         yield _LISTING_FAILED

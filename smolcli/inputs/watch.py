@@ -32,7 +32,7 @@ _Events = set[tuple[Change, str]]
 
 def watch_arrivals(
     folders: Sequence[str],
-    wanted: Callable[[str], bool],
+    accepts: Callable[[str], bool],
     stop: threading.Event,
     recursive: bool = True,
     existing: Iterable[str] = (),
@@ -47,7 +47,7 @@ def watch_arrivals(
     it is complete, like those that arrive.
 
     A file is complete when nothing has written to it for `settle` seconds (`empty` seconds if it has no bytes). Files
-    are yielded in the order of completion, and again after they were written anew. `wanted` says whether a path is an
+    are yielded in the order of completion, and again after they were written anew. `accepts` says whether a path is an
     input; paths begin as the folder was given. Hidden files and folders, links to folders and whatever is not a plain
     file are left out. Memory grows with the number of folders and of incomplete files.
 
@@ -55,17 +55,17 @@ def watch_arrivals(
     while iterating, if a folder disappears.
     """
     changes = _Changes(folders, stop, recursive, settle / 2)  # begins here, not at the first iteration
-    return _complete_files(changes, wanted, existing, Settling(settle, empty, clock))
+    return _complete_files(changes, accepts, existing, Settling(settle, empty, clock))
 
 
 def _complete_files(
-    changes: _Changes, wanted: Callable[[str], bool], existing: Iterable[str], settling: Settling
+    changes: _Changes, accepts: Callable[[str], bool], existing: Iterable[str], settling: Settling
 ) -> Iterator[str]:
     for path in existing:
         if settling.is_complete_already(path):
             yield path
     for paths in changes:
-        settling.note([path for path in paths if wanted(path)])
+        settling.note([path for path in paths if accepts(path)])
         yield from settling.complete()
 
 
@@ -276,8 +276,8 @@ class _Changes:
             except OSError as error:
                 problem = error
                 break
-        what = f"the folders cannot be watched ({problem})"
-        raise UnavailableError(what, "raise the limits fs.inotify.max_user_watches and max_user_instances")
+        message = f"the folders cannot be watched ({problem})"
+        raise UnavailableError(message, "raise the limits fs.inotify.max_user_watches and max_user_instances")
 
     def _check_roots(self) -> None:
         for path, name in self._roots.items():

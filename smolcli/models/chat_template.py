@@ -69,8 +69,8 @@ def plain(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # bytes of the command line that are not UTF-8 arrive as surrogates
         raise UsageError("the text is not UTF-8", "set a UTF-8 locale, or convert it with iconv") from None
-    if found := MARKER.search(text):
-        raise UsageError(f"the text has the model's own marker {found[0]}", "say it another way")
+    if marker := MARKER.search(text):
+        raise UsageError(f"the text has the model's own marker {marker[0]}", "say it another way")
     return text
 
 

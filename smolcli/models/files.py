@@ -97,7 +97,7 @@ def pair(names: Iterable[str], quant: str | None = None) -> tuple[str, str] | No
     """
     names = list(names)
     for name in sorted(languages(names), key=_preference):
-        mmproj = mmproj_of(name, names)
+        mmproj = find_mmproj(name, names)
         if mmproj and (quant is None or quantization(name) == quant.upper()):
             return name, mmproj
     return None
@@ -108,7 +108,7 @@ def languages(names: Iterable[str]) -> list[str]:
     return [name for name in names if _is_gguf(name) and not is_mmproj(name) and not _SHARD.search(PurePath(name).stem)]
 
 
-def mmproj_of(language: str, names: Iterable[str]) -> str | None:
+def find_mmproj(language: str, names: Iterable[str]) -> str | None:
     """Find the vision half of the language half `language` among `names`, or None.
 
     By convention it is `mmproj-<stem>-<quant>.gguf` for `<stem>-<quant>.gguf`; if there is none of that stem, the

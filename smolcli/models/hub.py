@@ -36,11 +36,11 @@ FREE_SPACE_ADVICE = "free some space, or set HF_HOME to a larger disk"
 CARD = "README.md"  # has the licence and the base model, which a conversion copies into the GGUF
 
 
-def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offline: bool = False) -> ModelFiles:
+def pull(name: str, file_format: Format = "auto", quant: str | None = None, *, offline: bool = False) -> ModelFiles:
     """Fetch a catalog name or hub id and return its files; the library draws its bars on a terminal's standard error.
 
-    `wanted` is the file format; auto is the GGUF pair, or the checkpoint of a hub id that has no pair. `quant`
-    chooses the quantization of the language half. With `offline`, or HF_HUB_OFFLINE=1, nothing is fetched.
+    `file_format` auto is the GGUF pair, or the checkpoint of a hub id that has no pair. `quant` chooses the
+    quantization of the language half. With `offline`, or HF_HUB_OFFLINE=1, nothing is fetched.
     Raises ModelError (no such model or quantization, not allowed, disk full) and OfflineError (no network, or
     offline and not in the cache).
     """
@@ -49,25 +49,25 @@ def pull(name: str, wanted: Format = "auto", quant: str | None = None, *, offlin
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or hub id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
-        return _require_cached(name, wanted, "--offline" if offline else "HF_HUB_OFFLINE")
-    for repo, file_format in _repos(name, wanted).items():
+        return _require_cached(name, file_format, "--offline" if offline else "HF_HUB_OFFLINE")
+    for repo, repo_format in _repos(name, file_format).items():
         sizes = _list_files(repo)
-        _fetch(repo, {file: sizes[file] for file in select_files(repo, list(sizes), file_format, quant)})
+        _fetch(repo, {file: sizes[file] for file in select_files(repo, list(sizes), repo_format, quant)})
     return resolve.find(name)
 
 
-def select_files(repo: str, names: list[str], wanted: Format, quant: str | None) -> list[str]:
-    """Select the files to fetch for the format `wanted` among all file `names` of `repo`.
+def select_files(repo: str, names: list[str], file_format: Format, quant: str | None) -> list[str]:
+    """Select the files to fetch in a format among all file `names` of `repo`.
 
     Raises ModelError if the repository lacks that format or quantization.
     """
     top = [name for name in names if "/" not in name]
-    if wanted == "auto":
-        wanted = "gguf" if model_files.languages(top) else "checkpoint"
+    if file_format == "auto":
+        file_format = "gguf" if model_files.languages(top) else "checkpoint"
     files: list[str] = []
-    if wanted in ("gguf", "all"):
+    if file_format in ("gguf", "all"):
         files += _select_pair(repo, top, quant)
-    if wanted in ("checkpoint", "all"):
+    if file_format in ("checkpoint", "all"):
         files += _select_checkpoint(repo, top)
     return files
 
@@ -76,7 +76,7 @@ def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, s
     pair = model_files.pair(names, quant)
     if pair is not None:
         return pair
-    languages = [name for name in model_files.languages(names) if model_files.mmproj_of(name, names)]
+    languages = [name for name in model_files.languages(names) if model_files.find_mmproj(name, names)]
     quants = sorted({model_files.quantization(name) for name in languages})
     if quant and quants:
         raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
@@ -87,35 +87,35 @@ def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, s
 def _select_checkpoint(repo: str, names: list[str]) -> list[str]:
     has_safetensors = any(name.endswith(".safetensors") for name in names)
     if not has_safetensors and any(name.endswith((".bin", ".pt", ".pth")) for name in names):
-        what = f"{repo}: has its weights in pickle files only, and unpickling runs code"
-        raise ModelError(what, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
+        message = f"{repo}: has its weights in pickle files only, and unpickling runs code"
+        raise ModelError(message, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
     if not has_safetensors or not {"config.json", "tokenizer.json"} <= set(names):
         advice = f"try --for {registry.backends('gguf')[0]}, or another repository"
         raise ModelError(f"{repo}: lacks config.json, tokenizer.json or safetensors", advice)
     return [name for name in names if PurePosixPath(name).suffix in CHECKPOINT or name == CARD]
 
 
-def _repos(name: str, wanted: Format) -> dict[str, Format]:
+def _repos(name: str, file_format: Format) -> dict[str, Format]:
     """Map each repository to fetch from to the format to fetch from it."""
     if name not in catalog.CATALOG:
-        return {name: wanted}
+        return {name: file_format}
     entry = catalog.CATALOG[name]
     repos: dict[str, Format] = {entry.gguf_repo: "gguf", entry.repo: "checkpoint"}
-    if wanted == "all":
+    if file_format == "all":
         return repos
-    only = "gguf" if wanted == "auto" else wanted
-    return {repo: file_format for repo, file_format in repos.items() if file_format == only}
+    only = "gguf" if file_format == "auto" else file_format
+    return {repo: repo_format for repo, repo_format in repos.items() if repo_format == only}
 
 
-def _require_cached(name: str, wanted: Format, reason: str) -> ModelFiles:
-    """Return the files in the cache; raises OfflineError if a wanted format is not there. `reason` is why offline."""
+def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
+    """Return the files in the cache. Raises OfflineError if a format is not there; `reason` forbids the network."""
     files = resolve.find(name)
-    if wanted == "all":
+    if file_format == "all":
         formats = {"gguf", "checkpoint"}
-    elif wanted == "auto":
+    elif file_format == "auto":
         formats = {"gguf" if name in catalog.CATALOG else "any"}
     else:
-        formats = {wanted}
+        formats = {file_format}
     if not formats <= files.formats:
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
     return files

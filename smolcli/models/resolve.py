@@ -19,7 +19,7 @@ from typing import Any
 from smolcli import registry
 from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
-from smolcli.models.files import BUILT_IN, ModelFiles, is_mmproj, mmproj_of, scan
+from smolcli.models.files import BUILT_IN, ModelFiles, is_mmproj, find_mmproj, scan
 from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
 from smolcli.options import Model
 from smolcli.terminal.words import closest
@@ -166,11 +166,11 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
             )
         return ModelError(f"{label}: not on this machine", pull)
     if needs_checkpoint:
-        what, other, advice = "GGUF pair", "gguf", "give its checkpoint"
+        available, other, advice = "GGUF pair", "gguf", "give its checkpoint"
     else:
-        what, other, advice = "checkpoint", "checkpoint", f"smolcli convert-to-gguf {name}"
+        available, other, advice = "checkpoint", "checkpoint", f"smolcli convert-to-gguf {name}"
     return ModelError(
-        f"{label}: only its {what} is here, which {entry.title} cannot run",
+        f"{label}: only its {available} is here, which {entry.title} cannot run",
         f"{pull if is_in_catalog else advice}, or use -b {registry.backends(other)[0]}",
     )
 
@@ -184,10 +184,10 @@ def _complete_gguf_pair(path: Path, label: str, mmproj: Path | None) -> ModelFil
     if mmproj:
         return ModelFiles(path.stem, gguf=path, mmproj=_checked_mmproj(mmproj))
     names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
-    vision_half = mmproj_of(path.name, names)
+    vision_half = find_mmproj(path.name, names)
     if vision_half is None:
-        found = "several vision halves (mmproj) are" if any(map(is_mmproj, names)) else "no vision half (mmproj) is"
-        raise ModelError(f"{label}: {found} beside it", "name it with --mmproj FILE")
+        problem = "several vision halves (mmproj) are" if any(map(is_mmproj, names)) else "no vision half (mmproj) is"
+        raise ModelError(f"{label}: {problem} beside it", "name it with --mmproj FILE")
     return ModelFiles(path.stem, gguf=path, mmproj=path.parent / vision_half)
 
 

@@ -103,8 +103,8 @@ def test_include_and_exclude(tmp_path: Path) -> None:
 
 def test_files_written_by_the_run_are_no_inputs(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png")
-    for made in ("out/a.txt", "out/b.png", "result.png", "a.txt"):
-        picture(tmp_path / "in" / made)
+    for output_name in ("out/a.txt", "out/b.png", "result.png", "a.txt"):
+        picture(tmp_path / "in" / output_name)
     folder = tmp_path / "in"
     assert len(paths(folder, include=("*",))) == 5
     out = Output(output=folder / "result.png", sidecar=(".txt",), out_dir=folder / "out")
@@ -230,9 +230,9 @@ def test_shards_partition_the_inputs_and_new_files_move_none() -> None:
 
 
 def test_survey_counts_files_and_bytes(tmp_path: Path) -> None:
-    made = [picture(tmp_path / f"{n}.png") for n in range(5)]
+    pictures = [picture(tmp_path / f"{n}.png") for n in range(5)]
     *_, (count, size) = InputCollector(Input((str(tmp_path), "nowhere.png"))).survey()
-    assert (count, size) == (6, sum(path.stat().st_size for path in made))
+    assert (count, size) == (6, sum(path.stat().st_size for path in pictures))
     assert list(InputCollector(Input(files_from="-")).survey()) == []
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smolcli.errors import InputError
-from smolcli.inputs.frame_sampling import choose
+from smolcli.inputs.frame_sampling import sample_frames
 from smolcli.options import Sampling
 from smolcli.types import Span
 
@@ -18,7 +18,7 @@ def steady(count: int, rate: Fraction = Fraction(25), places: int = 12) -> list[
 
 def numbers(times: list[float], duration: float, cuts: tuple[float, ...] = (), **options: object) -> list[list[int]]:
     """Return the numbers of the chosen frames of each span."""
-    spans, chosen = choose(times, duration, Sampling(**options), cuts)  # type: ignore[arg-type]
+    spans, chosen = sample_frames(times, duration, Sampling(**options), cuts)  # type: ignore[arg-type]
     return [list(chosen[span.first : span.stop]) for span in spans]
 
 
@@ -30,9 +30,9 @@ RATES = (Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001
 def test_constant_rate_gives_the_frames_of_linspace(rate: Fraction, places: int) -> None:
     for count in (1, 2, 3, 4, 7, 50, 51, 97, 99, 100, 250, 301, 1234):
         times = steady(count, rate, places)
-        for wanted in (1, 2, 3, 4, 5, 8, 13, 49, 50, 99, 300):
-            expected = np.unique(np.linspace(0, count - 1, wanted).astype(int)).tolist()
-            assert numbers(times, count / float(rate), frames=wanted) == [expected], (count, wanted)
+        for max_frames in (1, 2, 3, 4, 5, 8, 13, 49, 50, 99, 300):
+            expected = np.unique(np.linspace(0, count - 1, max_frames).astype(int)).tolist()
+            assert numbers(times, count / float(rate), frames=max_frames) == [expected], (count, max_frames)
 
 
 def test_varying_rate_gives_the_frames_shown_at_even_moments() -> None:
@@ -66,22 +66,26 @@ def test_start_and_end() -> None:
     assert numbers(times, 4.0, start=1.01, end=1.99, frames=2) == [[25, 49]]  # the frame that is shown at 1.01 is in it
     assert numbers(times, 4.0, start=3.99) == [[99]]
     assert numbers(times, 4.0, end=99.0, frames=2) == [[0, 99]]
-    assert choose(times, 4.0, Sampling(start=1.0, end=9.0, frames=1))[0] == (Span(1.0, 4.0, 0, 1),)
+    assert sample_frames(times, 4.0, Sampling(start=1.0, end=9.0, frames=1))[0] == (Span(1.0, 4.0, 0, 1),)
     assert numbers(times, 4.0, start=1.0, end=3.0, fps=1.0) == [[25, 50]]
 
 
 @pytest.mark.parametrize("options", [{"start": 4.0}, {"start": 9.0}, {"start": 2.0, "end": 2.0}, {"end": 0.0}])
 def test_nothing_between_start_and_end(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=r"has no frame between .* it is 4\.0 s long") as caught:
-        choose(steady(100), 4.0, Sampling(**options))  # type: ignore[arg-type]
+        sample_frames(steady(100), 4.0, Sampling(**options))  # type: ignore[arg-type]
     assert caught.value.kind == "no-frames"
 
 
 def test_segments() -> None:
-    spans, chosen = choose(steady(100), 4.0, Sampling(segment=1.5, frames=2))
+    spans, chosen = sample_frames(steady(100), 4.0, Sampling(segment=1.5, frames=2))
     assert spans == (Span(0.0, 1.5, 0, 2), Span(1.5, 3.0, 2, 4), Span(3.0, 4.0, 4, 6))
     assert chosen == (0, 37, 38, 74, 75, 99)
-    assert [span.end for span in choose(steady(100), 4.0, Sampling(segment=1.3))[0]] == [1.3, 2.6, 4.0]  # 0.1 s is left
+    assert [span.end for span in sample_frames(steady(100), 4.0, Sampling(segment=1.3))[0]] == [
+        1.3,
+        2.6,
+        4.0,
+    ]  # 0.1 s is left
     assert [len(span) for span in numbers(steady(1000), 40.0, segment=20.0)] == [8, 8]
     assert [len(span) for span in numbers(steady(1000), 40.0, segment=1.0)] == [4] * 40
     assert numbers(steady(100), 4.0, segment=2.0, fps=1.0) == [[0, 25], [50, 75]]
@@ -95,13 +99,13 @@ def test_each_segment_has_a_frame() -> None:
 
 def test_too_many_segments() -> None:
     with pytest.raises(InputError, match="make --segment longer"):
-        choose(steady(100), 4.0, Sampling(segment=1e-9))
+        sample_frames(steady(100), 4.0, Sampling(segment=1e-9))
 
 
 def test_scenes() -> None:
     times = steady(100)
     assert numbers(times, 4.0, (1.0, 3.0), scene=True, frames=2) == [[0, 24], [25, 74], [75, 99]]
     assert numbers(times, 4.0, (), scene=True, frames=1) == [[0]]
-    spans, _ = choose(times, 4.0, Sampling(scene=True, segment=1.5), (1.0,))
+    spans, _ = sample_frames(times, 4.0, Sampling(scene=True, segment=1.5), (1.0,))
     assert [(span.start, span.end) for span in spans] == [(0.0, 1.0), (1.0, 2.5), (2.5, 4.0)]
     assert len(numbers(times, 4.0, (1.0, 3.0), scene=True, start=1.0, end=3.0)) == 1

@@ -44,8 +44,8 @@ Watch = Callable[..., Iterator[str]]
 
 @pytest.fixture
 def watching(stop: threading.Event) -> Watch:
-    def start(*folders: object, wanted: Callable[[str], bool] = lambda path: True, **more: bool) -> Iterator[str]:
-        return watch_arrivals([str(folder) for folder in folders], wanted, stop, settle=SETTLE, **more)
+    def start(*folders: object, accepts: Callable[[str], bool] = lambda path: True, **more: bool) -> Iterator[str]:
+        return watch_arrivals([str(folder) for folder in folders], accepts, stop, settle=SETTLE, **more)
 
     return start
 
@@ -204,7 +204,7 @@ def test_hidden_and_other_files_are_left_out(watching: Watch, tmp_path: Path) ->
     (inside / ".git").mkdir(parents=True)
     (inside / "there").symlink_to(outside)
     outside.mkdir()
-    arrivals = watching(inside, wanted=lambda path: path.endswith(".png"))
+    arrivals = watching(inside, accepts=lambda path: path.endswith(".png"))
     (inside / ".git" / "a.png").write_text("a")
     (inside / ".new").mkdir()
     (inside / ".new" / "b.png").write_text("b")

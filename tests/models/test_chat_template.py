@@ -31,9 +31,9 @@ SIZES = (
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    made = tiny.make_tokenizer()
-    assert len(made.encode("\n\n").ids) == 1  # as in the published models: row end and global tile share a token
-    return made
+    tokenizer = tiny.make_tokenizer()
+    assert len(tokenizer.encode("\n\n").ids) == 1  # as in the published models: row end and global tile share a token
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,13 @@ def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
 def reference_ids(processor: Idefics3Processor, prompt: Prompt, tiles_along: int) -> list[int]:
     """Return the token ids of the same prompt by transformers' processor."""
     images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.frames]
-    made = processor(
+    inputs = processor(
         text=[template_text(processor, prompt)],
         images=[images] if images else None,
         size={"longest_edge": tiles_along * TILE},
         do_image_splitting=prompt.split,
     )
-    return list(made["input_ids"][0])
+    return list(inputs["input_ids"][0])
 
 
 @pytest.mark.parametrize("tiles_along", [1, 2, 3, 4])

@@ -153,12 +153,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_pull_fetches_both_halves_and_resolve_finds_them_offline(server: Hub) -> None:
     hub.pull("256m")
     server.shutdown()
-    found = resolve.resolve(Model(model="256m"), "llamacpp")
+    files = resolve.resolve(Model(model="256m"), "llamacpp")
     assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
-    assert found.gguf is not None and found.mmproj is not None
-    for path in (found.gguf, found.mmproj):
+    assert files.gguf is not None and files.mmproj is not None
+    for path in (files.gguf, files.mmproj):
         assert path.read_bytes() == server.repos[PAIR_REPO][path.name]
-    assert resolve.resolve(Model(), "llamacpp") == found
+    assert resolve.resolve(Model(), "llamacpp") == files
 
 
 def test_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.CaptureFixture[str]) -> None:
@@ -167,9 +167,9 @@ def test_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.Captur
 
 
 def test_quant_ignores_case(server: Hub) -> None:
-    found = hub.pull("256m", quant="F16")
+    files = hub.pull("256m", quant="F16")
     assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
-    assert found.serves("llamacpp")
+    assert files.serves("llamacpp")
 
 
 def test_unknown_quant_lists_the_available_ones(server: Hub) -> None:
@@ -187,10 +187,10 @@ def test_second_pull_fetches_nothing(server: Hub) -> None:
 def test_broken_download_is_resumed(server: Hub) -> None:
     name = "SmolVLM-256M-Instruct-Q8_0.gguf"
     server.cut[name] = [2500]
-    found = hub.pull("256m")
+    files = hub.pull("256m")
     ranges = [ranged for method, path, ranged in server.log if method == "GET" and path.endswith("/" + name)]
     assert ranges == ["", "bytes=2000-"]
-    assert found.gguf is not None and found.gguf.read_bytes() == blob(name)
+    assert files.gguf is not None and files.gguf.read_bytes() == blob(name)
 
 
 def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) -> None:
@@ -206,17 +206,17 @@ def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) ->
 
 
 def test_checkpoint_is_fetched_without_onnx(server: Hub) -> None:
-    found = hub.pull("256m", "checkpoint")
-    assert found.gguf is None
-    assert found.checkpoint is not None
-    fetched = sorted(path.name for path in found.checkpoint.rglob("*") if path.is_file())
+    files = hub.pull("256m", "checkpoint")
+    assert files.gguf is None
+    assert files.checkpoint is not None
+    fetched = sorted(path.name for path in files.checkpoint.rglob("*") if path.is_file())
     assert fetched == ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"]
-    assert resolve.resolve(Model(model="256m"), "torch") == found
+    assert resolve.resolve(Model(model="256m"), "torch") == files
 
 
 def test_all_fetches_both_formats(server: Hub) -> None:
-    found = hub.pull("256m", "all")
-    assert found.serves("torch") and found.serves("llamacpp")
+    files = hub.pull("256m", "all")
+    assert files.serves("torch") and files.serves("llamacpp")
 
 
 @pytest.mark.parametrize(("repo", "backend"), [(PAIR_REPO, "llamacpp"), (CHECKPOINT_REPO, "torch")])
@@ -282,8 +282,8 @@ def test_offline_makes_no_request(server: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_offline_returns_what_is_in_the_cache(server: Hub) -> None:
-    found = hub.pull("256m")
-    assert hub.pull("256m", offline=True) == found
+    files = hub.pull("256m")
+    assert hub.pull("256m", offline=True) == files
     with pytest.raises(OfflineError):
         hub.pull("256m", "all", offline=True)
 

@@ -61,8 +61,8 @@ def test_missing_model_names_the_command(name: str) -> None:
 
 def test_pulled_pair(machine: Path) -> None:
     directory = cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
-    found = resolve.resolve(Model(model="256m"), "llamacpp")
-    assert found == model_files.ModelFiles("256m", None, directory / GGUF_256M[0], directory / GGUF_256M[1])
+    files = resolve.resolve(Model(model="256m"), "llamacpp")
+    assert files == model_files.ModelFiles("256m", None, directory / GGUF_256M[0], directory / GGUF_256M[1])
     with pytest.raises(ModelError, match="256m: only its GGUF pair is here.*pull 256m --for torch"):
         resolve.resolve(Model(model="256m"), "torch")
 
@@ -104,16 +104,16 @@ def test_revision_of_main_is_preferred_and_others_fill_in(machine: Path) -> None
     repo = "org/both"
     old = cached(machine, repo, [*CHECKPOINT, *GGUF_256M], revision="zzz", main=False)
     new = cached(machine, repo, GGUF_256M, revision="aaa")
-    found = resolve.resolve(Model(model=repo), "llamacpp")
-    assert found.gguf == new / GGUF_256M[0]
-    assert found.checkpoint == old
+    files = resolve.resolve(Model(model=repo), "llamacpp")
+    assert files.gguf == new / GGUF_256M[0]
+    assert files.checkpoint == old
 
 
 def test_directory_with_both_formats(machine: Path) -> None:
     directory = fill(machine / "mine", NANO)
-    found = resolve.resolve(Model(model=str(directory)), "llamacpp")
-    assert found == resolve.resolve(Model(model=str(directory)), "torch")
-    assert (found.name, found.checkpoint, *names(found)) == ("mine", directory, "nano-f16.gguf", "mmproj-nano-f16.gguf")
+    files = resolve.resolve(Model(model=str(directory)), "llamacpp")
+    assert files == resolve.resolve(Model(model=str(directory)), "torch")
+    assert (files.name, files.checkpoint, *names(files)) == ("mine", directory, "nano-f16.gguf", "mmproj-nano-f16.gguf")
 
 
 def test_directory_of_the_wrong_format(machine: Path) -> None:
@@ -141,9 +141,9 @@ def test_directory_of_the_wrong_format(machine: Path) -> None:
 )
 def test_vision_half_of_a_gguf_file(machine: Path, language: str, others: list[str], vision: int) -> None:
     directory = fill(machine / "x", [language, *others])
-    found = resolve.resolve(Model(model=str(directory / language)), "llamacpp")
-    assert names(found) == (language, others[vision])
-    assert found.name == language.removesuffix(".gguf")
+    files = resolve.resolve(Model(model=str(directory / language)), "llamacpp")
+    assert names(files) == (language, others[vision])
+    assert files.name == language.removesuffix(".gguf")
 
 
 def test_no_or_several_vision_halves(machine: Path) -> None:
@@ -176,10 +176,10 @@ def test_names_that_are_no_model(machine: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp", "echo"])
 def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
-    found = resolve.resolve(Model(), backend)
-    assert found.name == "nano"
-    assert found.serves("torch") and found.serves("llamacpp")
-    assert "no model is on this machine: using the built-in nano" in found.notice
+    files = resolve.resolve(Model(), backend)
+    assert files.name == "nano"
+    assert files.serves("torch") and files.serves("llamacpp")
+    assert "no model is on this machine: using the built-in nano" in files.notice
     assert resolve.resolve(Model(model="nano"), backend).notice == ""
     shutil.rmtree(machine / "built_in")
     for options in (Model(), Model(model="nano")):
@@ -229,17 +229,17 @@ def test_config_file_without_model(machine: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
 def test_fingerprint_follows_content_not_names(machine: Path, backend: str) -> None:
-    one = model_files.scan(fill(machine / "one", NANO, b"x" * 5_000_000))
+    first = model_files.scan(fill(machine / "one", NANO, b"x" * 5_000_000))
     (machine / "two").mkdir()
     for name in NANO:
         shutil.copy(machine / "one" / name, machine / "two" / name.replace("nano-f16", "other-f16"))
-    two = model_files.scan(machine / "two")
-    before = fingerprint.fingerprint(one, backend)
-    assert before == fingerprint.fingerprint(two, backend)
+    second = model_files.scan(machine / "two")
+    before = fingerprint.fingerprint(first, backend)
+    assert before == fingerprint.fingerprint(second, backend)
     weights = "model.safetensors" if backend == "torch" else "mmproj-other-f16.gguf"
     for change in (b"y" + b"x" * 4_999_999, b"x" * 4_999_999 + b"y", b"x" * 4_999_999):
         (machine / "two" / weights).write_bytes(change)
-        assert fingerprint.fingerprint(two, backend) != before
+        assert fingerprint.fingerprint(second, backend) != before
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def open_source(source: str | bytes) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise InputError("no such file", "check the path", kind="missing") from None
     except (OSError, ValueError) as error:
-        what = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InputError(what, "check the path and its permissions", kind="unreadable") from error
+        message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise InputError(message, "check the path and its permissions", kind="unreadable") from error
     with file:
         yield file
 
@@ -93,8 +93,8 @@ def no_video_stream(has_audio: bool) -> InputError:
 
 def unsupported_codec(name: str) -> InputError:
     """The error for a video whose codec is not available."""
-    what = f"has video of a codec that cannot be read here ({name or 'unknown'})"
-    return InputError(what, "convert it to H.264", kind="unsupported")
+    message = f"has video of a codec that cannot be read here ({name or 'unknown'})"
+    return InputError(message, "convert it to H.264", kind="unsupported")
 
 
 def no_readable_frame() -> InputError:
@@ -109,8 +109,8 @@ def not_openable(source: str | bytes) -> InputError:
         if head[4:8] in MP4_BOXES:
             if _has_index(file):
                 return no_readable_frame()
-            what = "is cut short or still being written (its index is missing)"
-            return InputError(what, "get a whole copy", kind="truncated")
+            message = "is cut short or still being written (its index is missing)"
+            return InputError(message, "get a whole copy", kind="truncated")
     if head.startswith(VIDEO_SIGNATURES):
         return no_readable_frame()
     return not_a_video()

@@ -43,8 +43,8 @@ class Ffmpeg:
 
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
         if (program := shutil.which("ffmpeg")) is None:
-            what = "cannot be read: there is no program ffmpeg"
-            raise InputError(what, "install ffmpeg, or leave out --decoder", kind="unsupported")
+            message = "cannot be read: there is no program ffmpeg"
+            raise InputError(message, "install ffmpeg, or leave out --decoder", kind="unsupported")
         self._program, self._source, self._max_pixels = program, source, max_pixels
         self.faults: list[str] = []
         self.notices: tuple[str, ...] = ()
