@@ -28,7 +28,7 @@ class InputCollector:
     """Collects all inputs that the options name. Only lists and pipes are opened.
 
         collector = InputCollector(input, output, reads="video")
-        collector.is_many, collector.reads_path(path)     # before anything is read
+        collector.has_many, collector.reads_path(path)     # before anything is read
         for item in collector.items(is_done):
             ...
 
@@ -193,7 +193,7 @@ class InputCollector:
 
 
 def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath]:
-    """Yield what InputCollector.look_ahead finds in a child process."""
+    """Yield what InputCollector.collect_in_background finds in a child process."""
     return InputCollector(input, output, reads=reads).with_stamps()
 
 

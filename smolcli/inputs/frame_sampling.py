@@ -16,7 +16,7 @@ from smolcli.options import MOST_FRAMES, Sampling
 from smolcli.types import Span
 
 # Frames of a span if neither --frames nor --fps is given: at least, at most, and at most if there are several spans.
-MIN_FRAMES, MAX_FRAMES, MAX_FRAMES_OF_SEGMENT = 4, 50, 8
+MIN_DEFAULT, MAX_DEFAULT, MAX_DEFAULT_OF_SEGMENT = 4, 50, 8
 TOLERANCE = 0.001  # seconds: Matroska and others round the times of frames to milliseconds
 MAX_JITTER = 0.1  # of the mean time between two frames; up to this the frame rate counts as constant
 MIN_TAIL = 0.25  # of a segment; a shorter last segment is joined to the one before
@@ -38,7 +38,7 @@ def sample_frames(
     """
     start, end = bounds(duration, sampling)
     edges = _span_edges(start, end, sampling, cuts)
-    max_frames = MAX_FRAMES_OF_SEGMENT if sampling.segment or sampling.scene else MAX_FRAMES
+    max_frames = MAX_DEFAULT_OF_SEGMENT if sampling.segment or sampling.scene else MAX_DEFAULT
     spans: list[Span] = []
     chosen: list[int] = []
     for span_start, span_end in pairwise(edges):
@@ -101,7 +101,7 @@ def _sample(
     """Choose among the frames `own` of a span."""
     if sampling.fps is not None and sampling.frames is None:
         return _sample_by_rate(times, own, start, end, sampling.fps)
-    count = sampling.frames or max(MIN_FRAMES, min(math.floor(end - start) + 1, max_frames))
+    count = sampling.frames or max(MIN_DEFAULT, min(math.floor(end - start) + 1, max_frames))
     return _sample_evenly(times, own, count)
 
 

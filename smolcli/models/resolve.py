@@ -19,7 +19,7 @@ from typing import Any
 from smolcli import registry
 from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
-from smolcli.models.files import BUILT_IN, ModelFiles, is_mmproj, find_mmproj, scan
+from smolcli.models.files import BUILT_IN, ModelFiles, find_mmproj, is_mmproj, scan
 from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
 from smolcli.options import Model
 from smolcli.terminal.words import closest
