@@ -100,6 +100,9 @@ def _read_body(response: httpx2.Response, max_bytes: int, end: _Deadline) -> byt
 def _client(timeout: float) -> httpx2.Client:
     try:
         return httpx2.Client(headers=HEADERS, timeout=timeout, verify=_tls_context())
+    except OSError as error:
+        message = f"the certificates of this machine cannot be read ({error.strerror or error})"
+        raise _unreachable(message, "check SSL_CERT_FILE and SSL_CERT_DIR") from None
     except ImportError:
         message = "the proxy of the environment is a SOCKS proxy, and the library socksio is not installed"
         raise _unreachable(message, "pip install socksio") from None
@@ -110,13 +113,14 @@ def _client(timeout: float) -> httpx2.Client:
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """The certificates of this machine, which take some 20 ms to load."""
+    """Load the certificates of this machine, which takes some 20 ms."""
     return httpx2.create_ssl_context()
 
 
 class _Deadline:
-    """Shuts down the connection in use when the time for a download is over: the client has a timeout for each read,
-    and none for all of them. A context manager.
+    """Shuts down the connection of a download when its time is over. A context manager.
+
+    The client itself has a timeout for each read, and none for all of them.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -160,7 +164,7 @@ def _unreachable(message: str, advice: str) -> InputError:
 
 
 def _explain(error: BaseException) -> tuple[str, str]:
-    """What went wrong and what to do about it."""
+    """Say what went wrong, and what to do about it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):  # the client wraps what the system raised
         cause = cause.__cause__ or cause.__context__

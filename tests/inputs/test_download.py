@@ -8,6 +8,7 @@ import socket
 import sys
 from typing import Any
 
+import httpx2
 import pytest
 
 from smolcli import __version__
@@ -257,6 +258,13 @@ def test_unusable_proxy_is_an_error(server: Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("all_proxy", proxy)
     kind, actual = failure(f"{server.url}/a")
     assert kind == "unreachable" and actual.startswith(message) and "secret" not in actual
+
+
+def test_missing_certificates_are_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smolcli.inputs.download._tls_context", httpx2.create_ssl_context)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    kind, message = failure(f"{server.url}/a")
+    assert kind == "unreachable" and message.startswith("the certificates of this machine cannot be read (No such file")
 
 
 @pytest.mark.parametrize(
