@@ -59,11 +59,20 @@ def _follow_redirects(client: httpx2.Client, url: str, max_bytes: int, timeout: 
         limits = httpx2.Timeout(timeout, connect=min(timeout, max(end.seconds_left(), 0.001)))
         trace = {"trace": end.watch_socket}
         with client.stream("GET", address, auth=auth, timeout=limits, extensions=trace) as response:
-            location = next((value for name, value in response.headers.raw if name.lower() == b"location"), None)
-            if response.status_code not in REDIRECTS or location is None:
+            location = response.extensions.get("location")
+            if location is None:
                 return _read_body(response, max_bytes, end)
         url = urljoin(url, location.decode("utf-8", "surrogateescape"))
     raise _unreachable(f"redirects more than {MAX_REDIRECTS} times", "give the address where it ends")
+
+
+def _take_location(response: httpx2.Response) -> None:
+    """Move the address of a redirect out of the headers, before the client rejects some of them in its own words."""
+    if response.status_code in REDIRECTS:
+        for name, value in response.headers.raw:
+            if name.lower() == b"location":
+                response.extensions["location"] = value
+        response.headers.pop("Location", None)
 
 
 def _percent_encode(url: str) -> str:
@@ -98,8 +107,9 @@ def _read_body(response: httpx2.Response, max_bytes: int, end: _Deadline) -> byt
 
 
 def _client(timeout: float) -> httpx2.Client:
+    hooks = {"response": [_take_location]}
     try:
-        return httpx2.Client(headers=HEADERS, timeout=timeout, verify=_tls_context())
+        return httpx2.Client(headers=HEADERS, timeout=timeout, verify=_tls_context(), event_hooks=hooks)
     except OSError as error:
         message = f"the certificates of this machine cannot be read ({error.strerror or error})"
         raise _unreachable(message, "check SSL_CERT_FILE and SSL_CERT_DIR") from None
