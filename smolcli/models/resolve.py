@@ -84,13 +84,13 @@ def find(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
     elif HUB_ID.fullmatch(name) and not path.exists():
         files = cached_files(name)
     else:
-        raise ModelError(f"{label}: not a known name, hub id, directory or .gguf file", advise_name(word))
+        raise ModelError(f"{label}: not a known name, hub id, directory or .gguf file", advise_name(name))
     return replace(files, mmproj=_checked_mmproj(mmproj)) if mmproj and files.gguf else files
 
 
-def advise_name(word: str) -> str:
+def advise_name(name: str) -> str:
     """What to do about a name that no model has: one guess, or the command that lists the names."""
-    guess = closest(word, names())
+    guess = closest(name, model_names())
     return f"did you mean {guess}?" if guess else "smolcli models list shows the names"
 
 
