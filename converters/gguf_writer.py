@@ -18,6 +18,7 @@ from gguf import GGML_QUANT_VERSION, GGUFWriter, Metadata, size_label
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from smolcli.errors import ModelError, OutputError, UsageError
+from smolcli.system.atomic_file import PartFile
 
 from .checkpoint import Checkpoint
 from .errors import AGAIN, Unfit, named
@@ -159,9 +160,8 @@ class Unfinished:
 
     def __init__(self, overwrite: bool) -> None:
         self._overwrite = overwrite
-        self._parts: dict[Path, Path] = {}
-        self._temporary: list[Path] = []
-        self._open: dict[Path, int] = {}
+        self._parts: list[PartFile] = []
+        self._temporary: list[PartFile] = []
 
     def path(self, final: Path, temporary: bool = False) -> Path:
         """Where to write what shall become `final`; its folder is made. What a killed run left there is removed."""
@@ -169,14 +169,10 @@ class Unfinished:
             final.parent.mkdir(parents=True, exist_ok=True)
             for stale in final.parent.glob(".*.gguf.????????.part"):
                 _remove_unless_locked(stale)
-            part = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
-            self._open[part] = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            _lock(self._open[part])
-        if temporary:
-            self._temporary.append(part)
-        else:
-            self._parts[final] = part
-        return part
+            part = PartFile(final, final.with_name(f".{final.name}.{secrets.token_hex(4)}.part"))
+            (self._temporary if temporary else self._parts).append(part)
+            _lock(part.file.fileno())
+        return part.path
 
     def __enter__(self) -> Unfinished:
         return self
@@ -186,35 +182,23 @@ class Unfinished:
     ) -> None:
         try:
             if kind is None:
-                for final, part in self._parts.items():
-                    with told(final):
-                        os.fsync(self._open[part])
-            self._close()
-            if kind is None:
-                for final, part in self._parts.items():
-                    with told(final):
-                        self._place(part, final)
-                for folder in {final.parent for final in self._parts}:
+                for part in self._parts:
+                    with told(part.target):
+                        part.sync()
+                for part in self._parts:
+                    with told(part.target):
+                        self._commit(part)
+                for folder in {part.target.parent for part in self._parts}:
                     _sync_folder(folder)
         finally:
-            self._close()
-            for part in (*self._parts.values(), *self._temporary):
-                part.unlink(missing_ok=True)
+            for part in (*self._parts, *self._temporary):
+                part.discard()
 
-    def _place(self, part: Path, final: Path) -> None:
-        if not self._overwrite:
-            try:
-                os.link(part, final)  # fails where something is, which a rename does not
-                return
-            except FileExistsError:
-                raise taken(final) from None
-            except OSError:  # a file system without links
-                pass
-        part.replace(final)
-
-    def _close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+    def _commit(self, part: PartFile) -> None:
+        try:
+            part.commit(self._overwrite)
+        except FileExistsError:
+            raise taken(part.target) from None
 
 
 def taken(path: Path) -> UsageError:

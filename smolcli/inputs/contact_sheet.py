@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +12,7 @@ from smolcli import registry
 from smolcli.errors import OutputError
 from smolcli.inputs.load import open_video
 from smolcli.options import Input, Sampling
+from smolcli.system.atomic_file import atomic_write
 from smolcli.types import Item, format_time
 
 MAX_FRAMES = 20_000
@@ -32,13 +32,12 @@ def write(item: Item, sampling: Sampling, options: Input, offline: bool, file: P
     for number, frame in video.pictures(numbers):
         picture = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
         sheet.add(number, picture, video.times[number])
-    part, encoded = file.with_name(f".{file.name}.smolcli"), io.BytesIO()
+    encoded = io.BytesIO()
     try:
         sheet.image.save(encoded, registry.CONTACT_SHEET_FORMATS[file.suffix.lower()], quality=90)
-        part.write_bytes(encoded.getbuffer())  # Pillow does not report a full disk
-        os.replace(part, file)
+        with atomic_write(file) as part:
+            part.write(encoded.getbuffer())  # Pillow does not report a full disk
     except (OSError, ValueError) as error:  # ValueError: too large for the format
-        part.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"{file}: cannot be written ({reason})", "choose another file with --contact-sheet"

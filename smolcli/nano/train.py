@@ -31,6 +31,7 @@ from smolcli.nano import dataset
 from smolcli.nano.dataset import CELL_CLASSES, CELLS, IGNORE, THINGS, Lesson
 from smolcli.nano.synthetic_images import TILE, Rng
 from smolcli.nano.tokenizer import SIZE, tokenizer
+from smolcli.system.atomic_file import atomic_write
 
 PATCH, SCALE = 8, 2
 TOKENS = CELLS * CELLS
@@ -329,15 +330,14 @@ class Mean:
 
 def save(path: Path, student: Student, mean: Mean, opts: list[torch.optim.Optimizer], state: State) -> None:
     """Writes the checkpoint whole or not at all."""
-    part = path.with_suffix(".part")
     kept = {
         "student": student.state_dict(),
         "mean": mean.weights,
         "opts": [o.state_dict() for o in opts],
         "state": asdict(state),
     }
-    torch.save(kept, part)
-    os.replace(part, path)
+    with atomic_write(path) as file:
+        torch.save(kept, file)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from binascii import unhexlify
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import IO, Any, Literal
 from smolcli.errors import OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
 from smolcli.records.record_id import Identity
+from smolcli.system.atomic_file import atomic_write
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Memory, Record, Seconds, Tokens
 from smolcli.writers.destination import alone
@@ -117,15 +117,12 @@ class ResultsFile:
         if not self._outdated:
             return
         place = Path(os.path.realpath(self._path))
-        fresh = place.with_name(f".{place.name}.smolcli")
         try:
-            with place.open("rb") as old, fresh.open("wb") as new:
+            with place.open("rb") as old:
                 alone(old.fileno(), self._path)
-                self._copy(old, new)
-            shutil.copymode(place, fresh)
-            os.replace(fresh, place)
+                with atomic_write(place, sync=True, keep_mode=True) as new:
+                    self._copy(old, new)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             what = f"{self._path}: failed records that were made again cannot be taken out ({error.strerror})"
             raise OutputError(what, "it is whole, with both") from error
 
@@ -135,8 +132,6 @@ class ResultsFile:
             if at not in self._outdated:
                 new.write(line)
             at += len(line)
-        new.flush()
-        os.fsync(new.fileno())
 
     def _rows(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
         digest_of, at = self._identity.digest_of, 0

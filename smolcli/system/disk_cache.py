@@ -6,9 +6,10 @@ keep(folder("openvino") / "a.blob", [digest, blob], most=4)
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from smolcli.system.atomic_file import atomic_write
 
 
 def folder(name: str = "") -> Path:
@@ -24,14 +25,8 @@ def keep(place: Path, parts: Iterable[bytes | memoryview], most: int) -> None:
     if not os.environ.get("XDG_CACHE_HOME"):
         os.stat(os.path.expanduser("~"))
     place.parent.mkdir(0o700, parents=True, exist_ok=True)
-    number, temporary = tempfile.mkstemp(dir=place.parent)
-    try:
-        with open(number, "wb") as file:
-            file.writelines(parts)
-        os.replace(temporary, place)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_write(place, mode=0o600, unique=True) as file:
+        file.writelines(parts)
     files = sorted(place.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in files[most:]:
         old.unlink()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -22,6 +21,7 @@ from xml.sax.saxutils import escape
 
 from smolcli import __version__
 from smolcli.errors import InputError, SmolError
+from smolcli.system.atomic_file import atomic_write
 from smolcli.terminal.stdout import cannot_write
 from smolcli.types import Record
 from smolcli.writers.columns import stretches
@@ -219,20 +219,10 @@ def _save(place: Path, content: bytes) -> None:
     The temporary name has one length, so that a long name fits wherever its sidecar's does. Raises OutputError where no
     file can be written any more, InputError where this one cannot.
     """
-    half = place.with_name(f".smolcli-{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        half.unlink(missing_ok=True)
-        try:
-            with open(half, "xb") as file:  # never through a link
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # before the name, or a power cut leaves an empty file under it
-            os.replace(half, place)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                half.unlink()
-            raise
+        with atomic_write(place, sync=True) as file:
+            file.write(content)
     except OSError as error:
         raise _cannot_write(place, error) from error
 
