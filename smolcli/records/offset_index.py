@@ -1,12 +1,12 @@
-"""Whole numbers by what they belong to, 16 bytes each: a million records' places fit where a dictionary would not.
+"""A map from keys to integers in 16 bytes an entry, for a million records, where a dictionary would not fit.
 
-    index = Index()
+    index = OffsetIndex()
     index.load([(b"a.png", 4711), (b"b.png", 815)])     # many at once
     index.add(b"c.png", 42)
     index.find(b"a.png")                                # 4711
 
-Of a key its 64-bit hash alone is kept, which differs from process to process: among a million keys two are alike
-with a chance of one in thirty million. Sorted arrays, with a small dictionary on top for what came last.
+Only the 64-bit hash of a key is stored, which differs between processes. Among a million keys two have the same hash
+with a probability of one in thirty million. The entries are in sorted arrays; the latest are in a small dictionary.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from collections.abc import Hashable, Iterable
 
 import numpy as np
 
-FRESH = 200_000  # numbers in the dictionary before they are sorted into the arrays
+FRESH = 200_000  # entries in the dictionary before they are sorted into the arrays
 
 
 class OffsetIndex:
-    """Of several numbers under one key the largest is found."""
+    """Maps hashable keys to integers of 64 bits; of several integers under one key the largest is found."""
 
     def __init__(self) -> None:
         self._fresh: dict[int, int] = {}
-        self._keys = array("q")
-        self._numbers = array("q")
+        self._hashes = array("q")
+        self._offsets = array("q")
 
     def load(self, rows: Iterable[tuple[Hashable, int]]) -> None:
-        """Keep many numbers of 64 bits under their keys."""
-        for key, number in rows:
-            self._keys.append(hash(key))
-            self._numbers.append(number)
+        """Add many (key, offset) pairs and sort them once."""
+        for key, offset in rows:
+            self._hashes.append(hash(key))
+            self._offsets.append(offset)
         self._sort()
 
-    def add(self, key: Hashable, number: int) -> None:
-        """Keep one more."""
-        hashed = hash(key)
-        self._fresh[hashed] = max(number, self._fresh.get(hashed, number))
+    def add(self, key: Hashable, offset: int) -> None:
+        """Add one pair."""
+        key_hash = hash(key)
+        self._fresh[key_hash] = max(offset, self._fresh.get(key_hash, offset))
         if len(self._fresh) >= FRESH:
-            self._keys.extend(self._fresh.keys())
-            self._numbers.extend(self._fresh.values())
+            self._hashes.extend(self._fresh.keys())
+            self._offsets.extend(self._fresh.values())
             self._fresh.clear()
             self._sort()
 
     def find(self, key: Hashable) -> int | None:
-        """The largest number under a key; None where there is none."""
-        hashed = hash(key)
-        found = self._fresh.get(hashed)
-        place = bisect_left(self._keys, hashed)
-        while place < len(self._keys) and self._keys[place] == hashed:
-            number = self._numbers[place]
-            found = number if found is None else max(found, number)
-            place += 1
-        return found
+        """Return the largest offset added under `key`, or None."""
+        key_hash = hash(key)
+        largest = self._fresh.get(key_hash)
+        position = bisect_left(self._hashes, key_hash)
+        while position < len(self._hashes) and self._hashes[position] == key_hash:
+            offset = self._offsets[position]
+            largest = offset if largest is None else max(largest, offset)
+            position += 1
+        return largest
 
     def _sort(self) -> None:
-        """In place, by key."""
-        keys, numbers = np.frombuffer(self._keys, np.int64), np.frombuffer(self._numbers, np.int64)
-        order = np.argsort(keys, kind="stable")
-        keys[:] = keys[order]
-        numbers[:] = numbers[order]
+        """Sort both arrays by hash, in place."""
+        hashes, offsets = np.frombuffer(self._hashes, np.int64), np.frombuffer(self._offsets, np.int64)
+        order = np.argsort(hashes, kind="stable")
+        hashes[:] = hashes[order]
+        offsets[:] = offsets[order]

@@ -1,4 +1,4 @@
-"""A record's id: one SHA-256 over all that decides an answer, so that --resume knows which answers are there."""
+"""A record's id: one SHA-256 over everything that decides an answer, by which --resume finds the answers there are."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def id_options(*options: Any) -> dict[str, Any]:
-    """The options that decide answers, by their `id_key`, from dataclasses whose fields were made by options.opt.
+    """Return the options that change answers, by their `id_key`.
 
-    An option at its default is left out, so that an option added later does not change the ids of earlier records.
-    A key stays as it is when its field or class is renamed.
+    `options` are dataclass instances whose fields were made by smolcli.options.opt. An option at its default is left
+    out, so that an option added later does not change the ids of earlier records. A key stays as it is when its field
+    or class is renamed.
     """
     return {
         option.metadata["id_key"]: value
@@ -27,10 +28,10 @@ def id_options(*options: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides an answer beside the medium.
+    """Everything that decides an answer except the input's content.
 
-    `fingerprint` is that of the model's files. `options` maps keys to JSON values: all else that changes answers, the
-    prompt included.
+    `fingerprint` is that of the model's files. `options` maps keys to JSON values: everything else that changes
+    answers, including the prompt.
     """
 
     task: str
@@ -40,17 +41,18 @@ class Identity:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def id_of(self, sha256: str) -> str:
-        """SHA-256, in hex, over the sorted keys and values and the medium's own SHA-256, given in hex.
+        """Return the id, 64 hexadecimal digits, of the record of an input whose content has this SHA-256 (in hex).
 
-        The model's name is no part of it: a copy under another name answers alike. Nor is a path or a time.
+        It is the SHA-256 of the sorted keys and values followed by the content's SHA-256. The model's name is not part
+        of it, because a copy under another name gives the same answers; nor is a path or a time.
         """
         return self.digest_of(sha256.encode()).hex()
 
     def digest_of(self, sha256: bytes) -> bytes:
-        """The same in 32 bytes, of the hexadecimal digits of a SHA-256."""
-        whole = self._hash_of_options.copy()
-        whole.update(sha256)
-        return whole.digest()
+        """Return the id as 32 bytes; `sha256` is in hexadecimal digits too."""
+        digest = self._hash_of_options.copy()
+        digest.update(sha256)
+        return digest.digest()
 
     @cached_property
     def _hash_of_options(self) -> hashlib._Hash:

@@ -1,13 +1,13 @@
-"""What a results file holds already: --resume goes on where the run that wrote it ended, whatever ended it.
+"""The records that a results file holds, so that --resume goes on where an earlier run ended, for whatever reason.
 
-    results = Results(Path("out.jsonl"), identity)
-    results.mend()                                      # a torn last line
+    results = ResultsFile(Path("out.jsonl"), identity)
+    results.repair_torn_tail()
     results.read()
-    results.state("a.png")                              # by its path and stamp, unread
-    results.answer(id)                                  # the record of the same content under another path
+    results.state("a.png")                              # from the file's path and stamp, without reading it
+    results.answer(id)                                  # the record of the same content, under any path
     results.add(record, offset)
 
-Of a record 48 bytes are kept in memory; the record itself is read again where its answer is wanted.
+48 bytes a record are kept in memory; a record itself is read again from the file when its answer is needed.
 """
 
 from __future__ import annotations
@@ -27,139 +27,150 @@ from smolcli.records.record_id import Identity
 from smolcli.system.atomic_file import atomic_write
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Memory, Record, Seconds, Tokens
-from smolcli.writers.destination import alone
+from smolcli.writers.destination import lock_exclusively
 
-# The beginning of a line as writers/json_lines.py makes it, and its end; any other line is read as JSON.
+# The beginning and the end of a line as writers/json_lines.py makes it; any other line is parsed as JSON.
 _BEGINNING = re.compile(
     rb'\{"path": "([^"\\]*)", "id": "([0-9a-f]{64})", "sha256": "([0-9a-f]*)", "stamp": "([^"\\]*)", '
 )
 _NO_ERROR = b'"error": null}\n'
 _START = b'{"path": "'
-FAILED = -1
+_FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
-State = Literal["new", "done", "failed"]  # of an input, by the records there are
-_TAIL = 2**16
+State = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
+_TAIL = 2**16  # bytes
 
 
 class ResultsFile:
-    """The records of one job in a JSON Lines file, those of other jobs in it left alone."""
+    """The records of one job (one Identity) in a JSON Lines file; records of other jobs in it are left as they are.
+
+    Its methods may be called from several threads.
+    """
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path, self._identity = path, identity
-        self._lock = Lock()  # inputs are looked up in another thread than records are added
-        self._index = OffsetIndex()  # of (path, stamp), (path, id) and id: the byte where the record begins, or FAILED
-        self._failures: dict[bytes, int] = {}  # of a path: the byte where its failed record begins
-        self._outdated: set[int] = set()  # failed records with a later one of the same path
+        self._lock = Lock()  # inputs are looked up in one thread while records are added in another
+        self._index = OffsetIndex()  # (path, stamp), (path, id) and id -> offset of the record in the file, or _FAILED
+        self._failures: dict[bytes, int] = {}  # path -> offset of its failed record
+        self._outdated: set[int] = set()  # offsets of failed records with a later one of the same path
 
     @property
     def is_large(self) -> bool:
-        """Whether it takes a while to read."""
+        """Whether reading the file takes noticeably long."""
         return self._path.exists() and self._path.stat().st_size > LARGE
 
     def repair_torn_tail(self) -> int:
-        """Ends the file with its last whole line; how many bytes of a torn one were cut off.
+        """Cut off an incomplete last line and return the number of bytes removed.
 
-        Raises UsageError for a file that holds something else than records or that another run writes to, OutputError
-        where it cannot be mended.
+        Raises UsageError for a file that holds something other than records or that another run writes to, OutputError
+        if it cannot be changed.
         """
         if not self._path.exists():
             return 0
         try:
             with self._path.open("r+b") as file:
-                alone(file.fileno(), self._path)
+                lock_exclusively(file.fileno(), self._path)
                 return _repair_torn_tail(file, self._path)
         except OSError as error:
             raise OutputError(f"{self._path}: cannot be resumed ({error.strerror})", "check its rights") from error
 
     def read(self) -> None:
-        """Learns what the file holds. Raises UsageError for a file that holds something else than records."""
+        """Index the records of the file. Raises UsageError for a file that holds something other than records."""
         with self._path.open("rb", buffering=2**20) as file:
-            self._index.load(self._rows(file))
+            self._index.load(self._entries_of_file(file))
 
-    def state(self, path: str, mark: str | None = None) -> State:
-        """Of the file `path`, unread: whether it has a record and is, by its stamp, what it was then."""
-        mark = stamp_of(path) if mark is None else mark
-        with self._lock:
-            found = _state(self._index.find((_bytes(path), mark.encode())))
-        return found if mark or found == "failed" else "new"  # what is no file has to be read
+    def state(self, path: str, stamp: str | None = None) -> State:
+        """Return the state of the file `path` by its stamp alone, without reading it.
 
-    def state_of(self, path: str, id: str, mark: str = "") -> State:
-        """The same once it was read: whether there is a record of this path and id, or of this file unchanged."""
+        A changed file is "new". So is what has no stamp (a URL) unless it failed: only its content tells.
+        """
+        stamp = stamp_of(path) if stamp is None else stamp
         with self._lock:
-            found = self._index.find((_bytes(path), bytes.fromhex(id)))
-            if found is None and mark:
-                found = self._index.find((_bytes(path), mark.encode()))
-        return _state(found)
+            state = _state(self._index.find((_bytes(path), stamp.encode())))
+        return state if stamp or state == "failed" else "new"
+
+    def state_of(self, path: str, id: str, stamp: str = "") -> State:
+        """Return the state of an input that has been read: by its path and `id`, or by its path and stamp."""
+        with self._lock:
+            offset = self._index.find((_bytes(path), bytes.fromhex(id)))
+            if offset is None and stamp:
+                offset = self._index.find((_bytes(path), stamp.encode()))
+        return _state(offset)
 
     def answer(self, id: str) -> Record | None:
-        """The record of an answer with this id, under whatever path."""
+        """Return a record with this id that has an answer, of any path, or None."""
         with self._lock:
-            at = self._index.find(bytes.fromhex(id))
-        if at is None or at == FAILED:
+            offset = self._index.find(bytes.fromhex(id))
+        if offset is None or offset == _FAILED:
             return None
         with self._path.open("rb") as file:
-            file.seek(at)
+            file.seek(offset)
             return as_record(json.loads(file.readline()))
 
-    def add(self, record: Record, at: int) -> None:
-        """A record that was written at the byte `at` of the file."""
-        mark, id = record.stamp.encode(), bytes.fromhex(record.id)
+    def add(self, record: Record, offset: int) -> None:
+        """Index a record that has been written at the byte `offset` of the file."""
+        path, id, stamp = _bytes(record.path), bytes.fromhex(record.id), record.stamp.encode()
         with self._lock:
-            by_stamp, by_id, answer = self._learned(_bytes(record.path), id, mark, at, record.error is not None)
-            for key, number in (by_stamp if mark else by_id, answer):  # by its stamp it is known before it is read
-                self._index.add(key, number)
+            by_stamp, by_id, by_content = self._entries(path, id, stamp, record.error is not None, offset)
+            # One of the two is enough: with a stamp, the file is looked up before it is read.
+            for key, value in (by_stamp if stamp else by_id, by_content):
+                self._index.add(key, value)
 
     def compact(self) -> None:
-        """Writes the file anew without failed records that have a later one of the same path, if there are any.
+        """Rewrite the file without the failed records that have a later one of the same path, if there are any.
 
-        The new file is whole before it takes the old one's place. Raises OutputError, the old file being as it was.
+        Raises OutputError, and leaves the file unchanged, if it cannot be rewritten.
         """
         if not self._outdated:
             return
-        place = Path(os.path.realpath(self._path))
+        target = Path(os.path.realpath(self._path))
         try:
-            with place.open("rb") as old:
-                alone(old.fileno(), self._path)
-                with atomic_write(place, sync=True, keep_mode=True) as new:
-                    self._copy(old, new)
+            with target.open("rb") as old:
+                lock_exclusively(old.fileno(), self._path)
+                with atomic_write(target, sync=True, keep_mode=True) as new:
+                    self._copy_current(old, new)
         except OSError as error:
-            what = f"{self._path}: failed records that were made again cannot be taken out ({error.strerror})"
-            raise OutputError(what, "it is whole, with both") from error
+            raise OutputError(
+                f"{self._path}: the failed records of inputs that were tried again cannot be removed "
+                f"({error.strerror})", "the file is whole and has both records",
+            ) from error  # fmt: skip
 
-    def _copy(self, old: IO[bytes], new: IO[bytes]) -> None:
-        at = 0
+    def _copy_current(self, old: IO[bytes], new: IO[bytes]) -> None:
+        offset = 0
         for line in old:
-            if at not in self._outdated:
+            if offset not in self._outdated:
                 new.write(line)
-            at += len(line)
+            offset += len(line)
 
-    def _rows(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
-        digest_of, at = self._identity.digest_of, 0
+    def _entries_of_file(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
+        digest_of, offset = self._identity.digest_of, 0
         for line in file:
             if line[0] or line.strip(b"\0\r\n"):  # a power cut may leave zeros
-                path, id, sha256, mark, failed = _parts(line, self._path)
+                path, id, sha256, stamp, is_failed = _parse(line, self._path)
                 if id == digest_of(sha256):
-                    yield from self._learned(path, id, mark, at, failed)
-            at += len(line)
+                    yield from self._entries(path, id, stamp, is_failed, offset)
+            offset += len(line)
 
-    def _learned(self, path: bytes, id: bytes, mark: bytes, at: int, failed: bool) -> tuple[tuple[Hashable, int], ...]:
-        """What goes into the index of a record."""
-        if self._failures and (before := self._failures.get(path)) is not None and before != at:
+    def _entries(
+        self, path: bytes, id: bytes, stamp: bytes, is_failed: bool, offset: int
+    ) -> tuple[tuple[Hashable, int], ...]:
+        """Return the index entries of a record: by path and stamp, by path and id, by id."""
+        if self._failures and (before := self._failures.get(path)) is not None and before != offset:
             self._outdated.add(before)
-        if failed:
-            self._failures[path] = at
-            at = FAILED
-        return ((path, mark), at), ((path, id), at), (id, at)
+        if is_failed:
+            self._failures[path] = offset
+            offset = _FAILED
+        return ((path, stamp), offset), ((path, id), offset), (id, offset)
 
 
-def _state(at: int | None) -> State:
-    if at is None:
+def _state(offset: int | None) -> State:
+    if offset is None:
         return "new"
-    return "failed" if at == FAILED else "done"
+    return "failed" if offset == _FAILED else "done"
 
 
 def as_record(fields: dict[str, Any]) -> Record:
-    """A record from its JSON."""
+    """Make a record of its JSON object. Raises KeyError or TypeError for another object."""
     fields = dict(fields)
     error = fields.pop("error")
     tokens, seconds = Tokens(**fields.pop("tokens")), Seconds(**fields.pop("seconds"))
@@ -168,22 +179,25 @@ def as_record(fields: dict[str, Any]) -> Record:
     return Record(**fields, tokens=tokens, seconds=seconds, error=fault, notices=notices, memory=memory)
 
 
-def _parts(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:
-    """Path, id (32 bytes), SHA-256 in hex, stamp of a line's record, and whether it failed."""
+def _parse(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:
+    """Return of one line's record the path, the id (32 bytes), the SHA-256 (in hex), the stamp, whether it failed.
+
+    Raises UsageError if the line is not a record.
+    """
     match = _BEGINNING.match(line)
     if match:
-        path, id, sha256, mark = match.groups()
-        return path, unhexlify(id), sha256, mark, not line.endswith(_NO_ERROR)
+        path, id, sha256, stamp = match.groups()
+        return path, unhexlify(id), sha256, stamp, not line.endswith(_NO_ERROR)
     try:
         fields = json.loads(line)
-        id, sha256, mark = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
-        return _bytes(fields["path"]), unhexlify(id), sha256, mark, fields["error"] is not None
+        id, sha256, stamp = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
+        return _bytes(fields["path"]), unhexlify(id), sha256, stamp, fields["error"] is not None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _foreign(source) from None
+        raise _not_records(source) from None
 
 
 def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
-    """Ends a file with its last whole line; how many bytes of a torn record, or of zeros, were cut off."""
+    """Cut off a torn record, or zeros, at the end of `file`; return the number of bytes removed."""
     size = start = file.seek(0, os.SEEK_END)
     tail = b""
     while start and b"\n" not in tail:
@@ -194,21 +208,21 @@ def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
     if not last:
         return 0
     if not (last.startswith(_START) or _START.startswith(last) or not last.strip(b"\0")):
-        raise _foreign(source)
+        raise _not_records(source)
     try:
         json.loads(last)
     except ValueError:
         file.truncate(size - len(last))
         return len(last)
     file.seek(0, os.SEEK_END)
-    file.write(b"\n")  # whole but for its end
+    file.write(b"\n")  # only the newline was missing
     return 0
 
 
-def _foreign(source: Path) -> UsageError:
-    return UsageError(f"{source}: holds something else than records", "choose another file with -o")
+def _not_records(source: Path) -> UsageError:
+    return UsageError(f"{source}: holds something other than records", "choose another file with -o")
 
 
 def _bytes(path: str) -> bytes:
-    """A path as it stands in the file, whatever the locale."""
+    """Encode a path as it stands in the file, whatever the locale."""
     return path.encode("utf-8", "surrogateescape")

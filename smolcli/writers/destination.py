@@ -44,11 +44,11 @@ def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iter
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
         if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            alone(stream.fileno(), path)
+            lock_exclusively(stream.fileno(), path)
         yield stream
 
 
-def alone(fileno: int, path: Path) -> None:
+def lock_exclusively(fileno: int, path: Path) -> None:
     """Takes the open file for this process, until it is closed; UsageError where another process has taken it."""
     if fcntl is None:
         return

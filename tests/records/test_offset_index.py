@@ -1,4 +1,4 @@
-"""records/offset_index.py: the largest number under each key, as a dictionary would find it."""
+"""smolcli/records/offset_index.py: the same largest offset under each key as in a dictionary."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from smolcli.records.offset_index import OffsetIndex
 @pytest.mark.parametrize("fresh", [1, 7, 100_000])
 def test_it_finds_what_a_dictionary_finds(monkeypatch: pytest.MonkeyPatch, fresh: int) -> None:
     monkeypatch.setattr(offset_index, "FRESH", fresh)
-    chance, made, plain = random.Random(0), OffsetIndex(), {}
+    dice, index, expected = random.Random(0), OffsetIndex(), {}
     for _ in range(2000):
-        key, number = (b"path", chance.randrange(300)), chance.randrange(-1, 2**40)
-        made.add(key, number)
-        plain[key] = max(number, plain.get(key, number))
-        other = (b"path", chance.randrange(400))
-        assert made.find(other) == plain.get(other)
-    assert all(made.find(key) == number for key, number in plain.items())
-    made.load([((b"more", number), number) for number in range(50)] + [((b"more", 7), 3)])
-    assert [made.find((b"more", number)) for number in range(51)] == [*range(50), None]
-    assert all(made.find(key) == number for key, number in plain.items())
+        key, offset = (b"path", dice.randrange(300)), dice.randrange(-1, 2**40)
+        index.add(key, offset)
+        expected[key] = max(offset, expected.get(key, offset))
+        other = (b"path", dice.randrange(400))
+        assert index.find(other) == expected.get(other)
+    assert all(index.find(key) == offset for key, offset in expected.items())
+    index.load([((b"more", offset), offset) for offset in range(50)] + [((b"more", 7), 3)])
+    assert [index.find((b"more", offset)) for offset in range(51)] == [*range(50), None]
+    assert all(index.find(key) == offset for key, offset in expected.items())
 
 
-def test_an_empty_one_finds_nothing() -> None:
+def test_an_empty_index_finds_nothing() -> None:
     assert OffsetIndex().find(b"nothing") is None

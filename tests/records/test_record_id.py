@@ -1,4 +1,4 @@
-"""A record's id: what it is made of, and that it stays what it is."""
+"""smolcli/records/record_id.py: what an id is made of, and that ids do not change between versions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from smolcli.tasks.video_summarize import VideoSummarize
 
 CONTENT = hashlib.sha256(b"a picture").hexdigest()
 BASE = Identity("caption", "nano", "torch", "f", {"prompt": "o"})
-# Options that change no answer: where the model's files are, what else is looked at, and what becomes of answers.
+# Fields of each group of options that change no answer, and so are not part of the id.
 WITHOUT_KEY = {
     Model: {"model", "mmproj", "backend", "threads", "jobs", "offline"},
     Generate: set(),
     Sampling: set(),
-    Input: {one.name for one in fields(Input)},
-    Output: {one.name for one in fields(Output)},
-    Batch: {one.name for one in fields(Batch)},
-    Caption: {"style", "prompt"},  # which give a key of their own
+    Input: {option.name for option in fields(Input)},
+    Output: {option.name for option in fields(Output)},
+    Batch: {option.name for option in fields(Batch)},
+    Caption: {"style", "prompt"},  # both are in the key of the prompt's text
     Ask: set(),
     Ocr: set(),
     VideoSummarize: {"question", "contact_sheet", "dry_run"},
@@ -97,8 +97,8 @@ def test_an_id_depends_on_content_task_options_and_model_only() -> None:
     ]
     assert len({BASE.id_of("a"), BASE.id_of("b"), *(other.id_of("a") for other in others)}) == 7
     assert BASE.id_of("a") == replace(BASE, model="a copy of nano").id_of("a")
-    turned = Identity("caption", "nano", "torch", "f", {"seed": 1, "prompt": "o"})
-    assert turned.id_of("a") == others[-1].id_of("a")
+    reordered = Identity("caption", "nano", "torch", "f", {"seed": 1, "prompt": "o"})
+    assert reordered.id_of("a") == others[-1].id_of("a")
 
 
 def test_an_option_added_later_or_a_field_renamed_changes_no_id() -> None:
@@ -115,7 +115,7 @@ def test_an_option_added_later_or_a_field_renamed_changes_no_id() -> None:
 
 @pytest.mark.parametrize("group", WITHOUT_KEY, ids=lambda group: group.__name__)
 def test_every_option_says_whether_it_changes_answers(group: type) -> None:
-    assert {one.name for one in fields(group) if not one.metadata["id_key"]} == WITHOUT_KEY[group]
+    assert {option.name for option in fields(group) if not option.metadata["id_key"]} == WITHOUT_KEY[group]
 
 
 def test_the_text_of_the_prompt_is_a_part_of_the_id() -> None:

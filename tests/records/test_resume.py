@@ -1,4 +1,4 @@
-"""records/resume.py: a run goes on where the one before ended, and no record is made twice or lost."""
+"""smolcli/records/resume.py: a resumed run makes no record twice and loses none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from smolcli.errors import UsageError
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile, as_record
-from smolcli.system.file_stamp import stamp
+from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Record, Seconds
 from smolcli.writers.json_lines import as_json
 from tests.helpers import RECORD
@@ -24,9 +24,10 @@ OTHER = replace(IDENTITY, options={"prompt": "another"})
 
 
 def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: object) -> Record:
-    mark = stamp(os.stat(path)) if os.path.exists(path) else ""
     fields = {"seconds": Seconds(decode=0.25), **more}
-    return replace(RECORD, path=str(path), id=identity.id_of(content), sha256=content, stamp=mark, **fields)
+    return replace(
+        RECORD, path=str(path), id=identity.id_of(content), sha256=content, stamp=stamp_of(str(path)), **fields
+    )
 
 
 def failed(path: Path | str) -> Record:
@@ -34,7 +35,7 @@ def failed(path: Path | str) -> Record:
 
 
 def written(file: Path, *records: Record, torn: str = "") -> ResultsFile:
-    file.write_text("".join(as_json(one) + "\n" for one in records) + torn)
+    file.write_text("".join(as_json(record) + "\n" for record in records) + torn)
     return read(file)
 
 
@@ -45,7 +46,7 @@ def read(file: Path, identity: Identity = IDENTITY) -> ResultsFile:
     return results
 
 
-def test_an_unchanged_file_with_a_record_is_done_and_nothing_else(tmp_path: Path) -> None:
+def test_only_an_unchanged_file_with_a_record_is_done(tmp_path: Path) -> None:
     same, changed, new = (tmp_path / name for name in ("same.png", "changed.png", "new.png"))
     for path in (same, changed, new):
         path.write_bytes(b"one")
@@ -55,7 +56,7 @@ def test_an_unchanged_file_with_a_record_is_done_and_nothing_else(tmp_path: Path
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
-    """By the time of the inode, which no program can set."""
+    """The inode's change time shows it, which no program can set."""
     path = tmp_path / "a.png"
     path.write_bytes(b"one")
     before = path.stat()
@@ -66,7 +67,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
     assert results.state(str(path)) == "new"
 
 
-def test_records_of_another_task_model_or_options_are_not_this_jobs(tmp_path: Path) -> None:
+def test_records_of_other_options_belong_to_another_job(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.touch()
     results = written(tmp_path / "r.jsonl", record(path, identity=OTHER))
@@ -85,39 +86,39 @@ def test_a_torn_last_line_is_cut_off_and_whole_ones_stay(tmp_path: Path, cut: in
     assert file.read_text() == "".join(lines)
 
 
-def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
+def test_a_last_line_that_lacks_only_its_newline_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text(as_json(RECORD))
     assert ResultsFile(file, IDENTITY).repair_torn_tail() == 0
     assert file.read_text() == as_json(RECORD) + "\n"
 
 
-def test_one_torn_record_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    whole = as_json(RECORD) + "\n"
-    (tmp_path / "r.jsonl").write_text(whole + as_json(replace(RECORD, text="x" * 200_000))[:-9])
+def test_a_torn_record_longer_than_one_read_is_cut_off(tmp_path: Path) -> None:
+    whole_line = as_json(RECORD) + "\n"
+    (tmp_path / "r.jsonl").write_text(whole_line + as_json(replace(RECORD, text="x" * 200_000))[:-9])
     ResultsFile(tmp_path / "r.jsonl", IDENTITY).repair_torn_tail()
-    assert (tmp_path / "r.jsonl").read_text() == whole
+    assert (tmp_path / "r.jsonl").read_text() == whole_line
 
 
-def test_an_answer_is_found_by_its_id_in_the_file_and_among_those_added(tmp_path: Path) -> None:
+def test_an_answer_is_found_by_id_in_the_file_and_among_added_records(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
-    made = [record(f"{n}.png", str(n), text=f"é {n}") for n in range(3)]
-    results = written(file, made[0], failed("x.png"), made[1])
-    assert results.answer(IDENTITY.id_of("1")) == made[1]
+    answers = [record(f"{n}.png", str(n), text=f"é {n}") for n in range(3)]
+    results = written(file, answers[0], failed("x.png"), answers[1])
+    assert results.answer(IDENTITY.id_of("1")) == answers[1]
     assert results.answer(IDENTITY.id_of("")) is None  # a failure is no answer
-    at = file.stat().st_size
+    offset = file.stat().st_size
     with file.open("a") as stream:
-        stream.write(as_json(made[2]) + "\n")
-    results.add(made[2], at)
-    assert results.answer(IDENTITY.id_of("2")) == made[2]
+        stream.write(as_json(answers[2]) + "\n")
+    results.add(answers[2], offset)
+    assert results.answer(IDENTITY.id_of("2")) == answers[2]
     assert results.state_of("2.png", IDENTITY.id_of("2")) == "done"
-    file_, mark = tmp_path / "a.png", "3-1-2"
-    results.add(replace(record(file_, "a"), stamp=mark), at)
-    assert results.state_of(str(file_), IDENTITY.id_of("a"), mark) == "done"
+    picture, stamp = tmp_path / "a.png", "3-1-2"
+    results.add(replace(record(picture, "a"), stamp=stamp), offset)
+    assert results.state_of(str(picture), IDENTITY.id_of("a"), stamp) == "done"
     assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
 
 
-def test_failed_inputs_have_failed_unless_they_have_come(tmp_path: Path) -> None:
+def test_a_failed_input_stays_failed_until_its_file_is_there(tmp_path: Path) -> None:
     late = tmp_path / "late.png"
     results = written(tmp_path / "r.jsonl", record("a.png"), failed("gone.png"), failed(late))
     late.touch()
@@ -126,15 +127,15 @@ def test_failed_inputs_have_failed_unless_they_have_come(tmp_path: Path) -> None
     assert results.state_of("gone.png", IDENTITY.id_of("")) == "failed"
 
 
-def test_a_failure_that_was_made_again_is_taken_out_and_no_other(tmp_path: Path) -> None:
+def test_compacting_removes_only_failures_that_have_a_later_record(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     kept = [record("a.png"), failed("gone.png"), replace(failed("b.png"), id=OTHER.id_of("")), record("b.png")]
     results = written(file, failed("b.png"), *kept)
     file.chmod(0o640)
-    at = file.stat().st_size
+    offset = file.stat().st_size
     with file.open("a") as stream:
         stream.write(as_json(failed("gone.png")) + "\n")
-    results.add(failed("gone.png"), at)
+    results.add(failed("gone.png"), offset)
     results.compact()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["path"], line["error"] is None) for line in lines] == [
@@ -146,7 +147,7 @@ def test_a_failure_that_was_made_again_is_taken_out_and_no_other(tmp_path: Path)
     assert len(file.read_text().splitlines()) == 4
 
 
-def test_a_link_to_results_stays_a_link(tmp_path: Path) -> None:
+def test_compacting_through_a_symbolic_link_keeps_the_link(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "r.jsonl").symlink_to(tmp_path / "far" / "real.jsonl")
     written(tmp_path / "r.jsonl", failed("a.png"), record("a.png")).compact()
@@ -154,14 +155,14 @@ def test_a_link_to_results_stays_a_link(tmp_path: Path) -> None:
     assert len((tmp_path / "far" / "real.jsonl").read_text().splitlines()) == 1
 
 
-def test_what_is_no_file_has_to_be_read(tmp_path: Path) -> None:
-    """A URL, or several pictures of one conversation: only the content tells whether it is the same."""
+def test_an_input_without_a_stamp_is_done_only_by_its_id(tmp_path: Path) -> None:
+    """A URL, or several pictures of one conversation: only the content shows whether it is the same."""
     results = written(tmp_path / "r.jsonl", record("http://localhost/a.png"))
     assert results.state("http://localhost/a.png") == "new"
     assert results.state_of("http://localhost/a.png", IDENTITY.id_of("c")) == "done"
 
 
-def test_zeros_of_a_power_cut_are_no_records(tmp_path: Path) -> None:
+def test_zeros_left_by_a_power_cut_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     line = as_json(record("a.png", "a")).encode() + b"\n"
     file.write_bytes(line + bytes(100) + b"\n" + line + bytes(50))
@@ -171,14 +172,14 @@ def test_zeros_of_a_power_cut_are_no_records(tmp_path: Path) -> None:
     assert results.answer(IDENTITY.id_of("a")) is not None
 
 
-def test_paths_of_any_bytes(tmp_path: Path) -> None:
+def test_a_path_may_have_any_bytes(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"\xff.png"), 'quo"te\\.png', "two\nlines.png", "é.png"):
         path = tmp_path / name
         path.touch()
         assert written(tmp_path / "r.jsonl", record(path)).state(str(path)) == "done", name
 
 
-def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
+def test_lines_with_fields_in_another_order_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.touch()
     fields = json.loads(as_json(record(path)))
@@ -188,14 +189,14 @@ def test_lines_in_another_order_of_fields_are_read_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["notes\n", "notes", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n", "[1]"])
-def test_a_file_of_something_else_is_left_alone(tmp_path: Path, line: str) -> None:
+def test_a_file_that_holds_something_else_is_refused_and_unchanged(tmp_path: Path, line: str) -> None:
     (tmp_path / "r.jsonl").write_text(line)
-    with pytest.raises(UsageError, match="holds something else than records"):
+    with pytest.raises(UsageError, match="holds something other than records"):
         read(tmp_path / "r.jsonl")
     assert (tmp_path / "r.jsonl").read_text() == line
 
 
-def test_a_file_that_another_run_writes_to_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_another_run_writes_to_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     file.write_text("")
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
