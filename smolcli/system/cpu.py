@@ -1,5 +1,4 @@
-"""How many cores this process may really use (its affinity and its cgroup's quota, not the host's count), and what
-they can do."""
+"""The CPU: the cores that this process may use, their features, and throttling by control groups (cgroups)."""
 
 from __future__ import annotations
 
@@ -9,20 +8,23 @@ from pathlib import Path
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """At least 1. `cgroup` is where the cgroup file systems are mounted, `membership` names this process's groups."""
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores by affinity and cgroup quota, which may be fewer than the machine has; at least 1.
+
+    `cgroup` is where the cgroup file systems are mounted, `membership` is the file that names this process's groups.
+    """
+    by_affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in control_groups(cgroup, membership) if (quota := _quota(folder)) is not None]
-    return max(1, min([mine, *(math.ceil(quota) for quota in quotas)]))
+    return max(1, min([by_affinity, *(math.ceil(quota) for quota in quotas)]))
 
 
 def cpu_features() -> frozenset[str]:
-    """What the CPU can do and the kernel lets it, in Linux's names, as amx_tile; empty where that is not told."""
+    """Return the CPU features that the kernel enables, by their names in Linux such as amx_tile; empty elsewhere."""
     info = cpu_info()
     return frozenset((info.get("flags") or info.get("Features") or "").split())
 
 
 def cpu_info() -> dict[str, str]:
-    """The first CPU's lines of /proc/cpuinfo; empty where there is none."""
+    """Return the fields of the first CPU in /proc/cpuinfo; empty if there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -32,12 +34,12 @@ def cpu_info() -> dict[str, str]:
 
 
 def throttled(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """Seconds for which threads of this process's control groups were held back by a CPU quota, all in all."""
-    return max((_held_back(folder) for folder in control_groups(cgroup, membership)), default=0.0)
+    """Return the seconds, since their start, for which a CPU quota has stopped threads of this process's cgroups."""
+    return max((_throttled_seconds(folder) for folder in control_groups(cgroup, membership)), default=0.0)
 
 
-def _held_back(folder: Path) -> float:
-    """throttled_usec of cpu.stat in version 2, throttled_time in nanoseconds in version 1."""
+def _throttled_seconds(folder: Path) -> float:
+    """Read cpu.stat: throttled_usec in cgroup version 2, throttled_time, in nanoseconds, in version 1."""
     units = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
     try:
         rows = [line.split() for line in (folder / "cpu.stat").read_text(encoding="ascii").splitlines()]
@@ -47,7 +49,10 @@ def _held_back(folder: Path) -> float:
 
 
 def control_groups(cgroup: Path, membership: Path, controller: str = "cpu") -> list[Path]:
-    """The process's own group and every group above it, in version 2 and in version 1's `controller`."""
+    """Return the folders of the process's cgroup and of every group above it, of version 2 and of version 1.
+
+    Version 1 has a tree for each `controller`.
+    """
     folders = [cgroup, cgroup / controller]
     try:
         lines = membership.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -57,13 +62,13 @@ def control_groups(cgroup: Path, membership: Path, controller: str = "cpu") -> l
         _, controllers, path = line.split(":", 2)
         if controllers == "" or controller in controllers.split(","):
             root = cgroup if controllers == "" else cgroup / controller
-            own = root / path.lstrip("/")
-            folders += [own, *(above for above in own.parents if above.is_relative_to(root))]
+            group = root / path.lstrip("/")
+            folders += [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
     return folders
 
 
 def _quota(folder: Path) -> float | None:
-    """CPUs allowed by cpu.max (version 2) or cpu.cfs_quota_us (version 1); None where there is no limit."""
+    """Return the CPUs allowed by cpu.max (version 2) or cpu.cfs_quota_us (version 1), or None without a limit."""
     try:
         if (file := folder / "cpu.max").exists():
             quota, period = file.read_text(encoding="ascii").split()

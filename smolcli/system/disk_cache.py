@@ -1,4 +1,4 @@
-"""Files that are kept between runs, in $XDG_CACHE_HOME/smolcli; without them everything takes longer, and no more.
+"""Files that are kept between runs in $XDG_CACHE_HOME/smolcli and only save time: all of them can be deleted.
 
 keep(folder("openvino") / "a.blob", [digest, blob], most=4)
 """
@@ -13,20 +13,20 @@ from smolcli.system.atomic_file import atomic_write
 
 
 def folder(name: str = "") -> Path:
-    """Where those of one kind are, or all."""
+    """Return the folder of one kind of files, or of all."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "smolcli" / name
 
 
-def keep(place: Path, parts: Iterable[bytes | memoryview], most: int) -> None:
-    """Writes it whole or not at all, and removes what was not used for longest beyond `most` files.
+def keep(path: Path, parts: Iterable[bytes | memoryview], most: int) -> None:
+    """Write the `parts` to a file, whole or not at all, and remove the least recently used of more than `most` files.
 
-    Raises OSError, also where the user has no home: it is not made for this.
+    A file's modification time is the time of its last use. Raises OSError, also if the user's home does not exist.
     """
-    if not os.environ.get("XDG_CACHE_HOME"):
+    if not os.environ.get("XDG_CACHE_HOME"):  # the home itself must not be created
         os.stat(os.path.expanduser("~"))
-    place.parent.mkdir(0o700, parents=True, exist_ok=True)
-    with atomic_write(place, mode=0o600, unique=True) as file:
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    with atomic_write(path, mode=0o600, unique=True) as file:
         file.writelines(parts)
-    files = sorted(place.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in files[most:]:
-        old.unlink()
+    files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+    for unused in files[most:]:
+        unused.unlink()

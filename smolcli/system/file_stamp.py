@@ -1,4 +1,4 @@
-"""A file's stamp: its size and times, by which it is known to be unchanged without being read."""
+"""The stamp of a file: its size and times, which show without reading it that it is unchanged."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 
 
 def stamp(status: os.stat_result) -> str:
-    """A file's size and times: while they stay, so does its content, and it need not be read to know that.
+    """Return size, modification time and change time (ns): if they are the same, so is the content.
 
-    The time of the inode's last change is among them, which no program can set back.
+    No program can set the change time of an inode back.
     """
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def stamp_of(path: str) -> str:
-    """The stamp of a file as it is; empty where there is none, as of what could not be opened."""
+    """Return the present stamp of a file, or "" if there is no such file."""
     try:
         return stamp(os.stat(path))
     except (OSError, ValueError):

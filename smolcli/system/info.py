@@ -1,4 +1,4 @@
-"""What machine this is: program, system, CPU, memory, GPUs, libraries."""
+"""A description of this machine, for reports of measurements and for doctor."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LIBRARIES = ("llama-cpp-python", "openvino", "torch", "transformers", "numpy", "
 FEATURES = (
     "sse4_2", "f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "i8mm", "bf16",
-)  # fmt: skip  # those that decide which kernels run
+)  # fmt: skip  # CPU features that decide which kernels run
 
 
 def machine() -> dict[str, Any]:
-    """What must be known to repeat a measurement: program, system, CPU, memory in bytes, GPUs, libraries."""
+    """Return program, system, CPU, memory in bytes, GPUs and libraries: what it takes to repeat a measurement."""
     return {
         "smolcli": __version__,
         "python": platform.python_version(),
@@ -29,21 +29,21 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "features": _features(),
         "cores": usable_cores(),
-        "memory": _memory(),
+        "memory": _memory_bytes(),
         "gpus": _gpus(),
         "libraries": versions(LIBRARIES),
     }
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """The versions of the distributions of these names that are installed."""
-    found = {}
+    """Return the versions of those distributions of these names that are installed."""
+    installed = {}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _cpu() -> str:
@@ -51,11 +51,11 @@ def _cpu() -> str:
 
 
 def _features() -> list[str]:
-    has = cpu_features()
-    return [name for name in FEATURES if name in has]
+    available = cpu_features()
+    return [name for name in FEATURES if name in available]
 
 
-def _memory() -> int:
+def _memory_bytes() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -63,7 +63,7 @@ def _memory() -> int:
 
 
 def _gpus() -> list[str]:
-    """Name, memory and driver of each, as NVIDIA's own tool tells them; none where it is not there."""
+    """Return name, memory and driver of each GPU as nvidia-smi prints them; empty without nvidia-smi."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

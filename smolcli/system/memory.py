@@ -1,4 +1,4 @@
-"""What memory processes take, and how to take less."""
+"""The memory that processes take and may take, in bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from smolcli.system.cpu import control_groups
 
-DONT_NEED = 4  # MADV_DONTNEED of Linux
-PEAK = b"VmHWM:"  # in /proc/PID/status, in KiB
+MADV_DONTNEED = 4  # on Linux
+PEAK_FIELD = b"VmHWM:"  # in /proc/PID/status, in KiB
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has had resident at a time; 0 where the system does not tell.
+    """Return the peak resident memory of this process in bytes, or 0 if the system does not report it.
 
-    On Linux getrusage counts what the process was before it became this program: its parent's memory.
+    On Linux not from getrusage, which includes the memory of the parent from before the exec.
     """
     try:
         with open("/proc/self/status", "rb") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(PEAK))
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(PEAK_FIELD))
     except (OSError, StopIteration):
         pass
     try:
@@ -37,9 +37,9 @@ def available(
     cgroup: Path = Path("/sys/fs/cgroup"),
     membership: Path = Path("/proc/self/cgroup"),
 ) -> int:
-    """Bytes of memory that may still be taken, by Linux's estimate and within the limits of this process's groups.
+    """Return the bytes of memory that may still be allocated, by Linux's estimate and within this process's cgroups.
 
-    Elsewhere half of what the machine has.
+    On other systems it is half of the machine's memory. `info`, `cgroup` and `membership` are for tests.
     """
     try:
         rows = dict(line.split(":") for line in info.read_text(encoding="ascii").splitlines())
@@ -47,21 +47,24 @@ def available(
     except (OSError, ValueError, KeyError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     folders = control_groups(cgroup, membership, "memory")
-    return max(0, min([free, *(left for folder in folders if (left := _left(folder)) is not None)]))
+    return max(0, min([free, *(left for folder in folders if (left := _left_in_cgroup(folder)) is not None)]))
 
 
-def _left(folder: Path) -> int | None:
-    """Of a group's limit, files that could be read again not counted; None where there is none."""
-    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+def _left_in_cgroup(folder: Path) -> int | None:
+    """Return the bytes up to a cgroup's limit, not counting cached files that can be dropped; None without a limit."""
+    for limit_file, usage_file in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
         with suppress(OSError, ValueError, KeyError):
             stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-            most, taken = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
-            return most - taken + int(stat["inactive_file"])
+            limit, usage = (int((folder / name).read_text(encoding="ascii")) for name in (limit_file, usage_file))
+            return limit - usage + int(stat["inactive_file"])
     return None
 
 
 def own(pid: int) -> int:
-    """Bytes of memory that a process has for itself, without files mapped; 0 where the system does not tell."""
+    """Return the resident memory of a process without mapped files, in bytes, or 0 if the system does not report it."""
     try:
         fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
     except OSError:
@@ -70,23 +73,23 @@ def own(pid: int) -> int:
 
 
 def drop_from_page_cache(path: Path) -> None:
-    """Gives the pages back that this process has of a mapped file; what is needed of them again is read again.
+    """Free the resident pages of a file that this process has mapped; pages that are used again are read again.
 
-    Only for maps that nobody writes to. Does nothing where the system has no /proc.
+    Only for maps that nobody writes to. Does nothing on a system without /proc.
     """
     with suppress(OSError, AttributeError, TypeError):
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        wanted = os.path.realpath(path)
+        target = os.path.realpath(path)
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             for line in maps:
-                place, *_, name = line.rstrip("\n").split(maxsplit=5)
-                if name == wanted:
-                    begin, end = (int(number, 16) for number in place.split("-"))
-                    madvise(begin, end - begin, DONT_NEED)
+                addresses, *_, name = line.rstrip("\n").split(maxsplit=5)
+                if name == target:
+                    start, end = (int(address, 16) for address in addresses.split("-"))
+                    madvise(start, end - start, MADV_DONTNEED)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says so: Python's, PyTorch's on a GPU (a class) or on a CPU (a RuntimeError)."""
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
+    """Whether `error` is a MemoryError, PyTorch's OutOfMemoryError (GPU) or its RuntimeError for the CPU."""
+    is_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_class or "can't allocate memory" in str(error)

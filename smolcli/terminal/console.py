@@ -1,8 +1,4 @@
-"""People read standard error; only a writer holds the real standard output.
-
-`claim_stdout()` takes the file descriptor 1 away from everybody else: what a native library prints
-there afterwards goes to standard error, never between two records.
-"""
+"""Messages for people, on standard error; standard output is for answers (terminal/stdout.py)."""
 
 from __future__ import annotations
 
@@ -12,38 +8,44 @@ from typing import Protocol
 
 
 class StatusLine(Protocol):
-    """A line at the bottom of a terminal that changes: it makes place for what is said."""
+    """A line at the bottom of a terminal that changes, such as a tqdm bar; it is cleared while a message is printed."""
 
-    def clear(self) -> None: ...
+    def clear(self) -> None:
+        """Remove the line from the terminal."""
 
-    def refresh(self) -> object: ...
+    def refresh(self) -> object:
+        """Show the line again."""
 
 
 class Console:
-    """What is said to people: one line each, on standard error, above the `line` that shows progress."""
+    """Prints one line a message on standard error, above the `status_line` if there is one."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.line: StatusLine | None = None
+        self._is_quiet = quiet
+        self.status_line: StatusLine | None = None
 
     def error(self, message: object) -> None:
-        """A failure; shown even with -q."""
-        self._say(message)
+        """Print a failure, also with -q."""
+        self._print(message)
 
     def notice(self, message: object) -> None:
-        """Something a user should know once."""
-        if not self.quiet:
-            self._say(message)
+        """Print something that the user should know, unless -q was given."""
+        if not self._is_quiet:
+            self._print(message)
 
-    def _say(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # nobody listens: no reason to stop
-            if self.line is not None:
-                self.line.clear()
+    def _print(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
+            if self.status_line is not None:
+                self.status_line.clear()
             print(f"smolcli: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
-            if self.line is not None:
-                self.line.refresh()
+            if self.status_line is not None:
+                self.status_line.refresh()
 
 
 def printable(text: str) -> str:
-    """`text` with what would move a terminal's cursor, or is no character, written out."""
+    r"""Return `text` with escapes for characters that are not printable or would move a terminal's cursor.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,4 +1,4 @@
-"""Standard output carries answers alone: native libraries and stray prints go to standard error."""
+"""Standard output carries answers only: what native libraries and stray prints write goes to standard error."""
 
 from __future__ import annotations
 
@@ -13,80 +13,86 @@ from smolcli.errors import OutputError, ReaderGone
 
 
 class AnswerStream(io.TextIOWrapper):
-    """UTF-8 text to `file`, called `name` in errors; after a failure nothing more is written.
+    """A stream of UTF-8 text to `file`, which error messages call `name`; after a failure it writes nothing more.
 
-    `write` and `flush` raise OutputError, or BrokenPipeError where the reader has gone.
+    `write` and `flush` raise OutputError, or BrokenPipeError if the reader has closed the other end.
     """
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
-        self.called = name
-        self._flushed: int | None = None  # the end of what is whole, in a file
+        self.display_name = name
+        self._flushed_end: int | None = None  # of a regular file: the byte after the last whole record
 
     def write(self, text: str) -> int:
-        with self._told():
+        with self._convert_errors():
             return super().write(text)
 
     def flush(self) -> None:
-        with self._told():
+        with self._convert_errors():
             super().flush()
             if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
-                self._flushed = os.lseek(self.fileno(), 0, os.SEEK_CUR)
+                self._flushed_end = os.lseek(self.fileno(), 0, os.SEEK_CUR)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _convert_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if self._flushed is not None:  # of a record half written nothing stays
+            if self._flushed_end is not None:  # remove the part of a record that was written
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self.fileno(), self._flushed)
+                    os.ftruncate(self.fileno(), self._flushed_end)
             redirect_to_devnull(self.fileno())  # what is still buffered would fail again when the stream is closed
             if isinstance(error, BrokenPipeError):
                 raise
-            raise cannot_write(self.called, error) from error
+            raise cannot_write(self.display_name, error) from error
 
 
 def cannot_write(name: str, error: OSError) -> OutputError:
-    """The error for an output called `name`."""
+    """Return the error for an output called `name` that cannot be written."""
     return OutputError(f"{name}: cannot be written ({error.strerror})", "what was written before is whole")
 
 
 def write_stderr(text: str) -> None:
-    """Standard output of a command that has no writer; OutputError, or ReaderGone where nobody reads it any more."""
+    """Write `text` to standard output, for a command without a Writer.
+
+    Raises OutputError, or ReaderGone if the reader has closed the other end.
+    """
     try:
         print(text, end="", flush=True)
     except OSError as error:
         redirect_to_devnull(1)  # what is still buffered would fail again at the end
         if isinstance(error, BrokenPipeError):
-            raise ReaderGone("standard output") from None  # Typer would make an exit code 1 of the system's error
+            raise ReaderGone("standard output") from None  # Typer would make exit code 1 of a BrokenPipeError
         raise cannot_write("standard output", error) from error
 
 
 def redirect_to_devnull(fileno: int) -> None:
-    """Sends what a file descriptor is given from now on to nowhere."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, fileno)
-    os.close(nowhere)
+    """Make a file descriptor lead to the null device."""
+    devnull = os.open(os.devnull, os.O_RDWR)
+    os.dup2(devnull, fileno)
+    os.close(devnull)
 
 
 def open_closed_streams() -> None:
-    """Opens standard streams that the caller closed (`>&-`) on the null device: no file shall take their numbers.
+    """Open standard streams that the caller closed (`>&-`) on the null device, so that no file gets their numbers.
 
-    Standard output cannot be written then, as it could not before: an answer that goes nowhere is a failure.
+    A closed standard output is opened for reading only, so that writing an answer to it still fails.
     """
     for fileno, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(fileno)
         except OSError:
-            how = os.O_RDONLY if name == "stdout" else os.O_RDWR
-            os.open(os.devnull, how)  # takes the lowest free number, which is this
+            flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            os.open(os.devnull, flags)  # gets the lowest free number, which is `fileno`
             setattr(sys, name, open(fileno, mode, encoding="utf-8"))
 
 
 def claim_stdout() -> AnswerStream:
-    """The real standard output, for a writer alone; call it once, before any library is loaded."""
+    """Return the real standard output, for a writer, and make descriptor 1 lead to standard error for all others.
+
+    Call it once, before any native library is loaded: what one prints then never gets between two records.
+    """
     sys.stdout.flush()
-    own = AnswerStream(io.FileIO(os.dup(1), "w"), "standard output")
+    answers = AnswerStream(io.FileIO(os.dup(1), "w"), "standard output")
     os.dup2(2, 1)
-    return own
+    return answers

@@ -1,4 +1,4 @@
-"""A writer turns records into one format, on one stream."""
+"""The base class of every output format."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from smolcli.types import Record
 
 
 class Writer:
-    """The base of every format: `write` is called once a record; `close` once, at the end.
+    """Writes records to one stream in one format: `write` once a record, `close` once at the end.
 
-    `many` says whether more than one record may come, `blocks` whether answers have lines. As a context manager it
-    closes itself, but not if the run failed before its first record: then nothing at all is written.
+    `has_many` says whether more than one record may come, `is_multiline` whether answers have several lines. As a
+    context manager it closes itself, unless the run failed before its first record: then nothing is written.
     """
 
-    begun = False  # whether a record was written; for a format that has to end what it began
+    has_written = False  # whether there was a record, for a format that must end what it began
 
-    def __init__(self, stream: TextIO, many: bool = False, blocks: bool = False) -> None:
+    def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False) -> None:
         self.stream = stream
-        self.many = many
-        self.blocks = blocks
+        self.has_many = has_many
+        self.is_multiline = is_multiline
 
     def piece(self, text: str) -> None:
-        """A bit of the one answer, as it is made; only the format text shows it."""
+        """Show a piece of the answer while it is generated; only the format text does."""
 
     @property
     def position(self) -> int:
-        """The byte of a file where the next record will begin."""
+        """The byte offset in the file at which the next record will begin."""
         return self.stream.tell()
 
     def write(self, record: Record) -> None:
-        """One whole record, flushed."""
+        """Write one whole record and flush the stream. Raises OutputError, or BrokenPipeError if nobody reads it."""
         raise NotImplementedError
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or self.begun:
+        if kind is None or self.has_written:
             self.close()
 
     def close(self) -> None:
-        """What the format needs after the last record."""
+        """Write what the format needs after the last record; the stream stays open."""
 
 
 class NullWriter(Writer):
-    """Writes nothing, where sidecars are all that is wanted."""
+    """Writes nothing, for a run that only makes sidecars."""
 
     def write(self, record: Record) -> None: ...

@@ -1,23 +1,28 @@
-"""A record as columns of a table."""
+"""A record as a row of a table, and as the segments of a video."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from smolcli.types import Record
 
 Cell = str | int | float
 
 
-Stretch = tuple[float, float, str]  # of a video: its first second, its last, what happens
+class Segment(NamedTuple):
+    """A part of a video: its first and last second, and what happens in it."""
+
+    start: float
+    end: float
+    text: str
 
 
 def _columns() -> Iterator[tuple[str, Any]]:
     for name, hint in get_type_hints(Record).items():
-        nested = next((each for each in (hint, *get_args(hint)) if is_dataclass(each)), None)
+        nested = next((candidate for candidate in (hint, *get_args(hint)) if is_dataclass(candidate)), None)
         if nested is None:
             yield name, hint
         else:
@@ -25,39 +30,42 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
+# Columns that were added later come last, so that they do not move the others.
+for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu"):
+    COLUMNS[_name] = COLUMNS.pop(_name)
 
 
-def compact(data: Any) -> str:
-    """`data` as JSON on one line without spaces; what is not UTF-8 in it is escaped."""
+def compact_json(data: Any) -> str:
+    """Return `data` as JSON on one line without spaces; what cannot be encoded as UTF-8 is escaped."""
     line = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def words(value: Any) -> str:
-    """A text, or an object as JSON; without what no stream or player takes: half of a surrogate pair, a NUL."""
-    text = value if isinstance(value, str) else compact(value)
+def clean_text(value: Any) -> str:
+    """Return a string, or another value as JSON, without NUL and lone surrogates, which no stream or player accepts."""
+    text = value if isinstance(value, str) else compact_json(value)
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
-def stretches(record: Record) -> list[Stretch]:
-    """The segments of a video's answer, in order; none of another record or a failed one."""
+def video_segments(record: Record) -> list[Segment]:
+    """Return the segments of a video's answer, in order; an empty list for any other record and a failed one."""
     if record.task != "video-summarize" or record.error is not None:
         return []
-    return [(each["start"], each["end"], words(each["text"])) for each in record.data["segments"]]
+    return [Segment(row["start"], row["end"], clean_text(row["text"])) for row in record.data["segments"]]
 
 
-def cells(record: Record) -> dict[str, Cell]:
-    """A value for each of COLUMNS, "" where the record has none; times in seconds, rounded to the microsecond."""
+def row_of(record: Record) -> dict[str, Cell]:
+    """Return a value for each of COLUMNS, "" if the record has none; seconds are rounded to the microsecond."""
     values: dict[str, Any] = asdict(record)
-    found: dict[str, Cell] = {}
+    row: dict[str, Cell] = {}
     for column in COLUMNS:
         outer, _, inner = column.partition(".")
         value = values[outer]
         if inner and value is not None:
             value = value[inner]
         if column == "data" and value is not None:
-            value = compact(value)
+            value = compact_json(value)
         if column == "notices":
             value = "; ".join(value)
-        found[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
-    return found
+        row[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
+    return row

@@ -1,4 +1,4 @@
-"""Where records go: the real standard output, or a file."""
+"""Where an output is written: the real standard output, or a file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")  # the descriptor 1 itself leads to standard error by now
+# Names of standard output. They are not opened: claim_stdout has made descriptor 1 lead to standard error.
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def format_of(path: Path, known: Container[str]) -> str:
-    """The format that a file's suffix means, of those that are known; else text."""
+    """Return the format that the suffix of `path` stands for, if it is one of `known`; otherwise text."""
     suffix = path.suffix.lower().removeprefix(".")
     return {"ndjson": "jsonl", "markdown": "md"}.get(suffix, suffix if suffix in known else "text")
 
 
 @contextlib.contextmanager
 def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iterator[TextIO]:
-    """The stream to write to; `-` is standard output; what a file held before is kept until the first record comes.
+    """Open the stream to write to: `stdout` if `path` is None or a name of standard output, else the file.
 
-    With `resume` it is kept for good. No second run may write to the file at the same time. Raises UsageError for a
-    file that cannot be written.
+    What the file held is deleted at the first write, or never with `resume`. The file is locked, so that no second run
+    writes to it. Raises UsageError if it cannot be opened or another run writes to it.
     """
     if path is None or str(path) in STDOUT:
         yield stdout
         return
     try:
         file = io.FileIO(path, "a")
-        stream = AnswerStream(file, str(path)) if resume else _Replacing(file, str(path))
+        stream = AnswerStream(file, str(path)) if resume else _ReplacingStream(file, str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another file with -o") from error
     with stream:
@@ -49,7 +50,7 @@ def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iter
 
 
 def lock_exclusively(fileno: int, path: Path) -> None:
-    """Takes the open file for this process, until it is closed; UsageError where another process has taken it."""
+    """Lock an open file for this process until it is closed; raises UsageError if another process has locked it."""
     if fcntl is None:
         return
     try:
@@ -61,15 +62,15 @@ def lock_exclusively(fileno: int, path: Path) -> None:
         pass  # a file system without locks
 
 
-class _Replacing(AnswerStream):
-    """A file that loses its old content at the first write, not before."""
+class _ReplacingStream(AnswerStream):
+    """A file whose old content is deleted at the first write, not when it is opened."""
 
-    _old = True
+    _has_old_content = True
 
     def write(self, text: str) -> int:
-        if self._old and text:
-            self._old = False
-            with self._told():
-                if stat.S_ISREG(os.fstat(self.fileno()).st_mode):  # a pipe or a device has nothing to lose
+        if self._has_old_content and text:
+            self._has_old_content = False
+            with self._convert_errors():
+                if stat.S_ISREG(os.fstat(self.fileno()).st_mode):  # a pipe or a device has no content
                     self.truncate(0)
         return super().write(text)

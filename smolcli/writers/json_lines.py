@@ -1,4 +1,4 @@
-"""The formats json and jsonl: docs/records.md says the fields."""
+"""The formats json and jsonl; docs/records.md describes the fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from smolcli.writers.base import Writer
 
 
 def as_json(record: Record, indent: int | None = None) -> str:
-    """The record as JSON; times rounded to the microsecond."""
+    """Return the record as a JSON object; seconds are rounded to the microsecond."""
     fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
     fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
     fields["memory"] = vars(record.memory)
@@ -19,13 +19,13 @@ def as_json(record: Record, indent: int | None = None) -> str:
 
 
 def as_line(fields: dict[str, Any], indent: int | None = None) -> str:
-    """JSON; what is not UTF-8 in it is escaped as Python does."""
+    """Return `fields` as JSON; what cannot be encoded as UTF-8 is escaped as Python escapes it."""
     line = json.dumps(fields, ensure_ascii=False, indent=indent)
     return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class JsonLines(Writer):
-    """One record a line, written whole and flushed."""
+    """One record a line."""
 
     def write(self, record: Record) -> None:
         self.stream.write(as_json(record) + "\n")
@@ -33,17 +33,18 @@ class JsonLines(Writer):
 
 
 class Json(Writer):
-    """One record for one input, an array for several."""
+    """One object for one input, an array of objects for several."""
 
     def write(self, record: Record) -> None:
-        before = (",\n" if self.begun else "[\n") if self.many else ""
-        self.stream.write(before + as_json(record, indent=2))  # at once: an interrupt leaves no comma alone
+        before = (",\n" if self.has_written else "[\n") if self.has_many else ""
+        # In one call: an interrupt must not leave a comma without a record after it.
+        self.stream.write(before + as_json(record, indent=2))
         self.stream.flush()
-        self.begun = True
+        self.has_written = True
 
     def close(self) -> None:
-        if self.many:
-            self.stream.write("\n]\n" if self.begun else "[]\n")
-        elif self.begun:
+        if self.has_many:
+            self.stream.write("\n]\n" if self.has_written else "[]\n")
+        elif self.has_written:
             self.stream.write("\n")
         self.stream.flush()

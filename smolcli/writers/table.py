@@ -1,4 +1,4 @@
-"""The formats csv, tsv and md: a row or a block for each record, failed ones included."""
+"""The formats csv, tsv and md: a row or a block for each record, including failed ones."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from collections.abc import Iterable
 
 from smolcli.types import Record, format_time
 from smolcli.writers.base import Writer
-from smolcli.writers.columns import COLUMNS, Cell, cells, stretches, words
+from smolcli.writers.columns import COLUMNS, Cell, clean_text, row_of, video_segments
 
-# What a name or a message must not begin inside a line of Markdown: code, emphasis, links, tags, entities, a cell, a
-# closing row of #. An underscore between letters is none of it.
+# Characters that begin something in a line of Markdown: code, emphasis, a link, a tag, an entity, a table cell, a
+# closing row of #. An underscore between letters does not.
 SPECIAL = re.compile(r"[\\`*\[\]<&|~]|(?<![^\W_])_|_(?![^\W_])|#\Z")
-OUTSIDE_ADDRESS = re.compile(r"[%?#&<>\\\n\r]")  # what a path in <> must not hold to be read as this path
-AT_THE_EDGE = re.compile(r"[\n\r]|\A[ \t]|[ \t]\Z")  # what would end the line, or be stripped from it
-
-
-for added in ("notices", "memory.parent", "memory.engine", "memory.gpu"):  # last: a new column moves no other
-    COLUMNS[added] = COLUMNS.pop(added)
+OUTSIDE_ADDRESS = re.compile(r"[%?#&<>\\\n\r]")  # characters of a path that must be %-encoded inside <>
+AT_THE_EDGE = re.compile(r"[\n\r]|\A[ \t]|[ \t]\Z")  # characters that would end the line or be stripped from it
 
 
 class Csv(Writer):
-    """Comma-separated values as RFC 4180 quotes them, lines ended by a newline alone; the header comes first."""
+    """Comma-separated values quoted as in RFC 4180, with lines that end in a newline alone; the header comes first."""
 
     def write(self, record: Record) -> None:
-        self.stream.write(self._header() + self._line(cells(record).values()))
+        self.stream.write(self._header() + self._line(row_of(record).values()))
         self.stream.flush()
 
     def close(self) -> None:
@@ -36,9 +32,9 @@ class Csv(Writer):
         self.stream.flush()
 
     def _header(self) -> str:
-        """The names of the columns, the first time."""
-        first, self.begun = not self.begun, True
-        return self._line(COLUMNS) if first else ""
+        """Return the names of the columns at the first call, later nothing."""
+        is_first, self.has_written = not self.has_written, True
+        return self._line(COLUMNS) if is_first else ""
 
     def _line(self, values: Iterable[Cell]) -> str:
         line = io.StringIO()
@@ -47,7 +43,7 @@ class Csv(Writer):
 
 
 class Tsv(Csv):
-    """Values between tabs, nothing quoted: tab, newline, return and backslash are written \\t \\n \\r \\\\."""
+    """Values between tabs without quotes; tab, newline, return and backslash are written \\t \\n \\r \\\\."""
 
     _escapes = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -56,46 +52,46 @@ class Tsv(Csv):
 
 
 class Markdown(Writer):
-    """A GitHub table of paths and texts; where answers have lines, a heading for each path and the text under it.
+    """A GitHub table of paths and texts; for answers of several lines a heading for each path and the text under it.
 
     Under the heading of a video come the summary, the contact sheet if there is one, and a list of the segments if
-    there are several. Texts stay the Markdown that they may be; in the table a newline is <br>.
+    there are several. Markdown in an answer is kept; in the table a newline is <br>.
     """
 
     def write(self, record: Record) -> None:
         text = record.text if record.error is None else f"*{literal(f'error: {record.error.message}'.strip())}*"
         path = literal(record.path)
-        if self.blocks:
-            gap = "\n" if self.begun else ""
-            text = _of_video(record, self._folder()) if stretches(record) else text
+        if self.is_multiline:
+            gap = "\n" if self.has_written else ""
+            text = _video_text(record, self._folder()) if video_segments(record) else text
             self.stream.write(f"{gap}## {path}\n\n{text}\n")
         else:
             if record.error is None:
                 text = re.sub(r"\r\n|\r|\n", "<br>", text.replace("|", r"\|"))
             self.stream.write(f"{self._header()}| {path} | {text} |\n")
-        self.begun = True
+        self.has_written = True
         self.stream.flush()
 
     def close(self) -> None:
-        if not self.blocks:
+        if not self.is_multiline:
             self.stream.write(self._header())
         self.stream.flush()
 
     def _header(self) -> str:
-        return "" if self.begun else "| path | text |\n| --- | --- |\n"
+        return "" if self.has_written else "| path | text |\n| --- | --- |\n"
 
     def _folder(self) -> str:
-        return os.path.dirname(getattr(self.stream, "called", ""))
+        return os.path.dirname(getattr(self.stream, "display_name", ""))
 
 
-def _of_video(record: Record, folder: str) -> str:
-    """`folder` is that of the file written to, from which the contact sheet is found; empty is the current one."""
-    parts = [words(record.data["summary"])]
+def _video_text(record: Record, folder: str) -> str:
+    """Return summary, contact sheet and segments; the sheet's path is made relative to `folder`, unless that is ""."""
+    parts = [clean_text(record.data["summary"])]
     if sheet := record.data.get("contact_sheet"):
         sheet = os.path.relpath(sheet, folder) if folder else sheet
-        address = OUTSIDE_ADDRESS.sub(lambda found: f"%{ord(found[0]):02X}", sheet)
+        address = OUTSIDE_ADDRESS.sub(lambda match: f"%{ord(match[0]):02X}", sheet)
         parts.append(f"![frames](<{address}>)")
-    segments = stretches(record)
+    segments = video_segments(record)
     if len(segments) > 1:
         items = (f"**{format_time(start)}-{format_time(end)}** {text.strip()}".strip() for start, end, text in segments)
         parts.append("\n".join(f"- {textwrap.indent(item, '  ').lstrip()}" for item in items))
@@ -103,10 +99,10 @@ def _of_video(record: Record, folder: str) -> str:
 
 
 def literal(text: str) -> str:
-    r"""`text` as one line of Markdown that shows it letter for letter; a newline in it is a character reference.
+    r"""Return one line of Markdown that shows `text` letter for letter; a newline becomes a character reference.
 
     >>> print(literal("my_scan *2*|\n.png"))
     my_scan \*2\*\|&#10;.png
     """
-    line = SPECIAL.sub(lambda found: f"\\{found[0]}", text)
-    return AT_THE_EDGE.sub(lambda found: f"&#{ord(found[0])};", line)
+    line = SPECIAL.sub(lambda match: f"\\{match[0]}", text)
+    return AT_THE_EDGE.sub(lambda match: f"&#{ord(match[0])};", line)

@@ -1,8 +1,8 @@
-"""Records in the user's own words: --template '{path}: {text}'.
+"""Records formatted by a template of the user: --template '{path}: {text}'.
 
     template -> parse -> [literal text or Field] -> a line a record
 
-A field is looked up by name in plain values, never evaluated: no attribute of an object can be reached.
+A field is looked up by name among plain values and never evaluated, so a template cannot reach an object's attributes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, TextIO
 from smolcli.errors import UsageError
 from smolcli.types import Record
 from smolcli.writers.base import Writer
-from smolcli.writers.columns import COLUMNS, Cell, cells, compact
+from smolcli.writers.columns import COLUMNS, Cell, compact_json, row_of
 
 ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
-OF_PATH = ("name", "stem", "suffix", "folder")
-TOKEN = re.compile(r"(?P<twice>\{\{|\}\})|\{(?P<field>[^{}]*)\}|\\(?P<escape>.?)|(?P<brace>[{}])", re.DOTALL)
+PATH_FIELDS = ("name", "stem", "suffix", "folder")
+TOKEN = re.compile(r"(?P<doubled>\{\{|\}\})|\{(?P<field>[^{}]*)\}|\\(?P<escape>.?)|(?P<brace>[{}])", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class Field:
     name: str
     spec: str
 
-    def of(self, values: Mapping[str, Cell], data: Any) -> str:
-        """What stands there for a record of these values and this `data`; a value that `spec` does not fit, plain."""
+    def render(self, values: Mapping[str, Cell], data: Any) -> str:
+        """Return the field's text for a record with these `values` and this `data`.
+
+        A value that `spec` cannot format is written as it is.
+        """
         name, _, key = self.name.partition(".")
-        value = _inside(data, key) if name == "data" and key else values[self.name]
+        value = _look_up(data, key) if name == "data" and key else values[self.name]
         try:
             return format(value, self.spec)
         except (ValueError, OverflowError):
@@ -41,10 +44,10 @@ class Field:
 
 
 def parse(template: str) -> list[str | Field]:
-    r"""The literal texts and the fields of a template, in order.
+    r"""Split a template into literal texts and fields, in order.
 
-    Raises UsageError, naming what is wrong: an unknown field, a format that does not fit it, a brace without its
-    other half, an unknown backslash escape, an empty template.
+    Raises UsageError for an unknown field, a format that does not fit it, an unmatched brace, an unknown backslash
+    escape, an empty template.
 
     >>> parse(r"{{{name}}}\t{seconds.decode:.1f}")
     ['{', Field(name='name', spec=''), '}\t', Field(name='seconds.decode', spec='.1f')]
@@ -59,10 +62,10 @@ def parse(template: str) -> list[str | Field]:
         if token["field"] is not None:
             parts += [literal, _field(token["field"])] if literal else [_field(token["field"])]
             literal = ""
-        elif token["twice"] is not None:
-            literal += token["twice"][0]
+        elif token["doubled"] is not None:
+            literal += token["doubled"][0]
         elif token["brace"] is not None:
-            what = f"{token[0]} at character {token.start() + 1} of the template has no other half"
+            what = f"{token[0]} at character {token.start() + 1} of the template is unmatched"
             raise UsageError(what, "write {{ and }} for braces themselves")
         elif token["escape"] in ESCAPES:
             literal += ESCAPES[token["escape"]]
@@ -73,49 +76,49 @@ def parse(template: str) -> list[str | Field]:
 
 
 class Template(Writer):
-    """Each record as `template` says; failed ones only if it names a field of the error.
+    """Formats each record by `template`; failed ones only if it has a field of the error.
 
     A newline is added, unless the template ends in one or in a NUL. Raises UsageError as `parse` does.
     """
 
-    def __init__(self, stream: TextIO, many: bool = False, blocks: bool = False, *, template: str) -> None:
-        super().__init__(stream, many, blocks)
+    def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False, *, template: str) -> None:
+        super().__init__(stream, has_many, is_multiline)
         self._parts = parse(template)
         last = self._parts[-1]
         self._end = "" if isinstance(last, str) and last.endswith(("\n", "\0")) else "\n"
-        self._tells_errors = any(isinstance(part, Field) and part.name.startswith("error.") for part in self._parts)
+        self._has_error_field = any(isinstance(part, Field) and part.name.startswith("error.") for part in self._parts)
 
     def write(self, record: Record) -> None:
-        if record.error is not None and not self._tells_errors:
+        if record.error is not None and not self._has_error_field:
             return
-        values = cells(record) | of_path(record.path)
-        texts = (part if isinstance(part, str) else part.of(values, record.data) for part in self._parts)
+        values = row_of(record) | path_fields(record.path)
+        texts = (part if isinstance(part, str) else part.render(values, record.data) for part in self._parts)
         self.stream.write("".join(texts) + self._end)
         self.stream.flush()
 
 
-def of_path(path: str) -> dict[str, Cell]:
-    """The parts of a path, or of an address without its query; the folder of a bare name is "."."""
+def path_fields(path: str) -> dict[str, Cell]:
+    """Return the PATH_FIELDS of a path, or of a URL without its query; the folder of a bare name is "."."""
     if path.lower().startswith(("http://", "https://")):
         path = re.split("[?#]", path, maxsplit=1)[0]
     folder, name = os.path.split(path)
-    return dict(zip(OF_PATH, (name, *os.path.splitext(name), folder or "."), strict=True))
+    return dict(zip(PATH_FIELDS, (name, *os.path.splitext(name), folder or "."), strict=True))
 
 
-def _field(inside: str) -> Field:
-    name, _, spec = inside.partition(":")
+def _field(field: str) -> Field:
+    name, _, spec = field.partition(":")
     if name.startswith("data.") and name != "data.":
-        samples: tuple[Cell, ...] = ("", 0, 0.0)  # which of them it will be, each answer says for itself
+        samples: tuple[Cell, ...] = ("", 0, 0.0)  # the type may differ from answer to answer
     elif name in COLUMNS:
         samples = (COLUMNS[name]() if COLUMNS[name] in (int, float) else "",)
-    elif name in OF_PATH:
+    elif name in PATH_FIELDS:
         samples = ("",)
     else:
-        known = ", ".join((*COLUMNS, "data.KEY", *OF_PATH))
+        known = ", ".join((*COLUMNS, "data.KEY", *PATH_FIELDS))
         raise UsageError(f"{{{name}}} in the template is not a field", f"the fields are {known}")
     if not any(_fits(sample, spec) for sample in samples):
         raise UsageError(
-            f"{{{inside}}} in the template: {spec} is no format for it", "write one like {seconds.decode:.2f}"
+            f"{{{field}}} in the template: {spec} is no format for it", "write one like {seconds.decode:.2f}"
         )
     return Field(name, spec)
 
@@ -128,10 +131,10 @@ def _fits(value: Cell, spec: str) -> bool:
     return True
 
 
-def _inside(data: Any, key: str) -> Cell:
-    """What an answer's data holds under `key`, of objects in objects `outer.inner`; "" where it has none.
+def _look_up(data: Any, key: str) -> Cell:
+    """Return the value of an answer's data under `key`, or "" if there is none.
 
-    Of a list a number is a place, counted from 0: `segments.0.text`.
+    `key` is a name, `outer.inner` for nested objects; in a list a number is an index from 0: `segments.0.text`.
     """
     for part in key.split("."):
         if isinstance(data, list):
@@ -141,5 +144,5 @@ def _inside(data: Any, key: str) -> Cell:
     if data is None:
         return ""
     if isinstance(data, str):
-        return data.encode("utf-8", "replace").decode("utf-8")  # an answer can hold half of a surrogate pair
-    return data if type(data) in (int, float) else compact(data)
+        return data.encode("utf-8", "replace").decode("utf-8")  # an answer may hold a lone surrogate
+    return data if type(data) in (int, float) else compact_json(data)

@@ -9,16 +9,16 @@ from smolcli.writers.base import Writer
 
 
 class Text(Writer):
-    """Of one input the bare answer, streamed on a terminal; errors are not written here."""
+    """For one input the bare answer, shown while it is generated if the stream is a terminal; no failed records."""
 
-    def __init__(self, stream: TextIO, many: bool = False, blocks: bool = False) -> None:
-        super().__init__(stream, many, blocks)
-        self._streams = not many and stream.isatty()
-        self._shown = ""
-        self._first = True
+    def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False) -> None:
+        super().__init__(stream, has_many, is_multiline)
+        self._is_streaming = not has_many and stream.isatty()
+        self._shown = ""  # of the answer that is being generated
+        self._is_first = True
 
     def piece(self, text: str) -> None:
-        if self._streams:
+        if self._is_streaming:
             text = text if self._shown else text.lstrip()
             self._shown += text
             self.stream.write(text)
@@ -28,14 +28,14 @@ class Text(Writer):
         if record.error is not None:
             if self._shown:
                 self.stream.write("\n")
-        elif not self.many:
+        elif not self.has_many:
             rest = record.text.removeprefix(self._shown.rstrip())
             self.stream.write((rest if record.text.startswith(self._shown.rstrip()) else f"\n{record.text}") + "\n")
-        elif self.blocks:
-            gap = "" if self._first else "\n"
+        elif self.is_multiline:
+            gap = "" if self._is_first else "\n"
             self.stream.write(f"{gap}==> {record.path} <==\n{record.text}\n")
         else:
             self.stream.write(f"{record.path}: {' '.join(record.text.split())}\n")
         self._shown = ""
-        self._first = self._first and record.error is not None
+        self._is_first = self._is_first and record.error is not None
         self.stream.flush()

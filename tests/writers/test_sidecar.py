@@ -1,4 +1,4 @@
-"""writers/sidecar.py: where files go, that no two inputs share one, and what other programs read in them."""
+"""smolcli/writers/sidecar.py: where files go, that no two inputs share one, and what other programs read in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from smolcli import __version__
 from smolcli.errors import InputError, OutputError
 from smolcli.writers.json_lines import as_json
-from smolcli.writers.sidecar import target
+from smolcli.writers.sidecar import sidecar_path
 from tests.helpers import BAD, KNOWN, RECORD, sidecars
 
 KINDS = (".txt", ".json", ".xmp")
@@ -53,14 +53,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def touched(*names: str) -> None:
+def touch(*names: str) -> None:
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
 
 
-def place(path: str, suffix: str = ".txt", base: str | None = None, out_dir: Path | None = None) -> str:
-    return str(target(path, suffix, base, out_dir, KNOWN))
+def path_of(path: str, suffix: str = ".txt", base: str | None = None, out_dir: Path | None = None) -> str:
+    return str(sidecar_path(path, suffix, base, out_dir, KNOWN))
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def place(path: str, suffix: str = ".txt", base: str | None = None, out_dir: Pat
     ],
 )
 def test_beside_an_input(here: Path, folder: list[str], path: str, kind: str, expected: str) -> None:
-    touched(*folder)
-    assert place(path, kind) == expected
+    touch(*folder)
+    assert path_of(path, kind) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,44 +110,44 @@ def test_beside_an_input(here: Path, folder: list[str], path: str, kind: str, ex
     ],
 )
 def test_under_a_folder_of_their_own(here: Path, path: str, base: str | None, expected: str) -> None:
-    touched("in/s/t/a.png")
-    assert place(path, ".txt", base, Path("out")) == expected
+    touch("in/s/t/a.png")
+    assert path_of(path, ".txt", base, Path("out")) == expected
 
 
-def test_dots_after_a_link_lead_where_the_system_goes(here: Path) -> None:
-    touched("in/a.png", "far/b/a.png", "far/a.png")
+def test_dots_after_a_symbolic_link_are_resolved_as_the_system_does(here: Path) -> None:
+    touch("in/a.png", "far/b/a.png", "far/a.png")
     Path("in/link").symlink_to(here / "far/b")
-    assert place("in/link/a.png", ".txt", "in", Path("out")) == "out/link/a.txt"
-    assert place("in/link/../a.png", ".txt", "in", Path("out")) == f"out/_outside{here}/far/a.txt"
-    assert Path(place("in/link/../a.png")).parent.samefile("far")
+    assert path_of("in/link/a.png", ".txt", "in", Path("out")) == "out/link/a.txt"
+    assert path_of("in/link/../a.png", ".txt", "in", Path("out")) == f"out/_outside{here}/far/a.txt"
+    assert Path(path_of("in/link/../a.png")).parent.samefile("far")
 
 
 @pytest.mark.parametrize("path", ["-", "https://h.org/a.png"])
-def test_without_a_place_there_is_no_sidecar(path: str, tmp_path: Path) -> None:
+def test_standard_input_and_a_url_without_out_dir_have_no_sidecar(path: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        place(path)
+        path_of(path)
     assert error.value.kind == "unsupported"
     assert not sidecars(".txt").exists(path)
 
 
-def test_no_two_inputs_of_a_folder_share_a_sidecar_and_none_of_them_is_one(here: Path) -> None:
+def test_no_two_inputs_of_a_folder_share_a_sidecar(here: Path) -> None:
     dice = random.Random(7)
     stems = ("a", "b", "a.png", "a.txt", ".png")
     names = [stem + end for stem in stems for end in ("", ".png", ".jpg", ".PNG", ".Png", ".txt", ".gif")]
     for number in range(300):
         folder = sorted(set(dice.choices(names, k=6)))
-        touched(*(f"{number}/{name}" for name in folder))
+        touch(*(f"{number}/{name}" for name in folder))
         if os.path.exists(f"{number}/a.png"):
             os.link(f"{number}/a.png", f"{number}/a.mp4")
-        found = [place(f"{number}/{name}", kind) for name in os.listdir(str(number)) for kind in KINDS]
-        assert len(set(found)) == len(found), folder
+        paths = [path_of(f"{number}/{name}", kind) for name in os.listdir(str(number)) for kind in KINDS]
+        assert len(set(paths)) == len(paths), folder
 
 
-def test_no_two_inputs_of_any_kind_share_a_place_under_out_dir(here: Path) -> None:
+def test_no_two_inputs_share_a_sidecar_under_out_dir(here: Path) -> None:
     folders = ("", "_outside", "__outside", "_http", "_https", "_https/h.org", "h.org", "_outside/h.org", "s")
-    words = [f"in/{folder}/a.png" for folder in folders] + [f"{folder}/a.png" for folder in folders]
-    touched(*words)
-    words = [f"in/{folder}/a.png" for folder in folders] + [str(here / folder / "a.png") for folder in folders]
+    inputs = [f"in/{folder}/a.png" for folder in folders] + [f"{folder}/a.png" for folder in folders]
+    touch(*inputs)
+    inputs = [f"in/{folder}/a.png" for folder in folders] + [str(here / folder / "a.png") for folder in folders]
     tails = (
         "",
         "/",
@@ -161,14 +161,16 @@ def test_no_two_inputs_of_any_kind_share_a_place_under_out_dir(here: Path) -> No
         "/a%3Fb%2Fc",
         "/a%3Fb/c",
     )
-    words += [f"{scheme}://h.org{tail}" for scheme in ("http", "https") for tail in (*tails, "/.", "/%2E", "/..", "/%")]
-    found = [place(word, kind, "in", Path("out")) for word in words for kind in KINDS]
-    assert len(set(found)) == len(found)
-    assert all(".." not in Path(each).parts and each.startswith("out/") for each in found)
+    inputs += [
+        f"{scheme}://h.org{tail}" for scheme in ("http", "https") for tail in (*tails, "/.", "/%2E", "/..", "/%")
+    ]
+    paths = [path_of(path, kind, "in", Path("out")) for path in inputs for kind in KINDS]
+    assert len(set(paths)) == len(paths)
+    assert all(".." not in Path(path).parts and path.startswith("out/") for path in paths)
 
 
-def test_where_upper_and_lower_case_are_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touched("a.png", "b.png", "B.JPG")
+def test_a_file_system_that_ignores_case(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("a.png", "b.png", "B.JPG")
     lstat = os.lstat
 
     def without_case(path: str) -> os.stat_result:
@@ -178,23 +180,23 @@ def test_where_upper_and_lower_case_are_one(here: Path, monkeypatch: pytest.Monk
         )
 
     monkeypatch.setattr(os, "lstat", without_case)
-    assert [place(name) for name in ("a.png", "a.PNG", "A.PNG", "b.png", "B.JPG")] == [
+    assert [path_of(name) for name in ("a.png", "a.PNG", "A.PNG", "b.png", "B.JPG")] == [
         "a.txt", "a.txt", "A.txt", "b.png.txt", "B.JPG.txt",
     ]  # fmt: skip
 
 
-def test_each_kind_holds_what_its_readers_expect(here: Path) -> None:
-    made = sidecars(*KINDS, ".txt", out_dir=Path("out"))
+def test_the_content_of_each_kind(here: Path) -> None:
+    writer = sidecars(*KINDS, ".txt", out_dir=Path("out"))
     record = replace(RECORD, path="in/s/a.png", text="eins\nzwei ü🙂")
-    assert not made.exists(record.path)
-    made.write(record)
-    assert made.exists(record.path)
+    assert not writer.exists(record.path)
+    writer.write(record)
+    assert writer.exists(record.path)
     assert sorted(os.listdir("out/s")) == ["a.json", "a.png.xmp", "a.txt"]
     assert Path("out/s/a.txt").read_bytes() == "eins\nzwei ü🙂\n".encode()
     assert Path("out/s/a.json").read_text("utf-8") == as_json(record, indent=2) + "\n"
     assert json.loads(Path("out/s/a.json").read_text("utf-8"))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
     Path("out/s/a.txt").unlink()
-    assert not made.exists(record.path)
+    assert not writer.exists(record.path)
 
 
 def test_a_failed_record_writes_nothing(here: Path) -> None:
@@ -203,12 +205,12 @@ def test_a_failed_record_writes_nothing(here: Path) -> None:
 
 
 def test_if_exists(here: Path) -> None:
-    touched("a.png")
+    touch("a.png")
     Path("a.txt").write_text("mine")
     sidecars(".txt", ".json").write(RECORD)
     assert Path("a.txt").read_text() == "mine"
     Path("a.json").unlink()
-    with pytest.raises(InputError, match=r"a\.txt is there already") as error:
+    with pytest.raises(InputError, match=r"a\.txt exists already") as error:
         sidecars(".json", ".txt", if_exists="error").write(RECORD)
     assert error.value.kind == "exists"
     assert sorted(os.listdir()) == ["a.png", "a.txt"]
@@ -216,7 +218,7 @@ def test_if_exists(here: Path) -> None:
     assert Path("a.txt").read_text() == "a cat\n"
 
 
-def test_a_link_to_nothing_is_there_and_can_be_replaced(here: Path) -> None:
+def test_a_dangling_symbolic_link_exists_and_can_be_replaced(here: Path) -> None:
     Path("a.txt").symlink_to("nothing")
     assert sidecars(".txt").exists("a.png")
     sidecars(".txt").write(RECORD)
@@ -226,7 +228,7 @@ def test_a_link_to_nothing_is_there_and_can_be_replaced(here: Path) -> None:
     assert Path("a.txt").read_text() == "a cat\n"
 
 
-def test_a_picture_that_is_called_like_a_sidecar_is_never_overwritten(here: Path) -> None:
+def test_a_picture_with_the_name_of_a_sidecar_is_never_overwritten(here: Path) -> None:
     picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
     for name in ("a.png", "a.txt", "a.json", "a.png.xmp"):
         Path(name).write_bytes(picture)
@@ -253,7 +255,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(here: Path, monkeypa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
-def test_what_a_killed_run_left_is_hidden_and_replaced_by_the_next(here: Path) -> None:
+def test_a_file_left_by_a_killed_run_is_hidden_and_replaced_by_the_next_run(here: Path) -> None:
     script = (
         "import os, signal; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from tests.writers.test_sidecar import *; sidecars('.txt').write(RECORD)"
@@ -261,18 +263,18 @@ def test_what_a_killed_run_left_is_hidden_and_replaced_by_the_next(here: Path) -
     root = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == -9
-    [half] = os.listdir()
-    assert half.startswith(".")
-    Path(half).unlink()
+    [part] = os.listdir()
+    assert part.startswith(".")
+    Path(part).unlink()
     Path("precious").write_text("precious")
-    Path(half).symlink_to("precious")
+    Path(part).symlink_to("precious")
     sidecars(".txt").write(RECORD)
     assert sorted(os.listdir()) == ["a.txt", "precious"]
     assert Path("precious").read_text() == "precious"
 
 
-def test_a_place_that_cannot_be_is_an_error_with_its_name(here: Path) -> None:
-    touched("file")
+def test_a_path_that_cannot_be_written_is_in_the_error(here: Path) -> None:
+    touch("file")
     sidecars(".txt").write(replace(RECORD, path="n" * 251))
     assert os.path.exists("n" * 251 + ".txt")
     for path, out_dir in (("n" * 252, None), ("a.png", Path("file"))):
@@ -286,13 +288,13 @@ def exiftool(path: str, *tags: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout)[0])
 
 
-def unified(xml: str) -> str:
-    """The same text for XML of the same meaning, whatever its prefixes and the order of its attributes."""
+def canonical(xml: str) -> str:
+    """Return the same text for XML of the same meaning, whatever its prefixes and the order of its attributes."""
     return ET.canonicalize(xml, rewrite_prefixes=True, with_comments=True)
 
 
 def described(old: str | bytes | None, text: str = NASTY, name: str = "a.png") -> str:
-    """The .xmp file of the input `name` after a run over what was there, `old`."""
+    """Return the .xmp file of the input `name` after a run that overwrites `old`."""
     if old is not None:
         Path(f"{name}.xmp").write_bytes(old.encode() if isinstance(old, str) else old)
     sidecars(".xmp", if_exists="overwrite").write(replace(RECORD, path=name, text=text))
@@ -321,7 +323,7 @@ OLD = {
 
 @needs_exiftool
 @pytest.mark.parametrize("old", OLD.values(), ids=OLD)
-def test_darktables_history_survives_a_description(here: Path, old: str) -> None:
+def test_a_new_description_keeps_the_history_of_darktable(here: Path, old: str) -> None:
     before = DARKTABLE.replace("DESCRIPTION", old)
     text = described(before)
     tags = ("-a", "-G1", "-struct", "-XMP:all")
@@ -335,10 +337,10 @@ def test_darktables_history_survives_a_description(here: Path, old: str) -> None
     assert described(text) == text
 
 
-def test_all_but_the_description_stays_as_it_was(here: Path) -> None:
+def test_everything_but_the_description_is_kept(here: Path) -> None:
     before = DARKTABLE.replace("DESCRIPTION", OLD["text"])
-    assert unified(described(before, "old")) == unified(before)
-    assert unified(described(before, "new")) == unified(before.replace(">old<", ">new<"))
+    assert canonical(described(before, "old")) == canonical(before)
+    assert canonical(described(before, "new")) == canonical(before.replace(">old<", ">new<"))
     assert "<darktable:history>" in described(before)
 
 
@@ -355,20 +357,20 @@ def test_instructions_other_languages_and_prefixes_are_kept(here: Path) -> None:
     assert text.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<!-- before -->\n<r:RDF ')
     assert text.endswith('<!-- after -->\n<?xpacket end="w"?>\n')
     changed = WRAPPED.replace(">old<", ">new<").replace(' d:description="short"', "")
-    inside = [unified(each[each.index("<r:RDF") : each.index("<!-- after")]) for each in (text, changed)]
+    inside = [canonical(xml[xml.index("<r:RDF") : xml.index("<!-- after")]) for xml in (text, changed)]
     assert inside[0] == inside[1]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("UTF-16", "utf-16"), ("UTF-8", "utf-8-sig"), ("latin1", "latin1")])
 def test_packets_of_other_encodings_become_utf8(here: Path, name: str, codec: str) -> None:
     before = DARKTABLE.replace("DESCRIPTION", OLD["text"]).replace("Katze", "Kätzchen")
-    assert unified(described(before.replace("UTF-8", name).encode(codec), "old")) == unified(before)
+    assert canonical(described(before.replace("UTF-8", name).encode(codec), "old")) == canonical(before)
 
 
 @pytest.mark.parametrize(
     "old", ["", "no XML", DARKTABLE[:-9], "<html/>", '<?xml version="1.0" encoding="nonsense"?><x/>', b"\xff\xfe\0"]
 )
-def test_what_is_no_packet_is_told_and_never_destroyed(here: Path, old: str | bytes) -> None:
+def test_a_file_that_is_not_an_xmp_packet_is_refused_and_kept(here: Path, old: str | bytes) -> None:
     data = old.encode() if isinstance(old, str) else old
     with pytest.raises(InputError, match="is not an XMP packet that can be read; move it away") as error:
         described(data)
@@ -386,7 +388,7 @@ def test_characters_that_xml_cannot_hold_are_dropped(here: Path) -> None:
         assert "abcdef\x85g\ufffdh\U0010ffff" in texts
 
 
-def test_text_and_json_are_written_even_of_what_is_not_utf8(here: Path) -> None:
+def test_text_and_json_are_written_even_if_they_are_not_utf8(here: Path) -> None:
     record = replace(RECORD, path="\udcff.png", text="\ud800")
     sidecars(".txt", ".json").write(record)
     assert Path("\udcff.txt").read_bytes() == b"?\n"

@@ -1,4 +1,4 @@
-"""writers/subtitles.py, and videos in md and sidecars: read back by ffmpeg, ffprobe and a Markdown parser."""
+"""smolcli/writers/subtitles.py, and videos in md and sidecars: read back by ffmpeg, ffprobe and a Markdown parser."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def ffmpeg(*options: str, given: str | None = None) -> str:
 
 
 def cues(writer: type[Writer], record: Record) -> list[Cue]:
-    """What ffmpeg reads in the file of one video: begin, end and text of each cue."""
+    """Return begin, end and text of each cue that ffmpeg reads in the file of one video."""
     kind = {Srt: "srt", Vtt: "webvtt"}[writer]
-    back = ffmpeg("-f", kind, "-i", "-", "-f", "srt", "-", given=written(writer, record))
-    blocks = re.findall(r"\d+\n(.*) --> (.*)\n((?:.+\n)*)\n", back)
+    srt = ffmpeg("-f", kind, "-i", "-", "-f", "srt", "-", given=written(writer, record))
+    blocks = re.findall(r"\d+\n(.*) --> (.*)\n((?:.+\n)*)\n", srt)
     if kind == "webvtt":
         blocks = [(start, end, text.replace(r"\{{}", "{")) for start, end, text in blocks]  # a brace as ASS escapes it
     return [(start, end, text.replace(JOINER, "").rstrip("\n")) for start, end, text in blocks]
@@ -77,7 +77,7 @@ def test_ffmpeg_reads_the_times(writer: type[Writer]) -> None:
         (0.0, 0.0004), (1.9996, 3.0), (2.0, 9.0), (5.0, 5.0), (59.9999, 61.0015), (3599.5, 3725.25),
         (400_000.0, 400_001.5),
     ]  # fmt: skip
-    assert [(start, end) for start, end, _ in cues(writer, video([(*each, "words") for each in moments]))] == [
+    assert [(start, end) for start, end, _ in cues(writer, video([(*times, "text") for times in moments]))] == [
         ("00:00:00,000", "00:00:00,001"),
         ("00:00:02,000", "00:00:03,000"),
         ("00:00:02,000", "00:00:09,000"),
@@ -122,12 +122,12 @@ def test_ffmpeg_reads_any_text(writer: type[Writer]) -> None:
 
 
 @pytest.mark.parametrize("writer", [Srt, Vtt])
-def test_a_segment_without_words_has_no_cue(writer: type[Writer]) -> None:
+def test_a_segment_without_text_has_no_cue(writer: type[Writer]) -> None:
     assert [text for *_, text in cues(writer, video([(0, 1, "\n \0"), (1, 2, "a"), (2, 3, "")]))] == ["a"]
     assert "2\n00" not in written(Srt, video([(0, 1, ""), (1, 2, "a")]))
 
 
-def test_webvtt_has_no_mark_or_arrow_in_its_text() -> None:
+def test_webvtt_escapes_tags_and_arrows() -> None:
     lines = written(Vtt, video([(0, 1, "a --> <b>&amp;</b>")])).splitlines()
     assert lines[0] == "WEBVTT"
     assert lines[3] == "a --&gt; &lt;b&gt;&amp;amp;&lt;/b&gt;"
@@ -136,10 +136,10 @@ def test_webvtt_has_no_mark_or_arrow_in_its_text() -> None:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of ten seconds that has a title."""
-    made = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     picture = ("-f", "lavfi", "-i", "testsrc=s=64x48:r=5:d=10", "-c:v", "mpeg4")
-    ffmpeg(*picture, "-metadata", "title=A clip", str(made))
-    return made
+    ffmpeg(*picture, "-metadata", "title=A clip", str(path))
+    return path
 
 
 def metadata(video: Path) -> str:
@@ -147,11 +147,11 @@ def metadata(video: Path) -> str:
 
 
 def chaptered(clip: Path, record: Record, *options: str, kind: str = "mp4") -> list[tuple[float, float, str]]:
-    """What ffmpeg, and ffprobe where it is here, find in a copy of the clip: begin, end and title of each chapter."""
-    given, made = clip.with_name("chapters"), clip.with_name(f"out.{kind}")
-    given.write_bytes(written(Chapters, record).encode())
-    ffmpeg("-i", str(clip), "-i", str(given), *(options or ("-map_metadata", "1")), "-c", "copy", str(made))
-    text = metadata(made)
+    """Return begin, end and title of the chapters that ffmpeg, and ffprobe if installed, find in a copy of the clip."""
+    metadata_file, copy = clip.with_name("chapters"), clip.with_name(f"out.{kind}")
+    metadata_file.write_bytes(written(Chapters, record).encode())
+    ffmpeg("-i", str(clip), "-i", str(metadata_file), *(options or ("-map_metadata", "1")), "-c", "copy", str(copy))
+    text = metadata(copy)
     found = []
     for base, start, end, title in re.findall(
         r"\[CHAPTER\]\nTIMEBASE=1/(\d+)\nSTART=(\d+)\nEND=(\d+)\ntitle=((?:\\[^\0]|[^\\\n])*)\n", text
@@ -159,10 +159,10 @@ def chaptered(clip: Path, record: Record, *options: str, kind: str = "mp4") -> l
         title = re.sub(r"\\([=;#\\\n])", r"\1", title)
         found.append((round(int(start) / int(base), 2), round(int(end) / int(base), 2), title))
     if shutil.which("ffprobe"):
-        command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(made)]
-        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["chapters"]
-        times = [(round(float(each["start_time"]), 2), round(float(each["end_time"]), 2)) for each in told]
-        assert found == [(*time, each["tags"]["title"]) for time, each in zip(times, told, strict=True)]
+        command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(copy)]
+        chapters = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["chapters"]
+        times = [(round(float(chapter["start_time"]), 2), round(float(chapter["end_time"]), 2)) for chapter in chapters]
+        assert found == [(*time, chapter["tags"]["title"]) for time, chapter in zip(times, chapters, strict=True)]
     return found
 
 
@@ -187,7 +187,7 @@ def test_ffmpeg_puts_the_chapters_into_a_video(clip: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
-def test_chapters_that_begin_late_or_last_no_time_are_where_they_should_be(clip: Path, kind: str) -> None:
+def test_chapters_that_begin_late_or_last_no_time(clip: Path, kind: str) -> None:
     found = chaptered(clip, video([(2.5, 5, "late"), (5, 5, "short"), (5.5, 10, "")]), kind=kind)
     assert [(start, title) for start, _, title in found] == [(0, ""), (2.5, "late"), (5, "short"), (5.5, "")]
     assert chaptered(clip, video([]), kind=kind) == []
@@ -220,19 +220,19 @@ def test_a_failed_record_leaves_a_valid_empty_file(writer: type[Writer], empty: 
     assert stream.getvalue() == ""
 
 
-def test_the_registry_knows_them() -> None:
+def test_the_formats_are_in_the_registry() -> None:
     assert [registry.load(registry.WRITERS, name) for name in ("srt", "vtt", "chapters")] == [Srt, Vtt, Chapters]
     assert set(registry.NEEDS_SEGMENTS) <= {*registry.WRITERS, *registry.SIDECARS}
 
 
 def rendered(*records: Record) -> list[Token]:
-    return MARKDOWN.parse(written(Markdown, *records, blocks=True))
+    return MARKDOWN.parse(written(Markdown, *records, is_multiline=True))
 
 
 def shown(tokens: list[Token]) -> list[str]:
-    """The text of each line of words, as a reader sees it."""
+    """Return the text of each block, as a reader sees it."""
     inside = [token.children or [] for token in tokens if token.type == "inline"]
-    return ["".join("\n" if "break" in each.type else each.content for each in children) for children in inside]
+    return ["".join("\n" if "break" in child.type else child.content for child in children) for children in inside]
 
 
 def test_markdown_of_a_video_is_its_summary_and_a_list() -> None:
@@ -246,11 +246,13 @@ def test_markdown_of_a_video_is_its_summary_and_a_list() -> None:
         "a.mp4", "A man and a dog.", "00:00-00:30 A man.", "00:30-1:02:05 He sits.", "a dog", "a cat",
         "1:02:06-1:02:07", '1:02:07-1:02:08 {"a":1}', "b.png", "error: no such file; check the path",
     ]  # fmt: skip
-    assert "- **00:00-00:30** A man.\n" in written(Markdown, video([(0, 30, "A man."), (30, 31, "")]), blocks=True)
+    assert "- **00:00-00:30** A man.\n" in written(
+        Markdown, video([(0, 30, "A man."), (30, 31, "")]), is_multiline=True
+    )
 
 
 def test_markdown_of_one_segment_has_no_list() -> None:
-    assert written(Markdown, video(PLAIN[:1]), blocks=True) == "## a.mp4\n\nA man and a dog.\n"
+    assert written(Markdown, video(PLAIN[:1]), is_multiline=True) == "## a.mp4\n\nA man and a dog.\n"
     assert shown(rendered(video(PLAIN[:1], summary={"who": "a man"}))) == ["a.mp4", '{"who":"a man"}']
 
 
@@ -271,14 +273,14 @@ def test_the_contact_sheet_is_shown_whatever_its_name(sheet: str) -> None:
 def test_sidecars_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.mp4").touch()
-    made = sidecars(".srt", ".vtt")
-    made.write(replace(FAILED, path="a.mp4"))
+    writer = sidecars(".srt", ".vtt")
+    writer.write(replace(FAILED, path="a.mp4"))
     assert os.listdir() == ["a.mp4"]
-    made.write(video([(0, 1, "ü🙂\ud83d")]))
+    writer.write(video([(0, 1, "ü🙂\ud83d")]))
     assert sorted(os.listdir()) == ["a.mp4", "a.srt", "a.vtt"]
     assert Path("a.srt").read_bytes().decode() == "1\n00:00:00,000 --> 00:00:01,000\nü🙂?\n"
     assert Path("a.vtt").read_bytes().decode() == "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nü🙂?\n"
-    made.write(video())
+    writer.write(video())
     assert "ü" in Path("a.srt").read_text("utf-8")
     sidecars(".srt", if_exists="overwrite").write(video())
     assert Path("a.srt").read_text("utf-8") == written(Srt, video())

@@ -1,4 +1,4 @@
-"""writers/table.py: read back by Python's csv, by jq, and by a Markdown parser."""
+"""smolcli/writers/table.py: read back by Python's csv, by jq, and by a Markdown parser."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_csv_is_read_back_by_pythons_csv() -> None:
     assert "\r" not in written(Csv, RECORD, LINES, BAD)
 
 
-def test_the_columns_are_the_fields_in_order_nested_ones_with_a_dot() -> None:
-    later = ["notices", "memory"]  # added later
-    names = [each.name for each in fields(Record) if each.name not in later]
+def test_columns_are_the_fields_in_order_nested_ones_with_a_dot() -> None:
+    later = ["notices", "memory"]  # added in later versions
+    names = [field.name for field in fields(Record) if field.name not in later]
     assert list(dict.fromkeys(column.split(".")[0] for column in COLUMNS)) == [*names, *later]
     assert [column for column in COLUMNS if "." in column] == [
         "tokens.prompt", "tokens.image", "tokens.new",
@@ -49,9 +49,9 @@ def test_the_columns_are_the_fields_in_order_nested_ones_with_a_dot() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("writer", "between"), [(Csv, ","), (Tsv, "\t")])
-def test_the_header_comes_once_and_without_records_at_the_end_unless_the_run_failed(writer: type, between: str) -> None:
-    header = between.join(COLUMNS) + "\n"
+@pytest.mark.parametrize(("writer", "separator"), [(Csv, ","), (Tsv, "\t")])
+def test_the_header_comes_once_also_without_records_unless_the_run_failed(writer: type, separator: str) -> None:
+    header = separator.join(COLUMNS) + "\n"
     assert written(writer) == header
     assert written(writer, RECORD, BAD).startswith(header)
     assert written(writer, RECORD, BAD).count("path") == 2  # one in the header, one in the message of BAD
@@ -62,10 +62,10 @@ def test_the_header_comes_once_and_without_records_at_the_end_unless_the_run_fai
 
 
 @pytest.mark.parametrize("writer", [Csv, Tsv, Markdown])
-def test_a_path_that_is_not_utf8_goes_out_as_it_came_and_each_row_at_once(writer: type) -> None:
+def test_a_path_that_is_not_utf8_keeps_its_bytes_and_each_row_is_flushed(writer: type) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "surrogateescape", newline="\n")
-    writer(stream, many=True).write(replace(RECORD, path="\udcff.png"))
+    writer(stream, has_many=True).write(replace(RECORD, path="\udcff.png"))
     assert b"\xff.png" in raw.getvalue()
     assert raw.getvalue().endswith(b"\n")
 
@@ -78,30 +78,30 @@ def test_tsv_escapes_as_postgresql_and_jq_do() -> None:
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-def test_tsv_is_what_jq_makes_of_the_json() -> None:
+def test_tsv_is_the_same_as_from_jq() -> None:
     records = [replace(RECORD, text=text) for text in (NASTY.text, LINES.text, "\\", "\\\t\\t", "ü🙂")]
-    asked = json.dumps([[record.path, record.text] for record in records])
-    done = subprocess.run(["jq", "-r", ".[] | @tsv"], input=asked, capture_output=True, text=True, check=True)
-    found = [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in written(Tsv, *records).split("\n")[1:-1]]
-    assert [f"{row['path']}\t{row['text']}" for row in found] == done.stdout.split("\n")[:-1]
+    texts = json.dumps([[record.path, record.text] for record in records])
+    done = subprocess.run(["jq", "-r", ".[] | @tsv"], input=texts, capture_output=True, text=True, check=True)
+    rows_read = [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in written(Tsv, *records).split("\n")[1:-1]]
+    assert [f"{row['path']}\t{row['text']}" for row in rows_read] == done.stdout.split("\n")[:-1]
 
 
-def cells(text: str) -> list[list[str]]:
-    """The cells of the one Markdown table in `text`, row by row, as their words without marks."""
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of the only Markdown table in `text`, row by row, as plain text."""
     tokens = MARKDOWN.parse(text)
     assert [token.type for token in tokens if token.level == 0] == ["table_open", "table_close"]
-    words = [
+    cells = [
         "".join("\n" if child.type == "html_inline" else child.content for child in token.children or [])
         for token in tokens
         if token.type == "inline"
     ]
-    return [words[at : at + 2] for at in range(0, len(words), 2)]
+    return [cells[start : start + 2] for start in range(0, len(cells), 2)]
 
 
 def test_markdown_is_a_github_table_of_all_records() -> None:
-    text = written(Markdown, RECORD, replace(LINES, text="one\r\n\ntwo | `x|y`"), BAD, many=True)
+    text = written(Markdown, RECORD, replace(LINES, text="one\r\n\ntwo | `x|y`"), BAD, has_many=True)
     assert text.startswith("| path | text |\n| --- | --- |\n| a.png | a cat |\n")
-    assert cells(text) == [
+    assert table_rows(text) == [
         ["path", "text"], ["a.png", "a cat"], ["a.png", "one\n\ntwo | x|y"],
         ["b.png", "error: no such file; check the path"],
     ]  # fmt: skip
@@ -109,28 +109,28 @@ def test_markdown_is_a_github_table_of_all_records() -> None:
     assert written(Markdown) == "| path | text |\n| --- | --- |\n"
 
 
-def test_markdown_of_answers_with_lines_is_a_heading_each() -> None:
-    text = written(Markdown, LINES, BAD, replace(RECORD, path="my_2_scans #"), many=True, blocks=True)
+def test_markdown_of_multiline_answers_has_a_heading_each() -> None:
+    text = written(Markdown, LINES, BAD, replace(RECORD, path="my_2_scans #"), has_many=True, is_multiline=True)
     assert text == (
         "## a.png\n\none\n\ntwo\n\n## b.png\n\n*error: no such file; check the path*\n\n## my_2_scans \\#\n\na cat\n"
     )
-    assert written(Markdown, blocks=True) == ""
+    assert written(Markdown, is_multiline=True) == ""
 
 
-def test_any_name_is_shown_letter_for_letter_in_a_table_and_in_a_heading() -> None:
+def test_any_path_is_shown_letter_for_letter_in_a_table_and_in_a_heading() -> None:
     dice = random.Random(5)
     parts = [*"\\`*_[]<>&|~#!-+.(){}:=\"' \n\r\tab1é", "&amp;", "<br>", "**b**", "](u)", "``", " #", "http://h.de"]
     for _ in range(2000):
         name = "".join(dice.choices(parts, k=dice.randrange(1, 7)))
         record, failed = replace(RECORD, path=name), replace(BAD, error=Fault("x", name.strip() or "-"))
-        assert cells(written(Markdown, record))[1] == [name, "a cat"], repr(name)
-        assert cells(written(Markdown, failed))[1][1] == f"error: {name.strip() or '-'}", repr(name)
-        tokens = MARKDOWN.parse(written(Markdown, record, blocks=True))
+        assert table_rows(written(Markdown, record))[1] == [name, "a cat"], repr(name)
+        assert table_rows(written(Markdown, failed))[1][1] == f"error: {name.strip() or '-'}", repr(name)
+        tokens = MARKDOWN.parse(written(Markdown, record, is_multiline=True))
         assert [token.tag for token in tokens if token.nesting == 1] == ["h2", "p"], repr(name)
         assert "".join(child.content for child in tokens[1].children or []) == name
         assert {child.type for child in tokens[1].children or []} == {"text"}
 
 
-def test_usual_names_stay_as_they_are() -> None:
+def test_usual_paths_are_not_escaped() -> None:
     for name in ("photos/IMG_2024_01.jpg", "a (1).png", "-", "x-y.z!.png", "C#.png", "1. a.png", "ä.png"):
         assert literal(name) == name

@@ -1,4 +1,4 @@
-"""writers/template.py: --template, against what the same words say in a record."""
+"""smolcli/writers/template.py: the text that --template makes of a record, and templates that are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = replace(
 
 def shown(template: str, *records: Record) -> str:
     stream = io.StringIO()
-    with Template(stream, many=True, template=template) as writer:
+    with Template(stream, has_many=True, template=template) as writer:
         for record in records:
             writer.write(record)
     return stream.getvalue()
@@ -67,7 +67,7 @@ def test_the_parts_of_a_path(path: str, parts: str) -> None:
     assert shown("{name} {stem} {suffix} {folder}", replace(RECORD, path=path)) == f"{parts}\n"
 
 
-def test_failed_inputs_are_left_out_unless_the_template_tells_errors() -> None:
+def test_failed_records_are_left_out_unless_the_template_has_a_field_of_the_error() -> None:
     assert shown("{path}", RECORD, BAD) == "a.png\n"
     assert shown("{path} {error.kind}", RECORD, BAD) == "a.png \nb.png missing\n"
     assert shown("{path} {{error.kind}}", RECORD, BAD) == "a.png {error.kind}\n"
@@ -98,13 +98,13 @@ def test_failed_inputs_are_left_out_unless_the_template_tells_errors() -> None:
         ("", "empty"),
     ],
 )
-def test_what_cannot_be_is_told_by_name(template: str, named: str) -> None:
+def test_a_wrong_template_is_an_error_that_names_the_wrong_part(template: str, named: str) -> None:
     with pytest.raises(UsageError) as error:
         parse(template)
     assert named in str(error.value)
 
 
-def test_an_unknown_field_lists_those_there_are() -> None:
+def test_the_error_for_an_unknown_field_lists_all_fields() -> None:
     with pytest.raises(
         UsageError,
         match=r"tokens\.new, .*error\.message, notices, memory\.parent, .*, data\.KEY, name, stem, suffix, folder",
@@ -112,7 +112,7 @@ def test_an_unknown_field_lists_those_there_are() -> None:
         parse("{nothing}")
 
 
-def test_no_attribute_can_be_reached() -> None:
+def test_no_attribute_of_an_object_can_be_reached() -> None:
     assert shown("{data.__class__}{data.vendor.__class__}{data.get}", DATA) == "\n"
     assert parse("{data.__class__:>3}") == [Field("data.__class__", ">3")]
 

@@ -1,4 +1,4 @@
-"""writers/: the formats, by what docs/records.md and CLI users expect."""
+"""smolcli/writers/: the formats text, json and jsonl."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_text_of_one_is_bare_of_many_a_line_each_of_ocr_blocks() -> None:
+def test_text_is_bare_for_one_input_lines_for_several_and_blocks_for_multiline_answers() -> None:
     assert written(Text, LINES) == "one\n\ntwo\n"
-    assert written(Text, RECORD, BAD, LINES, many=True) == "a.png: a cat\na.png: one two\n"
-    assert written(Text, RECORD, LINES, many=True, blocks=True) == "==> a.png <==\na cat\n\n==> a.png <==\none\n\ntwo\n"
+    assert written(Text, RECORD, BAD, LINES, has_many=True) == "a.png: a cat\na.png: one two\n"
+    assert written(Text, RECORD, LINES, has_many=True, is_multiline=True) == "==> a.png <==\na cat\n\n==> a.png <==\none\n\ntwo\n"
 
 
 @pytest.mark.parametrize("pieces", [[" a", " cat"], [" a ", "", "cat "], ["a cat"], []])
-def test_on_a_terminal_pieces_are_shown_as_they_come_and_nothing_twice(pieces: list[str]) -> None:
+def test_a_terminal_shows_pieces_as_they_come_and_nothing_twice(pieces: list[str]) -> None:
     stream = Terminal()
     writer = Text(stream)
     for piece in pieces:
@@ -35,24 +35,24 @@ def test_on_a_terminal_pieces_are_shown_as_they_come_and_nothing_twice(pieces: l
     assert stream.getvalue().endswith("\n")
 
 
-def test_pieces_are_not_shown_in_a_pipe_or_of_many() -> None:
-    for writer in (Text(io.StringIO()), Text(Terminal(), many=True)):
+def test_a_pipe_and_a_run_of_several_inputs_show_no_pieces() -> None:
+    for writer in (Text(io.StringIO()), Text(Terminal(), has_many=True)):
         writer.piece("a")
         assert writer.stream.getvalue() == ""
 
 
-def test_jsonl_is_one_line_each_and_json_an_array_of_many() -> None:
-    lines = written(JsonLines, LINES, BAD, many=True).splitlines()
+def test_jsonl_has_one_line_a_record_and_json_an_array_for_several() -> None:
+    lines = written(JsonLines, LINES, BAD, has_many=True).splitlines()
     assert json.loads(lines[0])["text"] == "one\n\ntwo"
     assert json.loads(lines[0])["seconds"]["decode"] == 0.333333
     assert json.loads(lines[1])["error"] == {"kind": "missing", "message": "no such file; check the path"}
-    assert json.loads(written(Json, RECORD, BAD, many=True))[1]["path"] == "b.png"
+    assert json.loads(written(Json, RECORD, BAD, has_many=True))[1]["path"] == "b.png"
     assert json.loads(written(Json, RECORD))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
-    assert json.loads(written(Json, many=True)) == []
+    assert json.loads(written(Json, has_many=True)) == []
     assert written(Json) == ""
 
 
-def test_a_path_that_is_not_utf8_is_still_one_line_of_utf8() -> None:
+def test_a_path_that_is_not_utf8_becomes_one_line_of_utf8() -> None:
     line = written(JsonLines, replace(RECORD, path="\udcff.png", text="é\u2028"))
     assert line.encode("utf-8").count(b"\n") == 1
     assert json.loads(line)["path"] == "\udcff.png"
