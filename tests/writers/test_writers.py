@@ -21,7 +21,8 @@ class Terminal(io.StringIO):
 def test_text_is_bare_for_one_input_lines_for_several_and_blocks_for_multiline_answers() -> None:
     assert written(Text, LINES) == "one\n\ntwo\n"
     assert written(Text, RECORD, BAD, LINES, has_many=True) == "a.png: a cat\na.png: one two\n"
-    assert written(Text, RECORD, LINES, has_many=True, is_multiline=True) == "==> a.png <==\na cat\n\n==> a.png <==\none\n\ntwo\n"
+    blocks = written(Text, RECORD, LINES, has_many=True, is_multiline=True)
+    assert blocks == "==> a.png <==\na cat\n\n==> a.png <==\none\n\ntwo\n"
 
 
 @pytest.mark.parametrize("pieces", [[" a", " cat"], [" a ", "", "cat "], ["a cat"], []])
