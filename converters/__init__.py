@@ -1,10 +1,11 @@
-"""A SmolVLM checkpoint as a pair of GGUF files for llama.cpp; a library without a command line.
+"""A library that converts a SmolVLM checkpoint to a pair of GGUF files for llama.cpp.
 
 planned = plan(Path("SmolVLM2-256M"), Path("out"), ["f16", "q8_0", "q4_k_m"], ["f16"])
 write(planned)
 [agreement, *_] = verify(Path("SmolVLM2-256M"), [(planned.language[0].path, planned.vision[0].path)])
 
-llama.cpp's quantizer and the comparison run in child processes: a script has this under `if __name__ == "__main__"`.
+llama.cpp's quantizer and the comparison run in child processes, so a script calls them under
+`if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .lora import Adapter
 from .memory_estimate import run_memory
 from .verify import Agreement, check_libraries, verify
 
-logging.getLogger("gguf").setLevel(logging.CRITICAL)  # its remarks on model cards are for its own developers
+logging.getLogger("gguf").setLevel(logging.CRITICAL)  # its warnings about model cards are not for users
 
 __all__ = [
     "Adapter", "Agreement", "Output", "Plan", "check_libraries", "convert", "plan", "run_memory", "verify", "write",

@@ -1,4 +1,4 @@
-"""A checkpoint directory: its configuration with every quirk resolved, its tensors block by block, its tokenizer."""
+"""A checkpoint directory: its configuration with all defaults filled in, its tensors in blocks, its tokenizer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .errors import AGAIN, Unfit, named
+from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
 from .lora import Adapter
 from .safetensors_reader import Tensors, read_json
 from .tensor_mapping import COLOURS, LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
 
-# What transformers fills in for keys that published configurations leave out.
+# Defaults of transformers for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -37,18 +37,18 @@ VISION_DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6,
 }
-MOST = 1 << 24  # of anything in a configuration; more is damage
-MOST_LAYERS = 512  # LLAMA_MAX_LAYERS of llama.cpp
+MAX_COUNT = 1 << 24  # of anything in a configuration; a larger one means a damaged file
+MAX_LAYERS = 512  # LLAMA_MAX_LAYERS of llama.cpp
 DEFAULT_ROPE_THETA = 10000.0
 DEFAULT_SCALE_FACTOR = 2
-# Buffers that older releases of transformers saved and that are computed anew.
+# Endings of the names of buffers that older releases of transformers saved; llama.cpp computes them.
 COMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
 
 class Checkpoint:
-    """The checkpoint in `directory`, with `adapter` merged into what is read; opening it reads no weights.
+    """The checkpoint in `directory`, with `adapter` merged into the weights; the constructor reads no weights.
 
-    Raises ModelError if a file is missing or damaged, or if the model is of a kind that is not converted.
+    Raises ModelError if a file is missing or damaged, or if the model cannot be converted.
     """
 
     def __init__(self, directory: Path, adapter: Adapter | None = None) -> None:
@@ -56,52 +56,51 @@ class Checkpoint:
         self.adapter = adapter
         config = self.json("config.json")
         if config.get("model_type") not in MODEL_TYPES:
-            known = ", ".join(MODEL_TYPES)
-            kind = config.get("model_type")
-            raise ModelError(f"{directory}: a model of type {kind!r}", f"types that can be converted are {known}")
+            known, model_type = ", ".join(MODEL_TYPES), config.get("model_type")
+            raise ModelError(f"{directory}: a model of type {model_type!r}", f"types that can be converted are {known}")
         self._tensors = Tensors(self._files())
-        # A model saved without its head lacks the first part of every name.
-        bare = not any(name.startswith(PREFIX) for name in self._tensors.names())
-        self._prefix = PREFIX if bare else ""
-        with named(self.directory / "config.json"):
+        # The names in a model that was saved without its head lack the prefix.
+        is_bare = not any(name.startswith(PREFIX) for name in self._tensors.names())
+        self._prefix = PREFIX if is_bare else ""
+        with errors_about(self.directory / "config.json"):
             self.text = _text(config)
             self.vision = _vision(config)
         self.tokenizer = self.json("tokenizer.json")
-        with named(self.directory / "preprocessor_config.json"):
+        with errors_about(self.directory / "preprocessor_config.json"):
             self.preprocessor = self._preprocessor()
 
     @property
     def has_head(self) -> bool:
-        """Whether there is an output matrix apart from the embeddings."""
+        """Whether there is an output matrix besides the embeddings."""
         return LM_HEAD in self._tensors or (self.adapter is not None and LM_HEAD in self.adapter.replaced)
 
     def names(self) -> list[str]:
-        """The names of all tensors but those that are computed anew."""
-        known = [self._prefix + name for name in self._tensors.names() if not name.endswith(COMPUTED)]
-        return known + sorted(set(self.adapter.changed if self.adapter else ()) - set(known))
+        """Return the names of all tensors except COMPUTED ones."""
+        names = [self._prefix + name for name in self._tensors.names() if not name.endswith(COMPUTED)]
+        return names + sorted(set(self.adapter.changed if self.adapter else ()) - set(names))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor; ModelError if there is none of that name."""
+        """Return the shape of one tensor. Raises ModelError if there is none of that name."""
         if self.adapter is not None and name in self.adapter.replaced:
             return self.adapter.shape(name)
         stored = name.removeprefix(self._prefix)
         if stored not in self._tensors:
-            raise ModelError(f"{self.directory}: lacks the tensor {name}", AGAIN)
+            raise ModelError(f"{self.directory}: lacks the tensor {name}", DOWNLOAD_AGAIN)
         return self._tensors.shape(stored)
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` of one tensor, float32 or float16, the adapter merged in."""
+        """Return rows `start` to `stop` of one tensor as float32 or float16, with the adapter merged in."""
         if self.adapter is None:
             return self._tensors.rows(name.removeprefix(self._prefix), start, stop)
         if name in self.adapter.replaced:
             array = self.adapter.rows(name, start, stop)
         else:
             array = self._tensors.rows(name.removeprefix(self._prefix), start, stop)
-        return self.adapter.merged(name, array, start)
+        return self.adapter.merge(name, array, start)
 
     @property
     def stored_as(self) -> str:
-        """The narrowest of f16, bf16 and f32 that holds every matrix of the language half exactly."""
+        """The smallest of f16, bf16 and f32 that holds every matrix of the language model exactly."""
         names = [name for name in self._tensors.names() if "vision" not in name and "connector" not in name]
         types = {self._tensors.dtype(name) for name in names if len(self._tensors.shape(name)) > 1}
         return {frozenset({"F16"}): "f16", frozenset({"BF16"}): "bf16"}.get(
@@ -109,11 +108,11 @@ class Checkpoint:
         )
 
     def json(self, name: str) -> dict[str, Any]:
-        """One of the directory's JSON files; ModelError if it is missing or not an object."""
+        """Read one of the directory's JSON files. Raises ModelError if it is missing or not an object."""
         return read_json(self.directory / name)
 
     def optional_json(self, name: str) -> dict[str, Any]:
-        """The same, empty where there is no such file."""
+        """Read one of the directory's JSON files, or return {} if there is no such file."""
         return self.json(name) if os.path.lexists(self.directory / name) else {}
 
     def _files(self) -> list[Path]:
@@ -122,7 +121,7 @@ class Checkpoint:
         index = self.directory / "model.safetensors.index.json"
         names = self.optional_json(index.name).get("weight_map", {})
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise ModelError(f"{index}: not an index of weights", AGAIN)
+            raise ModelError(f"{index}: not an index of weights", DOWNLOAD_AGAIN)
         files = [self.directory / Path(name).name for name in sorted(set(names.values()))]
         if not files and list(self.directory.glob("*.bin")):
             raise ModelError(
@@ -134,25 +133,27 @@ class Checkpoint:
         return files
 
     def _preprocessor(self) -> dict[str, Any]:
-        # transformers 5 moves the image processor's settings into processor_config.json.
-        found = self.optional_json("preprocessor_config.json")
-        found |= self.optional_json("processor_config.json").get("image_processor") or {}
+        # transformers 5 has the image processor's settings in processor_config.json.
+        settings = self.optional_json("preprocessor_config.json")
+        settings |= self.optional_json("processor_config.json").get("image_processor") or {}
         for key in ("image_mean", "image_std", "size"):
-            if key not in found:
-                raise Unfit(f"has no {key}", "add the image processor's settings")
-        _count(found["size"], "longest_edge")
+            if key not in settings:
+                raise UnconvertibleError(f"has no {key}", "add the image processor's settings")
+        _count(settings["size"], "longest_edge")
         for key in ("image_mean", "image_std"):
-            found[key] = [_number(key, value) if key == "image_std" else float(value) for value in found[key]]
-            if len(found[key]) != COLOURS or not all(map(math.isfinite, found[key])):
-                raise Unfit(f"{key} is {found[key]}", f"{COLOURS} numbers are wanted")
-        return found
+            settings[key] = [_number(key, value) if key == "image_std" else float(value) for value in settings[key]]
+            if len(settings[key]) != COLOURS or not all(map(math.isfinite, settings[key])):
+                raise UnconvertibleError(f"{key} is {settings[key]}", f"{COLOURS} numbers are wanted")
+        return settings
 
 
 def _text(config: dict[str, Any]) -> Text:
-    given = _object(config, "text_config")
-    if given.get("model_type", "llama") != "llama":
-        raise Unfit(f"the language model is of type {given['model_type']!r}", "only llama can be converted")
-    text = TEXT_DEFAULTS | given
+    text_config = _object(config, "text_config")
+    if text_config.get("model_type", "llama") != "llama":
+        raise UnconvertibleError(
+            f"the language model is of type {text_config['model_type']!r}", "only llama can be converted"
+        )
+    text = TEXT_DEFAULTS | text_config
     _require("text_config.hidden_act", text["hidden_act"], "silu")
     for key in ("attention_bias", "mlp_bias"):
         _require(f"text_config.{key}", bool(text.get(key)), False)
@@ -166,7 +167,7 @@ def _text(config: dict[str, Any]) -> Text:
     return Text(
         hidden=hidden,
         feed_forward=_count(text, "intermediate_size"),
-        layers=_count(text, "num_hidden_layers", most=MOST_LAYERS),
+        layers=_count(text, "num_hidden_layers", maximum=MAX_LAYERS),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -180,17 +181,17 @@ def _text(config: dict[str, Any]) -> Text:
 
 def _vision(config: dict[str, Any]) -> Vision:
     vision = VISION_DEFAULTS | _object(config, "vision_config")
-    # llama.cpp's flag for GELU means the tanh approximation.
+    # the flag use_gelu of llama.cpp means the tanh approximation
     _require("vision_config.hidden_act", vision["hidden_act"], "gelu_pytorch_tanh")
     hidden, heads = _count(vision, "hidden_size"), _count(vision, "num_attention_heads")
     _require("the remainder of vision_config.hidden_size and num_attention_heads", hidden % heads, 0)
     return Vision(
         hidden=hidden,
         feed_forward=_count(vision, "intermediate_size"),
-        layers=_count(vision, "num_hidden_layers", most=MOST_LAYERS),
+        layers=_count(vision, "num_hidden_layers", maximum=MAX_LAYERS),
         heads=heads,
-        image=_square("image_size", vision["image_size"]),
-        patch=_square("patch_size", vision["patch_size"]),
+        image=_side("image_size", vision["image_size"]),
+        patch=_side("patch_size", vision["patch_size"]),
         scale=_count(config, "scale_factor", DEFAULT_SCALE_FACTOR),
         epsilon=_number("layer_norm_eps", vision["layer_norm_eps"]),
     )
@@ -199,30 +200,31 @@ def _vision(config: dict[str, Any]) -> Vision:
 def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, dict):
-        raise Unfit(f"{key} is not an object", AGAIN)
+        raise UnconvertibleError(f"{key} is not an object", DOWNLOAD_AGAIN)
     return value
 
 
-def _count(config: dict[str, Any], key: str, default: int | None = None, most: int = MOST) -> int:
+def _count(config: dict[str, Any], key: str, default: int | None = None, maximum: int = MAX_COUNT) -> int:
     value = config.get(key) or default
-    if not isinstance(value, int) or not 1 <= value <= most:
-        raise Unfit(f"{key} is {str(value)[:40]!r}", f"it must be a whole number from 1 to {most}")
+    if not isinstance(value, int) or not 1 <= value <= maximum:
+        raise UnconvertibleError(f"{key} is {str(value)[:40]!r}", f"it must be a whole number from 1 to {maximum}")
     return value
 
 
 def _number(key: str, value: object) -> float:
     if not isinstance(value, (int, float)) or not value > 0:
-        raise Unfit(f"{key} is {value!r}", "it must be a positive number")
+        raise UnconvertibleError(f"{key} is {value!r}", "it must be a positive number")
     return float(value)
 
 
-def _require(what: str, value: object, wanted: object) -> None:
-    if value != wanted:
-        raise Unfit(f"{what} is {value!r}", f"only {wanted} can be converted")
+def _require(subject: str, value: object, supported: object) -> None:
+    if value != supported:
+        raise UnconvertibleError(f"{subject} is {value!r}", f"only {supported} can be converted")
 
 
-def _square(what: str, value: int | list[int]) -> int:
+def _side(key: str, value: int | list[int]) -> int:
+    """Return the side of a square, which a configuration may give once or twice."""
     sides = set(value) if isinstance(value, list) else {value}
     if len(sides) != 1:
-        raise Unfit(f"vision_config.{what} is {value}", "only squares can be converted")
-    return _count({what: sides.pop()}, what)
+        raise UnconvertibleError(f"vision_config.{key} is {value}", "only squares can be converted")
+    return _count({key: sides.pop()}, key)

@@ -1,9 +1,9 @@
-"""One checkpoint to its GGUF pair, in as many quantizations as are wanted, of one reading."""
+"""Converting a checkpoint to GGUF files in several quantizations at once; its weights are read once."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,39 +19,55 @@ from smolcli.system.disk_space import check_free_space
 
 from . import mmproj, text_model
 from .checkpoint import Checkpoint
-from .gguf_model import Half
-from .gguf_writer import Progress, Unfinished, check_shapes, hub_id_of, taken, told, write_weights
+from .gguf_model import GgufModel
+from .gguf_writer import (
+    PartFiles,
+    Progress,
+    already_exists,
+    check_shapes,
+    convert_os_errors,
+    hub_id_of,
+    write_weights,
+)
 from .lora import Adapter
-from .quantization import QUANTIZATIONS, Quantization, Type, fallback, fallbacks, quantization, tensor_type
+from .quantization import (
+    QUANTIZATIONS,
+    GgmlType,
+    Quantization,
+    describe_fallback,
+    fallbacks,
+    find_quantization,
+    tensor_type,
+)
 
-LONGEST_NAME = 200  # bytes: with quantization and the like below the 255 of most file systems
+MAX_NAME_BYTES = 200  # with prefix, quantization and suffix less than the 255 of most file systems
 IfExists = Literal["error", "skip", "overwrite"]
-TEMPORARY = "choose another folder for temporary files with TMPDIR"
+TEMPORARY_ADVICE = "choose another folder for temporary files with TMPDIR"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One GGUF file to be written: `kinds` is the type of each tensor, `size` the bytes of the file.
+    """One GGUF file to be written: `kinds` is the type of each tensor by name, `size` the bytes of the file.
 
-    `fallbacks` tells, a line each, which tensors are not of the type that the quantization means.
+    `fallbacks` has a line for the user for each group of tensors that are not of the quantization's type.
     """
 
     path: Path
     quantization: Quantization
-    kinds: dict[str, Type] = field(repr=False)
+    kinds: dict[str, GgmlType] = field(repr=False)
     size: int
     fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a conversion will write; nothing is written yet. Of `language` and `vision`, `kept` are there and stay.
+    """What a conversion will write: `language` and `vision`, except `kept`, which exist and are not replaced.
 
-    `source` is what llama.cpp's quantizer reads, where it is wanted: one of `language`, or a file that does not stay.
+    `source` is the file that llama.cpp's quantizer reads, if it is needed: one of `language` or a temporary file.
     """
 
     checkpoint: Checkpoint
-    halves: tuple[Half, Half]
+    halves: tuple[GgufModel, GgufModel]
     language: tuple[Output, ...]
     vision: tuple[Output, ...]
     kept: frozenset[Path]
@@ -60,33 +76,36 @@ class Plan:
 
     @property
     def outputs(self) -> list[Output]:
-        """All files of the pair, the language half's first."""
+        """All files, those of the language model first."""
         return [*self.language, *self.vision]
 
     @property
     def notices(self) -> list[str]:
-        """What the user should know: tensors of other types, things the checkpoint lacks."""
-        told = [f"{output.path}: {line}" for output in self.outputs for line in output.fallbacks]
-        return [*told, *(line for half in self.halves for line in half.notices)]
+        """Lines for the user: tensors of other types, things that the checkpoint lacks."""
+        lines = [f"{output.path}: {line}" for output in self.outputs for line in output.fallbacks]
+        return [*lines, *(line for model in self.halves for line in model.notices)]
 
     @property
     def made(self) -> list[Output]:
-        """The files that will be there afterwards and are not yet."""
+        """The files that will be written and stay."""
         return [output for output in self.outputs if output.path not in self.kept]
 
     @property
     def work(self) -> list[Output]:
-        """The files that will be written: `made`, before them `source` where it does not stay."""
+        """All files that will be written: `source` first if it is temporary, then `made`."""
         return self.made if self.source is None or self.source in self.made else [self.source, *self.made]
 
 
 def convert(
     checkpoint_dir: Path, out_dir: Path, quant: str, mmproj_quant: str, name: str | None = None
 ) -> tuple[Path, Path]:
-    """Write one language half and one vision half into `out_dir`, in place of what was there; their paths."""
-    made = plan(checkpoint_dir, out_dir, [quant], [mmproj_quant], name, if_exists="overwrite")
-    write(made)
-    return made.language[0].path, made.vision[0].path
+    """Write a language model file and an mmproj file into `out_dir` and return their paths; existing ones are replaced.
+
+    Raises what `plan` and `write` raise.
+    """
+    planned = plan(checkpoint_dir, out_dir, [quant], [mmproj_quant], name, if_exists="overwrite")
+    write(planned)
+    return planned.language[0].path, planned.vision[0].path
 
 
 def plan(
@@ -99,158 +118,173 @@ def plan(
     if_exists: IfExists = "error",
     verbose: bool = False,
 ) -> Plan:
-    """Read the headers of a checkpoint and say what its conversion will write.
+    """Read the headers of a checkpoint and return what its conversion will write, without writing it.
 
     The files are `<Name>-<QUANT>.gguf` and `mmproj-<Name>-<QUANT>.gguf`; `quants` and `mmproj_quants` are keys of
-    `quantize.QUANTIZATIONS`, the latter without llama.cpp's mixes; `name`, unless given, is that of the directory or
-    hub id, followed by that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
-    Raises ModelError for a checkpoint that cannot be converted, UsageError for quantizations that do not exist and
-    for files that do (unless they shall be skipped or overwritten).
+    QUANTIZATIONS, the latter without llama.cpp's mixes; `name` defaults to that of the directory or hub id, followed by
+    that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
+
+    Raises ModelError for a checkpoint that cannot be converted, UsageError for an unknown quantization and for a file
+    that exists, unless `if_exists` says to skip or overwrite it.
     """
-    wanted = list(dict.fromkeys(quantization(word) for word in quants))
-    wanted_vision = list(dict.fromkeys(quantization(word, vision=True) for word in mmproj_quants))
+    language_quants = list(dict.fromkeys(find_quantization(quant) for quant in quants))
+    vision_quants = list(dict.fromkeys(find_quantization(quant, is_mmproj=True) for quant in mmproj_quants))
     checkpoint = Checkpoint(checkpoint_dir, Adapter(lora) if lora else None)
     name, stem = _names(checkpoint, name)
-    halves = (text_model.half(checkpoint, name), mmproj.half(checkpoint, name))
-    _check_nothing_is_lost(checkpoint, halves)
-    with told(Path(tempfile.gettempdir()), TEMPORARY), tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
-        planners = [_Planner(half, out_dir, stem, Path(folder), verbose) for half in halves]
-        texts, visions = (
-            tuple(planner.output(one, checkpoint.stored_as) for one in quantizations)
-            for planner, quantizations in zip(planners, (wanted, wanted_vision), strict=True)
+    models = (text_model.build_model(checkpoint, name), mmproj.build_model(checkpoint, name))
+    _check_all_tensors_known(checkpoint, models)
+    temporary = Path(tempfile.gettempdir())
+    with (
+        convert_os_errors(temporary, TEMPORARY_ADVICE),
+        tempfile.TemporaryDirectory(prefix="smolcli-") as folder,
+    ):
+        planners = [_Planner(model, out_dir, stem, Path(folder), verbose) for model in models]
+        language, vision = (
+            tuple(planner.output(quantization, checkpoint.stored_as) for quantization in quantizations)
+            for planner, quantizations in zip(planners, (language_quants, vision_quants), strict=True)
         )
-        with told(out_dir):
-            kept = _kept((*texts, *visions), if_exists)
+        with convert_os_errors(out_dir):
+            kept = _kept((*language, *vision), if_exists)
         source = None
-        if any(output.quantization.tensor is None and output.path not in kept for output in texts):
+        if any(output.quantization.tensor is None and output.path not in kept for output in language):
             source = planners[0].output(QUANTIZATIONS[checkpoint.stored_as], checkpoint.stored_as)
-    return Plan(checkpoint, halves, texts, visions, kept, source, if_exists == "overwrite")
+    return Plan(checkpoint, models, language, vision, kept, source, if_exists == "overwrite")
 
 
 def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False) -> None:
-    """Write what is planned; every weight is read once. Each file is whole when it appears, which all do at the end.
+    """Write the files of a plan; each weight is read once, and all files appear together at the end.
 
-    `progress` is told of bytes as they are written. Raises ModelError for weights that cannot be stored so,
-    OutputError for a full disk, UsageError for a directory that cannot be written.
+    `progress` is called with the number of bytes just written. Raises ModelError for weights that do not fit their
+    type, OutputError for a full disk, UsageError for a directory that cannot be written, EngineError if llama.cpp's
+    quantizer crashes.
     """
     if not plan.work:
         return
-    with told(plan.work[0].path.parent):
+    out_dir = plan.work[0].path.parent
+    with convert_os_errors(out_dir):
         _check_space(plan)
-    with Unfinished(plan.overwrite) as unfinished:
-        parts = {output.path: unfinished.path(output.path, output not in plan.made) for output in plan.work}
-        direct = [output for output in plan.work if output.quantization.tensor is not None]
-        with told(plan.work[0].path.parent):
-            for half, own in zip(plan.halves, ((*plan.language, plan.source), plan.vision), strict=True):
-                with ExitStack() as stack:
-                    files = [
-                        stack.enter_context(closing(half.start(parts[one.path], one.quantization, one.kinds)))
-                        for one in direct
-                        if one in own
-                    ]
-                    if files:
-                        write_weights(plan.checkpoint, half.weights, files, progress)
+    with PartFiles(plan.overwrite) as part_files:
+        parts = {output.path: part_files.path(output.path, output not in plan.made) for output in plan.work}
+        with convert_os_errors(out_dir):
+            _write_direct(plan, parts, progress)
         for output in plan.work:
             if output.quantization.tensor is None and plan.source is not None:
-                job = (
-                    parts[plan.source.path],
-                    parts[output.path],
-                    output.quantization.file,
-                    usable_cores(),
-                    output.path,
-                )
-                call("smolcli.converters.llama_quantize:quantize", *job, verbose=verbose)
+                source, part = parts[plan.source.path], parts[output.path]
+                arguments = (source, part, output.quantization.file, usable_cores(), output.path)
+                call("smolcli.converters.llama_quantize:quantize", *arguments, verbose=verbose)
                 progress(output.size)
             if (size := parts[output.path].stat().st_size) != output.size:
                 raise RuntimeError(f"{output.path} has {size} bytes, {output.size} were planned")
 
 
-class _Planner:
-    """Plans the files of one half; headers are tried in `folder`."""
+def _write_direct(plan: Plan, parts: Mapping[Path, Path], progress: Progress) -> None:
+    """Write the files that do not need llama.cpp's quantizer; `parts` has the path of each part file."""
+    direct = [output for output in plan.work if output.quantization.tensor is not None]
+    for model, of_model in zip(plan.halves, ((*plan.language, plan.source), plan.vision), strict=True):
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(closing(model.start(parts[output.path], output.quantization, output.kinds)))
+                for output in direct
+                if output in of_model
+            ]
+            if files:
+                write_weights(plan.checkpoint, model.weights, files, progress)
 
-    def __init__(self, half: Half, out_dir: Path, stem: str, folder: Path, verbose: bool) -> None:
-        self._half = half
+
+class _Planner:
+    """Plans the files of one model; writes headers into the temporary `folder` to know their size."""
+
+    def __init__(self, model: GgufModel, out_dir: Path, stem: str, folder: Path, verbose: bool) -> None:
+        self._model = model
         self._verbose = verbose
-        self._place = f"{half.prefix}{stem}"
+        self._stem = f"{model.prefix}{stem}"
         self._out_dir = out_dir
-        self._header = folder / f"{self._place}.gguf"
+        self._header = folder / f"{self._stem}.gguf"
         self._header_size = 0
 
     def output(self, wanted: Quantization, stored_as: str) -> Output:
-        """The file of one quantization; `stored_as` is what llama.cpp's quantizer would read."""
-        path = self._out_dir / f"{self._place}-{wanted.name.upper()}.gguf"
+        """Plan the file of one quantization; `stored_as` names the one that llama.cpp's quantizer would read."""
+        path = self._out_dir / f"{self._stem}-{wanted.name.upper()}.gguf"
         if wanted.tensor is None:
-            kinds, odd = self._chosen(wanted, QUANTIZATIONS[stored_as])
+            types, lines = self._ask_quantizer(wanted, QUANTIZATIONS[stored_as])
         else:
-            kinds = self._kinds(wanted.tensor)
-            odd = fallbacks(self._half.weights, wanted.tensor)
+            types = self._types(wanted.tensor)
+            lines = fallbacks(self._model.weights, wanted.tensor)
         if not self._header_size:
-            self._write_header(wanted, kinds)
-        return Output(path, wanted, kinds, self._header_size + self._half.data_size(kinds), tuple(odd))
+            self._write_header(wanted, types)
+        return Output(path, wanted, types, self._header_size + self._model.data_size(types), tuple(lines))
 
-    def _kinds(self, wanted: Type) -> dict[str, Type]:
-        return {weight.name: tensor_type(weight, wanted) for weight in self._half.weights}
+    def _types(self, wanted: GgmlType) -> dict[str, GgmlType]:
+        return {weight.name: tensor_type(weight, wanted) for weight in self._model.weights}
 
-    def _chosen(self, wanted: Quantization, source: Quantization) -> tuple[dict[str, Type], list[str]]:
-        registry.require(registry.BACKENDS, "llamacpp")
+    def _ask_quantizer(self, wanted: Quantization, source: Quantization) -> tuple[dict[str, GgmlType], list[str]]:
+        """Return the types that llama.cpp's quantizer would choose, by name, and lines about its fallbacks."""
+        registry.require(registry.BACKENDS, registry.backends("gguf")[0])
         assert source.tensor is not None
-        kinds = self._kinds(source.tensor)
-        self._write_header(source, kinds)
-        with self._header.open("r+b") as file:  # a hole where the weights would be
-            file.truncate(self._header_size + self._half.data_size(kinds))
-        types, odd = call("smolcli.converters.llama_quantize:chosen", self._header, wanted.file, verbose=self._verbose)
-        if not kinds.keys() <= types.keys():
-            what = "llama.cpp's quantizer does not say what it would do in the way that is known"
+        source_types = self._types(source.tensor)
+        self._write_header(source, source_types)
+        with self._header.open("r+b") as file:  # the weights are a hole in the file
+            file.truncate(self._header_size + self._model.data_size(source_types))
+        chosen, odd = call(
+            "smolcli.converters.llama_quantize:choose_types", self._header, wanted.file, verbose=self._verbose
+        )
+        if not source_types.keys() <= chosen.keys():
+            what = "the log of llama.cpp's quantizer has a form that is not known"
             raise EngineError(what, "install the release of llama-cpp-python that smolcli was tested with, 0.3.36")
-        return {name: GGMLQuantizationType[types[name].upper()] for name in kinds}, [fallback(*one) for one in odd]
+        types = {name: GGMLQuantizationType[chosen[name].upper()] for name in source_types}
+        return types, [describe_fallback(*fallback) for fallback in odd]
 
-    def _write_header(self, quantization: Quantization, kinds: dict[str, Type]) -> None:
-        with closing(self._half.start(self._header, quantization, kinds)) as started:
+    def _write_header(self, quantization: Quantization, types: dict[str, GgmlType]) -> None:
+        with closing(self._model.start(self._header, quantization, types)) as started:
             self._header_size = started.header_size
 
 
 def _names(checkpoint: Checkpoint, name: str | None) -> tuple[str | None, str]:
-    """The name for the file's keys (None: what the directory's name tells) and for the file itself."""
+    """Return the name for the keys in the file (None: from that of the directory) and the stem of the file's name."""
     if not name:
         name = hub_id_of(checkpoint.directory).rpartition("/")[2] or None
         if checkpoint.adapter is not None:
             name = f"{name or checkpoint.directory.name}-{checkpoint.adapter.directory.resolve().name}"
     stem = (name or checkpoint.directory.name).replace("/", "-")
-    other = "give another with --name"
+    advice = "give another with --name"
     try:
         length = len(stem.encode())
     except UnicodeEncodeError:
-        raise UsageError("the model's name is not UTF-8", other) from None
-    if length > LONGEST_NAME:
-        raise UsageError(f"the model's name has {length} bytes, too many for a file's", other)
+        raise UsageError("the model's name is not UTF-8", advice) from None
+    if length > MAX_NAME_BYTES:
+        raise UsageError(f"the model's name has {length} bytes, too many for a file's", advice)
     if "mmproj" in stem.lower():
-        raise UsageError(f"{stem}: a name with mmproj would be taken for that of a vision half", other)
+        raise UsageError(f"{stem}: a name with mmproj would be taken for that of an mmproj file", advice)
     return name, stem
 
 
-def _check_nothing_is_lost(checkpoint: Checkpoint, halves: Sequence[Half]) -> None:
-    weights = [weight for half in halves for weight in half.weights]
+def _check_all_tensors_known(checkpoint: Checkpoint, models: Sequence[GgufModel]) -> None:
+    """Raise ModelError if the checkpoint has a tensor that no file would hold, or lacks one."""
+    weights = [weight for model in models for weight in model.weights]
     check_shapes(checkpoint, weights)
     known = {weight.source for weight in weights}
     for name in checkpoint.names():
         if name not in known:
-            where, advice = checkpoint.directory, "save the whole model anew; an adapter goes with --lora"
+            directory, advice = checkpoint.directory, "save the whole model anew; an adapter goes with --lora"
             if checkpoint.adapter is not None and name in checkpoint.adapter.changed:
-                where, advice = checkpoint.adapter.directory, "give the model that it was trained beside"
-            raise ModelError(f"{where}: has a tensor {name} that the model does not know", advice)
+                directory, advice = checkpoint.adapter.directory, "give the model that it was trained on"
+            raise ModelError(f"{directory}: has a tensor {name} that the model does not know", advice)
 
 
 def _kept(outputs: Sequence[Output], if_exists: IfExists) -> frozenset[Path]:
-    there = [output for output in outputs if output.path.exists() or output.path.is_symlink()]
-    for output in there:
+    """Return the paths of existing files that are not replaced. Raises UsageError for those that are not allowed."""
+    existing = [output for output in outputs if output.path.exists() or output.path.is_symlink()]
+    for output in existing:
         if not output.path.is_file():
-            raise UsageError(f"{output.path}: is there and is no file", "choose another directory with -o, or a --name")
+            raise UsageError(
+                f"{output.path}: exists and is not a file", "choose another directory with -o, or a --name"
+            )
         if if_exists == "error":
-            raise taken(output.path)
+            raise already_exists(output.path)
         if if_exists == "skip" and (size := output.path.stat().st_size) != output.size:
             what = f"{output.path}: has {size} bytes, what would be written {output.size}"
             raise UsageError(what, "--if-exists overwrite replaces it")
-    return frozenset(output.path for output in there if if_exists == "skip")
+    return frozenset(output.path for output in existing if if_exists == "skip")
 
 
 def _check_space(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Faults that are found where the name of the file is not known, and named where it is."""
+"""Errors that are found where the name of the file is not known, and get it where it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from smolcli.errors import ModelError
 
-AGAIN = "download or save it again"
+DOWNLOAD_AGAIN = "download or save it again"
 
 
-class Unfit(Exception):
-    """`what` is wrong with something that cannot be converted so; `advice` says what to do."""
+class UnconvertibleError(Exception):
+    """Something that cannot be converted: `what` is wrong with it, `advice` says what to do."""
 
     def __init__(self, what: str, advice: str) -> None:
         super().__init__(what)
@@ -20,17 +20,17 @@ class Unfit(Exception):
 
 
 @contextmanager
-def named(thing: object) -> Iterator[None]:
-    """Makes a ModelError that names `thing` of an Unfit, and of what reading damaged JSON may raise.
+def errors_about(subject: object) -> Iterator[None]:
+    """Convert UnconvertibleError, and what reading damaged JSON raises, to a ModelError that begins with `subject`.
 
-    >>> with named("config.json"):
-    ...     raise Unfit("is odd", "mend it")
+    >>> with errors_about("config.json"):
+    ...     raise UnconvertibleError("is odd", "repair it")
     Traceback (most recent call last):
-    smolcli.errors.ModelError: config.json: is odd; mend it
+    smolcli.errors.ModelError: config.json: is odd; repair it
     """
     try:
         yield
-    except Unfit as unfit:
-        raise ModelError(f"{thing}: {unfit}", unfit.advice) from None
+    except UnconvertibleError as error:
+        raise ModelError(f"{subject}: {error}", error.advice) from None
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, re.error) as error:
-        raise ModelError(f"{thing}: damaged ({error!r})", AGAIN) from error
+        raise ModelError(f"{subject}: damaged ({error!r})", DOWNLOAD_AGAIN) from error

@@ -1,4 +1,4 @@
-"""One half of a model, language or vision: its weights, its keys, and what a file of it would be."""
+"""The content of one of the two GGUF files of a model, and a file that is being written."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFWriter
 
-from .quantization import Quantization, Type, size
+from .quantization import GgmlType, Quantization, tensor_bytes
 from .tensor_mapping import Weight
 
 
 @dataclass(frozen=True)
-class Half:
-    """`prefix` begins its files' names; `describe` adds its keys to a writer that has its tensors.
+class GgufModel:
+    """What a GGUF file holds: the language model, or the vision encoder and projector (mmproj).
 
-    `notices` are lines that the user should see.
+    `prefix` begins the names of its files; `describe` adds its keys to a writer that already has its tensors;
+    `notices` are lines for the user.
     """
 
     prefix: str
@@ -26,26 +27,27 @@ class Half:
     describe: Callable[[GGUFWriter, Quantization], None]
     notices: tuple[str, ...] = ()
 
-    def start(self, path: Path, quantization: Quantization, kinds: Mapping[str, Type]) -> Started:
-        """A file whose header is written, with a type for each weight."""
+    def start(self, path: Path, quantization: Quantization, types: Mapping[str, GgmlType]) -> Started:
+        """Write the header of a file that stores each weight as its type in `types` (by GGUF name). Raises OSError."""
         writer = GGUFWriter(None, self.architecture)
         for weight in self.weights:
-            kind = kinds[weight.name]
-            writer.add_tensor_info(weight.name, weight.shape, np.dtype(np.float32), size(weight, kind), raw_dtype=kind)
+            type = types[weight.name]
+            size = tensor_bytes(weight, type)
+            writer.add_tensor_info(weight.name, weight.shape, np.dtype(np.float32), size, raw_dtype=type)
         self.describe(writer, quantization)
-        return Started(path, writer, kinds)
+        return Started(path, writer, types)
 
-    def data_size(self, kinds: Mapping[str, Type]) -> int:
-        """The bytes of all weights in a file, padding included."""
-        sizes = (size(weight, kinds[weight.name]) for weight in self.weights)
-        return sum(GGUFWriter.ggml_pad(one, GGUF_DEFAULT_ALIGNMENT) for one in sizes)
+    def data_size(self, types: Mapping[str, GgmlType]) -> int:
+        """Return the bytes of all weights in a file, including padding."""
+        sizes = (tensor_bytes(weight, types[weight.name]) for weight in self.weights)
+        return sum(GGUFWriter.ggml_pad(size, GGUF_DEFAULT_ALIGNMENT) for size in sizes)
 
 
 class Started:
-    """A GGUF file whose header is written and whose weights follow in the order of `kinds`."""
+    """A GGUF file whose header is written and whose weights are to be written in the order of the header."""
 
-    def __init__(self, path: Path, writer: GGUFWriter, kinds: Mapping[str, Type]) -> None:
-        self.kinds = kinds
+    def __init__(self, path: Path, writer: GGUFWriter, types: Mapping[str, GgmlType]) -> None:
+        self.kinds = types
         self._writer = writer
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()
@@ -56,13 +58,13 @@ class Started:
         self.header_size = int(self._file.tell())
 
     def write(self, data: np.ndarray) -> int:
-        """Some bytes of the current tensor; how many."""
+        """Write some bytes of the current tensor and return their number. Raises OSError."""
         return int(self._file.write(np.ascontiguousarray(data).data.cast("B")))
 
     def end_tensor(self) -> None:
-        """Pads to where the next one begins."""
+        """Pad the current tensor to the offset at which the next one begins."""
         self._writer.write_padding(self._file, self._file.tell())
 
     def close(self) -> None:
-        """Closes the file, which may fail: what is buffered is written."""
+        """Write what is buffered and close the file. Raises OSError."""
         self._writer.close()

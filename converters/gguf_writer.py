@@ -1,4 +1,4 @@
-"""GGUF files, written block by block; they appear whole, all together, or not at all."""
+"""Writing GGUF files block by block; all files of a conversion appear together, each of them whole, or none."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from smolcli.errors import ModelError, OutputError, UsageError
 from smolcli.system.atomic_file import PartFile
 
 from .checkpoint import Checkpoint
-from .errors import AGAIN, Unfit, named
+from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
 from .gguf_model import Started
-from .quantization import Quantization, Type, encode
+from .quantization import GgmlType, Quantization, encode
 from .tensor_mapping import Weight, interleave
 
 try:
@@ -31,9 +31,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BLOCK = 1 << 21  # weights in memory at once
+BLOCK = 1 << 21  # numbers in memory at once
 HUB = "https://huggingface.co/"
-# Settings of generation_config.json, gguf's fields for them and the kind of number each is.
+# Settings of generation_config.json: the field of gguf's Metadata and the type of number.
 SAMPLING: dict[str, tuple[str, type[int] | type[float]]] = {
     "temperature": ("sampling_temp", float),
     "top_k": ("sampling_top_k", int),
@@ -42,37 +42,37 @@ SAMPLING: dict[str, tuple[str, type[int] | type[float]]] = {
     "repetition_penalty": ("sampling_penalty_repeat", float),
 }
 
-Progress = Callable[[int], None]  # is told of bytes written
+Progress = Callable[[int], None]  # called with the number of bytes just written
 
 
 def write_weights(
     checkpoint: Checkpoint, weights: Sequence[Weight], files: Sequence[Started], progress: Progress
 ) -> None:
-    """Read every weight once, in blocks of rows, and write it into every file as the type it has there.
+    """Read each weight once, in blocks of rows, and write it to every file as the type that it has there.
 
-    Raises ModelError for what is not finite or too large for its type.
+    Raises ModelError for numbers that are not finite or too large for their type, OSError for a full disk.
     """
     for weight in weights:
         for start, stop in _blocks(weight):
             rows = checkpoint.rows(weight.source, start, stop)
             if weight.rotary_heads:
                 rows = interleave(rows, (stop - start) * weight.rotary_heads // weight.shape[0])
-            encoded: dict[Type, np.ndarray] = {}
+            encoded: dict[GgmlType, np.ndarray] = {}
             for file in files:
-                kind = file.kinds[weight.name]
-                if kind not in encoded:
+                type = file.kinds[weight.name]
+                if type not in encoded:
                     try:
-                        encoded[kind] = encode(rows, kind)
-                    except Unfit as unfit:
-                        what = f"{checkpoint.directory}: {weight.source}: {unfit}"
-                        raise ModelError(what, unfit.advice) from None
-                progress(file.write(encoded[kind]))
+                        encoded[type] = encode(rows, type)
+                    except UnconvertibleError as error:
+                        what = f"{checkpoint.directory}: {weight.source}: {error}"
+                        raise ModelError(what, error.advice) from None
+                progress(file.write(encoded[type]))
         for file in files:
             file.end_tensor()
 
 
 def _blocks(weight: Weight) -> Iterator[tuple[int, int]]:
-    """First and last row of each block; whole heads where rows of a head change places."""
+    """Yield the first row of each block and the row after its last; whole heads if their rows are reordered."""
     count = weight.shape[0]
     unit = count // weight.rotary_heads if weight.rotary_heads else 1
     width = int(np.prod(weight.shape[1:]))
@@ -82,53 +82,55 @@ def _blocks(weight: Weight) -> Iterator[tuple[int, int]]:
 
 
 def check_shapes(checkpoint: Checkpoint, weights: Sequence[Weight]) -> None:
-    """ModelError if one of the weights is missing or misshapen, or the adapter does not fit it."""
+    """Raise ModelError if a weight is missing or has another shape, or if the adapter does not fit it."""
     for weight in weights:
         shape = checkpoint.shape(weight.source)
         if shape != weight.shape:
             what = f"{checkpoint.directory}: the tensor {weight.source} has the shape {shape}, not {weight.shape}"
-            raise ModelError(what, AGAIN)
+            raise ModelError(what, DOWNLOAD_AGAIN)
         if checkpoint.adapter is not None and weight.source in checkpoint.adapter.changed:
             checkpoint.adapter.check(weight.source, shape)
 
 
 def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -> None:
-    """Name, size, license, base models, source and such, from the model card and the name.
+    """Add name, size, license, base models, source and sampling settings, from the model card and the configuration.
 
-    `writer` has its tensors already; `name` is the directory's unless given.
+    `writer` must have its tensors already; `name` defaults to that of the directory. Raises ModelError for a damaged
+    card or configuration.
     """
     parameters = writer.get_total_parameter_count()
     directory = checkpoint.directory
     try:
         card = Metadata.load_model_card(directory)
-    except (YAMLError, ValueError) as error:  # the latter: no UTF-8
-        raise ModelError(f"{directory / 'README.md'}: not valid YAML ({error})", "mend its head") from error
+    except (YAMLError, ValueError) as error:  # ValueError: not UTF-8
+        raise ModelError(f"{directory / 'README.md'}: not valid YAML ({error})", "repair its head") from error
     settings = Metadata.load_hf_parameters(directory)
-    place = Path(name) if name else directory
-    with named(directory / "README.md"):
-        metadata = Metadata.apply_metadata_heuristic(Metadata(), card, settings, place, parameters[0])
+    named_path = Path(name) if name else directory
+    with errors_about(directory / "README.md"):
+        metadata = Metadata.apply_metadata_heuristic(Metadata(), card, settings, named_path, parameters[0])
     sampling = checkpoint.optional_json("generation_config.json")
-    with named(directory / "generation_config.json"):
-        for key, (field, kind) in SAMPLING.items():
-            setattr(metadata, field, None if sampling.get(key) is None else kind(sampling[key]))
+    with errors_about(directory / "generation_config.json"):
+        for key, (name_in_gguf, type) in SAMPLING.items():
+            setattr(metadata, name_in_gguf, None if sampling.get(key) is None else type(sampling[key]))
     metadata.name = name or metadata.name or directory.name
-    for one in fields(metadata):
-        setattr(metadata, one.name, _plain(getattr(metadata, one.name), is_text=str(one.type) == "Optional[str]"))
+    for field in fields(metadata):
+        value = getattr(metadata, field.name)
+        setattr(metadata, field.name, _gguf_value(value, is_text=str(field.type) == "Optional[str]"))
     metadata.size_label = metadata.size_label or size_label(*parameters)
     hub_id = hub_id_of(directory)
     if checkpoint.adapter is not None:
         organization, _, base = hub_id.rpartition("/")
-        place_of = {"organization": organization, "repo_url": HUB + hub_id} if hub_id else {}
-        metadata.base_models = [{"name": base or directory.name, **place_of}]
+        origin = {"organization": organization, "repo_url": HUB + hub_id} if hub_id else {}
+        metadata.base_models = [{"name": base or directory.name, **origin}]
     elif hub_id:
         metadata.source_repo_url = HUB + hub_id
     metadata.set_gguf_meta_model(writer)
 
 
-def _plain(value: Any, is_text: bool) -> Any:
-    """What a card says as what a GGUF key holds: YAML reads `no`, Norwegian, as False and 2024 as a number."""
-    if isinstance(value, list) and not is_text and not any(isinstance(one, dict) for one in value):
-        return [_plain(one, True) for one in value if one is not None] or None
+def _gguf_value(value: Any, is_text: bool) -> Any:
+    """Return a value of the card as a GGUF key stores it: YAML reads `no`, Norwegian, as False and 2024 as a number."""
+    if isinstance(value, list) and not is_text and not any(isinstance(item, dict) for item in value):
+        return [_gguf_value(item, True) for item in value if item is not None] or None
     if isinstance(value, list) and is_text:
         return ", ".join(map(str, value))
     if is_text and value is not None and not isinstance(value, str):
@@ -137,25 +139,25 @@ def _plain(value: Any, is_text: bool) -> Any:
 
 
 def hub_id_of(directory: Path) -> str:
-    """The hub id of a snapshot in the hub's cache, `models--org--name/snapshots/<revision>`; else empty."""
+    """Return the hub id of a snapshot in the hub's cache, `models--org--name/snapshots/<revision>`, or ""."""
     match = re.fullmatch(r"models--(.+?)--(.+)", directory.parent.parent.name)
     return f"{match[1]}/{match[2]}" if match and directory.parent.name == "snapshots" else ""
 
 
 def add_quantization(writer: GGUFWriter, quantization: Quantization) -> None:
-    """What the file says of the types within it."""
+    """Add the keys that say how the file is quantized."""
     writer.add_file_type(quantization.file)
     writer.add_quantization_version(GGML_QUANT_VERSION)
 
 
-class Unfinished:
-    """Files beside their final places, which they take one after the other when the block ends well; else they vanish.
+class PartFiles:
+    """Part files that are renamed to their targets, one after the other, if the block ends well, or else removed.
 
-    with Unfinished(overwrite=False) as unfinished:
-        write_to(unfinished.path(Path("model.gguf")))
+    with PartFiles(overwrite=False) as parts:
+        write_to(parts.path(Path("model.gguf")))
 
-    A file that stays `temporary` never takes a place. Raises OutputError for a full disk, UsageError for a folder
-    that cannot be written, or, unless `overwrite`, for a place that was taken meanwhile.
+    A `temporary` file is removed in any case. Raises OutputError for a full disk, UsageError for a folder that cannot
+    be written or, without `overwrite`, for a target that another process has made in the meantime.
     """
 
     def __init__(self, overwrite: bool) -> None:
@@ -163,18 +165,18 @@ class Unfinished:
         self._parts: list[PartFile] = []
         self._temporary: list[PartFile] = []
 
-    def path(self, final: Path, temporary: bool = False) -> Path:
-        """Where to write what shall become `final`; its folder is made. What a killed run left there is removed."""
-        with told(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            for stale in final.parent.glob(".*.gguf.????????.part"):
+    def path(self, target: Path, temporary: bool = False) -> Path:
+        """Make the part file of `target`, and its folder, and return its path; remove what killed runs left there."""
+        with convert_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for stale in target.parent.glob(".*.gguf.????????.part"):
                 _remove_unless_locked(stale)
-            part = PartFile(final, final.with_name(f".{final.name}.{secrets.token_hex(4)}.part"))
+            part = PartFile(target, target.with_name(f".{target.name}.{secrets.token_hex(4)}.part"))
             (self._temporary if temporary else self._parts).append(part)
             _lock(part.file.fileno())
         return part.path
 
-    def __enter__(self) -> Unfinished:
+    def __enter__(self) -> PartFiles:
         return self
 
     def __exit__(
@@ -183,10 +185,10 @@ class Unfinished:
         try:
             if kind is None:
                 for part in self._parts:
-                    with told(part.target):
+                    with convert_os_errors(part.target):
                         part.sync()
                 for part in self._parts:
-                    with told(part.target):
+                    with convert_os_errors(part.target):
                         self._commit(part)
                 for folder in {part.target.parent for part in self._parts}:
                     _sync_folder(folder)
@@ -198,17 +200,17 @@ class Unfinished:
         try:
             part.commit(self._overwrite)
         except FileExistsError:
-            raise taken(part.target) from None
+            raise already_exists(part.target) from None
 
 
-def taken(path: Path) -> UsageError:
-    """The error for a file that is there."""
+def already_exists(path: Path) -> UsageError:
+    """Return the error for a file that exists."""
     return UsageError(f"{path}: exists already", "--if-exists overwrite replaces it, skip keeps it")
 
 
 @contextmanager
-def told(path: Path, where: str = "choose another directory with -o") -> Iterator[None]:
-    """Turns the system's refusal to write `path` into an error that names it; `where` says how to write elsewhere."""
+def convert_os_errors(path: Path, advice: str = "choose another directory with -o") -> Iterator[None]:
+    """Convert an OSError to OutputError (no space) or UsageError about `path`; `advice` says how to write elsewhere."""
     try:
         yield
     except OSError as error:
@@ -216,12 +218,12 @@ def told(path: Path, where: str = "choose another directory with -o") -> Iterato
         if error.errno == errno.EFBIG:
             raise OutputError(what, "raise the limit on the length of files (ulimit -f)") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(what, f"make room, or {where}") from error
-        raise UsageError(what, where) from error
+            raise OutputError(what, f"make room, or {advice}") from error
+        raise UsageError(what, advice) from error
 
 
 def _lock(descriptor: int) -> bool:
-    """Takes the lock of a part file, which ends with its process; False where another has it, or there are no locks."""
+    """Lock a part file until its process ends; return False if another process has locked it or locks do not exist."""
     if fcntl is None:
         return False
     try:
@@ -232,7 +234,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unless_locked(part: Path) -> None:
-    with suppress(OSError):  # it went meanwhile, or is not ours to remove
+    with suppress(OSError):  # it was removed in the meantime, or belongs to another user
         descriptor = os.open(part, os.O_RDWR)
         try:
             if _lock(descriptor):
@@ -242,7 +244,7 @@ def _remove_unless_locked(part: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets a folder be opened or synchronised
+    with suppress(OSError):  # not every system can open or sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

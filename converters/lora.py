@@ -1,7 +1,7 @@
-"""A LoRA adapter as PEFT saves it, merged into the weights that it was trained beside.
+"""A LoRA adapter as PEFT saves it, and its merging into the weights of its base model.
 
 The merged weight is W + scale * B @ A, with scale = lora_alpha / r, or lora_alpha / sqrt(r) with rslora
-(https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732); with DoRA its rows are given the
+(https://arxiv.org/abs/2106.09685, https://arxiv.org/abs/2312.03732); with DoRA its rows are then scaled to the
 lengths that were trained (https://arxiv.org/abs/2402.09353).
 """
 
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
 
-from .errors import AGAIN, Unfit, named
+from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
 from .safetensors_reader import Tensors, read_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _ROOT = "base_model.model."
-# What makes an adapter something else than B @ A beside the base's weights.
-_OTHER = (
+# Settings with which an adapter is not B @ A added to the base's weights.
+_UNSUPPORTED = (
     "fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "layer_replication", "kasa_config", "use_bdlora",
 )  # fmt: skip
-_CHANGE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-MOST_ALPHA = 1e6  # more is damage
-_MERGE = "merge it with PEFT's merge_and_unload and save the result"
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+MAX_ALPHA = 1e6  # a larger one means a damaged file
+_MERGE_ADVICE = "merge it with PEFT's merge_and_unload and save the result"
 _PARTS = {
     ".lora_A.weight": "A",
     ".lora_B.weight": "B",
@@ -41,10 +41,10 @@ _PARTS = {
 
 
 class Adapter:
-    """The adapter in `directory`; opening it reads no weights. `base` is the model it was trained beside.
+    """The adapter in `directory`; the constructor reads no weights. `base` is the name or path of its base model.
 
-    `changed` are the names of the tensors of the base that it changes, `replaced` those of them that it holds whole.
-    Raises ModelError for what is no LoRA, or uses what is not merged here.
+    `changed` has the names of the base's tensors that it changes, `replaced` maps those of them that it holds whole to
+    the names in its file. Raises ModelError for an adapter that is not LoRA or has settings that cannot be merged.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,7 +52,7 @@ class Adapter:
         config = self._config()
         self.base = str(config.get("base_model_name_or_path") or "")
         self._rslora = bool(config.get("use_rslora"))
-        with named(directory / CONFIG):
+        with errors_about(directory / CONFIG):
             self._alpha = _alpha(config.get("lora_alpha", 8))
             alphas = (config.get("alpha_pattern") or {}).items()
             self._alphas = [(re.compile(rf"(.*\.)?({key})"), _alpha(alpha)) for key, alpha in alphas]
@@ -63,24 +63,24 @@ class Adapter:
         self._parts: dict[str, dict[str, str]] = {}
         self.replaced: dict[str, str] = {}
         for name in self._tensors.names():
-            self._place(name)
+            self._sort_in(name)
         for target, parts in self._parts.items():
             if not {"A", "B"} <= parts.keys():
-                raise ModelError(f"{directory / WEIGHTS}: lacks half of the adapter of {target}", AGAIN)
+                raise ModelError(f"{directory / WEIGHTS}: lacks half of the adapter of {target}", DOWNLOAD_AGAIN)
             if "magnitude" in parts and self._is_embedding(target):
-                raise ModelError(f"{directory / WEIGHTS}: has DoRA of the embeddings", _MERGE)
+                raise ModelError(f"{directory / WEIGHTS}: has DoRA of the embeddings", _MERGE_ADVICE)
         self.changed = set(self._parts) | set(self.replaced)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one of `replaced`."""
+        """Return the shape of one of `replaced`."""
         return self._tensors.shape(self.replaced[name])
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows of one of `replaced`."""
+        """Return rows `start` to `stop` of one of `replaced`."""
         return self._tensors.rows(self.replaced[name], start, stop)
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """ModelError if what is to be added to the base's tensor `name` has not its shape."""
+        """Raise ModelError if what is added to the base's tensor `name` does not have its `shape`."""
         if name not in self._parts:
             return
         a, b, *lengths = (self._tensors.shape(part) for _, part in sorted(self._parts[name].items()))
@@ -89,14 +89,14 @@ class Adapter:
             fits = fits and (a[1], b[0]) == shape
         else:
             fits = fits and b[0] == shape[0] and math.prod(a[1:]) == math.prod(shape[1:])
-        if not fits or any(math.prod(one) != shape[0] for one in lengths):
+        if not fits or any(math.prod(vector) != shape[0] for vector in lengths):
             raise ModelError(
                 f"{self.directory / WEIGHTS}: {a} and {b} do not fit {name} of the shape {shape}",
-                "give the model that it was trained beside",
+                "give the model that it was trained on",
             )
 
-    def merged(self, name: str, weights: NDArray[Any], start: int) -> NDArray[Any]:
-        """Rows of `name` from `start` on: `weights`, those without the adapter, with what it adds to them, if any."""
+    def merge(self, name: str, weights: NDArray[Any], start: int) -> NDArray[Any]:
+        """Return `weights`, rows of the base's tensor `name` from `start` on, plus what the adapter adds to them."""
         if name not in self._parts:
             return weights
         weights = weights.astype(np.float32)
@@ -120,16 +120,16 @@ class Adapter:
         kind = config.get("peft_type")
         if kind != "LORA":
             raise ModelError(f"{path}: an adapter of type {kind!r}", "only LORA can be merged")
-        for key in _OTHER:
+        for key in _UNSUPPORTED:
             if config.get(key):
-                raise ModelError(f"{path}: {key} is set", _MERGE)
-        start = config.get("init_lora_weights")
-        if isinstance(start, str) and start.lower().startswith(_CHANGE_BASE):
-            raise ModelError(f"{path}: init_lora_weights is {start!r}, which changes the base model", _MERGE)
+                raise ModelError(f"{path}: {key} is set", _MERGE_ADVICE)
+        initial = config.get("init_lora_weights")
+        if isinstance(initial, str) and initial.lower().startswith(_CHANGES_BASE):
+            raise ModelError(f"{path}: init_lora_weights is {initial!r}, which changes the base model", _MERGE_ADVICE)
         return config
 
-    def _place(self, name: str) -> None:
-        """Puts one tensor of the adapter where it belongs."""
+    def _sort_in(self, name: str) -> None:
+        """Add one tensor of the adapter to the parts of its target, or to `replaced`."""
         bare = name.removeprefix(_ROOT)
         for ending, part in _PARTS.items():
             if bare.endswith(ending):
@@ -139,7 +139,7 @@ class Adapter:
         if ".lora_" in bare:
             raise ModelError(
                 f"{self.directory / WEIGHTS}: {name} is of a kind that is not merged here",
-                _MERGE,
+                _MERGE_ADVICE,
             )
         self.replaced[bare.replace(".base_layer.", ".")] = name
 
@@ -148,11 +148,11 @@ class Adapter:
 
     def _scale(self, name: str, rank: int) -> float:
         module = name.removesuffix(".weight")
-        own = [alpha for pattern, alpha in self._alphas if pattern.fullmatch(module)]
-        return [*own, self._alpha][0] / (math.sqrt(rank) if self._rslora else rank)
+        by_pattern = [alpha for pattern, alpha in self._alphas if pattern.fullmatch(module)]
+        return [*by_pattern, self._alpha][0] / (math.sqrt(rank) if self._rslora else rank)
 
 
 def _alpha(value: Any) -> float:
-    if not abs(float(value)) <= MOST_ALPHA:
-        raise Unfit(f"lora_alpha is {value}", f"a number up to {MOST_ALPHA:g} is wanted")
+    if not abs(float(value)) <= MAX_ALPHA:
+        raise UnconvertibleError(f"lora_alpha is {value}", f"a number up to {MAX_ALPHA:g} is wanted")
     return float(value)

@@ -1,18 +1,18 @@
-"""The vision half, or mmproj: architecture clip, projector idefics3."""
+"""The mmproj file: vision encoder and connector as llama.cpp's architecture clip with projector idefics3."""
 
 from __future__ import annotations
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, VisionProjectorType
 
 from .checkpoint import Checkpoint
-from .gguf_model import Half
+from .gguf_model import GgufModel
 from .gguf_writer import add_metadata, add_quantization
 from .quantization import Quantization
 from .tensor_mapping import vision_weights
 
 
-def half(checkpoint: Checkpoint, name: str | None) -> Half:
-    """The vision half: tower and connector."""
+def build_model(checkpoint: Checkpoint, name: str | None) -> GgufModel:
+    """Return the content of an mmproj file; `name` is the model's, or None for that of the directory."""
 
     def describe(writer: GGUFWriter, quantization: Quantization) -> None:
         writer.add_type(GGUFType.MMPROJ)
@@ -22,7 +22,7 @@ def half(checkpoint: Checkpoint, name: str | None) -> Half:
         add_quantization(writer, quantization)
 
     weights = vision_weights(checkpoint.vision, checkpoint.text.hidden)
-    return Half("mmproj-", MODEL_ARCH_NAMES[MODEL_ARCH.MMPROJ], tuple(weights), describe)
+    return GgufModel("mmproj-", MODEL_ARCH_NAMES[MODEL_ARCH.MMPROJ], tuple(weights), describe)
 
 
 def _add_sizes(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
@@ -45,5 +45,5 @@ def _add_preprocessing(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     preprocessor = checkpoint.preprocessor
     writer.add_vision_image_mean(preprocessor["image_mean"])
     writer.add_vision_image_std(preprocessor["image_std"])
-    # Without the longest edge llama.cpp cuts pictures into other tiles than the model was trained with.
+    # Without the longest edge llama.cpp splits pictures into other tiles than those that the model was trained with.
     writer.add_vision_preproc_image_size(preprocessor["size"]["longest_edge"])

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint or an adapter hold: JSON objects, and tensors read in blocks of rows."""
+"""Reading the files of a checkpoint or an adapter: JSON objects, and tensors in blocks of rows."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from safetensors import SafetensorError, safe_open
 
 from smolcli.errors import ModelError
 
-from .errors import AGAIN
+from .errors import DOWNLOAD_AGAIN
 
 DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 class Tensors:
-    """Every tensor of `files`, by name; opening them reads the headers alone.
+    """The tensors of several safetensors files, by name; the constructor reads only the headers.
 
-    Raises ModelError for a damaged file and for a tensor of another type than DTYPES.
+    Raises ModelError for a missing or damaged file and for a tensor whose type is not one of DTYPES.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
@@ -38,39 +38,40 @@ class Tensors:
         return name in self._tensors
 
     def names(self) -> list[str]:
-        """The names, sorted."""
+        """Return the names of all tensors, sorted."""
         return sorted(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one tensor."""
+        """Return the shape of one tensor."""
         return tuple(self._tensors[name].shape)
 
     def dtype(self, name: str) -> str:
-        """How one tensor is stored, a key of DTYPES."""
+        """Return the type of one tensor as a key of DTYPES."""
         return str(self._tensors[name].dtype)
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` of one tensor, float32 or float16 (bfloat16 is widened).
+        """Return rows `start` to `stop` of one tensor as float32 or float16; bfloat16 becomes float32.
 
-        The map ends with the array, so that only what is read is in memory.
+        The file is mapped for as long as the array lives, so that only the rows read are in memory. Raises ModelError
+        if the file can no longer be read.
         """
         stored = self._tensors[name]
         try:
-            whole = stored.mmap_bytes()
-        except (OSError, ValueError) as error:  # it went or changed since its header was read
+            data = stored.mmap_bytes()
+        except (OSError, ValueError) as error:  # it was removed or changed after its header was read
             what = f"{stored.data_range.filename}: cannot be read ({error})"
             raise ModelError(what, "is its disk still there?") from error
-        array: NDArray[Any] = whole.view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
+        array: NDArray[Any] = data.view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
         if stored.dtype != "BF16":
             return array
-        wide = array.astype(np.uint32)  # bfloat16 is the upper half of a float32
-        wide <<= 16
-        return wide.view(np.float32)
+        bits = array.astype(np.uint32)  # bfloat16 is the upper half of a float32
+        bits <<= 16
+        return bits.view(np.float32)
 
 
 def _header(file: Path) -> dict[str, LocalTensor]:
     try:
-        # The safetensors library checks that header and data agree; gguf's reader knows where the data lie.
+        # The safetensors library checks that header and data agree; gguf's reader gives the offsets of the data.
         with safe_open(file, framework="numpy"):
             return dict(SafetensorsLocal(file).tensors)
     except FileNotFoundError:
@@ -78,17 +79,17 @@ def _header(file: Path) -> dict[str, LocalTensor]:
     except PermissionError as error:
         raise ModelError(f"{file}: cannot be read ({error.strerror})", "check its rights") from error
     except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
-        raise ModelError(f"{file}: damaged ({error})", AGAIN) from error
+        raise ModelError(f"{file}: damaged ({error})", DOWNLOAD_AGAIN) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`; ModelError if it is missing or something else."""
+    """Read a JSON object. Raises ModelError if the file is missing, damaged or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path.parent}: has no {path.name}", "give a checkpoint directory") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})", AGAIN) from error
+        raise ModelError(f"{path}: cannot be read ({error})", DOWNLOAD_AGAIN) from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path}: not a JSON object", AGAIN)
+        raise ModelError(f"{path}: not a JSON object", DOWNLOAD_AGAIN)
     return value

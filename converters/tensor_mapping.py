@@ -1,8 +1,8 @@
-"""The SmolVLM family: its sizes, and every tensor's name in a checkpoint and in GGUF.
+"""The SmolVLM family: the sizes of a model, and the name of each tensor in a checkpoint and in GGUF.
 
-Idefics3 (SmolVLM) and SmolVLM (SmolVLM2) checkpoints name tensors alike, in transformers 4 and 5:
-a Llama language model under `model.text_model`, a SigLIP vision tower under `model.vision_model` and one
-matrix, the connector, between them. GGUF names are those of llama.cpp's `llama` and `clip` architectures.
+Checkpoints of Idefics3 (SmolVLM) and SmolVLM (SmolVLM2) have the same names of tensors, in transformers 4 and 5: a
+Llama language model under `model.text_model`, a SigLIP vision encoder under `model.vision_model` and between them one
+matrix, the connector. The names in GGUF are those of llama.cpp's architectures `llama` and `clip`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MODEL_TYPES = ("idefics3", "smolvlm")
-COLOURS = 3
+COLOURS = 3  # channels of a picture
 
-# Tensors of a block: checkpoint name, GGUF name.
+# Tensors of a block: name in the checkpoint -> name in GGUF.
 LANGUAGE_BLOCK = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -40,7 +40,7 @@ VISION_BLOCK = {
     "mlp.fc2": "ffn_down",
 }
 LM_HEAD = "lm_head.weight"
-PREFIX = "model."  # of every other name
+PREFIX = "model."  # of the name of every other tensor in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Vision:
-    """Sizes of the vision tower, `image` and `patch` in pixels; `scale` x `scale` patches become one image token."""
+    """Sizes of the vision encoder, `image` and `patch` in pixels; `scale` x `scale` patches become one image token."""
 
     hidden: int
     feed_forward: int
@@ -78,8 +78,8 @@ class Vision:
 class Weight:
     """One tensor: its name in the checkpoint, its name in GGUF, its shape (row-major, as in the checkpoint).
 
-    `rotary_heads` is the number of heads whose rows are to be reordered for llama.cpp's rotary embedding, or 0;
-    `exact` keeps it in float32 whatever the quantization; `head` says that logits are made of it.
+    `rotary_heads` is the number of heads whose rows must be reordered for llama.cpp's rotary embedding, or 0. An
+    `exact` one is float32 in every quantization. `head` says that logits are computed with it.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Weight:
 
 
 def language_weights(text: Text, head: bool) -> Iterator[Weight]:
-    """Every tensor of the language GGUF; `head` says that the checkpoint has an output matrix of its own."""
+    """Yield each tensor of the language model; `head` says that the checkpoint has an output matrix of its own."""
     root = "model.text_model"
     embeddings = (text.vocabulary, text.hidden)
     yield Weight(f"{root}.embed_tokens.weight", "token_embd.weight", embeddings, head=not head)
@@ -122,7 +122,7 @@ def language_weights(text: Text, head: bool) -> Iterator[Weight]:
 
 
 def vision_weights(vision: Vision, text_hidden: int) -> Iterator[Weight]:
-    """Every tensor of the mmproj GGUF; the embeddings of patches and positions stay exact, as in llama.cpp."""
+    """Yield each tensor of the mmproj file; the embeddings of patches and positions stay exact, as in llama.cpp."""
     root = "model.vision_model"
     patches = (vision.image // vision.patch) ** 2
     embeddings = f"{root}.embeddings"
@@ -151,16 +151,16 @@ def vision_weights(vision: Vision, text_hidden: int) -> Iterator[Weight]:
 
 
 def interleave(rows: NDArray[Any], heads: int) -> NDArray[Any]:
-    """Reorder the rows of a query or key matrix, shape (heads x head_dim, hidden), for llama.cpp's rotary embedding.
+    """Reorder the rows of a query or key matrix, shape (heads * head_dim, hidden), for llama.cpp's rotary embedding.
 
-    transformers turns row i of a head together with row i + head_dim/2; ggml's normal mode turns neighbours
-    (2i, 2i + 1). `halve` undoes it.
+    transformers rotates row i of a head together with row i + head_dim / 2, ggml's normal mode rows 2i and 2i + 1.
+    `halve` is the inverse.
     """
     pairs = rows.reshape(heads, 2, -1, rows.shape[-1]).swapaxes(1, 2)
     return np.reshape(pairs, rows.shape)
 
 
 def halve(rows: NDArray[Any], heads: int) -> NDArray[Any]:
-    """The inverse of `interleave`: from GGUF's order of rows to the checkpoint's."""
+    """Reorder rows from the order in GGUF to that in the checkpoint; the inverse of `interleave`."""
     pairs = rows.reshape(heads, -1, 2, rows.shape[-1]).swapaxes(1, 2)
     return np.reshape(pairs, rows.shape)

@@ -1,4 +1,4 @@
-"""The language half: architecture llama, SmolLM's or Granite's tokenizer."""
+"""The language model file: llama.cpp's architecture llama with the tokenizer of SmolLM or Granite."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
 from .checkpoint import Checkpoint
-from .errors import AGAIN, Unfit, named
-from .gguf_model import Half
+from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
+from .gguf_model import GgufModel
 from .gguf_writer import add_metadata, add_quantization
 from .quantization import Quantization
 from .tensor_mapping import Text, language_weights
 
-# llama.cpp's name of each splitting of text into words before BPE, and the stages of tokenizer.json that do it.
-# SmolVLM and SmolDocling split off digits one by one; granite-docling takes GPT-2's regular expression alone.
+# llama.cpp's names of pre-tokenizers, and the same as stages of tokenizer.json. SmolVLM and SmolDocling split off
+# single digits before GPT-2's regular expression; granite-docling uses only the expression.
 PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     "smollm": [
         {"type": "Digits", "individual_digits": True},
@@ -24,7 +24,7 @@ PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
     ],
     "granite-docling": [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}],
 }
-# The tokens by role, of SmolVLM (which llama.cpp must stop at both ends of a turn) and of granite-docling.
+# The special tokens by role: of SmolVLM, with two tokens at which llama.cpp must stop, and of granite-docling.
 ROLES = (
     {
         "bos": "<|im_start|>",
@@ -35,13 +35,15 @@ ROLES = (
     },
     {"bos": "<|start_of_role|>", "eos": "<|end_of_text|>", "unk": "<|unk|>", "pad": "<|end_of_text|>"},
 )
-
-
+# Tokens that llama.cpp's converter takes for control tokens, whatever tokenizer.json says.
 _LOOKS_SPECIAL = re.compile(r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL)
 
 
-def half(checkpoint: Checkpoint, name: str | None) -> Half:
-    """The language half; ModelError if llama.cpp does not know its tokenizer."""
+def build_model(checkpoint: Checkpoint, name: str | None) -> GgufModel:
+    """Return the content of a language model file; `name` is the model's, or None for that of the directory.
+
+    Raises ModelError if llama.cpp does not have its tokenizer.
+    """
     add_tokenizer, notices = _tokenizer(checkpoint)
 
     def describe(writer: GGUFWriter, quantization: Quantization) -> None:
@@ -51,9 +53,9 @@ def half(checkpoint: Checkpoint, name: str | None) -> Half:
         add_quantization(writer, quantization)
         add_tokenizer(writer)
 
-    # tied embeddings are stored once, as llama.cpp wants them
+    # llama.cpp expects tied embeddings once
     weights = language_weights(checkpoint.text, head=checkpoint.has_head or not checkpoint.text.tied)
-    return Half("", MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA], tuple(weights), describe, notices)
+    return GgufModel("", MODEL_ARCH_NAMES[MODEL_ARCH.LLAMA], tuple(weights), describe, notices)
 
 
 def _add_sizes(writer: GGUFWriter, text: Text) -> None:
@@ -72,22 +74,22 @@ def _add_sizes(writer: GGUFWriter, text: Text) -> None:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tuple[str, ...]]:
-    """What adds the tokenizer's keys, and what the user should know of it."""
+    """Return a function that adds the tokenizer's keys to a writer, and notices for the user."""
     tokenizer = checkpoint.tokenizer
     prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
-    with named(checkpoint.directory / "tokenizer.json"):
+    with errors_about(checkpoint.directory / "tokenizer.json"):
         pre = _pre_tokenizer(tokenizer)
         tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
-        # gguf's reader knows merges of old and new form and every place of a chat template
+        # SpecialVocab reads both forms of merges and finds the chat template wherever it is
         special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
         if len(special.merges) != len(tokenizer["model"]["merges"]):
             raise ValueError("merges")
         templates = special.chat_template
-        if isinstance(templates, Sequence) and not all(isinstance(one, (str, dict)) for one in templates):
+        if isinstance(templates, Sequence) and not all(isinstance(template, (str, dict)) for template in templates):
             raise ValueError("chat_template")
-        ids = {token: number for number, token in enumerate(tokens)}
+        ids = {token: id for id, token in enumerate(tokens)}
         roles = _roles(ids)
-    # the ids are ours because published configurations name a padding token outside the vocabulary
+    # not the ids of the configuration, because published ones have a padding token outside the vocabulary
     special.special_token_ids = {role: ids[token] for role, token in roles.items()}
     special.add_special_token = {"bos": False, "eos": False, **special.add_special_token}
 
@@ -100,24 +102,24 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tu
         writer.add_token_types(types)
         special.add_to_gguf(writer, quiet=True)
 
-    without = f"{checkpoint.directory}: has no chat template; programs other than smolcli will have to guess one"
-    return add, () if special.chat_template else (without,)
+    notice = f"{checkpoint.directory}: has no chat template; programs other than smolcli will have to guess one"
+    return add, () if special.chat_template else (notice,)
 
 
 def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
-    """Every token's text and type by id; ids without a token get a placeholder."""
-    tokens = [f"[PAD{number}]" for number in range(size)]
+    """Return the text and the type of each token, by id; an id without a token gets a placeholder."""
+    tokens = [f"[PAD{id}]" for id in range(size)]
     types = [TokenType.UNUSED] * size
     added = {str(entry["content"]): entry for entry in tokenizer.get("added_tokens", [])}
     entries = tokenizer["model"]["vocab"] | {content: entry["id"] for content, entry in added.items()}
-    for token, number in entries.items():
-        if not 0 <= number < size:
-            what = f"the token {token} has the id {number}, but the model has {size} tokens"
-            raise Unfit(what, "take both from the same checkpoint")
-        if types[number] != TokenType.UNUSED:
-            raise Unfit(f"{tokens[number]} and {token} have one id, {number}", AGAIN)
-        tokens[number] = token
-        types[number] = _type(token, added.get(token))
+    for token, id in entries.items():
+        if not 0 <= id < size:
+            what = f"the token {token} has the id {id}, but the model has {size} tokens"
+            raise UnconvertibleError(what, "take both from the same checkpoint")
+        if types[id] != TokenType.UNUSED:
+            raise UnconvertibleError(f"{tokens[id]} and {token} have one id, {id}", DOWNLOAD_AGAIN)
+        tokens[id] = token
+        types[id] = _token_type(token, added.get(token))
     return tokens, types
 
 
@@ -126,27 +128,30 @@ def _roles(ids: dict[str, int]) -> dict[str, str]:
         if all(token in ids for token in roles.values()):
             return roles
     missing = next(token for token in ROLES[0].values() if token not in ids)
-    raise Unfit(f"has no token {missing}", "only tokenizers of SmolVLM and the docling models can be converted")
+    raise UnconvertibleError(
+        f"has no token {missing}", "only tokenizers of SmolVLM and the docling models can be converted"
+    )
 
 
-def _type(token: str, added: dict[str, Any] | None) -> TokenType:
+def _token_type(token: str, added: dict[str, Any] | None) -> TokenType:
     if added is None:
         return TokenType.NORMAL
-    # upstream's converter takes tokens of these looks for control tokens, whatever the file says
-    control = added.get("special") or _LOOKS_SPECIAL.fullmatch(token)
-    return TokenType.CONTROL if control else TokenType.USER_DEFINED
+    is_control = added.get("special") or _LOOKS_SPECIAL.fullmatch(token)
+    return TokenType.CONTROL if is_control else TokenType.USER_DEFINED
 
 
 def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
-    """llama.cpp's name of what splits the text: each is one exact way, another would change the tokens."""
+    """Return llama.cpp's name of the pre-tokenizer; only an exact match gives the same tokens."""
     first = tokenizer.get("pre_tokenizer") or {}
     stages = first.get("pretokenizers", [first])
     if (tokenizer.get("model") or {}).get("type") == "BPE" and not tokenizer.get("normalizer"):
-        for name, wanted in PRE_TOKENIZERS.items():
-            found = [
-                {key: stage.get(key, key == "use_regex") for key in one}
-                for stage, one in zip(stages, wanted, strict=False)
+        for name, known_stages in PRE_TOKENIZERS.items():
+            settings = [
+                {key: stage.get(key, key == "use_regex") for key in known}
+                for stage, known in zip(stages, known_stages, strict=False)
             ]
-            if len(stages) == len(wanted) and found == wanted:
+            if len(stages) == len(known_stages) and settings == known_stages:
                 return name
-    raise Unfit("splits text in a way that llama.cpp would not", "only tokenizers of SmolVLM and docling are known")
+    raise UnconvertibleError(
+        "splits text in a way that llama.cpp would not", "only tokenizers of SmolVLM and docling are known"
+    )

@@ -1,8 +1,8 @@
-"""Does a GGUF pair say what its checkpoint says? Both answer a fixed set of probes.
+"""Comparing a pair of GGUF files with its checkpoint on a fixed set of probes (pictures and questions).
 
-The checkpoint runs on PyTorch in float32 on the CPU and gives the reference: its greedy answers. The pair runs on
-llama.cpp and is led along those answers, token by token, so that every token is compared after the same words.
-`reference` and `compared` are for a child process (smolcli.process.child).
+The checkpoint runs on PyTorch in float32 on the CPU and gives the reference: its greedy answers. llama.cpp then
+evaluates those answers with the pair, so that each token is compared after the same tokens before it.
+`run_reference` and `compare_pair` are called in child processes (smolcli.process.child).
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gguf import LlamaFileType
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from smolcli import registry
 from smolcli.backends.image_processor import Layout
@@ -26,46 +24,49 @@ from smolcli.models.files import ModelFiles
 from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
 from smolcli.process.child import call
-from smolcli.types import Frame, Prompt
 
+from .probes import probes
 from .quantization import QUANTIZATIONS
 
-MOST_TOKENS = 24  # of an answer
+MAX_TOKENS = 24  # of an answer
+CHECKPOINT_BACKEND = registry.backends("checkpoint")[0]
+GGUF_BACKEND = registry.backends("gguf")[0]
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a quantization must reach: share of equal best tokens, mean KL divergence in nats, mean cosine."""
+class Thresholds:
+    """What a quantization must reach: share of equal top tokens, mean KL divergence in nats, mean cosine."""
 
     top1: float
     kl: float
     cosine: float
 
 
-# Beyond the losses measured on the models of docs/gguf.md, and far from those of a half converted wrongly.
-LIMITS: Mapping[str, Limits] = {
-    "f32": Limits(0.98, 1e-3, 0.9999),
-    "f16": Limits(0.98, 1e-3, 0.9999),
-    "bf16": Limits(0.97, 1e-2, 0.999),
-    "q8_0": Limits(0.95, 2e-2, 0.999),
-    "q6_k": Limits(0.90, 5e-2, 0.99),
-    "q5_k_m": Limits(0.75, 3e-1, 0.99),
-    "q5_1": Limits(0.75, 3e-1, 0.99),
-    "q5_0": Limits(0.75, 3e-1, 0.99),
-    "q4_k_m": Limits(0.65, 6e-1, 0.97),
-    "q4_1": Limits(0.65, 6e-1, 0.97),
-    "q4_0": Limits(0.65, 6e-1, 0.97),
-    "q3_k_m": Limits(0.60, 1.0, 0.9),
+# Wider than the losses measured on the models of docs/gguf.md, and far from those of a wrong conversion.
+THRESHOLDS: Mapping[str, Thresholds] = {
+    "f32": Thresholds(0.98, 1e-3, 0.9999),
+    "f16": Thresholds(0.98, 1e-3, 0.9999),
+    "bf16": Thresholds(0.97, 1e-2, 0.999),
+    "q8_0": Thresholds(0.95, 2e-2, 0.999),
+    "q6_k": Thresholds(0.90, 5e-2, 0.99),
+    "q5_k_m": Thresholds(0.75, 3e-1, 0.99),
+    "q5_1": Thresholds(0.75, 3e-1, 0.99),
+    "q5_0": Thresholds(0.75, 3e-1, 0.99),
+    "q4_k_m": Thresholds(0.65, 6e-1, 0.97),
+    "q4_1": Thresholds(0.65, 6e-1, 0.97),
+    "q4_0": Thresholds(0.65, 6e-1, 0.97),
+    "q3_k_m": Thresholds(0.60, 1.0, 0.9),
 }
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a checkpoint makes of one probe: its greedy answer, the logits along it, the embeddings of the pictures.
+    """The results of a checkpoint for one probe.
 
-    `answer` lacks its last token, be it the one that ends it or the MOST_TOKENS-th, which `logits` tell: they are
-    (1 + len(answer), vocabulary), `embeddings` (image tokens, hidden).
+    `answer` has the tokens of its greedy answer except the last one (the end token or the MAX_TOKENS-th). `logits`
+    (1 + len(answer), vocabulary) are those at each of its tokens and at the one left out, `embeddings` (image tokens,
+    hidden) those of the pictures.
     """
 
     probe: str
@@ -76,7 +77,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first token of an answer that differs, its place from 1, the words before it, and what each would say."""
+    """The first token that differs in an answer: its position from 1, the text before it, and both tokens as text."""
 
     probe: str
     token: int
@@ -87,11 +88,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a pair and its checkpoint agree: over the tokens of all answers, and over all image embeddings.
+    """How well a pair and its checkpoint agree, over the tokens of all answers and over all image embeddings.
 
-    `kl` and `kl_99` are the mean and the 99th percentile of the KL divergence of the pair's distribution from the
-    checkpoint's, in nats; `cosine` and `cosine_least` the mean and the least cosine of two embeddings.
-    `same` of `probes` greedy answers are equal; `difference` is in the first that is not.
+    `top1` is the share of equal top tokens. `kl` and `kl_99` are the mean and the 99th percentile of the KL divergence
+    of the pair's distribution from the checkpoint's, in nats; `cosine` and `cosine_least` are the mean and the minimum
+    over embeddings. `same` of `probes` greedy answers are equal; `difference` is in the first one that is not.
     """
 
     language: str
@@ -108,15 +109,15 @@ class Agreement:
 
     @property
     def failures(self) -> list[str]:
-        """Which limits are missed; empty where the conversion is proved."""
-        sight = _limits(self.vision)
-        words = min(_limits(self.language), sight, key=lambda limits: limits.top1)  # either half changes the words
+        """A line for each threshold that is missed; empty if the conversion is right."""
+        vision = _thresholds(self.vision)
+        text = min(_thresholds(self.language), vision, key=lambda thresholds: thresholds.top1)  # both change the text
         missed = {
-            f"top-1 agreement {self.top1:.3f} is below {words.top1}": self.top1 < words.top1,
-            f"KL divergence {self.kl:.2g} is above {words.kl}": not self.kl <= words.kl,
-            f"cosine of embeddings {self.cosine:.5f} is below {sight.cosine}": not self.cosine >= sight.cosine,
+            f"top-1 agreement {self.top1:.3f} is below {text.top1}": self.top1 < text.top1,
+            f"KL divergence {self.kl:.2g} is above {text.kl}": not self.kl <= text.kl,
+            f"cosine of embeddings {self.cosine:.5f} is below {vision.cosine}": not self.cosine >= vision.cosine,
         }
-        return [what for what, is_missed in missed.items() if is_missed]
+        return [line for line, is_missed in missed.items() if is_missed]
 
 
 def verify(
@@ -127,72 +128,76 @@ def verify(
     verbose: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Agreement]:
-    """Compare every (language half, vision half) with the checkpoint directory, into which PEFT merges `lora`.
+    """Compare each pair (language model file, mmproj file) with the checkpoint, into which PEFT merges `lora` first.
 
-    `progress` is told what is about to run. Raises SmolError for a pair that is made of something else, ModelError
-    for files that cannot be loaded, EngineError for a crash.
+    `progress` is called with a line about what runs next. Raises SmolError for a pair made of another checkpoint,
+    ModelError for files that cannot be loaded, EngineError for a crash, UnavailableError for a missing library.
     """
     check_libraries(lora)
-    progress(f"{checkpoint}: asking PyTorch, float32")
-    layout, traces = call("smolcli.converters.verify:reference", checkpoint, lora, threads, verbose=verbose)
-    found = []
+    progress(f"{checkpoint}: running PyTorch, float32")
+    layout, traces = call("smolcli.converters.verify:run_reference", checkpoint, lora, threads, verbose=verbose)
+    agreements = []
     for gguf, mmproj in pairs:
-        progress(f"{gguf}: asking llama.cpp")
-        job = (gguf, mmproj, layout, traces, threads)
-        found.append(call("smolcli.converters.verify:compared", *job, verbose=verbose))
-    return found
+        progress(f"{gguf}: running llama.cpp")
+        arguments = (gguf, mmproj, layout, traces, threads)
+        agreements.append(call("smolcli.converters.verify:compare_pair", *arguments, verbose=verbose))
+    return agreements
 
 
 def check_libraries(lora: Path | None = None) -> None:
-    """UnavailableError, with the command that installs it, for a library that `verify` would miss."""
-    for backend in ("torch", "llamacpp"):
+    """Raise UnavailableError, with the command that installs it, for a library that `verify` needs."""
+    for backend in (CHECKPOINT_BACKEND, GGUF_BACKEND):
         registry.require(registry.BACKENDS, backend)
     if lora is not None and find_spec("peft") is None:
-        raise UnavailableError("an adapter is compared by means of the library peft", "pip install peft")
+        raise UnavailableError("the comparison with an adapter needs the library peft", "pip install peft")
 
 
-def reference(checkpoint: Path, lora: Path | None = None, threads: int | None = None) -> tuple[Layout, list[Trace]]:
-    """How a checkpoint cuts pictures, and its answers to every probe, with the adapter `lora` merged into it."""
+def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | None = None) -> tuple[Layout, list[Trace]]:
+    """Return the layout of a checkpoint's tiles and its traces of all probes, with the adapter `lora` merged in."""
     options = Model(device="cpu", dtype="float32", threads=threads)
-    with closing(registry.load(registry.BACKENDS, "torch")(ModelFiles(checkpoint.name, checkpoint), options)) as torch:
+    backend_class = registry.load(registry.BACKENDS, CHECKPOINT_BACKEND)
+    with closing(backend_class(ModelFiles(checkpoint.name, checkpoint), options)) as backend:
         if lora is not None:
-            from peft import PeftModel  # wanted for this alone
+            from peft import PeftModel  # an optional library
 
-            torch.model = PeftModel.from_pretrained(torch.model, lora).merge_and_unload()
+            backend.model = PeftModel.from_pretrained(backend.model, lora).merge_and_unload()
         traces = []
-        for name, prompt in probes(torch.layout.tile).items():
-            answer = torch.greedy(prompt, MOST_TOKENS)[: MOST_TOKENS - 1]
-            logits, embeddings = torch.logits(prompt, answer), torch.embeddings(prompt)
+        for name, prompt in probes(backend.layout.tile).items():
+            answer = backend.greedy(prompt, MAX_TOKENS)[: MAX_TOKENS - 1]
+            logits, embeddings = backend.logits(prompt, answer), backend.embeddings(prompt)
             traces.append(Trace(name, answer, logits.numpy(), embeddings.numpy()))
-        return torch.layout, traces
+        return backend.layout, traces
 
 
-def compared(
+def compare_pair(
     gguf: Path, mmproj: Path, layout: Layout, traces: Sequence[Trace], threads: int | None = None
 ) -> Agreement:
-    """How far a pair agrees with its checkpoint: with how that cuts pictures, and with its traces."""
+    """Compare a pair with its checkpoint's `layout` of tiles and `traces`.
+
+    Raises SmolError if it has another layout or other shapes, so is not made of this checkpoint.
+    """
     files = ModelFiles(gguf.stem, gguf=gguf, mmproj=mmproj)
-    wanted: list[NDArray[np.intp]] = []
-    said: list[NDArray[np.intp]] = []
+    wanted: list[NDArray[np.intp]] = []  # the top token of the checkpoint at each position, by probe
+    said: list[NDArray[np.intp]] = []  # that of the pair
     divergences, cosines, differences = [], [], []
     options = Model(threads=threads, vision_engine="mtmd")
-    with closing(registry.load(registry.BACKENDS, "llamacpp")(files, options)) as llama:
-        if llama.layout != layout:
-            what = f"{mmproj}: cuts pictures as {llama.layout}, its checkpoint as {layout}"
+    with closing(registry.load(registry.BACKENDS, GGUF_BACKEND)(files, options)) as backend:
+        if backend.layout != layout:
+            what = f"{mmproj}: splits pictures as {backend.layout}, its checkpoint as {layout}"
             raise SmolError(what, "convert it again")
-        for trace, prompt in zip(traces, probes(llama.layout.tile).values(), strict=True):
-            logits, embeddings = llama.logits(prompt, trace.answer), llama.embeddings(prompt)
+        for trace, prompt in zip(traces, probes(backend.layout.tile).values(), strict=True):
+            logits, embeddings = backend.logits(prompt, trace.answer), backend.embeddings(prompt)
             if (logits.shape, embeddings.shape) != (trace.logits.shape, trace.embeddings.shape):
                 raise SmolError(f"{gguf}: not made of this checkpoint", "give --against the checkpoint it was made of")
             wanted.append(trace.logits.argmax(-1))
             said.append(logits.argmax(-1))
             divergences.append(divergence(trace.logits, logits))
             cosines.append(cosine(trace.embeddings, embeddings))
-            for place in np.flatnonzero(wanted[-1] != said[-1])[:1].tolist():
-                words = [llama.words(trace.answer[:place])]
-                words += [llama.words([int(tokens[-1][place])]) for tokens in (wanted, said)]
-                differences.append(Difference(trace.probe, place + 1, *words))
-    kl, near = np.concatenate(divergences), np.concatenate(cosines)
+            for position in np.flatnonzero(wanted[-1] != said[-1])[:1].tolist():
+                texts = [backend.words(trace.answer[:position])]
+                texts += [backend.words([int(tokens[-1][position])]) for tokens in (wanted, said)]
+                differences.append(Difference(trace.probe, position + 1, *texts))
+    kl, similarities = np.concatenate(divergences), np.concatenate(cosines)
     return Agreement(
         language=_file_type(gguf),
         vision=_file_type(mmproj),
@@ -200,8 +205,8 @@ def compared(
         top1=float(np.mean(np.concatenate(wanted) == np.concatenate(said))),
         kl=float(kl.mean()),
         kl_99=float(np.percentile(kl, 99)),
-        cosine=float(near.mean()),
-        cosine_least=float(near.min()),
+        cosine=float(similarities.mean()),
+        cosine_least=float(similarities.min()),
         probes=len(traces),
         same=len(traces) - len(differences),
         difference=differences[0] if differences else None,
@@ -209,30 +214,30 @@ def compared(
 
 
 def divergence(p: Floats, q: Floats) -> NDArray[np.float64]:
-    """KL divergence of the distribution `q` from `p`, in nats, for each row of logits (n, vocabulary)."""
-    first, second = (_log_softmax(each.astype(np.float64)) for each in (p, q))
-    found: NDArray[np.float64] = (np.exp(first) * (first - second)).sum(-1)
-    return found
+    """Return the KL divergence (n,) of the distribution `q` from `p`, in nats; both are logits (n, vocabulary)."""
+    log_p, log_q = (_log_softmax(logits.astype(np.float64)) for logits in (p, q))
+    nats: NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    return nats
 
 
 def cosine(a: Floats, b: Floats) -> NDArray[np.float64]:
-    """The cosine of each two rows (n, hidden)."""
+    """Return the cosine (n,) of each row of `a` and the same row of `b`, both (n, hidden)."""
     first, second = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
-    found: NDArray[np.float64] = (first * second).sum(-1) / lengths
-    return found
+    cosines: NDArray[np.float64] = (first * second).sum(-1) / lengths
+    return cosines
 
 
-def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = scores - scores.max(-1, keepdims=True)
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probabilities: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return log_probabilities
 
 
 def _file_type(gguf: Path) -> str:
-    """A key of QUANTIZATIONS, or llama.cpp's name of another file type."""
+    """Return the quantization in a file's header: a key of QUANTIZATIONS, or llama.cpp's name of another file type."""
     number = read_header(gguf).keys.get("general.file_type")
-    known = {one.file: name for name, one in QUANTIZATIONS.items()}
+    known = {quantization.file: name for name, quantization in QUANTIZATIONS.items()}
     try:
         file_type = LlamaFileType(number)  # type: ignore[arg-type]
     except ValueError:
@@ -240,59 +245,5 @@ def _file_type(gguf: Path) -> str:
     return known.get(file_type, file_type.name.removeprefix("MOSTLY_").lower())
 
 
-def _limits(quantization: str) -> Limits:
-    return LIMITS.get(quantization, LIMITS["q3_k_m"])
-
-
-# ---- the probes ----------------------------------------------------------------------------------
-
-
-def probes(tile: int) -> dict[str, Prompt]:
-    """Pictures drawn from nothing and questions about them: one and many tiles, several pictures, frames, none.
-
-    `tile` is the side of a tile in pixels, which the page is twice as wide as.
-    """
-    circle, square = _shape("ellipse", "red"), _shape("rectangle", "blue")
-    moving = [_shape("ellipse", "green", shift) for shift in (-36, 0, 36)]
-    return {
-        "a shape": Prompt.user(circle, "Describe this image in one sentence."),
-        "a line of text": Prompt.user(_text(128, 128, ["Total 47.30"]), "What is written in the image?"),
-        "a page": Prompt.user(_text(2 * tile, tile, _LINES), "What is written in the image?"),
-        "a gradient": Prompt.user(_gradient(300, 200), "Describe this image."),
-        "noise": Prompt.user(_noise(200, 260), "What is this?"),
-        "blank": Prompt.user(_frame(Image.new("RGB", (128, 128), "gray")), "What is written in the image?"),
-        "two pictures": Prompt.user("First ", circle, " then ", square, " Which is round?"),
-        "frames": Prompt.user(*moving, "In which direction does it move?", split=False),
-        "no picture": Prompt.user("What is the capital of France?", system="Answer briefly."),
-    }
-
-
-_LINES = ["Invoice 2024-117", "Paper, A4      12.50", "Ink, black     31.00", "Total          43.50", "Thank you!"]
-
-
-def _frame(image: Image.Image) -> Frame:
-    return Frame(image.tobytes(), *image.size)
-
-
-def _shape(kind: str, colour: str, shift: int = 0) -> Frame:
-    image = Image.new("RGB", (128, 128), "white")
-    getattr(ImageDraw.Draw(image), kind)((44 + shift, 44, 84 + shift, 84), fill=colour)
-    return _frame(image)
-
-
-def _text(width: int, height: int, lines: Sequence[str]) -> Frame:
-    image = Image.new("RGB", (width, height), "white")
-    draw, face = ImageDraw.Draw(image), ImageFont.load_default(20)
-    for number, line in enumerate(lines):
-        draw.text((8, 12 + 32 * number), line, fill="black", font=face)
-    return _frame(image)
-
-
-def _gradient(width: int, height: int) -> Frame:
-    x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
-    channels: list[Any] = [x + 0 * y, y + 0 * x, (1 + np.sin(9 * x * y)) / 2]
-    return _frame(Image.fromarray((np.stack(channels, -1) * 255).astype(np.uint8)))
-
-
-def _noise(width: int, height: int) -> Frame:
-    return _frame(Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)))
+def _thresholds(quantization: str) -> Thresholds:
+    return THRESHOLDS.get(quantization, THRESHOLDS["q3_k_m"])

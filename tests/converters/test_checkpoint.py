@@ -1,4 +1,4 @@
-"""converters/checkpoint.py: what of a checkpoint directory is known, mended or refused."""
+"""converters/checkpoint.py: defaults are filled in, and broken checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", ["idefics3", "smolvlm"])
-def test_left_out_settings_are_those_of_transformers(family: str, checkpoint: Path) -> None:
+def test_defaults_are_those_of_transformers(family: str, checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     for key in ("rms_norm_eps", "head_dim", "num_key_value_heads", "rope_parameters", "max_position_embeddings"):
         del config["text_config"][key]
     config |= {"model_type": family, "vision_config": {}}
     del config["scale_factor"]
     (checkpoint / "config.json").write_text(json.dumps(config))
-    reference, found = AutoConfig.from_pretrained(checkpoint), Checkpoint(checkpoint)
+    reference, checked = AutoConfig.from_pretrained(checkpoint), Checkpoint(checkpoint)
     text, vision = reference.text_config, reference.vision_config
-    assert found.text.rms_epsilon == text.rms_norm_eps
-    assert found.text.head_dim == text.head_dim
-    assert found.text.kv_heads == text.num_key_value_heads
-    assert found.text.rope_theta == text.rope_parameters["rope_theta"]
-    assert found.text.positions == text.max_position_embeddings
-    assert found.vision.scale == reference.scale_factor
-    assert (found.vision.hidden, found.vision.feed_forward) == (vision.hidden_size, vision.intermediate_size)
-    assert (found.vision.layers, found.vision.heads) == (vision.num_hidden_layers, vision.num_attention_heads)
-    assert (found.vision.image, found.vision.patch) == (vision.image_size, vision.patch_size)
-    assert found.vision.epsilon == vision.layer_norm_eps
+    assert checked.text.rms_epsilon == text.rms_norm_eps
+    assert checked.text.head_dim == text.head_dim
+    assert checked.text.kv_heads == text.num_key_value_heads
+    assert checked.text.rope_theta == text.rope_parameters["rope_theta"]
+    assert checked.text.positions == text.max_position_embeddings
+    assert checked.vision.scale == reference.scale_factor
+    assert (checked.vision.hidden, checked.vision.feed_forward) == (vision.hidden_size, vision.intermediate_size)
+    assert (checked.vision.layers, checked.vision.heads) == (vision.num_hidden_layers, vision.num_attention_heads)
+    assert (checked.vision.image, checked.vision.patch) == (vision.image_size, vision.patch_size)
+    assert checked.vision.epsilon == vision.layer_norm_eps
 
 
 def edit(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
@@ -56,7 +56,7 @@ def edit(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path],
     return apply
 
 
-def retensor(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+def edit_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
     def apply(directory: Path) -> None:
         tensors = load_file(directory / "model.safetensors")
         change(tensors)
@@ -156,25 +156,25 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (pickle_only, "unpickling runs code"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), "no model.safetensors"),
     "missing shard": (lose_a_shard, "model-00001-of-00002.safetensors: no such file"),
-    "missing tensor": (retensor(lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
-    "extra tensor": (retensor(lambda t: t.update(adapter=torch.zeros(1))), "tensor adapter"),
-    "misshapen": (retensor(lambda t: t.update({NORM: torch.ones(63)})), rf"{NORM} has the shape \(63,\)"),
-    "not a number": (retensor(lambda t: t[UP].fill_(float("nan"))), f"{UP}: holds NaN"),
-    "too large": (retensor(lambda t: t[UP].fill_(1e6)), f"{UP}: holds 1e.06, too large for f16"),
-    "integers": (retensor(lambda t: t.update({NORM: torch.ones(64, dtype=torch.int8)})), f"{NORM} is stored as I8"),
+    "missing tensor": (edit_tensors(lambda t: t.pop(NORM)), f"lacks the tensor {NORM}"),
+    "extra tensor": (edit_tensors(lambda t: t.update(adapter=torch.zeros(1))), "tensor adapter"),
+    "misshapen": (edit_tensors(lambda t: t.update({NORM: torch.ones(63)})), rf"{NORM} has the shape \(63,\)"),
+    "not a number": (edit_tensors(lambda t: t[UP].fill_(float("nan"))), f"{UP}: holds NaN"),
+    "too large": (edit_tensors(lambda t: t[UP].fill_(1e6)), f"{UP}: holds 1e.06, too large for f16"),
+    "integers": (edit_tensors(lambda t: t.update({NORM: torch.ones(64, dtype=torch.int8)})), f"{NORM} is stored as I8"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_checkpoint_is_one_line_and_leaves_nothing(case: str, checkpoint: Path, tmp_path: Path) -> None:
-    spoil, message = BROKEN[case]
-    spoil(checkpoint)
+def test_a_broken_checkpoint_is_an_error_and_leaves_no_file(case: str, checkpoint: Path, tmp_path: Path) -> None:
+    damage, message = BROKEN[case]
+    damage(checkpoint)
     with pytest.raises(ModelError, match=message):
         convert(checkpoint, tmp_path / "out", "f16", "f16")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_a_directory_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_output_directory_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
         convert(checkpoint, tmp_path / "file", "f16", "f16")
@@ -183,14 +183,14 @@ def test_a_directory_that_cannot_be_written(checkpoint: Path, tmp_path: Path) ->
 def test_an_interrupted_file_does_not_replace_the_old_one(checkpoint: Path, tmp_path: Path) -> None:
     language, _ = convert(checkpoint, tmp_path / "out", "f16", "f16")
     before = language.read_bytes()
-    retensor(lambda tensors: tensors[UP].fill_(float("inf")))(checkpoint)
+    edit_tensors(lambda tensors: tensors[UP].fill_(float("inf")))(checkpoint)
     with pytest.raises(ModelError):
         convert(checkpoint, tmp_path / "out", "f16", "f16")
     assert language.read_bytes() == before
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_a_name_from_the_directory_or_given(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_files_are_named_after_the_directory(checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "SmolVLM-256M-Instruct"
     shutil.move(checkpoint, other)
     language, mmproj = convert(other, tmp_path / "out", "f16", "q8_0")
@@ -201,11 +201,11 @@ def test_a_name_from_the_directory_or_given(checkpoint: Path, tmp_path: Path) ->
 
 def test_a_model_saved_without_its_head_is_the_same(tmp_path: Path) -> None:
     source = tiny.make_checkpoint(tmp_path / "Tiny", "v2", seed=1, tied=True)
-    bare = tmp_path / "bare" / "Tiny"
-    shutil.copytree(source, bare)
-    (bare / "model.safetensors").unlink()
-    AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32).model.save_pretrained(bare)
-    assert "text_model.norm.weight" in load_file(bare / "model.safetensors")
+    headless = tmp_path / "bare" / "Tiny"
+    shutil.copytree(source, headless)
+    (headless / "model.safetensors").unlink()
+    AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32).model.save_pretrained(headless)
+    assert "text_model.norm.weight" in load_file(headless / "model.safetensors")
     whole = convert(source, tmp_path / "whole", "q8_0", "f16")
-    for first, second in zip(whole, convert(bare, tmp_path / "again", "q8_0", "f16"), strict=True):
+    for first, second in zip(whole, convert(headless, tmp_path / "again", "q8_0", "f16"), strict=True):
         assert first.read_bytes() == second.read_bytes()

@@ -1,4 +1,4 @@
-"""The GGUF pair against transformers and tokenizers: llama.cpp must see the same tokens, logits and embeddings."""
+"""converters/: with a converted pair llama.cpp has the tokens, logits and embeddings of transformers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForImageTextToText
 
 from smolcli.converters import convert, plan, write
-from smolcli.converters.quantization import encode, quantization, tensor_type
+from smolcli.converters.quantization import encode, find_quantization, tensor_type
 from smolcli.converters.tensor_mapping import Weight, halve, interleave
 from smolcli.errors import UsageError
 from tests import tiny
@@ -31,8 +31,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "v2-untied-512": ("v2", {"tile": 512, "layout": 5}),
     "docling-tied-64": ("docling", {"tile": 64, "layout": 4, "tied": True}),
 }
-# The KL divergence, in nats, that a quantization of random weights stays under.
-LIMITS = {
+# The largest KL divergence, in nats, of each quantization of random weights.
+MAX_DIVERGENCE = {
     "f16": 1e-4, "bf16": 1e-2, "q8_0": 1e-2, "q6_k": 1e-2, "q5_k_m": 0.1, "q5_1": 0.1, "q5_0": 0.1, "q4_k_m": 0.2,
     "q4_1": 0.3, "q4_0": 0.3, "q3_k_m": 0.5,
 }  # fmt: skip
@@ -61,7 +61,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @contextmanager
 def llama(path: Path) -> Iterator[Any]:
-    """The model in llama.cpp."""
+    """Load a model with llama.cpp."""
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.use_extra_bufts = False
@@ -94,7 +94,7 @@ def last_logits(model: Any, tokens: list[int]) -> torch.Tensor:
 
 
 def embed(model: Any, mmproj: Path, pixels: np.ndarray[Any, Any], tokens: int) -> torch.Tensor:
-    """llama.cpp's embedding, shape (tokens, hidden), of one tile given as (side, side, 3) bytes."""
+    """Return llama.cpp's embedding (tokens, hidden) of one tile (side, side, 3) of uint8."""
     params = mtmd_cpp.mtmd_context_params_default()
     # A limit of one tile keeps llama.cpp from enlarging the tile to the longest edge first.
     params.use_gpu, params.n_threads, params.warmup, params.image_max_tokens = False, 1, False, tokens
@@ -108,20 +108,20 @@ def embed(model: Any, mmproj: Path, pixels: np.ndarray[Any, Any], tokens: int) -
     text = mtmd_cpp.mtmd_input_text(marker, len(marker), False, True)
     bitmaps = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(bitmap)
     assert mtmd_cpp.mtmd_tokenize(context, chunks, ctypes.byref(text), bitmaps, 1) == 0
-    every = [mtmd_cpp.mtmd_input_chunks_get(chunks, i) for i in range(mtmd_cpp.mtmd_input_chunks_size(chunks))]
-    tile = [chunk for chunk in every if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == 1][-1]
+    all_chunks = [mtmd_cpp.mtmd_input_chunks_get(chunks, i) for i in range(mtmd_cpp.mtmd_input_chunks_size(chunks))]
+    tile = [chunk for chunk in all_chunks if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == 1][-1]
     assert mtmd_cpp.mtmd_input_chunk_get_n_tokens(tile) == tokens
     assert mtmd_cpp.mtmd_encode_chunk(context, tile) == 0
     hidden = llama_cpp.llama_model_n_embd(model)
-    found = np.ctypeslib.as_array(mtmd_cpp.mtmd_get_output_embd(context), (tokens * hidden,)).copy()
+    embedding = np.ctypeslib.as_array(mtmd_cpp.mtmd_get_output_embd(context), (tokens * hidden,)).copy()
     mtmd_cpp.mtmd_input_chunks_free(chunks)
     mtmd_cpp.mtmd_bitmap_free(bitmap)
     mtmd_cpp.mtmd_free(context)
-    return torch.from_numpy(found).reshape(tokens, hidden)
+    return torch.from_numpy(embedding).reshape(tokens, hidden)
 
 
 def divergence(p: torch.Tensor, q: torch.Tensor) -> float:
-    """Kullback-Leibler divergence, nats, between the distributions of two rows of logits."""
+    """Return the Kullback-Leibler divergence in nats between the distributions of two rows of logits."""
     p, q = p.double().log_softmax(-1), q.double().log_softmax(-1)
     return float((p.exp() * (p - q)).sum())
 
@@ -152,8 +152,8 @@ def test_image_embeddings_are_those_of_transformers(source: Path, pair: tuple[Pa
     with torch.inference_mode():
         output = model.get_image_features(pixel_values=values[None, None]).pooler_output
     with llama(pair[0]) as converted:
-        found = embed(converted, pair[1], pixels, tokens)
-    assert torch.cosine_similarity(output[0], found, dim=-1).min() > 0.9999
+        embeddings = embed(converted, pair[1], pixels, tokens)
+    assert torch.cosine_similarity(output[0], embeddings, dim=-1).min() > 0.9999
 
 
 def test_quantized_pairs_stay_close(checkpoint: Path, tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_quantized_pairs_stay_close(checkpoint: Path, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.inference_mode():
         reference = model(input_ids=torch.tensor([tokens])).logits[0, -1]
-    planned = plan(checkpoint, tmp_path, [*LIMITS], ["f16", "q8_0", "q4_0"])
+    planned = plan(checkpoint, tmp_path, [*MAX_DIVERGENCE], ["f16", "q8_0", "q4_0"])
     write(planned)
-    for (quant, limit), output in zip(LIMITS.items(), planned.language, strict=True):
+    for (quant, limit), output in zip(MAX_DIVERGENCE.items(), planned.language, strict=True):
         assert output.path.name == f"tiny-{quant.upper()}.gguf"
         with llama(output.path) as converted:
             assert divergence(reference, last_logits(converted, tokens)) < limit, quant
@@ -175,8 +175,8 @@ def test_bfloat16_weights_are_widened_exactly(tmp_path: Path) -> None:
     source = tiny.make_checkpoint(tmp_path / "half", "v1", dtype=torch.bfloat16)
     stored = load_file(source / "model.safetensors")["model.text_model.layers.0.mlp.up_proj.weight"]
     language, _ = convert(source, tmp_path, "f32", "f32")
-    found = next(tensor for tensor in GGUFReader(language).tensors if tensor.name == "blk.0.ffn_up.weight")
-    assert torch.equal(stored.float(), torch.from_numpy(np.array(found.data)))
+    widened = next(tensor for tensor in GGUFReader(language).tensors if tensor.name == "blk.0.ffn_up.weight")
+    assert torch.equal(stored.float(), torch.from_numpy(np.array(widened.data)))
 
 
 def test_keys(checkpoint: Path, tmp_path: Path) -> None:
@@ -228,15 +228,15 @@ def test_keys(checkpoint: Path, tmp_path: Path) -> None:
     assert {key: mmproj[key] for key in expected} == expected
 
 
-def test_types_follow_the_rules_of_llama_cpp() -> None:
-    q8_0 = quantization("Q8_0").tensor
+def test_types_are_chosen_by_the_rules_of_llama_cpp() -> None:
+    q8_0 = find_quantization("Q8_0").tensor
     assert q8_0 is not None
     assert tensor_type(Weight("", "blk.0.ffn_up.weight", (96, 64)), q8_0) == GGMLQuantizationType.Q8_0
     assert tensor_type(Weight("", "v.blk.0.ffn_down.weight", (64, 4304)), q8_0) == GGMLQuantizationType.F16
     assert tensor_type(Weight("", "output_norm.weight", (64,)), q8_0) == GGMLQuantizationType.F32
     assert tensor_type(Weight("", "v.position_embd.weight", (64, 64), exact=True), q8_0) == GGMLQuantizationType.F32
     with pytest.raises(UsageError, match="q9_9: not a quantization; choose from f32"):
-        quantization("q9_9")
+        find_quantization("q9_9")
 
 
 def test_q8_0_errs_by_at_most_half_a_step() -> None:
@@ -247,7 +247,7 @@ def test_q8_0_errs_by_at_most_half_a_step() -> None:
     assert (np.abs(array - back).reshape(4, 2, 32) <= step * (0.5 + 127 / 2048)).all()
 
 
-def test_rows_are_paired_and_back() -> None:
+def test_interleaving_rows_and_its_inverse() -> None:
     rows = np.arange(16)[:, None]
     assert interleave(rows, 2)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]
     assert (halve(interleave(rows, 2), 2) == rows).all()

@@ -1,4 +1,4 @@
-"""converters/lora.py against PEFT: what it merges is what the GGUF holds."""
+"""converters/lora.py: adapters are merged as PEFT merges them, and broken ones are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def train(checkpoint: Path, directory: Path, **options: Any) -> Path:
-    """An adapter with random weights, and the model that PEFT merges it into, beside it in `merged`."""
+    """Make an adapter with random weights, and beside it in merged.test the model that PEFT makes with it."""
     torch.manual_seed(3)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, **options))
@@ -60,25 +60,25 @@ def train(checkpoint: Path, directory: Path, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merged_as_peft_merges(kind: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_weights_are_merged_as_peft_merges_them(kind: str, checkpoint: Path, tmp_path: Path) -> None:
     lora = train(checkpoint, tmp_path / "tuned", **KINDS[kind])
-    wanted = load_file(lora / "merged.test")
+    expected = load_file(lora / "merged.test")
     planned = plan(checkpoint, tmp_path / "out", ["f32"], ["f32"], lora=lora)
     assert planned.language[0].path.name == "Base-tuned-F32.gguf"
     write(planned)
     before = load_file(checkpoint / "model.safetensors")
     changed = 0
-    for half, output in zip(planned.halves, planned.outputs, strict=True):
+    for model, output in zip(planned.halves, planned.outputs, strict=True):
         stored = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(output.path).tensors}
-        for weight in half.weights:
+        for weight in model.weights:
             array = stored[weight.name].reshape(weight.shape)
-            found = halve(array, weight.rotary_heads) if weight.rotary_heads else array
-            assert np.allclose(found, wanted[weight.source].numpy(), rtol=1e-5, atol=1e-6), weight.source
-            changed += not np.allclose(found, before[weight.source].numpy(), atol=1e-3)
+            merged = halve(array, weight.rotary_heads) if weight.rotary_heads else array
+            assert np.allclose(merged, expected[weight.source].numpy(), rtol=1e-5, atol=1e-6), weight.source
+            changed += not np.allclose(merged, before[weight.source].numpy(), atol=1e-3)
     assert changed == len(Adapter(lora).changed)
 
 
-def test_an_adapter_alone_names_its_base(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_adapter_has_the_name_of_its_base(checkpoint: Path, tmp_path: Path) -> None:
     assert Adapter(train(checkpoint, tmp_path / "tuned", target_modules=["q_proj"])).base == str(checkpoint)
 
 
@@ -99,7 +99,7 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Pa
     return apply
 
 
-PLACE = "base_model.model.model.text_model.layers.0.self_attn.q_proj"
+LAYER = "base_model.model.model.text_model.layers.0.self_attn.q_proj"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda d: (d / "adapter_config.json").unlink(), "has no adapter_config.json"),
     "not JSON": (lambda d: (d / "adapter_config.json").write_text("{"), "adapter_config.json: cannot be read"),
@@ -111,31 +111,31 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "principal components": (config(init_lora_weights="pissa_niter_16"), "which changes the base model; merge it"),
     "pickle": (lambda d: (d / "adapter_model.safetensors").rename(d / "adapter_model.bin"), "unpickling runs code"),
     "no weights": (lambda d: (d / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: no such file"),
-    "half": (weights(lambda t: t.pop(f"{PLACE}.lora_B.weight")), "lacks half of the adapter of model.text_model.la"),
-    "unknown part": (weights(lambda t: t.update({f"{PLACE}.lora_C": torch.ones(1)})), "lora_C is of a kind that"),
+    "half": (weights(lambda t: t.pop(f"{LAYER}.lora_B.weight")), "lacks half of the adapter of model.text_model.la"),
+    "unknown part": (weights(lambda t: t.update({f"{LAYER}.lora_C": torch.ones(1)})), "lora_C is of a kind that"),
     "of another": (
-        weights(lambda t: t.update({f"{PLACE.replace('0', '9')}.lora_B.weight": torch.ones(64, 4),
-                                    f"{PLACE.replace('0', '9')}.lora_A.weight": torch.ones(4, 64)})),
+        weights(lambda t: t.update({f"{LAYER.replace('0', '9')}.lora_B.weight": torch.ones(64, 4),
+                                    f"{LAYER.replace('0', '9')}.lora_A.weight": torch.ones(4, 64)})),
         "layers.9.self_attn.q_proj.weight that the model does not know",
     ),
     "lengths": (
-        weights(lambda t: t.update({f"{PLACE}.lora_magnitude_vector": torch.ones(1)})),
+        weights(lambda t: t.update({f"{LAYER}.lora_magnitude_vector": torch.ones(1)})),
         "do not fit .*q_proj.weight",
     ),
     "gathered nowhere": (
-        weights(lambda t: t.update({f"{PLACE}.lora_A.weight": torch.ones(0)})), "do not fit .*q_proj.weight",
+        weights(lambda t: t.update({f"{LAYER}.lora_A.weight": torch.ones(0)})), "do not fit .*q_proj.weight",
     ),
     "misshapen": (
-        weights(lambda t: t.update({f"{PLACE}.lora_B.weight": torch.ones(63, 4)})),
+        weights(lambda t: t.update({f"{LAYER}.lora_B.weight": torch.ones(63, 4)})),
         r"\(4, 64\) and \(63, 4\) do not fit .*q_proj.weight of the shape \(64, 64\); give the model that",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_adapter_is_one_line(case: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_broken_adapter_is_an_error(case: str, checkpoint: Path, tmp_path: Path) -> None:
     lora = train(checkpoint, tmp_path / "tuned", target_modules=["q_proj"])
-    spoil, message = BROKEN[case]
-    spoil(lora)
+    damage, message = BROKEN[case]
+    damage(lora)
     with pytest.raises(ModelError, match=message):
         plan(checkpoint, tmp_path / "out", ["f16"], ["f16"], lora=lora)

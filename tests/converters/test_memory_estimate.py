@@ -1,4 +1,4 @@
-"""The memory of a conversion, on checkpoints of the real shapes that hold nothing."""
+"""The peak memory of a conversion, on sparse checkpoints of real shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VISION_2B = Vision(1152, 4304, 27, 16, 384, 14, 3, 1e-6)
 
 
 def make_sparse(directory: Path, tokenizer_of: Path, text: Text, vision: Vision) -> int:
-    """A checkpoint of zeros that takes no room on the disk, in bfloat16; the bytes of its largest tensor in float32."""
+    """Make a sparse bfloat16 checkpoint of zeros; return the bytes of its largest tensor in float32."""
     directory.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         (directory / name).write_bytes((tokenizer_of / name).read_bytes())
@@ -55,7 +55,7 @@ def make_sparse(directory: Path, tokenizer_of: Path, text: Text, vision: Vision)
     return max(4 * math.prod(weight.shape) for weight in weights)
 
 
-# A process's peak counts what the process it was forked from had, which here would be all of pytest.
+# The peak of a process includes that of the process it was forked from, which must not be pytest.
 LAUNCHER = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
@@ -63,9 +63,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def peak(*words: object) -> int:
-    """Peak resident bytes of the conversion, the largest of its processes."""
-    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, words)]
+def peak_bytes(*arguments: object) -> int:
+    """Return the peak resident bytes of a conversion, of the largest of its processes."""
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "smolcli", "convert-to-gguf", *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
@@ -86,6 +86,6 @@ def test_memory_is_bounded_by_the_largest_tensor(name: str, checkpoint: Path, tm
         text, vision = Text(**{**vars(text), "layers": layers}), Vision(**{**vars(vision), "layers": layers})
     largest = make_sparse(tmp_path / "Sparse", checkpoint, text, vision)
     quants = ["--quant", "f16", "--quant", "q8_0", "--quant", "q4_k_m", "--mmproj-quant", "f16"]
-    assert peak(tmp_path / "Sparse", "-o", tmp_path / "out", *quants) < 1.5 * largest + 250e6
+    assert peak_bytes(tmp_path / "Sparse", "-o", tmp_path / "out", *quants) < 1.5 * largest + 250e6
     for path in (tmp_path / "out").iterdir():
         path.unlink()

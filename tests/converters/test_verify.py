@@ -1,4 +1,4 @@
-"""converters/verify.py: a right pair is proved, a wrong one is found."""
+"""converters/verify.py: a right conversion passes, a wrong one is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolcli.converters import convert, plan, verify, write
-from smolcli.converters.verify import LIMITS, cosine, divergence, probes, reference
+from smolcli.converters.probes import probes
+from smolcli.converters.verify import THRESHOLDS, cosine, divergence, run_reference
 from smolcli.errors import SmolError
 from smolcli.models import resolve
 from smolcli.process import child
@@ -27,18 +28,18 @@ Q = "model.text_model.layers.0.self_attn.q_proj.weight"
 
 @pytest.fixture(autouse=True, scope="module")
 def one_reference() -> Iterator[None]:
-    """What a checkpoint answers on PyTorch, once for all tests that compare with it."""
-    call, known = child.call, {}
+    """Run PyTorch once a checkpoint for all tests that compare with it."""
+    call, results = child.call, {}
 
-    def remembered(place: str, *args: object, **options: object) -> object:
-        if not place.endswith(":reference"):
+    def cached_call(place: str, *args: object, **options: object) -> object:
+        if not place.endswith(":run_reference"):
             return call(place, *args, **options)
-        if args not in known:
-            known[args] = call(place, *args, **options)
-        return known[args]
+        if args not in results:
+            results[args] = call(place, *args, **options)
+        return results[args]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[verify.__module__], "call", remembered)
+        patch.setattr(sys.modules[verify.__module__], "call", cached_call)
         yield
 
 
@@ -60,24 +61,24 @@ def test_divergence_and_cosine_are_those_of_torch() -> None:
     assert cosine(p.numpy(), q.numpy()) == pytest.approx(torch.cosine_similarity(p, q).numpy(), rel=1e-5)
 
 
-def test_the_built_in_model_converted_is_proved(tmp_path: Path) -> None:
-    """What the project promises: at f16 every answer of PyTorch in float32, at q8_0 19 of 20 tokens."""
+def test_the_built_in_model_is_converted_right(tmp_path: Path) -> None:
+    """The promise of the project: with f16 each answer of PyTorch in float32, with q8_0 19 of 20 tokens."""
     source = resolve.find("nano").checkpoint
     assert source is not None
     planned = plan(source, tmp_path, ["f16", "q8_0"], ["f16"], "nano")
     write(planned)
-    half, eight = verify(source, [(made.path, planned.vision[0].path) for made in planned.language])
-    assert half.same == half.probes == len(probes(128))
-    assert half.kl < 1e-3 and half.kl_99 < 1e-3 and half.cosine_least > 0.9999
-    assert (half.language, half.vision, eight.language) == ("f16", "f16", "q8_0")
-    assert eight.top1 >= 0.95
-    assert half.failures == eight.failures == []
-    assert half.tokens == sum(len(trace.logits) for trace in reference(source)[1])
+    f16, q8_0 = verify(source, [(output.path, planned.vision[0].path) for output in planned.language])
+    assert f16.same == f16.probes == len(probes(128))
+    assert f16.kl < 1e-3 and f16.kl_99 < 1e-3 and f16.cosine_least > 0.9999
+    assert (f16.language, f16.vision, q8_0.language) == ("f16", "f16", "q8_0")
+    assert q8_0.top1 >= 0.95
+    assert f16.failures == q8_0.failures == []
+    assert f16.tokens == sum(len(trace.logits) for trace in run_reference(source)[1])
 
 
-def test_the_traces_are_those_of_generation(checkpoint: Path) -> None:
-    """Led along its own answer the reference gives the answer again: token by token, and all at once."""
-    for trace in reference(checkpoint)[1]:
+def test_the_logits_of_a_trace_give_its_answer_again(checkpoint: Path) -> None:
+    """The answer was generated token by token; the logits are of the whole answer at once."""
+    for trace in run_reference(checkpoint)[1]:
         assert trace.logits.argmax(-1)[: len(trace.answer)].tolist() == trace.answer
 
 
@@ -101,27 +102,27 @@ def grey(directory: Path) -> None:
     (directory / "preprocessor_config.json").write_text(json.dumps(settings | {"image_mean": [0.0] * 3}))
 
 
-SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "rows in another order": (rewritten(lambda t: t.update({Q: t[Q].flip(0)})), "top-1 agreement"),
     "another rotary base": (theta, "KL divergence"),
     "other colours": (grey, "cosine"),
-    "another sight": (
+    "another vision encoder": (
         rewritten(lambda t: t.update({name: torch.randn_like(t[name]) for name in t if "vision" in name})),
         "cosine",
     ),
 }
 
 
-@pytest.mark.parametrize("case", SPOILT)
+@pytest.mark.parametrize("case", DAMAGED)
 def test_a_wrong_conversion_is_found(case: str, checkpoint: Path, tmp_path: Path) -> None:
-    spoil, missed = SPOILT[case]
+    damage, missed_threshold = DAMAGED[case]
     shutil.copytree(checkpoint, tmp_path / "Tiny")
-    spoil(tmp_path / "Tiny")
-    [found] = verify(checkpoint, [convert(tmp_path / "Tiny", tmp_path / "out", "f16", "f16")])
-    assert any(missed in line for line in found.failures)
+    damage(tmp_path / "Tiny")
+    [agreement] = verify(checkpoint, [convert(tmp_path / "Tiny", tmp_path / "out", "f16", "f16")])
+    assert any(missed_threshold in line for line in agreement.failures)
 
 
-def test_the_command_tells_and_judges(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_reports_agreement_and_its_exit_code_judges_it(checkpoint: Path, tmp_path: Path) -> None:
     done = smolcli(checkpoint, "-o", tmp_path, "--quant", "f16", "--quant", "q8_0", "--verify")
     assert done.returncode == 0
     assert [Path(line).name for line in done.stdout.split()] == [
@@ -132,9 +133,9 @@ def test_the_command_tells_and_judges(checkpoint: Path, tmp_path: Path) -> None:
     done = smolcli("--verify-only", tmp_path / "Tiny-F16.gguf", "--against", other, "--json")
     assert done.returncode == 1
     assert done.stderr.startswith(f"smolcli: {tmp_path}/Tiny-F16.gguf with mmproj-Tiny-F16.gguf: not what its check")
-    [found] = json.loads(done.stdout)["verify"]
-    assert len(found["failures"]) == 3 and found["same"] < found["probes"]
-    assert found["difference"]["wanted"] != found["difference"]["said"]
+    [agreement] = json.loads(done.stdout)["verify"]
+    assert len(agreement["failures"]) == 3 and agreement["same"] < agreement["probes"]
+    assert agreement["difference"]["wanted"] != agreement["difference"]["said"]
 
 
 def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path)
         verify(checkpoint, [convert(wide, tmp_path, "f16", "f16")])
 
 
-def test_a_vision_half_that_cuts_otherwise_is_found(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_mmproj_that_splits_pictures_otherwise_is_found(checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint, tmp_path / "Tiny")
     settings = json.loads((tmp_path / "Tiny" / "preprocessor_config.json").read_text())
     settings["size"]["longest_edge"] = 128
@@ -151,10 +152,10 @@ def test_a_vision_half_that_cuts_otherwise_is_found(checkpoint: Path, tmp_path: 
     language, _ = convert(tmp_path / "Tiny", tmp_path, "f16", "f16")
     done = smolcli("--verify-only", language, "--against", checkpoint)
     assert done.returncode == 1
-    assert "mmproj-Tiny-F16.gguf: cuts pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
+    assert "mmproj-Tiny-F16.gguf: splits pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
 
 
-def test_an_adapter_is_compared_with_pefts_merging(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_compared_with_what_peft_merges(checkpoint: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText
 
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
@@ -171,14 +172,14 @@ def test_an_adapter_is_compared_with_pefts_merging(checkpoint: Path, tmp_path: P
     assert done.returncode == 1
 
 
-def test_every_quantization_has_a_limit_no_stricter_than_a_finer_one() -> None:
-    limits = list(LIMITS.values())
-    assert np.all(np.diff([one.top1 for one in limits]) <= 0)
-    assert np.all(np.diff([one.kl for one in limits]) >= 0)
-    assert np.all(np.diff([one.cosine for one in limits]) <= 0)
+def test_no_threshold_is_stricter_than_that_of_a_finer_quantization() -> None:
+    thresholds = list(THRESHOLDS.values())
+    assert np.all(np.diff([row.top1 for row in thresholds]) <= 0)
+    assert np.all(np.diff([row.kl for row in thresholds]) >= 0)
+    assert np.all(np.diff([row.cosine for row in thresholds]) <= 0)
 
 
-def test_the_documented_limits_are_the_programs() -> None:
+def test_the_documented_thresholds_are_those_of_the_program() -> None:
     page = (Path(__file__).parents[2] / "docs" / "gguf.md").read_text(encoding="utf-8")
-    for name, one in LIMITS.items():
-        assert f"| {name} | {one.top1:g} | {one.kl:g} | {one.cosine:g} |" in page
+    for name, row in THRESHOLDS.items():
+        assert f"| {name} | {row.top1:g} | {row.kl:g} | {row.cosine:g} |" in page

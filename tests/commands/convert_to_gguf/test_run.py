@@ -217,7 +217,7 @@ def test_existing_files_are_refused_kept_or_replaced(checkpoint: Path, tmp_path:
     assert old.read_bytes()[:4] == b"GGUF"
     old.unlink()
     old.mkdir()
-    with pytest.raises(UsageError, match="Tiny-F16.gguf: is there and is no file"):
+    with pytest.raises(UsageError, match="Tiny-F16.gguf: exists and is not a file"):
         again(if_exists="overwrite")
     old.rmdir()
     done = smolcli(checkpoint, "-o", tmp_path, "--if-exists", "skip")
@@ -324,7 +324,7 @@ def test_a_missing_chat_template_is_a_notice(checkpoint: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mmproj-m", "a name with mmproj would be taken for that of a vision half"),
+        ("mmproj-m", "a name with mmproj would be taken for that of an mmproj file"),
         ("x" * 201, "has 201 bytes, too many"),
         ("\udcff", "not UTF-8"),
     ],
