@@ -12,7 +12,7 @@ format:
 lint:
 	ruff check . && ruff format --check .
 types:
-	mypy -p smolcli -p converters
+	python .ci/check_types.py
 test:
 	python -m pytest -q -n 2 --dist loadfile
 docs:

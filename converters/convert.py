@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from gguf import GGMLQuantizationType
 
@@ -41,13 +40,12 @@ from .quantization import (
 )
 
 MAX_NAME_BYTES = 200  # with prefix, quantization and suffix less than the 255 of most file systems
-IfExists = Literal["error", "skip", "overwrite"]
 TEMPORARY_ADVICE = "choose another folder for temporary files with TMPDIR"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One GGUF file to be written: `kinds` is the type of each tensor by name, `size` the bytes of the file.
+    """One GGUF file to be written: `types` is the type of each tensor by name, `size` the bytes of the file.
 
     `fallbacks` has a line for the user for each group of tensors that are not of the quantization's type.
     """
@@ -92,7 +90,7 @@ class Plan:
 
     @property
     def work(self) -> list[Output]:
-        """All files that will be written: `source` first if it is temporary, then `made`."""
+        """All files that will be written: `source` first if it is temporary, then those that stay."""
         return self.made if self.source is None or self.source in self.made else [self.source, *self.made]
 
 
@@ -115,7 +113,7 @@ def plan(
     mmproj_quants: Sequence[str],
     name: str | None = None,
     lora: Path | None = None,
-    if_exists: IfExists = "error",
+    if_exists: str = "error",
     verbose: bool = False,
 ) -> Plan:
     """Read the headers of a checkpoint and return what its conversion will write, without writing it.
@@ -125,7 +123,7 @@ def plan(
     that of the adapter `lora`. `verbose` shows what llama.cpp's quantizer prints.
 
     Raises ModelError for a checkpoint that cannot be converted, UsageError for an unknown quantization and for a file
-    that exists, unless `if_exists` says to skip or overwrite it.
+    that exists, unless `if_exists` is "skip" or "overwrite" instead of "error".
     """
     language_quants = list(dict.fromkeys(find_quantization(quant) for quant in quants))
     vision_quants = list(dict.fromkeys(find_quantization(quant, is_mmproj=True) for quant in mmproj_quants))
@@ -271,7 +269,7 @@ def _check_all_tensors_known(checkpoint: Checkpoint, models: Sequence[GgufModel]
             raise ModelError(f"{directory}: has a tensor {name} that the model does not know", advice)
 
 
-def _kept(outputs: Sequence[Output], if_exists: IfExists) -> frozenset[Path]:
+def _kept(outputs: Sequence[Output], if_exists: str) -> frozenset[Path]:
     """Return the paths of existing files that are not replaced. Raises UsageError for those that are not allowed."""
     existing = [output for output in outputs if output.path.exists() or output.path.is_symlink()]
     for output in existing:

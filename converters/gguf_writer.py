@@ -42,7 +42,7 @@ SAMPLING: dict[str, tuple[str, type[int] | type[float]]] = {
     "repetition_penalty": ("sampling_penalty_repeat", float),
 }
 
-Progress = Callable[[int], None]  # called with the number of bytes just written
+Progress = Callable[[int], object]  # called with the number of bytes just written
 
 
 def write_weights(
