@@ -66,7 +66,7 @@ class Adapter:
             self._sort_in(name)
         for target, parts in self._parts.items():
             if not {"A", "B"} <= parts.keys():
-                raise ModelError(f"{directory / WEIGHTS}: lacks half of the adapter of {target}", DOWNLOAD_AGAIN)
+                raise ModelError(f"{directory / WEIGHTS}: lacks lora_A or lora_B of {target}", DOWNLOAD_AGAIN)
             if "magnitude" in parts and self._is_embedding(target):
                 raise ModelError(f"{directory / WEIGHTS}: has DoRA of the embeddings", _MERGE_ADVICE)
         self.changed = set(self._parts) | set(self.replaced)

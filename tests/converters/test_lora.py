@@ -111,7 +111,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "principal components": (config(init_lora_weights="pissa_niter_16"), "which changes the base model; merge it"),
     "pickle": (lambda d: (d / "adapter_model.safetensors").rename(d / "adapter_model.bin"), "unpickling runs code"),
     "no weights": (lambda d: (d / "adapter_model.safetensors").unlink(), "adapter_model.safetensors: no such file"),
-    "half": (weights(lambda t: t.pop(f"{LAYER}.lora_B.weight")), "lacks half of the adapter of model.text_model.la"),
+    "half": (weights(lambda t: t.pop(f"{LAYER}.lora_B.weight")), "lacks lora_A or lora_B of model.text_model.la"),
     "unknown part": (weights(lambda t: t.update({f"{LAYER}.lora_C": torch.ones(1)})), "lora_C is of a kind that"),
     "of another": (
         weights(lambda t: t.update({f"{LAYER.replace('0', '9')}.lora_B.weight": torch.ones(64, 4),
