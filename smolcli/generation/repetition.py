@@ -26,9 +26,9 @@ def find_loop(text: str) -> int | None:
     The unit of a loop has no beginning of its own; it is taken to end where a line does, else a sentence, else a word.
 
     >>> text = "A cat sat. " + "It sat on the mat. " * 20
-    >>> text[:loop(text)]
+    >>> text[:find_loop(text)]
     'A cat sat. It sat on the mat.'
-    >>> loop("Chapter 1 " + "." * 100) is None
+    >>> find_loop("Chapter 1 " + "." * 100) is None
     True
     """
     if len(text) - len(text.rstrip()) >= WHITE_SPACE:

@@ -9,7 +9,7 @@ class ReplyCollector:
     """Collects pieces until each reply is whole.
 
     >>> from smolcli.types import Finish
-    >>> replies = Replies()
+    >>> replies = ReplyCollector()
     >>> replies.add(Piece(0, " Two "))
     >>> replies.add(Piece(0, "cats.", Finish("stop"))).text
     'Two cats.'

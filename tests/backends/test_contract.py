@@ -144,7 +144,7 @@ def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
     owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
     encoder = getattr(owner, "_vision", owner)._encoded  # an Apart has it inside
     encode, encoded = encoder._encode, []
-    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(image_processor) or encode(image_processor))
+    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
     [*_, alone] = backend.generate([prompt], WORDS)
     the = next(n for n in range(384) if says(backend, n) == " the")
     monkeypatch.setattr(Sampler, "takes_highest", False)

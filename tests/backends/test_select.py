@@ -15,7 +15,6 @@ from smolcli.errors import UnavailableError, UsageError
 from smolcli.models import files, resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
-from smolcli.pipeline import run
 from tests.tiny import make_checkpoint
 
 
@@ -60,7 +59,7 @@ def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
 
 @pytest.mark.parametrize(("visible", "may_be"), [("", False), ("-1", False), ("0", True), (None, True)])
 def test_a_gpu_that_is_hidden_is_none(visible: str | None, may_be: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.Path, "exists", lambda self: True)
+    monkeypatch.setattr(select.Path, "exists", lambda self: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -141,7 +140,7 @@ def test_extras_of_the_registry_are_those_of_the_package() -> None:
         import tomllib
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     tables = (
-        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.ENGINES,
+        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.EXECUTORS,
         registry.VISION_ENCODERS,
     )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):

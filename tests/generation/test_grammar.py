@@ -253,7 +253,7 @@ def test_the_library_is_needed_for_a_schema_alone(nano: Pair, monkeypatch: pytes
     monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llguidance" else find(name))
     asks = partial(nano[1].generate, PROMPTS)
     with pytest.raises(
-        UnavailableError, match="--schema needs the library llguidance.*pip install 'smolcli.generation.json_schema.'"
+        UnavailableError, match=r"--schema needs the library llguidance.*pip install 'smolcli\[schema\]'"
     ):
         asks(Generate(schema=canonical("a")))
     assert list(asks(Generate(max_tokens=1)))

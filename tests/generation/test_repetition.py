@@ -110,7 +110,7 @@ def test_what_is_left_with_its_unit_again_and_again_is_the_text(seed: int) -> No
 
 def test_a_guard_sees_a_loop_soon_and_looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    monkeypatch.setattr("smolcli.generation.repetition.loop", lambda text: looks.append(len(text)) or find_loop(text))
+    monkeypatch.setattr("smolcli.generation.repetition.find_loop", lambda text: looks.append(len(text)) or find_loop(text))
     guard = RepetitionGuard()
     said = "Here it begins: "
     assert not guard.add(said)

@@ -1,6 +1,6 @@
 """OpenVINO, imported so that it tells nobody: of itself the import sends a report to its makers over the network.
 
-from smolcli.backends.silent_openvino import ov
+from smolcli.backends.vision.openvino_import import ov
 """
 
 from __future__ import annotations

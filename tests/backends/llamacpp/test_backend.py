@@ -254,8 +254,8 @@ def test_extra_buffers_are_taken_where_they_are_safe_and_amxs_without_a_mapped_f
         return load(path, params)
 
     monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
-    monkeypatch.setattr(llamacpp.amx, "is_safe", lambda: safe)
-    monkeypatch.setattr(llamacpp.amx, "is_there", lambda: there)
+    monkeypatch.setattr(llamacpp.amx_probe, "is_safe", lambda: safe)
+    monkeypatch.setattr(llamacpp.amx_probe, "is_there", lambda: there)
     LlamaCpp(files, Model(threads=1)).close()
     mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if safe and there else MAPPED
     assert asked == [(safe, mode)]

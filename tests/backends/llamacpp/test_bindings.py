@@ -7,10 +7,10 @@ import sys
 
 CODE = """
 import sys
-from smolcli.bare import load_llama_cpp
+from smolcli.backends.llamacpp.bindings import load_llama_cpp
 load_llama_cpp()
 load_llama_cpp()
-import smolcli.backends.llamacpp
+import smolcli.backends.llamacpp.backend
 import llama_cpp
 print(sorted({"llama_cpp.llama", "jinja2", "diskcache"} & set(sys.modules)))
 print(llama_cpp.llama_cpp is sys.modules["llama_cpp.llama_cpp"], hasattr(llama_cpp, "nothing"))
