@@ -1,24 +1,41 @@
-"""The seam between smolcli and whatever runs a model.
+"""The protocol that every backend implements, and its rules.
 
-    with closing(Backend(files, model_options)) as backend:
-        prompts = [Prompt.user(frame, "What is this?"), Prompt.user(frame, "How many?")]
-        for piece in backend.generate(prompts, Generate(max_tokens=20)):
-            print(piece.index, piece.text, piece.finish)
+A backend runs a model. Its constructor takes `(files: ModelFiles, options: Model)` and raises ModelError if the model
+cannot be loaded. It answers prompts, and is closed:
 
-A backend streams both ways: it takes the next prompt when it has a free slot, or to prepare it while it is at work on
-another, and hands out each piece as soon as it is made; replies may interleave. `index` counts the prompts in the
-order taken. A prompt that cannot be answered ends in a piece whose finish has a fault; it never raises for one prompt
-what would cost the others.
+>>> from contextlib import closing
+>>> from smolcli.backends.echo import Echo
+>>> from smolcli.options import Model
+>>> prompts = [Prompt.user("What is this?"), Prompt.user("How many?")]
+>>> with closing(Echo(ModelFiles("echo"), Model())) as backend:
+...     for piece in backend.generate(prompts, Generate(max_tokens=2)):
+...         print((piece.index, piece.text, piece.finish and piece.finish.reason))
+(0, '', None)
+(0, 'What', None)
+(0, ' is', None)
+(0, '', 'length')
+(1, '', None)
+(1, 'How', None)
+(1, ' many?', None)
+(1, '', 'stop')
 
-The first piece of an index, which may be empty, comes when work on that prompt begins, before its pictures are
-encoded: it is how the caller knows what is being worked on. A prompt taken ahead has none until then.
+The rules of `generate`:
 
-The iterable may give None: nothing is ready before a reply under way is finished, or nothing is ready yet. A backend
-with replies under way goes on with them and asks again; it is never given None while it has none.
+- It streams in both directions. It takes the next prompt when a sequence slot is free, or earlier in order to prepare
+  that prompt while others are running, and yields each piece as soon as the model has made it.
+- `Piece.index` counts the prompts in the order in which they were taken. Pieces of several replies may interleave.
+- The first piece of an index is yielded when work on its prompt begins, before its pictures are encoded, and may be
+  empty. The engine learns from it which input is being processed. A prompt that is only being prepared has none yet.
+- The last piece of an index has `finish`. A prompt that cannot be answered ends in a piece whose finish has a fault;
+  `generate` does not raise for one prompt, since that would end the others too.
+- The iterable of prompts may yield None: no prompt is ready now. The backend then continues its running replies and
+  asks again. The caller must not yield None while no reply is running.
+- A reply that repeats itself without end (generation/repetition.py) is stopped, and the prompt is tried once more with
+  a penalty on the tokens already generated. Text that was yielded cannot be taken back, so `finish.text` is the whole
+  reply; the tokens and seconds of the finish are those of both attempts. A reply of a fixed length
+  (`options.has_length`) is not stopped.
 
-A reply that repeats itself without end (repetition.py) is stopped and tried once more with a penalty on what it has
-said. What was shown cannot be taken back, so its finish has the whole text; its account is of both attempts. A reply
-whose length is given (options.has_length) may repeat itself.
+generation/scheduler.py implements these rules for all backends.
 """
 
 from __future__ import annotations
@@ -32,33 +49,35 @@ from smolcli.types import ModelLimits, Piece, Prompt
 
 
 class Backend(Protocol):
-    """What a backend offers; its constructor takes `(files: ModelFiles, options: Model)`."""
+    """What runs a model."""
 
-    name: str
-    computes: str  # on what and with what, for people
+    name: str  # its key in registry.BACKENDS
+    computes: str  # the device and the settings it computes with, for people, as "cuda, bfloat16"
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
-        """What a model takes, from the heads of its files. Raises ModelError."""
+        """Read a model's limits from its configuration or file headers, without loading it.
+
+        Raises ModelError if the files are missing or damaged.
+        """
         ...
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        """Answer every prompt; see the module's text for the order of things. `options.schema` is as
-        schema.canonical makes it.
+        """Answer every prompt, by the rules above. `options.schema` is JSON text from json_schema.canonicalize.
 
-        Raises ModelError where the model cannot be loaded, EngineError where the engine cannot be kept running,
-        UsageError where the schema cannot be enforced.
+        Raises EngineError if the engine cannot continue, UsageError if the schema cannot be enforced, and
+        UnavailableError if the library that enforces it is not installed.
         """
         ...
 
     def forget(self) -> None:
-        """Let go of the encoded pictures that are kept: the next one costs all its time, whatever was seen before."""
+        """Free the cached tiles, embeddings and KV cache, so that the next prompt is computed in full."""
         ...
 
     def gpu_peak(self) -> int:
-        """The most bytes of GPU memory that were taken at a time; 0 where none is used."""
+        """Return the peak of GPU memory in bytes; 0 if no GPU is used."""
         ...
 
     def close(self) -> None:
-        """Free the model, after every iterator of `generate` is closed; the backend is of no use afterwards."""
+        """Free the model. Close every iterator of `generate` first; the backend cannot be used afterwards."""
         ...

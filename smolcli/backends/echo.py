@@ -1,17 +1,20 @@
-"""A backend without a model: it answers with what it was asked. For dry runs and tests."""
+"""A backend without a model: it repeats the prompt. For dry runs and tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from smolcli.generation.scheduler import Pieces, schedule
+from smolcli.generation.scheduler import ReplySteps, schedule
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Finish, FinishReason, Frame, ModelLimits, Piece, Prompt, Tokens
 
 
 class Echo:
-    """Says the last turn back, as often as min_tokens asks, pictures as `[640x480]`, a word a piece."""
+    """Replies with the last turn, one word a piece, repeated as often as min_tokens asks.
+
+    A picture of 640 x 480 pixels is the word `[640x480]`; a word counts as a token.
+    """
 
     name = "echo"
     computes = "nothing"
@@ -21,7 +24,7 @@ class Echo:
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
-        """That of SmolVLM-256M."""
+        """Return those of SmolVLM-256M."""
         return ModelLimits(8192, 512, 64)
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
@@ -32,9 +35,9 @@ class Echo:
             options.has_length,
         )
 
-    def _reply(self, index: int, prepared: tuple[list[str], int], options: Generate) -> Pieces:
-        asked, pictures = prepared
-        words = asked * (1 + options.min_tokens // max(1, len(asked)))
+    def _reply(self, index: int, prepared: tuple[list[str], int], options: Generate) -> ReplySteps:
+        prompt_words, pictures = prepared
+        words = prompt_words * (1 + options.min_tokens // max(1, len(prompt_words)))
         new = 0
         reason: FinishReason = "stop" if len(words) <= options.max_tokens else "length"
         for word in words[: options.max_tokens]:
@@ -42,19 +45,21 @@ class Echo:
             if (yield Piece(index, word if new == 1 else f" {word}")):
                 reason = "repetition"
                 break
-        yield Piece(index, "", Finish(reason, Tokens(len(asked), pictures, new)))
+        yield Piece(index, "", Finish(reason, Tokens(len(prompt_words), pictures, new)))
 
     @staticmethod
     def words(prompt: Prompt) -> list[str]:
-        """What would be said, word by word."""
-        parts = (f"[{p.width}x{p.height}]" if isinstance(p, Frame) else p for p in prompt.turns[-1].parts)
+        """Return the words of the reply to `prompt`."""
+        parts = (
+            f"[{part.width}x{part.height}]" if isinstance(part, Frame) else part for part in prompt.turns[-1].parts
+        )
         return " ".join(parts).split()
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is no cache."""
 
     def gpu_peak(self) -> int:
         return 0
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is no model."""

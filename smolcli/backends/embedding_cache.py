@@ -1,4 +1,4 @@
-"""Encoded tiles that are kept, so that a picture asked about again is not encoded again."""
+"""A cache of encoded tiles, so that a picture that is asked about again is not encoded again."""
 
 from __future__ import annotations
 
@@ -8,46 +8,48 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-KEPT_TILES = 256  # encoded tiles kept: of the 2.2B 81 embeddings of 2048 floats each, 170 MB in all
+MAX_TILES = 256  # encoded tiles: those of the 2.2B model are 81 embeddings of 2048 floats each, 170 MB in all
 
 
 Embedding = TypeVar("Embedding")
 
 
 class EmbeddingCache(Generic[Embedding]):
-    """What the tiles seen last were encoded to, by their content: a tile seen before costs nothing."""
+    """The embeddings of the last tiles, by their content."""
 
-    def __init__(self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], at_once: int) -> None:
-        """`encode` is given at most `at_once` tiles, which bounds memory on a picture of many."""
-        self._encode, self._at_once = encode, at_once
-        self._kept: OrderedDict[bytes, Embedding] = OrderedDict()
+    def __init__(self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], batch_size: int) -> None:
+        """`encode` gets at most `batch_size` tiles at once, which bounds the memory of a picture of many tiles."""
+        self._encode, self._batch_size = encode, batch_size
+        self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
 
-    def of(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embedding]:
-        """The embeddings of `tiles`, in their order; each different one is encoded once, now and for later calls.
+    def get(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embedding]:
+        """Return the embeddings of `tiles`, in their order; tiles that are not cached are encoded, equal ones once.
 
-        Where they leave room in the last batch it is filled from `next_ones`, tiles that are to be asked for soon.
+        If the last batch is not full, it is filled from `upcoming`: tiles that will be asked for soon.
         """
         keys = [digest(tile) for tile in tiles]
-        new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._kept}
-        if new and -len(new) % self._at_once:
-            others = {digest(tile): tile for tile in islice(next_ones, self._at_once)}
-            unknown = [each for each in others.items() if each[0] not in self._kept and each[0] not in new]
-            new.update(unknown[: -len(new) % self._at_once])
-        for start in range(0, len(new), self._at_once):
-            batch = dict(list(new.items())[start : start + self._at_once])
-            self._kept.update(zip(batch, self._encode(list(batch.values())), strict=True))
+        new = {key: tile for key, tile in zip(keys, tiles, strict=True) if key not in self._embeddings}
+        if new and -len(new) % self._batch_size:
+            candidates = {digest(tile): tile for tile in islice(upcoming, self._batch_size)}
+            unknown = [
+                (key, tile) for key, tile in candidates.items() if key not in self._embeddings and key not in new
+            ]
+            new.update(unknown[: -len(new) % self._batch_size])
+        for start in range(0, len(new), self._batch_size):
+            batch = dict(list(new.items())[start : start + self._batch_size])
+            self._embeddings.update(zip(batch, self._encode(list(batch.values())), strict=True))
         for key in keys:
-            self._kept.move_to_end(key)
-        found = [self._kept[key] for key in keys]
-        while len(self._kept) > max(KEPT_TILES, len(keys)):
-            self._kept.popitem(last=False)
-        return found
+            self._embeddings.move_to_end(key)
+        embeddings = [self._embeddings[key] for key in keys]
+        while len(self._embeddings) > max(MAX_TILES, len(keys)):
+            self._embeddings.popitem(last=False)
+        return embeddings
 
     def clear(self) -> None:
-        """Forgets them."""
-        self._kept.clear()
+        """Empty the cache."""
+        self._embeddings.clear()
 
 
 def digest(tile: bytes) -> bytes:
-    """What equal tiles have in common, and no others."""
+    """Return the key of a tile: the SHA-256 of its bytes."""
     return hashlib.sha256(tile).digest()

@@ -1,7 +1,7 @@
-"""SmolVLM and Idefics3 checkpoints through PyTorch and transformers; CUDA, Apple's MPS or CPU.
+"""SmolVLM and Idefics3 checkpoints through PyTorch and transformers, on CUDA, Apple's MPS or the CPU.
 
-Neither transformers' processors nor torchvision is needed: image_processor cuts the pictures, chat_template writes
-the prompt, tokenizers turns it into ids.
+Neither transformers' processors nor torchvision is needed: image_processor cuts the pictures into tiles, chat_template
+writes the prompt, and tokenizers turns it into token ids.
 """
 
 from __future__ import annotations
@@ -12,39 +12,46 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
+from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from smolcli.backends.embedding_cache import EmbeddingCache
-from smolcli.backends.image_processor import REFERENCE_TILES, ImageProcessor, Layout
+from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, ImageProcessor, Layout
 from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
-from smolcli.generation.sampler import Sampler, evaluated, samplers
-from smolcli.generation.scheduler import Pieces, prompt_too_long, schedule
+from smolcli.generation.sampler import Sampler, run_decoding, sampler_factory
+from smolcli.generation.scheduler import ReplySteps, prompt_too_long, schedule
 from smolcli.models import chat_template
 from smolcli.models.files import MODEL_TYPES, ModelFiles, understands_text
+from smolcli.models.preprocessor_config import read_preprocessor_config
 from smolcli.options import Generate, Model
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
-HALF = [0.5, 0.5, 0.5]  # mean and deviation of every published model
-TILES_AT_ONCE = 16  # tiles encoded in one call: bounds memory on a picture of many tiles
+if TYPE_CHECKING:  # llguidance is loaded for a schema only
+    from llguidance import LLTokenizer
 
-Prepared = tuple[list[int], list[bytes]]  # the prompt's token ids, and each tile's RGB
+HALF = [0.5, 0.5, 0.5]  # mean and standard deviation of every published model
+BATCH_SIZE = 16  # tiles encoded in one call, which bounds the memory of a picture of many tiles
+
+PreparedPrompt = tuple[list[int], list[bytes]]  # the prompt's token ids, and each tile's RGB bytes
 
 
 class PyTorch:
-    """A checkpoint directory on one device; one prompt at a time."""
+    """A checkpoint directory on one device; it evaluates one sequence at a time."""
 
     name = "torch"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
+        """Load the model. Raises ModelError for damaged files, UnavailableError if the device cannot be used, and
+        EngineError of the kind "memory" if the model does not fit.
+        """
         if files.checkpoint is None:
             raise _no_checkpoint(files)
         started = time.perf_counter()
@@ -52,184 +59,192 @@ class PyTorch:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.threads is not None or not torch.cuda.is_available():
             torch.set_num_threads(options.threads or usable_cores())
-        self.device = _device(options.device)
-        self.dtype = _dtype(options.dtype, self.device)
-        with _named(files.checkpoint):
-            self.model: Any = _load(files.checkpoint, self.dtype).to(self.device).eval()
+        self.device = _resolve_device(options.device)
+        self.dtype = _resolve_dtype(options.dtype, self.device)
+        with _name_checkpoint_in_errors(files.checkpoint):
+            self.model: Any = _load_model(files.checkpoint, self.dtype).to(self.device).eval()
             self.tokenizer = Tokenizer.from_file(str(files.checkpoint / "tokenizer.json"))
-            self.layout = layout_of(files.checkpoint, self.model.config)
-        self.stops = _stops(self.tokenizer, self.model)
-        self.context = int(self.model.config.text_config.max_position_embeddings)
-        self._image_id = int(self.model.config.image_token_id)
-        self._cut = ImageProcessor(self.layout, options.detail)
-        self._encoded = EmbeddingCache(self._features, at_once=TILES_AT_ONCE)
+            self.layout = _read_layout(files.checkpoint, self.model.config)
+        self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
+        self.context_length = int(self.model.config.text_config.max_position_embeddings)
+        self._image_token = int(self.model.config.image_token_id)
+        self._image_processor = ImageProcessor(self.layout, options.detail)
+        self._embedding_cache = EmbeddingCache(self._encode_batch, BATCH_SIZE)
         self.computes = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
-        """From config.json."""
+        """Read the limits from config.json. Raises ModelError."""
         if files.checkpoint is None:
             raise _no_checkpoint(files)
-        with _named(files.checkpoint):
+        with _name_checkpoint_in_errors(files.checkpoint):
             config = AutoConfig.from_pretrained(files.checkpoint, local_files_only=True)
-            layout = layout_of(files.checkpoint, config)
+            layout = _read_layout(files.checkpoint, config)
             text = config.text_config
-            context, knows = int(text.max_position_embeddings), understands_text(int(text.vocab_size))
-            return ModelLimits(context, layout.tile, layout.tokens, understands_text=knows)
+            return ModelLimits(
+                int(text.max_position_embeddings),
+                layout.tile,
+                layout.tokens,
+                understands_text=understands_text(int(text.vocab_size)),
+            )
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        sampler = samplers(options, lambda: self._vocabulary)
+        make_sampler = sampler_factory(options, lambda: self._grammar_tokenizer)
         return schedule(
             prompts,
-            self._prepared,
-            lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
+            self._prepare,
+            lambda index, prepared, penalty: self._reply(index, prepared, make_sampler(penalty)),
             options.has_length,
         )
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
-        """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
-        `answer`, of the next.
+        """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
+
+        float32 (1 + len(answer), vocab_size), on the model's device.
         """
-        ids, pixels = self._prepared(prompt)
-        cache = DynamicCache(config=self.model.config.text_config)
-        return self._prefill([*ids, *answer], self._encode(pixels), cache, 1 + len(answer))
+        tokens, tiles = self._prepare(prompt)
+        return self._prefill([*tokens, *answer], self._encode(tiles), self._new_cache(), 1 + len(answer))
 
     @torch.inference_mode()
-    def greedy(self, prompt: Prompt, most: int) -> list[int]:
-        """The tokens of the greedy reply, at most `most`, without the one that ends it."""
-        ids, pixels = self._prepared(prompt)
-        cache = DynamicCache(config=self.model.config.text_config)
-        logits = self._prefill(ids, self._encode(pixels), cache)[0]
+    def greedy(self, prompt: Prompt, max_tokens: int) -> list[int]:
+        """Return the tokens of the greedy reply, at most `max_tokens`, without the stop token."""
+        tokens, tiles = self._prepare(prompt)
+        cache = self._new_cache()
+        logits = self._prefill(tokens, self._encode(tiles), cache)[0]
         answer: list[int] = []
-        while len(answer) < most and (token := int(logits.argmax())) not in self.stops:
+        while len(answer) < max_tokens and (token := int(logits.argmax())) not in self.stop_tokens:
             answer.append(token)
-            logits = self._step(token, cache)
+            logits = self._decode(token, cache)
         return answer
 
     def embeddings(self, prompt: Prompt) -> Tensor:
-        """float32 (image tokens, hidden): what the pictures of `prompt` are to the language half."""
-        return self._encode(self._prepared(prompt)[1]).float()
+        """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
+        return self._encode(self._prepare(prompt)[1]).float()
 
     def forget(self) -> None:
-        self._cut.clear()
-        self._encoded.clear()
+        self._image_processor.clear()
+        self._embedding_cache.clear()
 
     def gpu_peak(self) -> int:
-        """What PyTorch's allocator has reserved; MPS tells only what is taken now."""
+        """The peak that PyTorch's allocator reserved on CUDA. MPS only tells what is allocated now."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_reserved(self.device))
         return int(torch.mps.driver_allocated_memory()) if self.device.type == "mps" else 0
 
     def close(self) -> None:
-        """Frees the model."""
+        """Free the model."""
         self.forget()
         self.model = None
 
     @torch.inference_mode()
-    def _reply(self, index: int, prepared: Prepared, sampler: Sampler) -> Pieces:
-        format_time = _Clock(self.device)
+    def _reply(self, index: int, prepared: PreparedPrompt, sampler: Sampler) -> ReplySteps:
+        timer = LapTimer(self.device)
         load, self._load_seconds = self._load_seconds, 0.0
-        ids, pixels = prepared
-        image = sum(id == self._image_id for id in ids)
-        if len(ids) >= self.context:
-            fault = prompt_too_long(len(ids), self.context)
-            yield Piece(index, "", Finish("error", Tokens(len(ids), image), Seconds(load), fault))
+        tokens, tiles = prepared
+        image = sum(token == self._image_token for token in tokens)
+        if len(tokens) >= self.context_length:
+            fault = prompt_too_long(len(tokens), self.context_length)
+            yield Piece(index, "", Finish("error", Tokens(len(tokens), image), Seconds(load), fault))
             return
-        features = self._encode(pixels)
-        encode = format_time.lap()
-        cache = DynamicCache(config=self.model.config.text_config)
-        logits = self._prefill(ids, features, cache)[0]
-        prefill = format_time.lap()
+        embeddings = self._encode(tiles)
+        encode = timer.lap()
+        cache = self._new_cache()
+        logits = self._prefill(tokens, embeddings, cache)[0]
+        prefill = timer.lap()
         stream = DecodeStream(skip_special_tokens=True)
 
-        def says(token: int) -> str | None:
-            return None if token in self.stops else stream.step(self.tokenizer, token) or ""
+        def detokenize(token: int) -> str | None:
+            return None if token in self.stop_tokens else stream.step(self.tokenizer, token) or ""
 
-        def choose(logits: Tensor) -> int:
-            return int(logits.argmax()) if sampler.takes_highest else sampler.choose(logits.cpu().numpy())
+        def sample(logits: Tensor) -> int:
+            return int(logits.argmax()) if sampler.is_argmax else sampler.sample(logits.cpu().numpy())
 
-        room = min(sampler.options.max_tokens, self.context - len(ids))
-        decoding = sampler.decode(index, logits, room, says, choose)
-        reason, new = yield from evaluated(decoding, lambda token: self._step(token, cache))
-        seconds = Seconds(load, 0.0, encode, prefill, format_time.lap())
-        yield Piece(index, "", Finish(reason, Tokens(len(ids), image, new), seconds))
+        max_tokens = min(sampler.options.max_tokens, self.context_length - len(tokens))
+        decoding = sampler.decode(index, logits, max_tokens, detokenize, sample)
+        reason, new = yield from run_decoding(decoding, lambda token: self._decode(token, cache))
+        seconds = Seconds(load, 0.0, encode, prefill, timer.lap())
+        yield Piece(index, "", Finish(reason, Tokens(len(tokens), image, new), seconds))
 
     @cached_property
-    def _vocabulary(self) -> Any:
-        """As a grammar needs it; llguidance is loaded for the first schema."""
-        from smolcli.generation.grammar import of_tokenizer
+    def _grammar_tokenizer(self) -> LLTokenizer:
+        from smolcli.generation.grammar import tokenizer_from_json
 
-        return of_tokenizer(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stops)
+        return tokenizer_from_json(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stop_tokens)
 
-    def _prepared(self, prompt: Prompt) -> Prepared:
-        pictures = [self._cut(frame, prompt.split) for frame in prompt.frames]
-        text = chat_template.text(chat_template.segments(prompt, [p.grid for p in pictures]), self.layout.tokens)
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids, [tile for picture in pictures for tile in picture.pixels]
+    def _prepare(self, prompt: Prompt) -> PreparedPrompt:
+        pictures = [self._image_processor(frame, prompt.split) for frame in prompt.frames]
+        segments = chat_template.segments(prompt, [picture.grid for picture in pictures])
+        text = chat_template.text(segments, self.layout.tokens)
+        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return tokens, [tile for picture in pictures for tile in picture.pixels]
 
     @torch.inference_mode()
     def _encode(self, tiles: Sequence[bytes]) -> Tensor:
-        """(tiles * tokens, hidden)."""
+        """The embeddings of tiles: (tiles * tokens of a tile, hidden), in the model's dtype."""
         if not tiles:
             hidden = self.model.config.text_config.hidden_size
             return torch.empty(0, hidden, device=self.device, dtype=self.dtype)
-        return torch.cat(self._encoded.of(tiles))
+        return torch.cat(self._embedding_cache.get(tiles))
 
-    def _features(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
-        """(tokens, hidden) a tile."""
+    def _encode_batch(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
+        """The embeddings of each tile: (tokens of a tile, hidden)."""
         side = self.layout.tile
         flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
         pixels = flat.to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)  # mean and deviation 0.5
-        # one tile an example: a tile of one grey would count as padding inside a picture, but never alone
+        # One tile per example: transformers takes a tile of a single grey for padding if others are in its example.
         output = self.model.model.get_image_features(pixels[:, None].to(self.dtype), return_dict=True)
-        features: Sequence[Tensor] = output.pooler_output
-        return features
+        embeddings: Sequence[Tensor] = output.pooler_output
+        return embeddings
+
+    def _new_cache(self) -> DynamicCache:
+        return DynamicCache(config=self.model.config.text_config)
 
     @torch.inference_mode()
-    def _prefill(self, ids: Sequence[int], features: Tensor, cache: DynamicCache, scored: int = 1) -> Tensor:
-        """float32 (scored, vocabulary): the scores after each of the last `scored` of `ids`."""
-        row = torch.tensor([ids], device=self.device)
-        embeds = self.model.get_input_embeddings()(row)
-        places = torch.eq(row, self._image_id).unsqueeze(-1)
-        places[:, len(ids) - scored + 1 :] = False  # what a model says is no place for a picture, whatever it says
-        embeds = embeds.masked_scatter(places, features.to(embeds.dtype))
-        return self._forward(embeds, cache, scored)
+    def _prefill(self, tokens: Sequence[int], pictures: Tensor, cache: DynamicCache, positions: int = 1) -> Tensor:
+        """Evaluate a prompt whose image tokens have the embeddings `pictures`: (image tokens, hidden).
 
-    def _step(self, token: int, cache: DynamicCache) -> Tensor:
-        """float32 (vocabulary,)."""
+        Returns the logits after each of the last `positions` tokens: float32 (positions, vocab_size).
+        """
+        row = torch.tensor([tokens], device=self.device)
+        embeds = self.model.get_input_embeddings()(row)
+        is_image = torch.eq(row, self._image_token).unsqueeze(-1)
+        is_image[:, len(tokens) - positions + 1 :] = False  # these are the model's own tokens, whatever their ids are
+        embeds = embeds.masked_scatter(is_image, pictures.to(embeds.dtype))
+        return self._forward(embeds, cache, positions)
+
+    def _decode(self, token: int, cache: DynamicCache) -> Tensor:
+        """Append one token and return the logits after it: float32 (vocab_size,)."""
         embeds = self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device))
         return self._forward(embeds, cache, 1)[0]
 
-    def _forward(self, embeds: Tensor, cache: DynamicCache, scored: int) -> Tensor:
+    def _forward(self, embeds: Tensor, cache: DynamicCache, positions: int) -> Tensor:
         hidden = self.model.model.text_model(
             inputs_embeds=embeds, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        logits: Tensor = self.model.lm_head(hidden[0, -scored:]).float()
+        logits: Tensor = self.model.lm_head(hidden[0, -positions:]).float()
         return logits
 
 
-def placed(device: str, dtype: str) -> tuple[str, str]:
-    """The device that "auto" is on this machine, and the type of the weights on it. Raises UnavailableError."""
-    found = _device(device)
-    return str(found), str(_dtype(dtype, found)).removeprefix("torch.")
+def resolve_device_and_dtype(device: str, dtype: str) -> tuple[str, str]:
+    """Return what --device and --dtype are on this machine if they are "auto". Raises UnavailableError."""
+    resolved = _resolve_device(device)
+    return str(resolved), str(_resolve_dtype(dtype, resolved)).removeprefix("torch.")
 
 
-def layout_of(checkpoint: Path, config: Any) -> Layout:
-    """Tile side and tokens from the model's config, the reference's longest edge from the image processor's.
+def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
+    """Read the tile's side and tokens from the model's config, the longest edge from the image processor's.
 
-    That is preprocessor_config.json, and before it the image_processor of processor_config.json, where transformers 5
-    saves it.
+    Raises ModelError for a mean or deviation other than 0.5.
     """
     side = int(config.vision_config.image_size)
     tokens = (side // int(config.vision_config.patch_size)) ** 2 // int(config.scale_factor) ** 2
-    settings = _json(checkpoint / "preprocessor_config.json")
-    settings |= _json(checkpoint / "processor_config.json").get("image_processor") or {}
+    settings = read_preprocessor_config(checkpoint)
     for key in ("image_mean", "image_std"):
         if settings.get(key, HALF) != HALF:
             raise ModelError(f"{checkpoint}: {key} is {settings[key]}", "only models of 0.5 can be run by torch")
-    longest = int((settings.get("size") or {}).get("longest_edge", REFERENCE_TILES * side))
-    return Layout(side, tokens, longest)
+    longest_edge = int((settings.get("size") or {}).get("longest_edge", DEFAULT_TILES_ALONG * side))
+    return Layout(side, tokens, longest_edge)
 
 
 def _no_checkpoint(files: ModelFiles) -> ModelError:
@@ -238,78 +253,76 @@ def _no_checkpoint(files: ModelFiles) -> ModelError:
     )
 
 
-def _load(checkpoint: Path, dtype: torch.dtype) -> Any:
-    kind = _json(checkpoint / "config.json").get("model_type")
-    if kind not in MODEL_TYPES:
-        raise ModelError(f"{checkpoint} is a model of type {kind}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
+def _load_model(checkpoint: Path, dtype: torch.dtype) -> Any:
+    """Load a model in evaluation mode. Raises ModelError for a model of another family."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("config.json is not a JSON object")
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise ModelError(f"{checkpoint} is a model of type {model_type}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
     return AutoModelForImageTextToText.from_pretrained(
         checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file. Raises ValueError for other JSON."""
-    if not file.exists():
-        return {}
-    value = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"{file.name} is not a JSON object")
-    return value
-
-
 @contextlib.contextmanager
-def _named(checkpoint: Path) -> Iterator[None]:
-    """Turns what goes wrong while a checkpoint is loaded into an error that names it."""
+def _name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
+    """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it."""
     try:
         yield
     except SmolError:
         raise
-    except Exception as error:  # damaged files and unknown settings have no class in common
+    except Exception as error:  # damaged files and unknown settings raise unrelated classes
         if is_out_of_memory(error):
             advice = "use a smaller model, or --dtype bfloat16"
             raise EngineError(f"{checkpoint} does not fit in memory", advice, kind="memory") from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{checkpoint} cannot be loaded: {first}", "fetch or save the checkpoint again") from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{checkpoint} cannot be loaded: {reason}", "fetch or save the checkpoint again") from error
 
 
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+def _resolve_device(name: str) -> torch.device:
+    """Raises UnavailableError if a tensor cannot be made on the device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UnavailableError(f"the device {wanted} cannot be used", "try --device cpu") from error
+        raise UnavailableError(f"the device {name} cannot be used", "try --device cpu") from error
     return device
 
 
-def _dtype(wanted: str, device: torch.device) -> torch.dtype:
-    if wanted == "auto":
+def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float16 if device.type == "mps" else torch.float32
-    dtype: torch.dtype = getattr(torch, wanted)
+    dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
-def _stops(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
-    """End tokens by name and by the configs: the published configs do not agree on them."""
-    found: set[int | None] = {tokenizer.token_to_id(token) for token in chat_template.STOPS}
+def _stop_tokens(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
+    """The tokens that end a reply, by name and by the configs: the published configs do not agree on them."""
+    stop_tokens: set[int | None] = {tokenizer.token_to_id(token) for token in chat_template.STOPS}
     for config in (model.generation_config, model.config.text_config):
-        ids = getattr(config, "eos_token_id", None)
-        found |= set(ids if isinstance(ids, list) else [ids])
-    return frozenset(token for token in found if token is not None)
+        tokens = getattr(config, "eos_token_id", None)
+        stop_tokens |= set(tokens if isinstance(tokens, list) else [tokens])
+    return frozenset(token for token in stop_tokens if token is not None)
 
 
-class _Clock:
-    """Laps in seconds; on a GPU each lap waits for the work given before."""
+class LapTimer:
+    """Measures laps in seconds; on a GPU, a lap first waits until the work submitted before is done."""
 
     def __init__(self, device: torch.device) -> None:
-        self._wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(device.type, lambda: None)
+        self._synchronize = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(
+            device.type, lambda: None
+        )
         self._last = time.perf_counter()
 
     def lap(self) -> float:
-        self._wait()
+        """Return the seconds since the last lap, or since the timer was made."""
+        self._synchronize()
         now = time.perf_counter()
         lap, self._last = now - self._last, now
         return lap

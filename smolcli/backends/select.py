@@ -1,4 +1,4 @@
-"""Which backend runs: that of --backend, or the best of those installed that the model and the options fit."""
+"""The choice of the backend: the one of --backend, or the best installed one that fits the model and the options."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from smolcli.errors import UnavailableError, UsageError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
-# Options of one backend or another: the field of options.Model, and the flag by which a user knows it.
+# Options that not every backend takes: the field of options.Model, and its flag.
 FLAGS = {"vision_engine": "--vision-engine", "jobs": "-j", "device": "--device"}
 
 
 def backend_candidates(options: Model) -> tuple[str, ...]:
-    """The backends that may run, best first: that of --backend, or those installed, for a GPU those that use one first.
+    """Return the backends that may run, best first: the one of --backend, or all installed ones.
 
-    Raises UnavailableError if none is installed.
+    If a GPU is to be used, backends that use one come first, otherwise last. Raises UnavailableError if none is
+    installed.
     """
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
-    wants_gpu = may_use_gpu() if options.device == "auto" else options.device != "cpu"
-    gpu_first = wants_gpu and options.vision_engine == "auto"
+    is_gpu_wanted = may_use_gpu() if options.device == "auto" else options.device != "cpu"
+    gpu_first = is_gpu_wanted and options.vision_engine == "auto"
     order = sorted(registry.backends(), key=lambda name: registry.BACKENDS[name].uses_gpu != gpu_first)
     installed = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
     return installed or (registry.require(registry.BACKENDS, _cpu_backend()),)
 
 
 def _cpu_backend() -> str:
-    """The backend to recommend where none is installed."""
+    """The backend to recommend if none is installed."""
     return next(name for name in registry.backends() if not registry.BACKENDS[name].uses_gpu)
 
 
 def check_options(options: Model, backend: str) -> None:
-    """Raises UsageError for options that `backend` does not take, UnavailableError for what is not installed."""
+    """Check the options that not every backend takes.
+
+    Raises UsageError if `backend` does not take one of them, UnavailableError if a library for it is not installed.
+    """
     entry = registry.BACKENDS[backend]
     is_given = {
         "vision_engine": options.vision_engine != "auto",
@@ -47,8 +51,8 @@ def check_options(options: Model, backend: str) -> None:
     for field, flag in FLAGS.items():
         if is_given[field] and field not in entry.options:
             other = next(name for name in registry.backends() if field in registry.BACKENDS[name].options)
-            what = f"{flag} is for {registry.BACKENDS[other].title}, and {entry.title} would run this"
-            raise UsageError(what, f"leave it out, or add --backend {other}")
+            message = f"{flag} is for {registry.BACKENDS[other].title}, and {entry.title} would run this"
+            raise UsageError(message, f"leave it out, or add --backend {other}")
     if entry.is_hidden or "vision_engine" not in entry.options:
         return
     encoder = select.choose_vision_encoder(options.vision_engine, options.dtype)
@@ -60,7 +64,7 @@ def check_options(options: Model, backend: str) -> None:
 
 
 def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
-    """`options` with what encodes pictures named, where `backend` leaves that open: it decides answers.
+    """Return `options` with the vision encoder that `auto` means for these files, since it decides the answers.
 
     Raises as check_options.
     """
@@ -68,20 +72,20 @@ def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     if registry.BACKENDS[backend].is_hidden or "vision_engine" not in registry.BACKENDS[backend].options:
         return options
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
-    engine = select.choose_vision_encoder(options.vision_engine, options.dtype, size)
-    return replace(options, vision_engine=engine)
+    encoder = select.choose_vision_encoder(options.vision_engine, options.dtype, size)
+    return replace(options, vision_engine=encoder)
 
 
 def gpu_may_be_here() -> bool:
-    """Whether there is likely to be a GPU that may be used, told without the seconds that importing PyTorch takes."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):  # of NVIDIA's and, by PyTorch, of AMD's
+    """Return whether there is likely to be a usable GPU, without importing PyTorch, which takes seconds."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):  # NVIDIA's variable; PyTorch reads it for AMD too
         return False
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return apple or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def may_use_gpu() -> bool:
-    """Whether PyTorch is likely to compute on one: it may be here, and PyTorch is not built for the CPU alone."""
+    """Return whether PyTorch is likely to compute on a GPU: there may be one, and PyTorch is not a CPU-only build."""
     if not gpu_may_be_here():
         return False
     from importlib.metadata import PackageNotFoundError, version  # takes a tenth of the start

@@ -137,7 +137,7 @@ def _placed(device: str, dtype: str) -> tuple[str, str]:
     """The device and the type of weights that PyTorch takes; asked of PyTorch itself only where there may be a GPU."""
     if dtype == "auto" and device in ("auto", "cpu") and not (may_use_gpu() and device == "auto"):
         return "cpu", "float32"
-    found: tuple[str, str] = call("smolcli.backends.pytorch:placed", device, dtype)
+    found: tuple[str, str] = call("smolcli.backends.pytorch:resolve_device_and_dtype", device, dtype)
     return found
 
 

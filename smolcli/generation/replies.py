@@ -1,4 +1,4 @@
-"""Pieces to replies: joins what belongs together."""
+"""Joins the pieces of each reply."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from smolcli.types import Piece, Reply
 
 
 class ReplyCollector:
-    """Collects pieces until each reply is whole.
+    """Collects pieces until a reply is complete. Pieces of several replies may interleave.
 
     >>> from smolcli.types import Finish
     >>> replies = ReplyCollector()
@@ -14,7 +14,7 @@ class ReplyCollector:
     >>> replies.add(Piece(0, "cats.", Finish("stop"))).text
     'Two cats.'
 
-    A loop that was cut has been shown by then; `Finish.text` is the reply without it:
+    If a loop was cut off, its pieces were yielded before; `Finish.text` is the reply without it:
 
     >>> replies.add(Piece(1, "A cat, a cat, a cat, a cat,"))
     >>> replies.add(Piece(1, "", Finish("repetition", text="A cat,"))).text
@@ -25,9 +25,10 @@ class ReplyCollector:
         self._parts: dict[int, list[str]] = {}
 
     def add(self, piece: Piece) -> Reply | None:
-        """The reply that this piece completes, without white space around it; None before."""
+        """Return the reply that this piece completes, without white space around it; None if it is not complete."""
         self._parts.setdefault(piece.index, []).append(piece.text)
         if piece.finish is None:
             return None
-        joined, whole = "".join(self._parts.pop(piece.index)), piece.finish.text
-        return Reply((joined if whole is None else whole).strip(), piece.finish)
+        joined = "".join(self._parts.pop(piece.index))
+        text = joined if piece.finish.text is None else piece.finish.text
+        return Reply(text.strip(), piece.finish)

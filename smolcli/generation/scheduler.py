@@ -1,4 +1,17 @@
-"""Answers prompts on a backend, as many at once as it has slots."""
+"""The scheduler: `generate` of every backend, by the rules of backends/base.py.
+
+It takes prompts, prepares the next ones in a thread, starts a reply whenever a sequence slot is free, and advances all
+running replies by one token at a time. A reply is a generator that the backend makes (`ReplySteps`): it yields pieces
+of text and, if the backend evaluates several sequences at once, requests to its slots.
+
+    reply yields                   scheduler calls                        reply is sent
+    PrefillRequest(prepared, n)    slots.prefill(index, request, ...)     the logits after the prompt
+    17 (the token it sampled)      slots.decode({index: 17, ...})         the logits after that token
+    Piece(index, " cat")           - (passes the piece on)                whether the reply repeats itself without end
+
+A backend without slots evaluates one sequence at a time: its replies compute their logits themselves and yield pieces
+only.
+"""
 
 from __future__ import annotations
 
@@ -10,342 +23,377 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from smolcli.errors import EngineError, SmolError
 from smolcli.generation.repetition import RepetitionGuard
 from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
 
+if TYPE_CHECKING:  # the echo backend needs no numpy
+    from smolcli.generation.sampler import Logits
+
 NO_PENALTY = 1.0
+RETRY_PENALTY = 1.3  # for a reply that is tried again; CTRL's authors use 1.2 for every text
+PREFETCHED_PROMPTS = 4  # prompts prepared ahead by a backend with slots; without slots it is 1
+MIN_THREADED_PIXELS = 2**16  # pixels of a prompt; with fewer, cutting tiles takes less time than waking a thread
 
-
-AHEAD = 4  # prompts of a backend with slots that are prepared ahead
-
-
-SMALL = 2**16  # pixels of a prompt that are cut sooner than another thread is woken
-
-
-PENALTY = 1.3  # for a reply that is tried again; CTRL's authors take 1.2 for every text
-
-
-Prepared = TypeVar("Prepared")  # a prompt, its pictures cut and its text made tokens
-
-
-Preparing = Callable[[], tuple[Prepared, float]]  # gives it, and the seconds that it took
-
-
-# Of one reply; sent True for a piece when it repeats itself: it ends as "repetition". Between them, what it needs of
-# the slots, for which it is sent scores.
-Pieces = Generator[Any, Any, None]
-
-
-MakeReply = Callable[[int, Prepared, float], Pieces]  # of an index, what was prepared, and the penalty
+# A prompt as a backend prepares it: its pictures cut into tiles, its text tokenized.
+PreparedPrompt = TypeVar("PreparedPrompt")
 
 
 @dataclass(frozen=True)
-class PrefillRequest(Generic[Prepared]):
-    """What a reply asks for first: a slot, and the scores after its prompt; with the answer it is `size` tokens."""
+class PrefillRequest(Generic[PreparedPrompt]):
+    """The first request of a reply: a slot, and the logits after its prompt.
 
-    prepared: Prepared
-    size: int
+    `max_length` is the most tokens that prompt and reply will have together.
+    """
+
+    prepared: PreparedPrompt
+    max_length: int
 
 
-class SequenceSlots(Protocol[Prepared]):
-    """What evaluates several replies at once. Each is known by its index; scores are as the backend has them."""
+SlotRequest = PrefillRequest[Any] | int  # a prefill, or the token that was sampled
+# One attempt at a reply, as the table above shows. After it is sent True for a piece it ends with the reason
+# "repetition".
+ReplySteps = Generator["Piece | SlotRequest", "bool | Logits | None", None]
+MakeReply = Callable[[int, PreparedPrompt, float], ReplySteps]  # of an index, a prepared prompt and a penalty
+
+
+class SequenceSlots(Protocol[PreparedPrompt]):
+    """What evaluates several sequences at once. A sequence is named by the index of its reply.
+
+    Logits are float32 numpy arrays of shape (vocab_size,), valid until the next call.
+    """
 
     @property
-    def most(self) -> int:
-        """The replies that may be under way."""
+    def max_sequences(self) -> int:
+        """The number of slots."""
         ...
 
-    def has_room(self, index: int, size: int) -> bool:
-        """Whether it may begin, with so many tokens, beside those under way; it may be under way itself."""
+    def can_prefill(self, index: int, max_length: int) -> bool:
+        """Return whether a sequence of `max_length` tokens fits beside the running ones.
+
+        `index` may be running already: its slot counts as free.
+        """
         ...
 
-    def begin(self, index: int, asked: PrefillRequest[Prepared], ready: Sequence[Prepared]) -> Any:
-        """The scores after a prompt; `ready` are the next ones, of which a part may be done along with it."""
+    def prefill(
+        self, index: int, request: PrefillRequest[PreparedPrompt], upcoming: Sequence[PreparedPrompt]
+    ) -> Logits:
+        """Evaluate a prompt in a slot and return the logits after it. Raises EngineError.
+
+        `upcoming` are the next prepared prompts; tiles of theirs may be encoded in the same batch.
+        """
         ...
 
-    def step(self, tokens: Mapping[int, int]) -> Mapping[int, Any]:
-        """The scores of each reply after one more token, good until the next call; none of one that was lost."""
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        """Append one token to each sequence of `tokens` and return the logits after it, by index. Raises EngineError.
+
+        A sequence that was lost is missing from the result.
+        """
         ...
 
-    def end(self, index: int) -> None:
-        """The reply is done, whether it began or not."""
+    def release(self, index: int) -> None:
+        """Free the slot of a reply, if it has one."""
         ...
 
 
 def schedule(
     prompts: Iterable[Prompt | None],
-    prepare: Callable[[Prompt], Prepared],
-    reply: MakeReply[Prepared],
-    may_loop: bool = False,
-    slots: SequenceSlots[Prepared] | None = None,
+    prepare: Callable[[Prompt], PreparedPrompt],
+    make_reply: MakeReply[PreparedPrompt],
+    may_repeat: bool = False,
+    slots: SequenceSlots[PreparedPrompt] | None = None,
 ) -> Iterator[Piece]:
-    """`generate` of a backend: one prompt at a time, or with `slots` as many as they are.
+    """Answer `prompts`, one at a time or, with `slots`, as many at once as there are slots.
 
-    `prepare` runs in a thread of its own, for the next prompts while replies are under way; its time is part of the
-    reply's `media`. `reply` makes the pieces of one prompt and leaves empty ones out; with slots it also gives out
-    Begin, and each token it has chosen, and is sent the scores. Both may raise anything. With `may_loop` none is
-    stopped. New prompts begin as soon as there is a place for them, between two tokens of the others.
+    `prepare` runs in a thread while other replies are running; its seconds are the reply's `media`. `make_reply`
+    starts one attempt at a reply. Both may raise any exception, which becomes the fault of that reply alone. With
+    `may_repeat` no reply is stopped for repeating itself. A waiting prompt starts between two tokens of the running
+    replies, as soon as a slot is free.
     """
-    ahead = _Ahead(prompts, prepare, 1 if slots is None else AHEAD)
-    numbers = count()
-    live: list[_Live[Prepared]] = []
+    prefetcher = Prefetcher(prompts, prepare, 1 if slots is None else PREFETCHED_PROMPTS)
+    indices = count()
+    active: list[ActiveReply[PreparedPrompt]] = []
     try:
         while True:
-            has_place = len(live) < (slots.most if slots else 1) and not any(one.waits for one in live)
-            if has_place and (preparing := ahead.take(wait=not live)) is not None:
-                index = next(numbers)
+            has_free_slot = len(active) < (slots.max_sequences if slots else 1) and not any(
+                reply.is_waiting for reply in active
+            )
+            if has_free_slot and (pending := prefetcher.take(wait=not active)) is not None:
+                index = next(indices)
                 yield Piece(index, "")
-                ahead.look()
-                live.append(_Live(index, _never_raising(index, preparing, reply, may_loop), ahead))
-                yield from live[-1].go_on(None)
-            yield from _begun(live, slots, ahead)
-            live = _under_way(live, slots)
-            if tokens := {one.index: one.request for one in live if isinstance(one.request, int)}:
+                prefetcher.fill()
+                active.append(ActiveReply(index, _run_reply(index, pending, make_reply, may_repeat), prefetcher))
+                yield from active[-1].resume(None)
+            yield from _prefill_waiting(active, slots, prefetcher)
+            active = _release_finished(active, slots)
+            if tokens := {reply.index: reply.request for reply in active if isinstance(reply.request, int)}:
                 assert slots is not None
-                yield from _stepped(live, tokens, slots)
-            live = _under_way(live, slots)
-            if not live and ahead.is_done:
+                yield from _decode_step(active, tokens, slots)
+            active = _release_finished(active, slots)
+            if not active and prefetcher.is_exhausted:
                 return
     finally:
-        for one in live:
-            one.close()
+        for reply in active:
+            reply.close()
             if slots is not None:
-                slots.end(one.index)
-        ahead.close()
+                slots.release(reply.index)
+        prefetcher.close()
 
 
-def _under_way(live: Sequence[_Live[Prepared]], slots: SequenceSlots[Prepared] | None) -> list[_Live[Prepared]]:
-    """Those that are not done; the places of the others are free."""
-    for one in live:
-        if one.request is None and slots is not None:
-            slots.end(one.index)
-    return [one for one in live if one.request is not None]
+def _release_finished(
+    active: Sequence[ActiveReply[PreparedPrompt]], slots: SequenceSlots[PreparedPrompt] | None
+) -> list[ActiveReply[PreparedPrompt]]:
+    """Release the slots of finished replies; return the others."""
+    for reply in active:
+        if reply.is_finished and slots is not None:
+            slots.release(reply.index)
+    return [reply for reply in active if not reply.is_finished]
 
 
-def _begun(
-    live: Sequence[_Live[Prepared]], slots: SequenceSlots[Prepared] | None, ahead: _Ahead[Prepared]
+def _prefill_waiting(
+    active: Sequence[ActiveReply[PreparedPrompt]],
+    slots: SequenceSlots[PreparedPrompt] | None,
+    prefetcher: Prefetcher[PreparedPrompt],
 ) -> Iterator[Piece]:
-    """Gives those a slot that wait for one, if there is room, or once nothing else is under way."""
-    for one in live:
-        while isinstance(one.request, PrefillRequest):
+    """Prefill the waiting replies that fit beside the running ones, or one that does not fit once none is running."""
+    for reply in active:
+        while isinstance(reply.request, PrefillRequest):
             assert slots is not None
-            if not slots.has_room(one.index, one.request.size) and any(
-                isinstance(other.request, int) for other in live
-            ):
+            is_any_running = any(isinstance(other.request, int) for other in active)
+            if is_any_running and not slots.can_prefill(reply.index, reply.request.max_length):
                 return
             try:
-                scores = slots.begin(one.index, one.request, ahead.ready())
+                logits = slots.prefill(reply.index, reply.request, prefetcher.prepared())
             except Exception as error:
-                yield from one.fail(error)
+                yield from reply.fail(error)
             else:
-                yield from one.go_on(scores)
-        if one.request is None and slots is not None:
-            slots.end(one.index)  # now: the next one may have waited for its place
+                yield from reply.resume(logits)
+        if reply.is_finished and slots is not None:
+            slots.release(reply.index)  # now, since the next reply may be waiting for this slot
 
 
-def _stepped(
-    live: Sequence[_Live[Prepared]], tokens: Mapping[int, int], slots: SequenceSlots[Prepared]
+def _decode_step(
+    active: Sequence[ActiveReply[PreparedPrompt]], tokens: Mapping[int, int], slots: SequenceSlots[PreparedPrompt]
 ) -> Iterator[Piece]:
-    under_way = [one for one in live if one.index in tokens]
+    """Advance each reply of `tokens` by one token."""
+    running = [reply for reply in active if reply.index in tokens]
     try:
-        scores = slots.step(tokens)
+        logits = slots.decode(tokens)
     except Exception as error:
-        for one in under_way:
-            yield from one.fail(error)
+        for reply in running:
+            yield from reply.fail(error)
         return
-    for one in under_way:
-        if one.index in scores:
-            yield from one.go_on(scores[one.index])
+    for reply in running:
+        if reply.index in logits:
+            yield from reply.resume(logits[reply.index])
         else:
-            yield from one.fail(
-                EngineError("the reply was lost when others needed its place", "run it again with -j 1")
-            )
+            lost = EngineError("the reply was lost when others needed its place", "run it again with -j 1")
+            yield from reply.fail(lost)
 
 
-def prompt_too_long(tokens: int, context: int) -> Fault:
-    """For a prompt of `tokens` tokens and a model whose context holds `context`."""
-    message = f"the prompt has {tokens} tokens, the model's context holds {context}; use --detail low, or fewer words"
+def prompt_too_long(tokens: int, context_length: int) -> Fault:
+    """Return the fault of a prompt of `tokens` tokens for a model whose context holds `context_length`."""
+    message = (
+        f"the prompt has {tokens} tokens, the model's context holds {context_length}; use --detail low, or fewer words"
+    )
     return Fault("too-long", message)
 
 
-class _Live(Generic[Prepared]):
-    """A reply under way, and what it asks for: nothing once it is done."""
+class ActiveReply(Generic[PreparedPrompt]):
+    """A reply that has begun, and its pending request to the slots: None once it is finished."""
 
-    def __init__(self, index: int, reply: Generator[Any, Any, None], ahead: _Ahead[Prepared]) -> None:
-        self.index, self._reply, self._ahead = index, reply, ahead
-        self.request: PrefillRequest[Prepared] | int | None = None
+    def __init__(self, index: int, steps: ReplySteps, prefetcher: Prefetcher[PreparedPrompt]) -> None:
+        self.index, self._steps, self._prefetcher = index, steps, prefetcher
+        self.request: SlotRequest | None = None
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether it has no slot yet."""
         return isinstance(self.request, PrefillRequest)
 
-    def go_on(self, scores: Any) -> Iterator[Piece]:
-        """The pieces until it asks for something again."""
-        return self._pieces(lambda: self._reply.send(scores))
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last piece was yielded."""
+        return self.request is None
+
+    def resume(self, logits: Logits | None) -> Iterator[Piece]:
+        """Send the logits it requested, and yield its pieces up to the next request; None starts it."""
+        return self._run(lambda: self._steps.send(logits))
 
     def fail(self, error: Exception) -> Iterator[Piece]:
-        """The pieces of its end: what it asked for could not be done."""
-        return self._pieces(lambda: self._reply.throw(error))
+        """Raise `error` at its pending request, and yield its last pieces."""
+        return self._run(lambda: self._steps.throw(error))
 
     def close(self) -> None:
-        """Ends it wherever it is."""
-        self._reply.close()
+        """End it before it is finished."""
+        self._steps.close()
 
-    def _pieces(self, resume: Callable[[], Any]) -> Iterator[Piece]:
+    def _run(self, step: Callable[[], Piece | SlotRequest]) -> Iterator[Piece]:
         self.request = None
         try:
-            while isinstance(item := resume(), Piece):
+            while isinstance(item := step(), Piece):
                 yield item
-                if item.finish is None:  # afterwards nothing may be under way, and nothing may be what is ready
-                    self._ahead.look()
-                resume = partial(next, self._reply)
+                if item.finish is None:  # after a finish no reply may be running, and then prompts may not yield None
+                    self._prefetcher.fill()
+                step = partial(next, self._steps)
             self.request = item
         except StopIteration:
             pass
 
 
-class _Ahead(Generic[Prepared]):
-    """The next prompts, at most `most`, taken and prepared while those before them are answered."""
+class Prefetcher(Generic[PreparedPrompt]):
+    """Takes at most `limit` prompts ahead and prepares them while the replies before them are running."""
 
-    def __init__(self, prompts: Iterable[Prompt | None], prepare: Callable[[Prompt], Prepared], most: int) -> None:
-        self._prompts, self._prepare, self._most = iter(prompts), prepare, most
+    def __init__(
+        self, prompts: Iterable[Prompt | None], prepare: Callable[[Prompt], PreparedPrompt], limit: int
+    ) -> None:
+        self._prompts, self._prepare, self._limit = iter(prompts), prepare, limit
         self._pool = ThreadPoolExecutor(1, "prepare")
-        self._next: deque[_Preparing[Prepared]] = deque()
-        self._ended = False
+        self._pending: deque[PendingPrompt[PreparedPrompt]] = deque()
+        self._is_ended = False
 
     @property
-    def is_done(self) -> bool:
-        """Whether there is none any more."""
-        return self._ended and not self._next
+    def is_exhausted(self) -> bool:
+        """Whether every prompt was taken."""
+        return self._is_ended and not self._pending
 
-    def look(self) -> None:
-        """Takes what is ready, while there is room."""
-        while len(self._next) < self._most and not self._ended:
+    def fill(self) -> None:
+        """Take the prompts that are ready now, up to the limit."""
+        while len(self._pending) < self._limit and not self._is_ended:
             try:
                 prompt = next(self._prompts)
             except StopIteration:
-                self._ended = True
+                self._is_ended = True
                 return
             if prompt is None:
                 return
-            self._next.append(_Preparing(self._pool, self._prepare, prompt))
+            self._pending.append(PendingPrompt(self._pool, self._prepare, prompt))
 
-    def take(self, wait: bool) -> _Preparing[Prepared] | None:
-        """The next prompt; None after the last, and without `wait` where it is not prepared."""
-        if not self._next:
-            self.look()
-        if wait and not self._next and not self._ended:
+    def take(self, wait: bool) -> PendingPrompt[PreparedPrompt] | None:
+        """Return the next prompt; None after the last one, and None if it is not prepared yet, unless `wait`."""
+        if not self._pending:
+            self.fill()
+        if wait and not self._pending and not self._is_ended:
             raise RuntimeError("None was given while no reply was under way")
-        return self._next.popleft() if self._next and (wait or self._next[0].is_done) else None
+        return self._pending.popleft() if self._pending and (wait or self._pending[0].is_ready) else None
 
-    def ready(self) -> list[Prepared]:
-        """What is prepared of the next prompts."""
-        return [one.value for one in self._next if one.value is not None]
+    def prepared(self) -> list[PreparedPrompt]:
+        """Return those of the next prompts that are prepared."""
+        return [pending.prepared for pending in self._pending if pending.prepared is not None]
 
     def close(self) -> None:
-        """Waits for what is being prepared, which may be using the model's files."""
+        """Wait for the prompt that is being prepared: it may be using the model's files."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Preparing(Generic[Prepared]):
-    """A prompt that is prepared, in another thread where that is worth it, else when it is asked for."""
+class PendingPrompt(Generic[PreparedPrompt]):
+    """A prompt that is prepared in another thread if that is worth it, otherwise when it is asked for."""
 
-    def __init__(self, pool: ThreadPoolExecutor, prepare: Callable[[Prompt], Prepared], prompt: Prompt) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, prepare: Callable[[Prompt], PreparedPrompt], prompt: Prompt) -> None:
         self._prepare, self._prompt = prepare, prompt
-        self.value: Prepared | None = None
+        self.prepared: PreparedPrompt | None = None
         self._seconds = 0.0
-        large = sum(frame.width * frame.height for frame in prompt.frames) > SMALL
-        self._future = pool.submit(self._timed) if large else None
+        is_threaded = sum(frame.width * frame.height for frame in prompt.frames) > MIN_THREADED_PIXELS
+        self._future = pool.submit(self._run) if is_threaded else None
 
     @property
-    def is_done(self) -> bool:
-        """Whether it may be had without waiting for another thread."""
+    def is_ready(self) -> bool:
+        """Whether `result` would return without waiting for the other thread."""
         return self._future is None or self._future.done()
 
-    def __call__(self) -> tuple[Prepared, float]:
-        """What was prepared, and the seconds that it took. Raises what preparing it raised."""
+    def result(self) -> tuple[PreparedPrompt, float]:
+        """Return the prepared prompt and the seconds that preparing took. Raises what `prepare` raised."""
         if self._future is None:
-            self._timed()
+            self._run()
         else:
             self._future.result()
-        assert self.value is not None
-        return self.value, self._seconds
+        assert self.prepared is not None
+        return self.prepared, self._seconds
 
-    def _timed(self) -> None:
-        begun = time.perf_counter()
-        self.value = self._prepare(self._prompt)
-        self._seconds = time.perf_counter() - begun
+    def _run(self) -> None:
+        started = time.perf_counter()
+        self.prepared = self._prepare(self._prompt)
+        self._seconds = time.perf_counter() - started
 
 
-class _Attempt(NamedTuple):
-    """One attempt at a reply: its text, its last piece, and where its loop is cut, None where it ended by itself."""
+class Attempt(NamedTuple):
+    """One attempt at a reply. `cut` is where its loop is cut off; None if it ended by itself."""
 
     text: str
-    last: Piece
+    last_piece: Piece
     cut: int | None
 
+    @property
+    def finish(self) -> Finish:
+        """How the attempt ended."""
+        assert self.last_piece.finish is not None
+        return self.last_piece.finish
 
-def _never_raising(index: int, preparing: Preparing[Prepared], reply: MakeReply[Prepared], may_loop: bool) -> Pieces:
+
+def _run_reply(
+    index: int, pending: PendingPrompt[PreparedPrompt], make_reply: MakeReply[PreparedPrompt], may_repeat: bool
+) -> ReplySteps:
+    """Yield the steps of a reply. An exception becomes the fault of its finish."""
     try:
-        yield from _guarded(index, preparing, reply, may_loop)
-    except Exception as error:  # one prompt's failure costs that prompt alone
-        yield Piece(index, "", Finish("error", fault=_fault(error)))
+        yield from _run_attempts(index, pending, make_reply, may_repeat)
+    except Exception as error:
+        yield Piece(index, "", Finish("error", fault=_to_fault(error)))
 
 
-def _guarded(index: int, preparing: Preparing[Prepared], reply: MakeReply[Prepared], may_loop: bool) -> Pieces:
-    """The pieces of a reply, of a looping one those of its first attempt and the whole text of the better one."""
-    prepared, media = preparing()
-    first = yield from _attempt(reply(index, prepared, NO_PENALTY), shown=True, may_loop=may_loop)
-    finish = _ended(first)
-    finish = replace(finish, seconds=finish.seconds + Seconds(media=media))
+def _run_attempts(
+    index: int, pending: PendingPrompt[PreparedPrompt], make_reply: MakeReply[PreparedPrompt], may_repeat: bool
+) -> ReplySteps:
+    """Run the first attempt, and a second one with a penalty if the first repeated itself without end.
+
+    The finish then has the text of the second attempt, or, if that repeated itself too, of the first without its loop.
+    """
+    prepared, media_seconds = pending.result()
+    first = yield from _run_attempt(make_reply(index, prepared, NO_PENALTY), is_shown=True, may_repeat=may_repeat)
+    finish = replace(first.finish, seconds=first.finish.seconds + Seconds(media=media_seconds))
     if first.cut is None:
-        yield Piece(index, first.last.text, finish)
+        yield Piece(index, first.last_piece.text, finish)
         return
-    second = yield from _attempt(reply(index, prepared, PENALTY), shown=False)
-    better = _ended(second)
-    reason, text = better.reason, second.text
+    second = yield from _run_attempt(make_reply(index, prepared, RETRY_PENALTY), is_shown=False)
+    reason, text = second.finish.reason, second.text
     if second.cut is not None:
         reason, text = "repetition", first.text[: first.cut]
-    tokens, seconds = finish.tokens + better.tokens, finish.seconds + better.seconds
-    yield Piece(index, "", Finish(reason, tokens, seconds, better.fault, text))
+    tokens, seconds = finish.tokens + second.finish.tokens, finish.seconds + second.finish.seconds
+    yield Piece(index, "", Finish(reason, tokens, seconds, second.finish.fault, text))
 
 
-def _attempt(pieces: Pieces, shown: bool, may_loop: bool = False) -> Generator[Any, Any, _Attempt]:
-    """Hands the pieces on as they come, without their text where it is not to be shown, and stops a loop."""
+def _run_attempt(
+    steps: ReplySteps, is_shown: bool, may_repeat: bool = False
+) -> Generator[Piece | SlotRequest, bool | Logits | None, Attempt]:
+    """Run one attempt and stop it if it repeats itself; its pieces have no text unless `is_shown`."""
     guard = RepetitionGuard()
-    with closing(pieces):
-        piece = yield from _next_piece(pieces, None)
+    with closing(steps):
+        piece = yield from _next_piece(steps, None)
         while piece.finish is None:
-            yield piece if shown else replace(piece, text="")
-            piece = yield from _next_piece(pieces, guard.add(piece.text) and not may_loop)
+            yield piece if is_shown else replace(piece, text="")
+            piece = yield from _next_piece(steps, guard.add(piece.text) and not may_repeat)
     guard.add(piece.text)
     if piece.finish.reason == "length":
-        guard.look()
+        guard.check()
     ended_by_itself = piece.finish.reason in ("stop", "error")
-    return _Attempt(guard.text, piece, None if ended_by_itself or may_loop else guard.cut)
+    return Attempt(guard.text, piece, None if ended_by_itself or may_repeat else guard.cut)
 
 
-def _next_piece(pieces: Pieces, given: Any) -> Generator[Any, Any, Piece]:
-    """Hands on what the reply needs of the slots, and to it what is sent for that."""
-    while not isinstance(item := pieces.send(given), Piece):
-        given = yield item
+def _next_piece(
+    steps: ReplySteps, value: bool | Logits | None
+) -> Generator[Piece | SlotRequest, bool | Logits | None, Piece]:
+    """Send `value` to a reply; pass its requests up and the logits down until it yields a piece."""
+    while not isinstance(item := steps.send(value), Piece):
+        value = yield item
     return item
 
 
-def _ended(attempt: _Attempt) -> Finish:
-    assert attempt.last.finish is not None
-    return attempt.last.finish
-
-
-def _fault(error: Exception) -> Fault:
+def _to_fault(error: Exception) -> Fault:
     if isinstance(error, SmolError):
         return Fault(error.kind, str(error))
     if is_out_of_memory(error):
         return Fault("memory", "the engine is out of memory; use a smaller model, --detail low or -j 1")
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return Fault("engine", f"the engine failed on it ({what[:300]}); run it alone with -v and report it")
+    description = " ".join(f"{type(error).__name__}: {error}".split())
+    return Fault("engine", f"the engine failed on it ({description[:300]}); run it alone with -v and report it")

@@ -1,4 +1,4 @@
-"""A tiny model of random weights that the tests of encoders share."""
+"""The tiny model of random weights that the tests of vision encoders share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same cases over every backend: what backends/base.py promises."""
+"""The rules of backends/base.py, tested on every backend with every vision encoder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from smolcli import registry
 from smolcli.backends import image_processor
 from smolcli.backends.base import Backend
 from smolcli.backends.echo import Echo
-from smolcli.backends.image_processor import cut as tiles_of
+from smolcli.backends.image_processor import cut
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.converters import convert
 from smolcli.errors import InputError
 from smolcli.generation.sampler import Sampler
-from smolcli.generation.scheduler import AHEAD
+from smolcli.generation.scheduler import PREFETCHED_PROMPTS
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.types import Frame, Piece, Prompt
 from tests.tiny import make_checkpoint
 
-WORDS = Generate(max_tokens=6)
+SIX_TOKENS = Generate(max_tokens=6)
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +37,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     return ModelFiles("Tiny", folder, language, vision)
 
 
-ENGINES = {"llamacpp": tuple(registry.VISION_ENCODERS)}  # what encodes pictures, where there is a choice
-CASES = [(name, engine) for name in registry.BACKENDS for engine in ENGINES.get(name, ("auto",))]
+VISION_ENCODERS = {"llamacpp": tuple(registry.VISION_ENCODERS)}  # of the backends that have a choice
+CASES = [(name, encoder) for name in registry.BACKENDS for encoder in VISION_ENCODERS.get(name, ("auto",))]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)
 def backend(request: pytest.FixtureRequest, files: ModelFiles) -> Iterator[Backend]:
-    name, engine = request.param
-    made = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_engine=engine))
-    yield made
-    made.close()
+    name, encoder = request.param
+    backend = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_engine=encoder))
+    yield backend
+    backend.close()
 
 
 def noise(seed: int, side: int = 40) -> Frame:
     return Frame(np.random.default_rng(seed).bytes(3 * side * side), side, side)
 
 
-def says(backend: Backend, token: int) -> str:
+def detokenize(backend: Backend, token: int) -> str:
     if backend.name == "torch":
         return str(backend.tokenizer.decode([token]))  # type: ignore[attr-defined]
     return str(backend.words([token]))  # type: ignore[attr-defined]
@@ -70,85 +70,85 @@ PROMPTS = [
 ]
 
 
-def test_each_prompt_ends_in_exactly_one_finish_with_its_account(backend: Backend) -> None:
-    pieces = list(backend.generate(PROMPTS, WORDS))
-    ends = {p.index: p.finish for p in pieces if p.finish is not None}
-    assert sorted(ends) == [0, 1, 2]
-    assert sum(p.finish is not None for p in pieces) == 3
-    for end in ends.values():
-        assert end.fault is None
-        assert end.reason in ("stop", "length")
-        assert 0 <= end.tokens.new <= WORDS.max_tokens
-        assert end.tokens.prompt > end.tokens.image
-    assert ends[1].tokens.image == 0
-    assert ends[2].tokens.image > ends[0].tokens.image > 0
+def test_each_reply_has_exactly_one_finish_with_its_tokens(backend: Backend) -> None:
+    pieces = list(backend.generate(PROMPTS, SIX_TOKENS))
+    finishes = {piece.index: piece.finish for piece in pieces if piece.finish is not None}
+    assert sorted(finishes) == [0, 1, 2]
+    assert sum(piece.finish is not None for piece in pieces) == 3
+    for finish in finishes.values():
+        assert finish.fault is None
+        assert finish.reason in ("stop", "length")
+        assert 0 <= finish.tokens.new <= SIX_TOKENS.max_tokens
+        assert finish.tokens.prompt > finish.tokens.image
+    assert finishes[1].tokens.image == 0
+    assert finishes[2].tokens.image > finishes[0].tokens.image > 0
 
 
-def test_it_takes_a_few_prompts_ahead_at_most(backend: Backend) -> None:
-    pulled: list[int] = []
+def test_only_a_few_prompts_are_taken_ahead(backend: Backend) -> None:
+    taken: list[int] = []
 
     def source() -> Iterator[Prompt]:
         for number in range(50):
-            pulled.append(number)
+            taken.append(number)
             yield Prompt.user(f"number {number}")
 
     pieces = backend.generate(source(), Generate(max_tokens=1))
     for piece in pieces:
         if piece.finish is not None:
             break
-    assert len(pulled) <= (backend.most + 2 * AHEAD if isinstance(backend, LlamaCpp) else 2)
+    assert len(taken) <= (backend.max_sequences + 2 * PREFETCHED_PROMPTS if isinstance(backend, LlamaCpp) else 2)
     pieces.close()
 
 
 def test_the_first_piece_of_each_prompt_comes_before_any_of_its_text(backend: Backend) -> None:
-    """Even of one that cannot be answered."""
+    """Also if the prompt cannot be answered."""
     prompts = [PROMPTS[0], Prompt.user("far too long " * 20_000), PROMPTS[1]]
-    pieces = list(backend.generate(prompts, WORDS))
+    pieces = list(backend.generate(prompts, SIX_TOKENS))
     for index in range(3):
         [first, *_, last] = [piece for piece in pieces if piece.index == index]
         assert (first.text, first.finish) == ("", None)
         assert last.finish is not None
 
 
-def test_a_prompt_is_taken_while_another_is_answered_as_soon_as_one_is_ready(backend: Backend) -> None:
-    under_way, taken_beside = 0, 0
+def test_a_prompt_is_taken_while_another_reply_is_running(backend: Backend) -> None:
+    running, taken_beside_others = 0, 0
 
     def source() -> Iterator[Prompt | None]:
-        nonlocal under_way, taken_beside
+        nonlocal running, taken_beside_others
         for prompt in PROMPTS:
-            if under_way:
+            if running:
                 yield None
-            taken_beside += under_way > 0
-            under_way += 1
+            taken_beside_others += running > 0
+            running += 1
             yield prompt
 
-    ends = []
+    reasons = []
     for piece in backend.generate(source(), Generate(max_tokens=30)):
         if piece.finish is not None:
-            under_way -= 1
-            ends.append(piece.finish.reason)
-    assert len(ends) == 3 and "error" not in ends
-    assert taken_beside >= 1  # a reply of no words is over too soon
+            running -= 1
+            reasons.append(piece.finish.reason)
+    assert len(reasons) == 3 and "error" not in reasons
+    assert taken_beside_others >= 1  # an empty reply may end before the next prompt is taken
 
 
-def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
+def test_a_looping_reply_is_retried_without_encoding_its_pictures_again(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that says one token for ever, until it is penalised."""
+    """With a model that generates the same token until there is a penalty."""
     if isinstance(backend, Echo):
         [*_, last] = backend.generate([Prompt.user("and so on " * 90)], Generate(max_tokens=500))
         assert last.finish is not None
         assert (last.finish.reason, last.finish.text) == ("repetition", "and so on")
         return
-    choose, prompt = Sampler.choose, Prompt.user(noise(77), "What is this?")
+    sample, prompt = Sampler.sample, Prompt.user(noise(77), "What is this?")
     owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
-    encoder = getattr(owner, "_vision", owner)._encoded  # an Apart has it inside
-    encode, encoded = encoder._encode, []
-    monkeypatch.setattr(encoder, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
-    [*_, alone] = backend.generate([prompt], WORDS)
-    the = next(n for n in range(384) if says(backend, n) == " the")
-    monkeypatch.setattr(Sampler, "takes_highest", False)
-    monkeypatch.setattr(Sampler, "choose", lambda self, scores: the if self._penalty == 1 else choose(self, scores))
+    cache = getattr(owner, "_vision", owner)._embedding_cache  # a ThreadedEncoder has its encoder in _vision
+    encode, encoded = cache._encode, []
+    monkeypatch.setattr(cache, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
+    [*_, alone] = backend.generate([prompt], SIX_TOKENS)
+    the = next(n for n in range(384) if detokenize(backend, n) == " the")
+    monkeypatch.setattr(Sampler, "is_argmax", False)
+    monkeypatch.setattr(Sampler, "sample", lambda self, logits: the if self._penalty == 1 else sample(self, logits))
     pieces = list(backend.generate([prompt], Generate(max_tokens=70)))
     shown, last = "".join(piece.text for piece in pieces), pieces[-1].finish
     assert last is not None and alone.finish is not None
@@ -161,13 +161,13 @@ def test_a_loop_is_tried_again_and_its_pictures_are_not_encoded_again(
     assert len(encoded) == len(set(encoded))
 
 
-def test_greedy_answers_do_not_depend_on_neighbours_or_order(backend: Backend) -> None:
-    together = texts(list(backend.generate(PROMPTS, WORDS)))
-    alone = [texts(list(backend.generate([prompt], WORDS)))[0] for prompt in PROMPTS]
+def test_greedy_replies_do_not_depend_on_the_other_prompts_or_their_order(backend: Backend) -> None:
+    together = texts(list(backend.generate(PROMPTS, SIX_TOKENS)))
+    alone = [texts(list(backend.generate([prompt], SIX_TOKENS)))[0] for prompt in PROMPTS]
     assert [together[n] for n in range(3)] == alone
 
 
-def test_a_seed_repeats_a_sampled_answer(backend: Backend) -> None:
+def test_the_same_seed_samples_the_same_reply(backend: Backend) -> None:
     hot = Generate(max_tokens=12, temperature=1.5, top_p=0.9, seed=7)
     first, second = (texts(list(backend.generate(PROMPTS[:1], hot)))[0] for _ in range(2))
     assert first == second
@@ -176,46 +176,46 @@ def test_a_seed_repeats_a_sampled_answer(backend: Backend) -> None:
         assert len(others) > 1
 
 
-def test_an_answer_is_never_longer_than_asked(backend: Backend) -> None:
-    for most in (1, 3):
-        [*_, last] = backend.generate([PROMPTS[1]], Generate(max_tokens=most))
+def test_a_reply_has_at_most_max_tokens(backend: Backend) -> None:
+    for max_tokens in (1, 3):
+        [*_, last] = backend.generate([PROMPTS[1]], Generate(max_tokens=max_tokens))
         assert last.finish is not None
-        assert last.finish.tokens.new <= most
+        assert last.finish.tokens.new <= max_tokens
         if last.finish.reason == "length":
-            assert last.finish.tokens.new == most
+            assert last.finish.tokens.new == max_tokens
 
 
-def test_what_does_not_fit_the_context_is_a_fault_and_the_next_prompt_is_answered(backend: Backend) -> None:
+def test_a_prompt_too_long_for_the_context_is_a_fault_and_the_next_one_is_answered(backend: Backend) -> None:
     if backend.name == "echo":
         return  # it has no context
     long = Prompt.user("far too long " * 20_000)
-    ends = [p.finish for p in backend.generate([long, PROMPTS[0]], WORDS) if p.finish]
-    assert ends[0].fault is not None
-    assert ends[0].fault.kind == "too-long"
-    assert ends[1].fault is None
+    too_long, answered = [piece.finish for piece in backend.generate([long, PROMPTS[0]], SIX_TOKENS) if piece.finish]
+    assert too_long.fault is not None
+    assert too_long.fault.kind == "too-long"
+    assert answered.fault is None
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [(RuntimeError("no\nway"), "engine"), (MemoryError(), "memory"), (InputError("bad"), "unreadable")],
 )
-def test_one_failure_costs_one_reply(
+def test_an_exception_in_one_reply_does_not_affect_the_others(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
     reply, calls = backend._reply, count()  # type: ignore[attr-defined]
 
-    def failing(*given: object) -> Iterator[Piece]:
+    def failing(*args: object) -> Iterator[Piece]:
         if next(calls) == 1:
             raise error
-        return reply(*given)
+        return reply(*args)
 
     monkeypatch.setattr(backend, "_reply", failing)
-    ends = {p.index: p.finish for p in backend.generate(PROMPTS, WORDS) if p.finish is not None}
-    assert [ends[n].fault.kind if ends[n].fault else "" for n in range(3)] == ["", kind, ""]
-    assert "\n" not in ends[1].fault.message
+    faults = {piece.index: piece.finish.fault for piece in backend.generate(PROMPTS, SIX_TOKENS) if piece.finish}
+    assert [fault.kind if (fault := faults[index]) else "" for index in range(3)] == ["", kind, ""]
+    assert "\n" not in faults[1].message
 
 
-def test_every_line_of_the_registry_loads() -> None:
+def test_every_entry_of_the_registry_loads() -> None:
     for table in (
         registry.TASKS,
         registry.BACKENDS,
@@ -229,25 +229,31 @@ def test_every_line_of_the_registry_loads() -> None:
     assert registry.load(registry.LIBRARIES, "hub") is not None
 
 
-def test_a_second_question_about_a_picture_costs_no_encoding(backend: Backend) -> None:
+def test_a_second_question_about_a_picture_needs_no_encoding(backend: Backend) -> None:
     if backend.name == "echo":
         return
     picture = noise(99, 300)
-    ends = [
-        p.finish.seconds.encode
-        for p in backend.generate([Prompt.user(picture, "a"), Prompt.user(picture, "b")], Generate(max_tokens=1))
-        if p.finish
+    first, second = [
+        piece.finish.seconds.encode
+        for piece in backend.generate([Prompt.user(picture, "a"), Prompt.user(picture, "b")], Generate(max_tokens=1))
+        if piece.finish
     ]
-    assert ends[1] < ends[0] / 2
+    assert second < first / 2
 
 
-def test_a_picture_is_cut_once_for_all_its_questions(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_cut_into_tiles_once_for_all_its_questions(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cuts: list[Frame] = []
-    monkeypatch.setattr(image_processor, "cut", lambda frame, *more: cuts.append(frame) or tiles_of(frame, *more))
+    monkeypatch.setattr(image_processor, "cut", lambda frame, *args: cuts.append(frame) or cut(frame, *args))
     picture, other = noise(97, 300), noise(96, 300)
 
     def ask() -> None:
-        list(backend.generate([Prompt.user(one, word) for word in "ab" for one in (picture, other)], WORDS))
+        list(
+            backend.generate(
+                [Prompt.user(frame, question) for question in "ab" for frame in (picture, other)], SIX_TOKENS
+            )
+        )
 
     ask()
     assert cuts == ([] if backend.name == "echo" else [picture, other])
@@ -256,26 +262,26 @@ def test_a_picture_is_cut_once_for_all_its_questions(backend: Backend, monkeypat
     assert cuts[2:] == cuts[:2]
 
 
-def test_what_was_encoded_is_forgotten_when_that_is_asked(backend: Backend) -> None:
+def test_after_the_cache_is_cleared_a_picture_is_encoded_again(backend: Backend) -> None:
     if backend.name == "echo":
         return
     picture = Prompt.user(noise(98, 300), "a")
 
     def encode() -> float:
-        [finish] = [p.finish for p in backend.generate([picture], Generate(max_tokens=1)) if p.finish]
+        [finish] = [piece.finish for piece in backend.generate([picture], Generate(max_tokens=1)) if piece.finish]
         return finish.seconds.encode
 
-    new, known = encode(), encode()
+    first, cached = encode(), encode()
     backend.forget()
-    assert known < new / 2 < encode() * 2
+    assert cached < first / 2 < encode() * 2
 
 
-def test_an_answer_of_a_given_length_has_it_whatever_it_says(backend: Backend) -> None:
+def test_a_reply_of_a_fixed_length_is_not_stopped_for_repeating_itself(backend: Backend) -> None:
     forced = Generate(max_tokens=200, min_tokens=200)
-    ends = [p.finish for p in backend.generate(PROMPTS, forced) if p.finish]
-    assert [(end.reason, end.tokens.new, end.fault) for end in ends] == [("length", 200, None)] * 3
-    free = {p.index: p.finish for p in backend.generate(PROMPTS, Generate(max_tokens=200)) if p.finish}
-    assert any(end.tokens.new != 200 for end in free.values()) or backend.name != "echo"
+    finishes = [piece.finish for piece in backend.generate(PROMPTS, forced) if piece.finish]
+    assert [(finish.reason, finish.tokens.new, finish.fault) for finish in finishes] == [("length", 200, None)] * 3
+    free = [piece.finish for piece in backend.generate(PROMPTS, Generate(max_tokens=200)) if piece.finish]
+    assert any(finish.tokens.new != 200 for finish in free) or backend.name != "echo"
 
 
 def test_the_built_in_model_serves_both_backends() -> None:

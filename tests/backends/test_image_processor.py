@@ -42,19 +42,19 @@ def reference(
         do_normalize=False,
         do_pad=False,
     )
-    found = processor(image, return_row_col_info=True)
-    parts = [np.moveaxis(part, 0, -1) for part in found["pixel_values"][0]]
+    result = processor(image, return_row_col_info=True)
+    parts = [np.moveaxis(part, 0, -1) for part in result["pixel_values"][0]]
     assert all(part.dtype == np.uint8 for part in parts)
-    return Grid(found["rows"][0][0], found["cols"][0][0]), [part.tobytes() for part in parts]
+    return Grid(result["rows"][0][0], result["cols"][0][0]), [part.tobytes() for part in parts]
 
 
 def check(frame: Frame, layout: Layout, detail: str, longest_edge: int, split: bool = True) -> None:
-    found = cut(frame, layout, detail, split)
+    result = cut(frame, layout, detail, split)
     grid, pixels = reference(frame, layout, longest_edge, split)
-    assert found.grid == plan(frame.width, frame.height, layout, detail, split) == grid
-    assert len(found.pixels) == grid.tiles
+    assert result.grid == plan(frame.width, frame.height, layout, detail, split) == grid
+    assert len(result.pixels) == grid.tiles
     # numbers, so that a failure names the tiles and does not print them
-    assert [n for n, (ours, theirs) in enumerate(zip(found.pixels, pixels, strict=True)) if ours != theirs] == []
+    assert [n for n, (ours, theirs) in enumerate(zip(result.pixels, pixels, strict=True)) if ours != theirs] == []
 
 
 @pytest.mark.parametrize("detail", ["1", "2", "3", "4"])

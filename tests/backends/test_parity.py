@@ -1,4 +1,4 @@
-"""Both backends give the same answers: logits and greedy text, for nano and for every shape of the family."""
+"""Both backends give the same logits and the same greedy text, for nano and for every shape of the model family."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 
 
 class Reference:
-    """PyTorch, which computes the same thing once however often it is compared."""
+    """The PyTorch backend; it computes the same logits and answers only once."""
 
     def __init__(self, files: ModelFiles) -> None:
         self._torch = PyTorch(files, OPTIONS)
         self.logits = cache(self._torch.logits)
-        self.said = cache(lambda prompts, tokens: answers(self._torch, prompts, tokens))
+        self.answers = cache(lambda prompts, tokens: answers(self._torch, prompts, tokens))
 
 
-def llamacpp(files: ModelFiles, engine: str) -> closing[LlamaCpp]:
-    return closing(LlamaCpp(files, replace(OPTIONS, vision_engine=engine)))
+def llamacpp(files: ModelFiles, encoder: str) -> closing[LlamaCpp]:
+    return closing(LlamaCpp(files, replace(OPTIONS, vision_engine=encoder)))
 
 
 def photo(seed: int, width: int, height: int) -> Frame:
-    """Smooth random colours, as unlike nano's drawings as can be."""
+    """Smooth random colours, quite unlike nano's drawings."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return frame(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def scenes(count: int) -> list[Prompt]:
     rng = np.random.default_rng(11)
-    made = []
+    prompts = []
     for number in range(count):
         name, paper = synthetic_images.ground(rng)
         side = synthetic_images.TILE * (1 + number % 2)
         picture = synthetic_images.scene(
             rng, synthetic_images.kinds(rng, name, 1 + number % 3, True), name, paper, side
         )
-        made.append(Prompt.user(frame(picture.image), "Describe this image in one sentence."))
-    return made
+        prompts.append(Prompt.user(frame(picture.image), "Describe this image in one sentence."))
+    return prompts
 
 
 @pytest.fixture(scope="module")
@@ -67,38 +67,38 @@ def nano() -> Reference:
 
 @pytest.fixture(scope="module")
 def shape(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool, int], tuple[ModelFiles, Reference]]:
-    """A tiny model of a shape of the family, and PyTorch with it."""
+    """Make a tiny model of a shape of the family, and PyTorch with it."""
 
     @cache
-    def made(variant: str, tied: bool, tile: int) -> tuple[ModelFiles, Reference]:
+    def make(variant: str, tied: bool, tile: int) -> tuple[ModelFiles, Reference]:
         folder = make_checkpoint(tmp_path_factory.mktemp("shape") / "Tiny", variant, 3, tied=tied, tile=tile)
         files = ModelFiles("Tiny", folder, *convert(folder, folder, "f16", "f16"))
         return files, Reference(files)
 
-    return made
+    return make
 
 
-@pytest.mark.parametrize("engine", registry.VISION_ENCODERS)
-def test_nano_says_the_same_on_both_backends(nano: Reference, engine: str) -> None:
+@pytest.mark.parametrize("encoder", registry.VISION_ENCODERS)
+def test_nano_gives_the_same_answers_on_both_backends(nano: Reference, encoder: str) -> None:
     samples = [
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")
         for path in sorted(SAMPLES.glob("*.png"))
     ]
     prompts = (*scenes(24), *samples)
-    first = nano.said(prompts, 60)
-    with llamacpp(resolve.resolve(OPTIONS, "llamacpp"), engine) as made:
-        assert max(kl((nano, made), prompts)) < 1e-4
-        second = answers(made, prompts, 60)
-        assert max(kl((nano, made), map(half_said, prompts, first))) < 1e-4
+    first = nano.answers(prompts, 60)
+    with llamacpp(resolve.resolve(OPTIONS, "llamacpp"), encoder) as backend:
+        assert max(kl((nano, backend), prompts)) < 1e-4
+        second = answers(backend, prompts, 60)
+        assert max(kl((nano, backend), map(half_said, prompts, first))) < 1e-4
     assert first == second
 
 
 @pytest.mark.parametrize("tile", [64, 384, 512])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("variant", ["v1", "v2"])
-@pytest.mark.parametrize("engine", registry.VISION_ENCODERS)
-def test_every_shape_of_the_family(
-    shape: Callable[[str, bool, int], tuple[ModelFiles, Reference]], engine: str, variant: str, tied: bool, tile: int
+@pytest.mark.parametrize("encoder", registry.VISION_ENCODERS)
+def test_every_shape_gives_the_same_answers_on_both_backends(
+    shape: Callable[[str, bool, int], tuple[ModelFiles, Reference]], encoder: str, variant: str, tied: bool, tile: int
 ) -> None:
     files, reference = shape(variant, tied, tile)
     prompts = (
@@ -107,6 +107,6 @@ def test_every_shape_of_the_family(
         Prompt.user(photo(4, 60, 50), photo(5, 50, 60), "Which?", split=False),
         Prompt.user("No picture at all."),
     )
-    with llamacpp(files, engine) as made:
-        assert max(kl((reference, made), prompts)) < 1e-4
-        assert answers(made, prompts, 8) == reference.said(prompts, 8)
+    with llamacpp(files, encoder) as backend:
+        assert max(kl((reference, backend), prompts)) < 1e-4
+        assert answers(backend, prompts, 8) == reference.answers(prompts, 8)

@@ -1,4 +1,4 @@
-"""How a checkpoint is found, or told to be damaged; test_contract.py and backends/test_parity.py have the rest."""
+"""backends/pytorch.py: which checkpoints load, and errors; test_contract.py and test_parity.py test the replies."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tests.tiny import make_checkpoint
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole") / "Tiny"
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undamaged") / "Tiny"
     make_checkpoint(folder, "v2", 1, tied=False, tile=64)
     return folder
 
 
 @pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "Tiny"))
+def folder(undamaged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(undamaged, tmp_path / "Tiny"))
 
 
 def load(folder: Path) -> PyTorch:
@@ -37,12 +37,12 @@ def edit(file: Path, **keys: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | keys))
 
 
-@pytest.mark.parametrize("place", ["preprocessor_config.json", "processor_config.json"])
-def test_the_longest_edge_is_found_where_either_transformers_saves_it(folder: Path, place: str) -> None:
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_the_longest_edge_is_read_from_the_file_of_either_release_of_transformers(folder: Path, name: str) -> None:
     (folder / "preprocessor_config.json").unlink()
     settings = {"size": {"longest_edge": 192}}
-    given = settings if place.startswith("pre") else {"image_processor": settings}
-    (folder / place).write_text(json.dumps(given))
+    content = settings if name.startswith("pre") else {"image_processor": settings}
+    (folder / name).write_text(json.dumps(content))
     assert load(folder).layout.longest_edge == 192
 
 
@@ -70,21 +70,21 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_checkpoint_is_told_by_its_name(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_damaged_checkpoint_names_it(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    damage, says = DAMAGE[how]
+    damage, message = DAMAGE[how]
     damage(folder)
-    with pytest.raises(ModelError, match=says) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         load(folder)
     assert str(folder) in str(caught.value)
     assert not Path("evil").exists()
 
 
-def test_a_model_too_large_for_the_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
+def test_a_model_that_does_not_fit_in_memory_is_a_memory_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr("smolcli.backends.pytorch.AutoModelForImageTextToText.from_pretrained", full)
+    monkeypatch.setattr("smolcli.backends.pytorch.AutoModelForImageTextToText.from_pretrained", fail)
     with pytest.raises(EngineError, match="does not fit in memory") as caught:
         load(folder)
     assert caught.value.kind == "memory"

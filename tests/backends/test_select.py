@@ -1,4 +1,4 @@
-"""What is chosen without being asked: the backend, and the standard output for records alone."""
+"""backends/select.py: which backend and which vision encoder `auto` means; the registry's extras; standard output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tiny import make_checkpoint
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """A machine where each library, and a GPU, is there or not."""
+    """A machine whose libraries and GPU are present or not, as the test sets them."""
     libraries = ("torch", "transformers", "safetensors", "llama_cpp", "openvino", "gguf")
     state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
@@ -46,27 +46,27 @@ def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bo
     assert select.backend_candidates(Model()) == ("llamacpp",)
 
 
-def test_auto_does_not_count_on_a_gpu_that_may_not_be_used(
+def test_auto_ignores_a_gpu_that_this_build_of_pytorch_cannot_use(
     machine: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine["gpu"] = True
-    monkeypatch.setattr(
-        "importlib.metadata.version", lambda _: "2.13.0+cpu"
-    )  # as PyTorch names what is built for the CPU alone
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0+cpu")  # the version of a CPU-only build
     assert select.backend_candidates(Model()) == ("llamacpp", "torch")
     assert select.backend_candidates(Model(device="cuda")) == ("torch", "llamacpp")
 
 
-@pytest.mark.parametrize(("visible", "may_be"), [("", False), ("-1", False), ("0", True), (None, True)])
-def test_a_gpu_that_is_hidden_is_none(visible: str | None, may_be: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("visible", "is_expected"), [("", False), ("-1", False), ("0", True), (None, True)])
+def test_a_gpu_hidden_by_the_environment_is_ignored(
+    visible: str | None, is_expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(select.Path, "exists", lambda self: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert select.gpu_may_be_here() == may_be
+    assert select.gpu_may_be_here() == is_expected
 
 
-def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
+def test_auto_takes_an_installed_backend(machine: dict[str, bool]) -> None:
     machine["llama_cpp"] = False
     assert select.backend_candidates(Model()) == ("torch",)
     machine["torch"] = False
@@ -74,7 +74,7 @@ def test_auto_is_what_is_installed(machine: dict[str, bool]) -> None:
         select.backend_candidates(Model())
 
 
-def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
+def test_the_first_candidate_that_can_read_the_files_is_chosen(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "only", "v2", 0, tied=False, tile=64)
     for order in (("torch", "llamacpp"), ("llamacpp", "torch")):
         assert resolve.choose(Model(model=str(tmp_path / "only")), order)[1] == "torch"
@@ -83,10 +83,10 @@ def test_the_models_files_decide_among_the_candidates(tmp_path: Path) -> None:
     assert resolve.choose(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
 
 
-def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading(
+def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chosen(
     machine: dict[str, bool], tmp_path: Path
 ) -> None:
-    def engine(mmproj: Path, **options: str) -> str:
+    def encoder(mmproj: Path, **options: str) -> str:
         return select.settle_options(
             Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)
         ).vision_engine
@@ -95,29 +95,29 @@ def test_pictures_are_encoded_by_the_fastest_that_is_installed_and_worth_loading
     large = tmp_path / "mmproj-large.gguf"
     with large.open("wb") as file:
         file.truncate(190_000_000)  # the 256M's in f16
-    assert (engine(small), engine(large)) == ("mtmd", "openvino")
-    assert engine(small, dtype="float32") == engine(small, vision_engine="openvino") == "openvino"
-    assert engine(large, vision_engine="mtmd") == "mtmd"
+    assert (encoder(small), encoder(large)) == ("mtmd", "openvino")
+    assert encoder(small, dtype="float32") == encoder(small, vision_engine="openvino") == "openvino"
+    assert encoder(large, vision_engine="mtmd") == "mtmd"
     machine["openvino"] = False
-    assert (engine(small), engine(large), engine(small, dtype="float32")) == ("mtmd", "torch", "torch")
+    assert (encoder(small), encoder(large), encoder(small, dtype="float32")) == ("mtmd", "torch", "torch")
     for missing in (("openvino", "torch"), ("gguf",)):
         machine.update({"openvino": True, "torch": True, "gguf": True, **dict.fromkeys(missing, False)})
-        assert engine(large) == "mtmd"
+        assert encoder(large) == "mtmd"
         for name, library in (("openvino", missing[0]), ("torch", missing[-1])):
             with pytest.raises(UnavailableError, match=rf"library {library}, .*pip install 'smolcli\[{name}\]'"):
-                engine(large, vision_engine=name)
+                encoder(large, vision_engine=name)
         with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
-            engine(large, dtype="float32")
+            encoder(large, dtype="float32")
     with pytest.raises(UsageError, match="mtmd .*takes no --dtype; leave out one"):
-        engine(large, vision_engine="mtmd", dtype="float32")
+        encoder(large, vision_engine="mtmd", dtype="float32")
 
 
-def test_what_encodes_pictures_is_llama_cpps_choice_alone(machine: dict[str, bool]) -> None:
+def test_only_llama_cpp_takes_a_vision_encoder(machine: dict[str, bool]) -> None:
     machine["gpu"] = True
-    for engine in registry.VISION_ENCODERS:
-        assert select.backend_candidates(Model(vision_engine=engine, dtype="float32")) == ("llamacpp", "torch")
+    for encoder in registry.VISION_ENCODERS:
+        assert select.backend_candidates(Model(vision_engine=encoder, dtype="float32")) == ("llamacpp", "torch")
         with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
-            select.check_options(Model(vision_engine=engine), "torch")
+            select.check_options(Model(vision_engine=encoder), "torch")
     with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
         select.check_options(Model(jobs=2), "torch")
     assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()
@@ -125,7 +125,7 @@ def test_what_encodes_pictures_is_llama_cpps_choice_alone(machine: dict[str, boo
         select.check_options(Model(device="cuda"), "llamacpp")
 
 
-def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> None:
+def test_the_error_for_a_missing_extra_says_how_to_install_it(machine: dict[str, bool]) -> None:
     machine["transformers"] = False
     with pytest.raises(UnavailableError, match=r"transformers, which is not installed; pip install 'smolcli\[torch\]'"):
         registry.load(registry.BACKENDS, "torch")
@@ -133,24 +133,24 @@ def test_a_missing_extra_answers_with_its_command(machine: dict[str, bool]) -> N
         registry.load(registry.BACKENDS, "vllm")
 
 
-def test_extras_of_the_registry_are_those_of_the_package() -> None:
+def test_the_extras_of_the_registry_are_those_of_pyproject() -> None:
     if sys.version_info < (3, 11):
         import tomli as tomllib
     else:
         import tomllib
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     tables = (
-        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS, registry.EXECUTORS,
-        registry.VISION_ENCODERS,
+        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS,
+        registry.EXECUTORS, registry.VISION_ENCODERS,
     )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):
         if entry.extra:
-            wanted = " ".join(project["optional-dependencies"][entry.extra])
-            assert all(library.replace("_", "-").split("-")[0] in wanted for library in entry.needs)
+            requirements = " ".join(project["optional-dependencies"][entry.extra])
+            assert all(library.replace("_", "-").split("-")[0] in requirements for library in entry.needs)
             assert all(importlib.util.find_spec(library) for library in entry.needs)
 
 
-def test_after_the_claim_nobody_else_writes_to_standard_output() -> None:
+def test_after_claim_stdout_only_the_claimed_file_writes_to_standard_output() -> None:
     code = (
         "import os, sys\n"
         "from smolcli.terminal.stdout import claim_stdout\n"

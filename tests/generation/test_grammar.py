@@ -1,4 +1,4 @@
-"""grammar.py and --schema on both backends: every answer is valid by the package jsonschema, and the same on both."""
+"""generation/grammar.py and --schema: on both backends, replies are valid by the package jsonschema, and the same."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ Pair = tuple[PyTorch, LlamaCpp]
 OPTIONS = Model(threads=1, device="cpu", dtype="float32", detail="low")
 
 
-def closed(**properties: Any) -> dict[str, Any]:
+def object_schema(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-FINITE = closed(kind={"enum": ["circle", "a \"b\" \\ é", 7, None, {"x": [1]}]}, ok={"type": "boolean"})  # fmt: skip
+KINDS = ["circle", 'a "b" \\ é', 7, None, {"x": [1]}]
+FINITE = object_schema(kind={"enum": KINDS}, ok={"type": "boolean"})
 SHORT = {"type": "string", "maxLength": 9}
-NESTED = closed(
-    at=closed(x={"type": "integer", "minimum": -20, "maximum": 300}, note=SHORT),
+NESTED = object_schema(
+    at=object_schema(x={"type": "integer", "minimum": -20, "maximum": 300}, note=SHORT),
     list={"type": "array", "items": {"$ref": "#/$defs/row"}, "minItems": 1, "maxItems": 3},
     price={"type": "number", "minimum": 0, "maximum": 100, "multipleOf": 0.25},
 )
 NESTED["$defs"] = {"row": {"anyOf": [{"type": "null"}, SHORT, {"type": "array", "items": SHORT, "maxItems": 2}]}}
 OPEN = {"type": "object", "properties": {"a": SHORT, "b": {"type": "boolean"}}, "additionalProperties": False}
-DATED = closed(date={"type": "string", "format": "date"}, code={"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"})
+DATED = object_schema(
+    date={"type": "string", "format": "date"}, code={"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"}
+)
 SCHEMAS = {"finite": FINITE, "nested": NESTED, "optional": OPEN, "patterns": DATED}
 
 
@@ -67,8 +70,8 @@ def nano() -> Iterator[Pair]:
 
 @pytest.fixture(params=["tiny", "nano"])
 def pair(request: pytest.FixtureRequest) -> Pair:
-    found: Pair = request.getfixturevalue(request.param)
-    return found
+    backends: Pair = request.getfixturevalue(request.param)
+    return backends
 
 
 def noise(seed: int) -> Frame:
@@ -79,15 +82,15 @@ PROMPTS = [Prompt.user(noise(seed), "What is this?") for seed in range(3)]
 
 
 def replies(backend: PyTorch | LlamaCpp, options: Generate) -> list[Reply]:
-    found, joined = {}, ReplyCollector()
+    complete, collector = {}, ReplyCollector()
     for piece in backend.generate(PROMPTS, options):
-        if reply := joined.add(piece):
+        if reply := collector.add(piece):
             assert reply.finish.fault is None
-            found[piece.index] = reply
-    return [found[index] for index in sorted(found)]
+            complete[piece.index] = reply
+    return [complete[index] for index in sorted(complete)]
 
 
-def check(schema: dict[str, Any], reply: Reply) -> None:
+def assert_valid(schema: dict[str, Any], reply: Reply) -> None:
     value = json.loads(reply.text)
     jsonschema.validate(value, schema, jsonschema.Draft202012Validator)
     assert reply.text[0] == "{" and reply.text[-1] == "}"
@@ -101,7 +104,7 @@ def test_greedy_answers_are_valid_and_the_same_on_both_backends(pair: Pair, name
     assert [reply.text for reply in first] == [reply.text for reply in second]
     for reply in first + second:
         assert reply.finish.reason == "stop"
-        check(SCHEMAS[name], reply)
+        assert_valid(SCHEMAS[name], reply)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -113,28 +116,28 @@ def test_sampled_answers_of_a_random_model_are_valid(tiny: Pair, name: str) -> N
         first, second = (replies(backend, options) for backend in tiny)
         for reply in first + second:
             assert reply.finish.reason == "stop"
-            check(SCHEMAS[name], reply)
-        same += [one.text == other.text for one, other in zip(first, second, strict=True)]
+            assert_valid(SCHEMAS[name], reply)
+        same += [ours.text == theirs.text for ours, theirs in zip(first, second, strict=True)]
         texts |= {reply.text for reply in first}
-    assert sum(same) / len(same) > 0.8  # scores differ in the third digit: near ties fall either way
+    assert sum(same) / len(same) > 0.8  # logits differ in the third digit, so near ties go either way
     assert len(texts) > 1
 
 
 @pytest.mark.parametrize("words", ["a, b int, c bool", "color str[], n int[], done bool?"])
 def test_the_short_form_is_enforced(tiny: Pair, words: str) -> None:
-    """Strings may take all tokens; what is whole is valid, what is not has run out of them."""
+    """Strings may use up all tokens: a reply that is complete is valid, any other ran out of tokens."""
     options = Generate(500, temperature=1.0, top_p=0.9, schema=canonical(words))
     for backend in tiny:
         for reply in replies(backend, options):
             if reply.finish.reason == "stop":
-                check(json.loads(canonical(words)), reply)
+                assert_valid(json.loads(canonical(words)), reply)
             else:
                 assert reply.finish.reason in ("length", "repetition")
                 with pytest.raises(json.JSONDecodeError):
                     json.loads(reply.text)
 
 
-def test_an_object_that_does_not_fit_ends_as_length_and_is_no_json(pair: Pair) -> None:
+def test_an_object_longer_than_max_tokens_is_incomplete(pair: Pair) -> None:
     for backend in pair:
         for reply in replies(backend, Generate(max_tokens=5, schema=canonical("vendor, total float"))):
             assert (reply.finish.reason, reply.finish.tokens.new) == ("length", 5)
@@ -142,35 +145,35 @@ def test_an_object_that_does_not_fit_ends_as_length_and_is_no_json(pair: Pair) -
                 json.loads(reply.text)
 
 
-def test_an_object_that_just_fits_ends_as_stop(pair: Pair) -> None:
-    """The token that completes it ends the reply, without another that says so."""
-    schema = canonical(json.dumps(closed(a={"const": 1})))
+def test_an_object_of_exactly_max_tokens_is_complete(pair: Pair) -> None:
+    """The token that completes the object ends the reply; no stop token is needed."""
+    schema = canonical(json.dumps(object_schema(a={"const": 1})))
     for backend in pair:
-        whole = replies(backend, Generate(max_tokens=99, schema=schema))[0]
-        assert whole.text == '{"a":1}'
-        fits = replies(backend, Generate(max_tokens=whole.finish.tokens.new, schema=schema))[0]
-        assert (fits.text, fits.finish.reason) == (whole.text, "stop")
+        reply = replies(backend, Generate(max_tokens=99, schema=schema))[0]
+        assert reply.text == '{"a":1}'
+        exact = replies(backend, Generate(max_tokens=reply.finish.tokens.new, schema=schema))[0]
+        assert (exact.text, exact.finish.reason) == (reply.text, "stop")
 
 
-def test_a_loop_in_a_string_is_tried_again_under_the_same_grammar(tiny: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that says one word for ever wherever it may, until it is penalised."""
-    choose, [the] = Sampler.choose, tiny[0].tokenizer.encode(" the", add_special_tokens=False).ids
+def test_a_loop_in_a_string_is_retried_with_the_same_grammar(tiny: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a model that repeats one word wherever the grammar allows it, until there is a penalty."""
+    sample, [the] = Sampler.sample, tiny[0].tokenizer.encode(" the", add_special_tokens=False).ids
 
-    def stuck(self: Sampler, scores: Any) -> int:
+    def repeat_the(self: Sampler, logits: Any) -> int:
         assert self._grammar is not None
-        return the if self._penalty == 1 and self._grammar.allowed()[the] else choose(self, scores)
+        return the if self._penalty == 1 and self._grammar.allowed_tokens()[the] else sample(self, logits)
 
-    monkeypatch.setattr(Sampler, "choose", stuck)
-    schema = closed(ok={"type": "boolean"}, a={"type": "string", "maxLength": 300})
+    monkeypatch.setattr(Sampler, "sample", repeat_the)
+    schema = object_schema(ok={"type": "boolean"}, a={"type": "string", "maxLength": 300})
     for backend in tiny:
         reply = replies(backend, Generate(900, schema=json.dumps(schema)))[0]
         assert (reply.finish.reason, reply.text) == ("stop", reply.finish.text)
         assert " the the the" not in reply.text
-        check(schema, reply)
+        assert_valid(schema, reply)
 
 
 @pytest.mark.parametrize(
-    ("schema", "why"),
+    ("schema", "reason"),
     [
         ({"type": "object", "properties": {"a": {"not": {}}}}, "Unimplemented keys"),
         ({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}, "does not exist"),
@@ -179,30 +182,32 @@ def test_a_loop_in_a_string_is_tried_again_under_the_same_grammar(tiny: Pair, mo
         ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "."),
     ],
 )
-def test_a_schema_that_cannot_be_enforced_is_told_before_the_first_answer(
-    tiny: Pair, schema: dict[str, Any], why: str
+def test_a_schema_that_cannot_be_enforced_is_an_error_before_the_first_reply(
+    tiny: Pair, schema: dict[str, Any], reason: str
 ) -> None:
     for backend in tiny:
-        with pytest.raises(UsageError, match=f"the schema cannot be enforced: .*{why}"):
+        with pytest.raises(UsageError, match=f"the schema cannot be enforced: .*{reason}"):
             backend.generate(PROMPTS, Generate(schema=json.dumps(schema)))
 
 
-def test_both_routes_to_a_tokenizer_give_the_same_tokens_and_masks(pair: Pair) -> None:
-    first, second = (backend._vocabulary for backend in pair)
+def test_both_ways_to_make_a_tokenizer_give_the_same_tokens_and_masks(pair: Pair) -> None:
+    first, second = (backend._grammar_tokenizer for backend in pair)
     assert first.vocab_size == second.vocab_size == len(pair[1].logits(PROMPTS[0])[0])
     for token in range(first.vocab_size):
         assert first.decode_bytes([token]) == second.decode_bytes([token])
     text = '{"vendor":"Año 2 1 the picture\\n","n":[1.5,-20,7],"x y":true}'
-    schema = canonical(json.dumps(closed(**{"vendor": SHORT | {"maxLength": 99}, "n": {"items": {}}, "x y": {}})))
+    schema = canonical(
+        json.dumps(object_schema(**{"vendor": SHORT | {"maxLength": 99}, "n": {"items": {}}, "x y": {}}))
+    )
     tokens = first.tokenize_str(text)
     assert tokens == second.tokenize_str(text)
-    masks = [Grammar(vocabulary, schema).follow() for vocabulary in (first, second)]
+    states = [Grammar(tokenizer, schema).start() for tokenizer in (first, second)]
     for token in tokens:
-        one, other = (mask.allowed() for mask in masks)
-        assert one.shape == (first.vocab_size,)
-        assert one[token] and (one == other).all()
-        complete = {mask.take(token) for mask in masks}
-    assert complete == {True}
+        ours, theirs = (state.allowed_tokens() for state in states)
+        assert ours.shape == (first.vocab_size,)
+        assert ours[token] and (ours == theirs).all()
+        is_complete = {state.accept_token(token) for state in states}
+    assert is_complete == {True}
 
 
 def texts(value: Any) -> list[str]:
@@ -210,39 +215,39 @@ def texts(value: Any) -> list[str]:
 
 
 def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
-    """Where a token may come, the text with it begins one of the language's; every text can be reached."""
+    """With an allowed token, the text is the beginning of a text of the language; every such text can be reached."""
     values = [{"n": n, "w": word} for n in range(3) for word in ("a", "ab", "é")]
     language = [text.encode() for value in values for text in texts(value)]
-    schema = closed(n={"type": "integer", "minimum": 0, "maximum": 2}, w={"enum": ["a", "ab", "é"]})
-    vocabulary = nano[0]._vocabulary
-    grammar = Grammar(vocabulary, json.dumps(schema))
+    schema = object_schema(n={"type": "integer", "minimum": 0, "maximum": 2}, w={"enum": ["a", "ab", "é"]})
+    tokenizer = nano[0]._grammar_tokenizer
+    grammar = Grammar(tokenizer, json.dumps(schema))
     reached = set()
 
-    def walk(said: bytes, tokens: list[int]) -> None:
-        following: GrammarState = grammar.follow()
-        complete = [following.take(token) for token in tokens]
-        assert not any(complete[:-1])
-        if complete and complete[-1]:
-            reached.add(said)
+    def walk(text: bytes, tokens: list[int]) -> None:
+        state: GrammarState = grammar.start()
+        is_complete = [state.accept_token(token) for token in tokens]
+        assert not any(is_complete[:-1])
+        if is_complete and is_complete[-1]:
+            reached.add(text)
             return
-        allowed = np.flatnonzero(following.allowed())
+        allowed = np.flatnonzero(state.allowed_tokens())
         assert len(allowed)
         for token in allowed:
-            longer = said + vocabulary.decode_bytes([token])
-            assert any(text.startswith(longer) for text in language)
+            longer = text + tokenizer.decode_bytes([token])
+            assert any(whole.startswith(longer) for whole in language)
             walk(longer, [*tokens, int(token)])
 
     walk(b"", [])
     assert reached == set(language)
 
 
-def test_a_token_that_is_not_allowed_is_a_fault_of_the_engine(nano: Pair) -> None:
-    following = Grammar(nano[0]._vocabulary, canonical("a")).follow()
+def test_a_token_that_is_not_allowed_is_an_engine_error(nano: Pair) -> None:
+    state = Grammar(nano[0]._grammar_tokenizer, canonical("a")).start()
     with pytest.raises(EngineError, match="cannot be followed any further"):
-        following.take(5)
+        state.accept_token(5)
 
 
-def test_the_library_is_needed_for_a_schema_alone(nano: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llguidance_is_needed_for_a_schema_only(nano: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys, smolcli.backends.llamacpp.backend, smolcli.generation.json_schema\n"
         "print('llguidance' in sys.modules)"
@@ -251,9 +256,9 @@ def test_the_library_is_needed_for_a_schema_alone(nano: Pair, monkeypatch: pytes
     assert done.stdout.strip() == "False"
     find = registry.find_spec
     monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llguidance" else find(name))
-    asks = partial(nano[1].generate, PROMPTS)
+    generate = partial(nano[1].generate, PROMPTS)
     with pytest.raises(
         UnavailableError, match=r"--schema needs the library llguidance.*pip install 'smolcli\[schema\]'"
     ):
-        asks(Generate(schema=canonical("a")))
-    assert list(asks(Generate(max_tokens=1)))
+        generate(Generate(schema=canonical("a")))
+    assert list(generate(Generate(max_tokens=1)))

@@ -1,4 +1,4 @@
-"""generation/json_schema.py: the words of --schema, and the faults in them."""
+"""generation/json_schema.py: the values of --schema, and errors in them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.generation.json_schema import MOST_CHARACTERS, MOST_ITEMS, canonical, parse
+from smolcli.generation.json_schema import MAX_CHARACTERS, MAX_ITEMS, canonical, parse
 
 
-def kinds(word: str) -> dict[str, Any]:
-    """The properties and their types, a list as [type]."""
-    found = {}
-    for name, each in parse(word)["properties"].items():
-        found[name] = [each["items"]["type"]] if each["type"] == "array" else each["type"]
-    return found
+def property_types(word: str) -> dict[str, Any]:
+    """Return the properties and their types; a list is [type]."""
+    types = {}
+    for name, schema in parse(word)["properties"].items():
+        types[name] = [schema["items"]["type"]] if schema["type"] == "array" else schema["type"]
+    return types
 
 
 @pytest.mark.parametrize(
@@ -36,31 +36,31 @@ def kinds(word: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_the_short_form(word: str, properties: dict[str, Any], required: list[str] | None) -> None:
-    assert kinds(word) == properties
-    assert list(kinds(word)) == list(properties)  # in order
+    assert property_types(word) == properties
+    assert list(property_types(word)) == list(properties)  # in order
     assert parse(word)["required"] == (list(properties) if required is None else required)
     jsonschema.Draft202012Validator.check_schema(parse(word))
 
 
-def test_descriptions_are_kept_and_may_have_commas_and_colons_on_a_line_of_their_own() -> None:
+def test_descriptions_on_lines_of_their_own_may_have_commas_and_colons() -> None:
     properties = parse("name: as printed, in capitals: all of it\ntotal float: with VAT")["properties"]
     assert properties["name"]["description"] == "as printed, in capitals: all of it"
     assert properties["total"]["description"] == "with VAT"
 
 
-def test_the_short_form_is_bounded_and_closed() -> None:
+def test_the_short_form_limits_lengths_and_forbids_other_properties() -> None:
     valid = jsonschema.Draft202012Validator(parse("a, b int[], c? bool")).is_valid
-    assert valid({"a": "x" * MOST_CHARACTERS, "b": [1] * MOST_ITEMS})
+    assert valid({"a": "x" * MAX_CHARACTERS, "b": [1] * MAX_ITEMS})
     assert valid({"a": "", "b": [], "c": True})
-    assert not valid({"a": "x" * (MOST_CHARACTERS + 1), "b": []})
-    assert not valid({"a": "x", "b": [1] * (MOST_ITEMS + 1)})
+    assert not valid({"a": "x" * (MAX_CHARACTERS + 1), "b": []})
+    assert not valid({"a": "x", "b": [1] * (MAX_ITEMS + 1)})
     assert not valid({"a": "x", "b": [10**30]})
     assert not valid({"a": "x", "b": [], "d": 1})
     assert not valid({"a": "x"})
 
 
 @pytest.mark.parametrize(
-    ("word", "fault"),
+    ("word", "message"),
     [
         ("", "--schema is empty; give 'vendor, total float'"),
         (" , ,", "--schema is empty"),
@@ -82,13 +82,13 @@ def test_the_short_form_is_bounded_and_closed() -> None:
         ('{"a":' * 100_000, "nested too deeply|not JSON"),
     ],
 )
-def test_what_is_no_schema_is_told(word: str, fault: str) -> None:
-    with pytest.raises(UsageError, match=fault):
+def test_an_invalid_schema_is_an_error(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse(word)
 
 
 @pytest.mark.parametrize(
-    ("data", "fault"),
+    ("data", "message"),
     [
         (b"[1]", "s.json is not the JSON Schema of an object"),
         (b"name, age int", r"s.json is not JSON .*line 1 column 1"),
@@ -96,17 +96,17 @@ def test_what_is_no_schema_is_told(word: str, fault: str) -> None:
         (b"", "s.json is not JSON"),
     ],
 )
-def test_a_file_that_is_no_schema_is_told_by_its_name(tmp_path: Path, data: bytes, fault: str) -> None:
+def test_the_error_for_an_invalid_file_names_it(tmp_path: Path, data: bytes, message: str) -> None:
     file = tmp_path / "s.json"
     file.write_bytes(data)
-    with pytest.raises(UsageError, match=fault):
+    with pytest.raises(UsageError, match=message):
         parse(str(file))
 
 
 SCHEMA = {"properties": {"z": {"type": "string"}, "a": {"$ref": "#/$defs/é"}}, "$defs": {"é": {"type": "null"}}}
 
 
-def test_a_file_its_text_and_the_canonical_text_are_one_schema(tmp_path: Path) -> None:
+def test_a_file_its_text_and_the_canonical_text_give_the_same_schema(tmp_path: Path) -> None:
     files = [tmp_path / "one.json", tmp_path / "two", tmp_path / "three.json"]
     files[0].write_text(json.dumps(SCHEMA))
     files[1].write_text(json.dumps(SCHEMA, indent=4, ensure_ascii=False), encoding="utf-8")
@@ -119,20 +119,20 @@ def test_a_file_its_text_and_the_canonical_text_are_one_schema(tmp_path: Path) -
     assert list(parse(text)["properties"]) == ["z", "a"]
 
 
-def test_other_schemas_have_other_texts() -> None:
+def test_different_schemas_have_different_canonical_texts() -> None:
     words = ("a", "b", "a int", "a, b", "b, a", "a: the first", "a?", "a str[]")
     assert len({canonical(word) for word in words}) == len(words)
     assert canonical("a,b int") == canonical(" a str\nb   int ")
 
 
-def test_a_file_goes_before_the_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_has_precedence_over_the_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert kinds("vendor") == {"vendor": "string"}
+    assert property_types("vendor") == {"vendor": "string"}
     (tmp_path / "vendor").write_text('{"type": "object", "properties": {"x": {"type": "null"}}}')
-    assert kinds("vendor") == {"x": "null"}
+    assert property_types("vendor") == {"x": "null"}
     (tmp_path / "folder").mkdir()
-    assert kinds("folder") == {"folder": "string"}
+    assert property_types("folder") == {"folder": "string"}
 
 
-def test_a_long_short_form_is_no_file_name() -> None:
-    assert len(kinds(", ".join(f"name{n}" for n in range(2000)))) == 2000
+def test_a_short_form_may_be_longer_than_a_file_name() -> None:
+    assert len(property_types(", ".join(f"name{n}" for n in range(2000)))) == 2000

@@ -1,4 +1,4 @@
-"""generation/repetition.py: what is a loop, where it is cut, and what documents repeat in good faith."""
+"""generation/repetition.py: what counts as a loop, where it is cut off, and legitimate repetition in documents."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from smolcli.generation.repetition import EVERY, LONGEST_UNIT, SPAN, TIMES, RepetitionGuard, find_loop
+from smolcli.generation.repetition import CHECK_INTERVAL, MAX_UNIT, MIN_REPEATS, MIN_SPAN, RepetitionGuard, find_loop
 
 REFRAIN = "Oh, the wind and the rain,\nwith a heigh and a ho, for the rain it raineth every day.\n"
-LONG_UNIT = "".join(random.Random(5).choices(string.ascii_letters + "   ", k=LONGEST_UNIT))
+LONG_UNIT = "".join(random.Random(5).choices(string.ascii_letters + "   ", k=MAX_UNIT))
 
 
 @pytest.mark.parametrize(
@@ -26,19 +26,19 @@ LONG_UNIT = "".join(random.Random(5).choices(string.ascii_letters + "   ", k=LON
         ("Menu: " + "x, y, " * 60 + "x,", "Menu: x, y,"),
         ("........ 1\n" + "." * 450, "........ 1\n."),
         ("0" * 500, "0"),
-        ("begin " + LONG_UNIT * TIMES, None),
+        ("begin " + LONG_UNIT * MIN_REPEATS, None),
         ("日本語です。" + "猫がいる。" * 60, "日本語です。猫がいる。"),
         ("word" + "\n" * 70, "word"),
         ("word" + " \n" * 40, "word"),
         (" " * 64, ""),
     ],
 )
-def test_a_loop_is_cut_after_its_first_unit(text: str, left: str | None) -> None:
-    at = find_loop(text)
-    assert at is not None
-    assert at <= len(text) / 2
+def test_a_loop_is_cut_off_after_its_first_unit(text: str, left: str | None) -> None:
+    cut = find_loop(text)
+    assert cut is not None
+    assert cut <= len(text) / 2
     if left is not None:
-        assert text[:at].strip() == left
+        assert text[:cut].strip() == left
 
 
 @pytest.mark.parametrize(
@@ -65,65 +65,67 @@ def test_a_loop_is_cut_after_its_first_unit(text: str, left: str | None) -> None
         "It is a brown dog. " * 30 + "It ends otherwise, with one more sentence.",
     ],
 )
-def test_what_is_repeated_in_good_faith_stays(text: str) -> None:
+def test_legitimate_repetition_is_not_a_loop(text: str) -> None:
     assert find_loop(text) is None
 
 
-def test_units_and_spans_at_their_limits() -> None:
+def test_units_and_spans_at_the_limits() -> None:
     letters = string.ascii_lowercase + string.ascii_uppercase
-    assert find_loop("." + letters[:50] * TIMES) is not None
-    assert find_loop("." + (letters[:50] * TIMES)[1:]) is None  # 199 characters
-    assert find_loop("." + letters[:40] * (SPAN // 40)) is not None
-    assert find_loop(LONG_UNIT * TIMES) is not None
-    assert find_loop(("!" + LONG_UNIT) * TIMES) is None  # 401 characters
+    assert find_loop("." + letters[:50] * MIN_REPEATS) is not None
+    assert find_loop("." + (letters[:50] * MIN_REPEATS)[1:]) is None  # 199 characters
+    assert find_loop("." + letters[:40] * (MIN_SPAN // 40)) is not None
+    assert find_loop(LONG_UNIT * MIN_REPEATS) is not None
+    assert find_loop(("!" + LONG_UNIT) * MIN_REPEATS) is None  # 401 characters
 
 
-def by_definition(text: str) -> bool:
-    """Whether some end of `text`, of letters, has a period: every unit and every span tried."""
-    for span in range(SPAN, len(text) + 1):
+def has_loop_by_definition(text: str) -> bool:
+    """Try every unit and every span: return whether some end of `text`, which has only letters, is periodic."""
+    for span in range(MIN_SPAN, len(text) + 1):
         end = text[-span:]
-        if any(end[unit:] == end[:-unit] for unit in range(1, min(LONGEST_UNIT, span // TIMES) + 1)):
+        if any(end[unit:] == end[:-unit] for unit in range(1, min(MAX_UNIT, span // MIN_REPEATS) + 1)):
             return True
     return False
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_it_finds_what_trying_every_unit_finds(seed: int) -> None:
+def test_it_finds_the_loops_that_trying_every_unit_finds(seed: int) -> None:
     rng = random.Random(seed)
     unit = "".join(rng.choice("ab") for _ in range(rng.randint(1, 70)))
     text = "".join(rng.choice("ab") for _ in range(rng.randint(0, 60))) + unit * rng.randint(2, 6)
     text = (text + unit[: rng.randint(0, len(unit))])[-260:]
-    assert (find_loop(text) is not None) == by_definition(text)
+    assert (find_loop(text) is not None) == has_loop_by_definition(text)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_left_with_its_unit_again_and_again_is_the_text(seed: int) -> None:
+def test_repeating_the_unit_after_the_cut_gives_the_text(seed: int) -> None:
     rng = random.Random(seed)
     unit = "".join(rng.choice(string.ascii_letters) for _ in range(rng.randint(3, 120)))
     text = "".join(rng.choice(string.ascii_letters) for _ in range(rng.randint(0, 900))) + unit * 100
-    at = find_loop(text)
-    assert at is not None
-    left = text[:at]
+    cut = find_loop(text)
+    assert cut is not None
+    left = text[:cut]
     assert left.count(unit) <= 2
     assert (left + left[-len(unit) :] * 100)[: len(text)] == text
 
 
-def test_a_guard_sees_a_loop_soon_and_looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[int] = []
-    monkeypatch.setattr("smolcli.generation.repetition.find_loop", lambda text: looks.append(len(text)) or find_loop(text))
+def test_a_guard_finds_a_loop_soon_with_few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[int] = []
+    monkeypatch.setattr(
+        "smolcli.generation.repetition.find_loop", lambda text: checks.append(len(text)) or find_loop(text)
+    )
     guard = RepetitionGuard()
-    said = "Here it begins: "
-    assert not guard.add(said)
+    text = "Here it begins: "
+    assert not guard.add(text)
     while not guard.add("so it is "):
-        said += "so it is "
-    assert SPAN < len(said) < SPAN + len("Here it begins: ") + EVERY + 9
+        text += "so it is "
+    assert MIN_SPAN < len(text) < MIN_SPAN + len("Here it begins: ") + CHECK_INTERVAL + 9
     assert guard.cut == len("Here it begins: so it is")
-    assert all(later - sooner >= EVERY for sooner, later in pairwise(looks))
-    assert guard.add("and now for something else entirely")  # once is enough
+    assert all(second - first >= CHECK_INTERVAL for first, second in pairwise(checks))
+    assert guard.add("and now for something else entirely")  # a loop once found stays
 
 
 def test_long_texts_take_linear_time() -> None:
-    """A look costs the same at any length: a book is not read again for each word."""
+    """A check takes the same time at any length: only the tail is searched."""
 
     def seconds(text: str) -> float:
         started = time.process_time()

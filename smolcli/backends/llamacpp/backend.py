@@ -1,6 +1,6 @@
-"""GGUF pairs through llama.cpp on the CPU; its C interface, not llama-cpp-python's chat handlers.
+"""GGUF pairs through llama.cpp on the CPU, by its C interface.
 
-The handlers change the prompt and encode every picture anew for each question.
+llama-cpp-python's chat handlers are not used: they change the prompt and encode every picture again for each question.
 """
 
 from __future__ import annotations
@@ -9,29 +9,28 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import llama_cpp as llama
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
-from numpy.typing import NDArray
 
 from smolcli import registry
 from smolcli.backends.embedding_cache import digest
 from smolcli.backends.image_processor import ImageProcessor, Layout
 from smolcli.backends.llamacpp import amx_probe
-from smolcli.backends.llamacpp.kv_cache import Scores, Sequences
-from smolcli.backends.llamacpp.token_embeddings import TokenTable
+from smolcli.backends.llamacpp.kv_cache import EmbeddingKeys, Sequences
+from smolcli.backends.llamacpp.token_embeddings import TokenEmbeddings
 from smolcli.backends.vision import select
 from smolcli.backends.vision.base import Embeddings, LanguageModel, ThreadedEncoder, VisionEncoder
-from smolcli.backends.vision.mtmd import layout_of
+from smolcli.backends.vision.mtmd import read_layout
 from smolcli.errors import ModelError, SmolError, UnavailableError
-from smolcli.generation.sampler import Sampler, samplers
-from smolcli.generation.scheduler import Pieces, PrefillRequest, prompt_too_long, schedule
+from smolcli.generation.sampler import Logits, Sampler, sampler_factory
+from smolcli.generation.scheduler import PrefillRequest, ReplySteps, prompt_too_long, schedule
 from smolcli.models import chat_template
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import Header, read_header
@@ -41,38 +40,45 @@ from smolcli.system import memory
 from smolcli.system.cpu import usable_cores
 from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
-GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
-SLOTS_A_CORE, MOST_SLOTS = 4, 16  # replies at once, where nobody says how many; docs/performance.md has the curve
-ALONE = -1  # the key of a prompt that is no reply's
+if TYPE_CHECKING:  # llguidance is loaded for a schema only
+    from llguidance import LLTokenizer
 
-Tokenised = list[int] | bytes  # a part of the prompt: token ids, or one tile's RGB
+GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
+SEQUENCES_PER_CORE, MAX_SEQUENCES = 4, 16  # without --jobs; docs/performance.md has the curve
+LOGITS_REPLY = -1  # the sequence of `logits`, which no reply uses
+
+PromptPart = list[int] | bytes  # token ids, or the RGB bytes of one tile
+PreparedPrompt = list[PromptPart]
 
 
 class LlamaCpp:
-    """A GGUF pair on the CPU; several replies at a time."""
+    """A GGUF pair on the CPU; it evaluates several sequences at once.
+
+    It is the SequenceSlots of its scheduler, and measures the seconds of each reply.
+    """
 
     name = "llamacpp"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
+        """Load the model. Raises ModelError for damaged files, UnavailableError for a missing vision encoder."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
         started = time.perf_counter()
-        llama.llama_log_set(_log, ctypes.c_void_p(0))
-        mtmd.mtmd_log_set(_log, ctypes.c_void_p(0))
-        self.layout = layout_of(files.mmproj)  # a wrong file is told before the seconds that the language half takes
-        self._cut = ImageProcessor(self.layout, options.detail)
-        engine = select.choose_vision_encoder(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
+        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        mtmd.mtmd_log_set(_log_callback, ctypes.c_void_p(0))
+        self.layout = read_layout(files.mmproj)  # reports a wrong file before the seconds that the language half takes
+        self._image_processor = ImageProcessor(self.layout, options.detail)
+        encoder_name = select.choose_vision_encoder(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
         header = read_header(files.gguf)
-        _check_kind(files.gguf, header)
-        self._table = TokenTable(files.gguf, header)
-        with ThreadPoolExecutor(1) as pool:  # what encodes pictures is made while llama.cpp reads the language half
-            loading = pool.submit(_load, files.gguf)
-            language = LanguageModel(loading.result, self._table.width)
+        _check_is_language_half(files.gguf, header)
+        self._token_embeddings = TokenEmbeddings(files.gguf, header)
+        with ThreadPoolExecutor(1) as pool:  # llama.cpp reads the language half while the vision encoder is created
+            loading = pool.submit(_load_model, files.gguf)
+            language = LanguageModel(loading.result, self._token_embeddings.embedding_size)
             try:
-                made = partial(_encoder(engine), files.mmproj, self.layout, language, options)
-                self._vision: VisionEncoder = (
-                    made() if engine == "mtmd" else ThreadedEncoder(made)
-                )  # mtmd is llama.cpp itself
+                make = partial(_load_encoder_class(encoder_name), files.mmproj, self.layout, language, options)
+                # mtmd is a part of llama.cpp and may share its thread.
+                self._vision: VisionEncoder = make() if encoder_name == "mtmd" else ThreadedEncoder(make)
             except SmolError:
                 if loading.exception() is None:
                     llama.llama_model_free(loading.result())
@@ -82,197 +88,204 @@ class LlamaCpp:
         except SmolError:
             self._vision.close()
             raise
-        memory.drop_from_page_cache(
-            files.gguf
-        )  # llama.cpp has read it all ahead, which would add to what pictures take
+        # llama.cpp has read the whole file ahead: its pages would count beside what encoding takes.
+        memory.drop_from_page_cache(files.gguf)
         self._vocab = llama.llama_model_get_vocab(self._model)
-        self._token_count = int(llama.llama_vocab_n_tokens(self._vocab))
+        self._vocab_size = int(llama.llama_vocab_n_tokens(self._vocab))
         threads = options.threads or usable_cores()
-        most = options.jobs or min(MOST_SLOTS, SLOTS_A_CORE * threads)
-        self._sequences = Sequences(self._model, self._token_count, threads, most, memory.available() // 4)
-        self._spent: dict[int, Seconds] = {}
-        self._looked = 0.0  # at the clock, when something of a reply was done last
+        max_sequences = options.jobs or min(MAX_SEQUENCES, SEQUENCES_PER_CORE * threads)
+        self._sequences = Sequences(self._model, self._vocab_size, threads, max_sequences, memory.available() // 4)
+        self._seconds: dict[int, Seconds] = {}  # of each reply
+        self._last_step_at = 0.0  # when the last prefill or decode ended
         self.computes = (
-            f"cpu, threads: {threads}, answers at once: at most {most}, pictures: {engine} in {self._vision.dtype}"
+            f"cpu, threads: {threads}, answers at once: at most {max_sequences}, "
+            f"pictures: {encoder_name} in {self._vision.dtype}"
         )
-        self._stops = {ids[0] for stop in chat_template.STOPS if len(ids := self._tokens(stop)) == 1}
+        stops = (self._tokenize(stop) for stop in chat_template.STOPS)
+        self._stop_tokens = {tokens[0] for tokens in stops if len(tokens) == 1}
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
-        """From the keys of both files."""
+        """Read the limits from the headers of both files. Raises ModelError."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
-        header, layout = read_header(files.gguf), layout_of(files.mmproj)
-        keys, vocabulary = header.keys, header.shapes.get("token_embd.weight", (0,))[-1]
+        header, layout = read_header(files.gguf), read_layout(files.mmproj)
+        keys, vocab_size = header.keys, header.shapes.get("token_embd.weight", (0,))[-1]
         context = keys.get(f"{keys.get('general.architecture')}.context_length")
         if not isinstance(context, int):
             raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
-        return ModelLimits(context, layout.tile, layout.tokens, understands_text=understands_text(vocabulary))
-
-    @property
-    def most(self) -> int:
-        """The replies that may be under way."""
-        return self._sequences.most
+        return ModelLimits(context, layout.tile, layout.tokens, understands_text=understands_text(vocab_size))
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        sampler = samplers(options, lambda: self._vocabulary)
+        make_sampler = sampler_factory(options, lambda: self._grammar_tokenizer)
         return schedule(
             prompts,
-            self._prepared,
-            lambda index, prepared, penalty: self._reply(index, prepared, sampler(penalty)),
+            self._prepare,
+            lambda index, prepared, penalty: self._reply(index, prepared, make_sampler(penalty)),
             options.has_length,
             self,
         )
 
-    def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> NDArray[np.float32]:
-        """float32 (1 + len(answer), vocabulary): the scores of the first token of the reply and, after each of
-        `answer`, of the next. Raises EngineError if it does not fit.
+    def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Logits:
+        """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
+
+        float32 (1 + len(answer), vocab_size). Raises EngineError if prompt and answer exceed the context.
         """
-        parts = self._prepared(prompt)
-        self._sequences.forget()
+        parts = self._prepare(prompt)
+        self._sequences.clear_idle()
         try:
-            size = _length(parts, self.layout) + len(answer) + 1
-            scores = [self._given(ALONE, parts, self._embeddings(parts), size).copy()]
+            max_length = _length(parts, self.layout) + len(answer) + 1
+            logits = [self._prefill(LOGITS_REPLY, parts, self._embed(parts), max_length).copy()]
             for token in answer:
-                scores.append(self._sequences.step({ALONE: token})[ALONE].copy())
+                logits.append(self._sequences.decode({LOGITS_REPLY: token})[LOGITS_REPLY].copy())
         finally:
-            self._sequences.end(ALONE)
-        return np.stack(scores)
+            self._sequences.release(LOGITS_REPLY)
+        return np.stack(logits)
 
     def embeddings(self, prompt: Prompt) -> Embeddings:
-        """float32 (image tokens, hidden): what the pictures of `prompt` are to the language half."""
-        tiles = self._vision.encode(_tiles(self._prepared(prompt)))
-        return np.concatenate([np.empty((0, self._sequences.width), np.float32), *tiles])
+        """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
+        tiles = self._vision.encode(_tiles(self._prepare(prompt)))
+        return np.concatenate([np.empty((0, self._sequences.embedding_size), np.float32), *tiles])
 
     def words(self, tokens: Sequence[int]) -> str:
-        """What `tokens` say; of a control token nothing."""
-        return b"".join(map(self._piece, tokens)).decode("utf-8", "replace")
+        """Return the text of `tokens`; control tokens have none."""
+        return b"".join(map(self._token_bytes, tokens)).decode("utf-8", "replace")
 
     def forget(self) -> None:
-        self._cut.clear()
+        self._image_processor.clear()
         self._vision.forget()
-        self._sequences.forget()
+        self._sequences.clear_idle()
 
     def gpu_peak(self) -> int:
         return 0
 
     def close(self) -> None:
-        """Frees the native objects."""
+        """Free the model; may be called again."""
         self._vision.close()
         self._sequences.close()
         if self._model is not None:
             llama.llama_model_free(self._model)
         self._model = None
 
-    # ---- the slots of base.answered, and what each reply costs -----------------------------------------
+    # ---- SequenceSlots ---------------------------------------------------------------------------------
 
-    def has_room(self, index: int, size: int) -> bool:
-        return self._sequences.has_room(index, size)
+    @property
+    def max_sequences(self) -> int:
+        return self._sequences.max_sequences
 
-    def begin(self, index: int, asked: PrefillRequest[list[Tokenised]], ready: Sequence[list[Tokenised]]) -> Scores:
-        begun = time.perf_counter()
-        embeddings = self._embeddings(asked.prepared, (tile for parts in ready for tile in _tiles(parts)))
+    def can_prefill(self, index: int, max_length: int) -> bool:
+        return self._sequences.can_prefill(index, max_length)
+
+    def prefill(
+        self, index: int, request: PrefillRequest[PreparedPrompt], upcoming: Sequence[PreparedPrompt]
+    ) -> Logits:
+        started = time.perf_counter()
+        embeddings = self._embed(request.prepared, (tile for parts in upcoming for tile in _tiles(parts)))
         encoded = time.perf_counter()
-        scores = self._given(index, asked.prepared, embeddings, asked.size)
-        self._looked = time.perf_counter()
-        self._spent[index] = Seconds(encode=encoded - begun, prefill=self._looked - encoded)
-        return scores
+        logits = self._prefill(index, request.prepared, embeddings, request.max_length)
+        self._last_step_at = time.perf_counter()
+        self._seconds[index] = Seconds(encode=encoded - started, prefill=self._last_step_at - encoded)
+        return logits
 
-    def step(self, tokens: Mapping[int, int]) -> Mapping[int, Scores]:
-        """The time since the last of these calls is shared by those who get a token."""
-        scores = self._sequences.step(tokens)
-        since, self._looked = self._looked, time.perf_counter()
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        """As SequenceSlots says. The replies share the time since the last prefill or decode in equal parts."""
+        logits = self._sequences.decode(tokens)
+        since, self._last_step_at = self._last_step_at, time.perf_counter()
         for index in tokens:
-            self._spent[index] += Seconds(decode=(self._looked - since) / len(tokens))
-        return scores
+            self._seconds[index] += Seconds(decode=(self._last_step_at - since) / len(tokens))
+        return logits
 
-    def end(self, index: int) -> None:
-        self._sequences.end(index)
-        self._spent.pop(index, None)
+    def release(self, index: int) -> None:
+        self._sequences.release(index)
+        self._seconds.pop(index, None)
 
-    def _given(self, key: int, parts: Sequence[Tokenised], embeddings: Embeddings, size: int) -> Scores:
-        """The scores after a whole prompt."""
-        marks = [_marks(part, self.layout.tokens) if isinstance(part, bytes) else part for part in parts]
-        return self._sequences.begin(key, np.concatenate(marks).astype(np.int64), embeddings, size)
+    # ---- one reply -------------------------------------------------------------------------------------
 
-    def _embeddings(self, parts: Sequence[Tokenised], next_tiles: Iterable[bytes] = ()) -> Embeddings:
-        """float32 (tokens, hidden): text and tiles alike."""
-        tiles = iter(self._vision.encode(_tiles(parts), next_tiles))
-        return np.concatenate([next(tiles) if isinstance(part, bytes) else self._table.of(part) for part in parts])
-
-    def _reply(self, index: int, parts: list[Tokenised], sampler: Sampler) -> Pieces:
-        load, self._load_seconds = self._load_seconds, 0.0
-        length, limit = _length(parts, self.layout), self._sequences.limit
-        image = self.layout.tokens * len(_tiles(parts))
-        if length >= limit:
-            yield Piece(
-                index, "", Finish("error", Tokens(length, image), Seconds(load), prompt_too_long(length, limit))
-            )
-            return
-        room = min(sampler.options.max_tokens, limit - length)
-        scores = yield PrefillRequest(parts, length + room)
-        text = _Utf8()
-
-        def says(token: int) -> str | None:
-            is_stop = token in self._stops or llama.llama_vocab_is_eog(self._vocab, token)
-            return None if is_stop else text.add(self._piece(token))
-
-        reason, new = yield from sampler.decode(index, scores, room, says, sampler.choose)
-        yield Piece(index, "", Finish(reason, Tokens(length, image, new), Seconds(load) + self._spent[index]))
-
-    @cached_property
-    def _vocabulary(self) -> Any:
-        """As a grammar needs it; llguidance is loaded for the first schema."""
-        from smolcli.generation.grammar import of_gguf
-
-        return of_gguf(self._vocab, self._token_count, self._stops)
-
-    def _prepared(self, prompt: Prompt) -> list[Tokenised]:
-        pictures = [self._cut(frame, prompt.split) for frame in prompt.frames]
+    def _prepare(self, prompt: Prompt) -> PreparedPrompt:
+        pictures = [self._image_processor(frame, prompt.split) for frame in prompt.frames]
         return [
-            self._tokens(each) if isinstance(each, str) else pictures[each.picture].pixels[each.number]
-            for each in chat_template.segments(prompt, [picture.grid for picture in pictures])
+            self._tokenize(segment) if isinstance(segment, str) else pictures[segment.picture].pixels[segment.number]
+            for segment in chat_template.segments(prompt, [picture.grid for picture in pictures])
         ]
 
-    def _tokens(self, text: str) -> list[int]:
-        raw = text.encode()
-        room = (ctypes.c_int32 * (len(raw) + 1))()
-        count = llama.llama_tokenize(self._vocab, raw, len(raw), room, len(room), False, True)
+    def _embed(self, parts: PreparedPrompt, upcoming_tiles: Iterable[bytes] = ()) -> Embeddings:
+        """The embeddings of text and tiles: float32 (tokens, hidden)."""
+        tiles = iter(self._vision.encode(_tiles(parts), upcoming_tiles))
+        return np.concatenate(
+            [next(tiles) if isinstance(part, bytes) else self._token_embeddings.lookup(part) for part in parts]
+        )
+
+    def _prefill(self, reply: int, parts: PreparedPrompt, embeddings: Embeddings, max_length: int) -> Logits:
+        keys = [_tile_keys(part, self.layout.tokens) if isinstance(part, bytes) else part for part in parts]
+        return self._sequences.prefill(reply, np.concatenate(keys).astype(np.int64), embeddings, max_length)
+
+    def _reply(self, index: int, parts: PreparedPrompt, sampler: Sampler) -> ReplySteps:
+        load, self._load_seconds = self._load_seconds, 0.0
+        length, context_length = _length(parts, self.layout), self._sequences.context_length
+        image = self.layout.tokens * len(_tiles(parts))
+        if length >= context_length:
+            fault = prompt_too_long(length, context_length)
+            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load), fault))
+            return
+        max_tokens = min(sampler.options.max_tokens, context_length - length)
+        logits = cast(Logits, (yield PrefillRequest(parts, length + max_tokens)))
+        decoder = Utf8Decoder()
+
+        def detokenize(token: int) -> str | None:
+            is_stop = token in self._stop_tokens or llama.llama_vocab_is_eog(self._vocab, token)
+            return None if is_stop else decoder.add(self._token_bytes(token))
+
+        reason, new = yield from sampler.decode(index, logits, max_tokens, detokenize, sampler.sample)
+        yield Piece(index, "", Finish(reason, Tokens(length, image, new), Seconds(load) + self._seconds[index]))
+
+    @cached_property
+    def _grammar_tokenizer(self) -> LLTokenizer:
+        from smolcli.generation.grammar import tokenizer_from_llama_vocab
+
+        return tokenizer_from_llama_vocab(self._vocab, self._vocab_size, self._stop_tokens)
+
+    def _tokenize(self, text: str) -> list[int]:
+        encoded = text.encode()
+        buffer = (ctypes.c_int32 * (len(encoded) + 1))()
+        count = llama.llama_tokenize(self._vocab, encoded, len(encoded), buffer, len(buffer), False, True)
         if count < 0:
             raise RuntimeError(f"llama_tokenize wants {-count} tokens")
-        return room[:count]
+        return buffer[:count]
 
-    def _piece(self, token: int) -> bytes:
-        """The token's bytes; a control token has none."""
-        room = ctypes.create_string_buffer(64)
-        count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
+    def _token_bytes(self, token: int) -> bytes:
+        """The bytes of a token; a control token has none."""
+        buffer = ctypes.create_string_buffer(64)
+        count = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         if count < 0:
-            room = ctypes.create_string_buffer(-count)
-            count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
-        return room.raw[:count]
+            buffer = ctypes.create_string_buffer(-count)
+            count = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[:count]
 
 
-def _encoder(engine: str) -> Any:
-    """The class, as backends/vision/base.py says. Raises UnavailableError."""
+def _load_encoder_class(name: str) -> Callable[[Path, Layout, LanguageModel, Model], VisionEncoder]:
+    """The class of a vision encoder. Raises UnavailableError if it cannot be imported."""
     try:
-        return registry.load(registry.VISION_ENCODERS, engine)
-    except (ImportError, OSError) as error:  # installed, and its native half is not all there
-        told = f"{engine} is installed and cannot be loaded ({error})"
-        raise UnavailableError(told, "install it again, or do without it: --vision-engine mtmd") from error
+        encoder_class: Callable[[Path, Layout, LanguageModel, Model], VisionEncoder] = registry.load(
+            registry.VISION_ENCODERS, name
+        )
+    except (ImportError, OSError) as error:  # installed, but a native library of it is missing
+        message = f"{name} is installed and cannot be loaded ({error})"
+        raise UnavailableError(message, "install it again, or do without it: --vision-engine mtmd") from error
+    return encoder_class
 
 
-def _tiles(parts: Sequence[Tokenised]) -> list[bytes]:
+def _tiles(parts: PreparedPrompt) -> list[bytes]:
     return [part for part in parts if isinstance(part, bytes)]
 
 
-def _length(parts: Sequence[Tokenised], layout: Layout) -> int:
+def _length(parts: PreparedPrompt, layout: Layout) -> int:
     """In tokens."""
     return sum(layout.tokens if isinstance(part, bytes) else len(part) for part in parts)
 
 
-def _marks(tile: bytes, tokens: int) -> NDArray[np.int64]:
-    """A number for each embedding of a tile, which no token and hardly another tile has."""
+def _tile_keys(tile: bytes, tokens: int) -> EmbeddingKeys:
+    """A number for each embedding of a tile. It is negative, as no token id is, and differs from other tiles'."""
     return -1 - int.from_bytes(digest(tile)[:7], "little") - np.arange(tokens)
 
 
@@ -280,30 +293,31 @@ def _no_pair(files: ModelFiles) -> ModelError:
     return ModelError(f"{files.name} has no GGUF pair", "make one: smolcli convert-to-gguf DIRECTORY")
 
 
-def _say(level: int, text: bytes, _: Any) -> None:
-    """llama.cpp's warnings and errors, where they are asked for.
+def _log(level: int, text: bytes, _: object) -> None:
+    """Write llama.cpp's warnings and errors to standard error, with -v only.
 
-    Elsewhere a harmless warning would be the engine's last words when it crashes. The hundreds of lines of
-    information are for its own developers.
+    Without -v, a harmless warning would be the engine's last words when it crashes. The hundreds of lines of
+    information are for llama.cpp's developers.
     """
     if level in (GGML_WARN, GGML_ERROR) and is_verbose():
         sys.stderr.write(text.decode("utf-8", "replace"))
 
 
-_log = llama.llama_log_callback(_say)  # kept for as long as llama.cpp may call it
+_log_callback = llama.llama_log_callback(_log)  # referenced here for as long as llama.cpp may call it
 
 
-def _check_kind(path: Path, header: Header) -> None:
+def _check_is_language_half(path: Path, header: Header) -> None:
     if header.keys.get("general.architecture") == "clip":
         raise ModelError(f"{path} is the vision half of a model", "give the language half with -m, this with --mmproj")
 
 
-def _load(path: Path) -> Any:
+def _load_model(path: Path) -> Any:
+    """Load the llama_model of a language half. Raises ModelError."""
     params = llama.llama_model_default_params()
     params.n_gpu_layers = 0
     params.use_extra_bufts = amx_probe.is_safe()
-    if params.use_extra_bufts and amx_probe.is_there():
-        # Matrices are laid out anew for AMX: a mapped file would be in memory beside them.
+    if params.use_extra_bufts and amx_probe.is_supported():
+        # llama.cpp repacks matrices for AMX: a mapped file would be in memory beside the copies.
         params.load_mode = llama.LLAMA_LOAD_MODE_NONE
     model = llama.llama_model_load_from_file(os.fsencode(path), params)
     if model is None:
@@ -311,16 +325,17 @@ def _load(path: Path) -> Any:
     return model
 
 
-class _Utf8:
-    """Bytes to text as characters become whole, by the rule of tokenizers' DecodeStream: half a one is held back."""
+class Utf8Decoder:
+    """Decodes the bytes of tokens as characters become complete, by the rule of tokenizers' DecodeStream."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._pending = b""
 
-    def add(self, piece: bytes) -> str:
-        self._held += piece
-        text = self._held.decode("utf-8", "replace")
+    def add(self, token_bytes: bytes) -> str:
+        """Return the text that is complete; "" while a character is incomplete."""
+        self._pending += token_bytes
+        text = self._pending.decode("utf-8", "replace")
         if text.endswith("\ufffd"):
             return ""
-        self._held = b""
+        self._pending = b""
         return text

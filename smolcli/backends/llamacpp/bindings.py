@@ -1,7 +1,7 @@
-"""Loads of llama_cpp its C interface alone, which is all that smolcli calls.
+"""Imports only the C interface of llama_cpp, which is all that smolcli calls.
 
-The package itself would load a server's chat formats, templates and caches with it: a fifth of the time in which a
-picture is answered by a small model.
+Importing the whole package would also load a server's chat formats, templates and caches: a fifth of the time in which
+a small model answers for one picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 
 
 def load_llama_cpp() -> None:
-    """From now on `import llama_cpp` gives the interface, and loads the other names when they are used."""
+    """Make `import llama_cpp` give the C interface; other names of the package are loaded when they are used.
+
+    Does nothing if llama_cpp is imported already or not installed.
+    """
     spec = find_spec("llama_cpp")
     if "llama_cpp" in sys.modules or spec is None or spec.submodule_search_locations is None:
         return
@@ -24,7 +27,7 @@ def load_llama_cpp() -> None:
     sys.modules["llama_cpp"] = package
     interface = import_module("llama_cpp.llama_cpp")
 
-    def other(name: str) -> Any:
+    def load_name(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if find_spec(f"llama_cpp.{name}") is not None:
@@ -32,4 +35,4 @@ def load_llama_cpp() -> None:
         return getattr(import_module("llama_cpp.llama"), name)
 
     names = {name: value for name, value in vars(interface).items() if not name.startswith("_")}
-    vars(package).update(names, __getattr__=other)
+    vars(package).update(names, __getattr__=load_name)

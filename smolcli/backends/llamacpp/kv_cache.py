@@ -1,13 +1,13 @@
-"""Several replies at once in one llama_context: each is a sequence, and one llama_decode makes a token of every one.
+"""Several sequences in one llama_context: one llama_decode appends a token to each of them.
 
-    sequences = Sequences(model, vocabulary=49280, threads=2, most=8, memory=2**30)
-    scores = sequences.begin(0, marks, embeddings, size=900)     # the prompt, whole
-    scores = sequences.step({0: 17, 3: 5})[0]                    # a token each of two replies
-    sequences.end(0)
+    sequences = Sequences(model, vocab_size=49280, threads=2, max_sequences=8, memory=2**30)
+    logits = sequences.prefill(0, keys, embeddings, max_length=900)     # the whole prompt of reply 0
+    logits = sequences.decode({0: 17, 3: 5})[0]                         # a token for each of two replies
+    sequences.release(0)
 
-What a sequence holds stays after its reply, so that a prompt that begins as an earlier one, as a second question about
-a picture does, costs only what is new in it. The context is made anew where a reply needs a longer sequence; what
-the others hold is taken along.
+The KV cache of a sequence stays after its reply. A prompt with the same beginning as an earlier one, such as a second
+question about a picture, therefore only costs its new tokens. If a reply needs a longer sequence, the context is
+recreated, and the cache of the other sequences is copied.
 """
 
 from __future__ import annotations
@@ -22,212 +22,226 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolcli.errors import EngineError
+from smolcli.generation.sampler import Logits
 
-Scores = NDArray[np.float32]  # (vocabulary,): a view, good until the next token is decoded
-Marks = NDArray[np.int64]  # (tokens,): equal numbers are equal embeddings
+EmbeddingKeys = NDArray[np.int64]  # (tokens,): equal numbers stand for equal embeddings
 
-BATCH = 2048  # embeddings given to one llama_decode
+BATCH = 2048  # embeddings passed to one llama_decode
 UBATCH = 512  # of which llama.cpp computes so many at a time; more were no faster, and take more memory
-STEP = 512  # tokens, of which a sequence's room is a multiple: contexts are made anew a few times at most
-WORTH_COPYING = 16  # tokens; fewer are computed as soon
+LENGTH_STEP = 512  # tokens; the length of sequences is a multiple of it, so that contexts are seldom recreated
+MIN_COPIED_PREFIX = 16  # tokens; fewer are computed as fast as copied
 
 
 class Sequences:
-    """The replies under way, each by a key of its own; at most `most`, and fewer where `memory` bytes hold fewer."""
+    """The KV cache and logits of the running replies, each named by a number of its own.
 
-    def __init__(self, model: Any, vocabulary: int, threads: int, most: int, memory: int) -> None:
-        self.most, self._threads, self._memory = most, threads, memory
-        self.limit = int(llama.llama_model_n_ctx_train(model))
-        self.width = int(llama.llama_model_n_embd(model))
-        self._model, self._vocabulary = model, vocabulary
-        heads, all_heads = int(llama.llama_model_n_head_kv(model)), int(llama.llama_model_n_head(model))
-        self._token_bytes = 2 * 2 * int(llama.llama_model_n_layer(model)) * heads * self.width // all_heads
-        self._scores_type = ctypes.c_float * vocabulary  # made once: a class takes longer than a token's rest
+    There are at most `max_sequences`, and fewer if `memory` bytes hold fewer. `model` is a llama_model.
+    """
+
+    def __init__(self, model: Any, vocab_size: int, threads: int, max_sequences: int, memory: int) -> None:
+        self.max_sequences, self._threads, self._memory = max_sequences, threads, memory
+        self.context_length = int(llama.llama_model_n_ctx_train(model))  # tokens, of the model
+        self.embedding_size = int(llama.llama_model_n_embd(model))
+        self._model, self._vocab_size = model, vocab_size
+        kv_heads, heads = int(llama.llama_model_n_head_kv(model)), int(llama.llama_model_n_head(model))
+        layers = int(llama.llama_model_n_layer(model))
+        self._bytes_per_token = 2 * 2 * layers * kv_heads * self.embedding_size // heads  # float16 keys and values
+        self._logits_type = ctypes.c_float * vocab_size  # made once: a ctypes class takes longer than a token's rest
         self._context: Any = None
-        self._size = 0  # tokens that one sequence may hold
-        self._held: list[Marks] = []  # what each sequence holds
-        self._keys: list[int | None] = []  # whose each is
-        self._last_used: list[int] = []
+        self._length = 0  # tokens that one sequence can hold
+        # Of each sequence of the context:
+        self._cached: list[EmbeddingKeys] = []  # what its cache holds
+        self._owners: list[int | None] = []  # the reply that uses it
+        self._last_used: list[int] = []  # by _clock
         self._clock = 0
 
-    def has_room(self, key: int, size: int) -> bool:
-        """Whether a reply, of `size` tokens with its prompt, may begin beside the others under way."""
-        others = sum(owner not in (None, key) for owner in self._keys)
-        room = self._rounded(size)
-        return not others or (others < len(self._keys) <= self._allowed(room))
+    def can_prefill(self, reply: int, max_length: int) -> bool:
+        """Return whether `reply`, of `max_length` tokens with its prompt, can begin beside the other running ones."""
+        others = sum(owner not in (None, reply) for owner in self._owners)
+        length = self._rounded_length(max_length)
+        return not others or (others < len(self._owners) <= self._max_count(length))
 
-    def begin(self, key: int, marks: Marks, embeddings: NDArray[np.float32], size: int) -> Scores:
-        """The scores after a prompt, float32 (tokens, hidden), for a reply that with it is `size` tokens at most.
+    def prefill(self, reply: int, keys: EmbeddingKeys, embeddings: NDArray[np.float32], max_length: int) -> Logits:
+        """Evaluate the prompt of `reply` and return the logits after it.
 
-        A key that is under way begins anew. Raises EngineError.
+        `embeddings` is float32 (tokens, hidden), and `keys` has one number for each. With the prompt the reply will be
+        at most `max_length` tokens long. A reply that is running already starts anew. Raises EngineError.
         """
-        number = self._place(key, marks, size)
-        known = min(_common(self._held[number], marks), len(marks) - 1)
-        self._held[number] = marks[:0]  # until all of it is there
-        llama.llama_memory_seq_rm(self._memory_of(), number, known, -1)
-        for start in range(known, len(marks), BATCH):
-            part = embeddings[start : start + BATCH]
-            with _batch(len(part), self.width) as batch:
-                _fill(batch.pos, np.int32, np.arange(start, start + len(part)))
-                _fill(batch.n_seq_id, np.int32, np.ones(len(part)))
-                for n in range(len(part)):
-                    batch.seq_id[n][0] = number
-                _fill(batch.logits, np.int8, np.arange(1, len(part) + 1) == len(part))
-                ctypes.memmove(batch.embd, np.ascontiguousarray(part, np.float32).ctypes.data, part.size * 4)
-                self._decode(batch, len(part))
-        self._held[number] = marks
-        return self._scores(-1)
+        number = self._assign(reply, keys, max_length)
+        known = min(_common_prefix(self._cached[number], keys), len(keys) - 1)
+        self._cached[number] = keys[:0]  # in case evaluating fails
+        llama.llama_memory_seq_rm(self._kv_memory(), number, known, -1)
+        for start in range(known, len(keys), BATCH):
+            rows = embeddings[start : start + BATCH]
+            with _new_batch(len(rows), self.embedding_size) as batch:
+                _fill(batch.pos, np.int32, np.arange(start, start + len(rows)))
+                _fill(batch.n_seq_id, np.int32, np.ones(len(rows)))
+                for row in range(len(rows)):
+                    batch.seq_id[row][0] = number
+                _fill(batch.logits, np.int8, np.arange(1, len(rows) + 1) == len(rows))
+                ctypes.memmove(batch.embd, np.ascontiguousarray(rows, np.float32).ctypes.data, rows.size * 4)
+                self._evaluate(batch, len(rows))
+        self._cached[number] = keys
+        return self._logits(-1)
 
-    def step(self, tokens: Mapping[int, int]) -> dict[int, Scores]:
-        """By key, the scores after one more token of each; a reply that was lost has none. Raises EngineError."""
-        # llama.cpp computes at once only what comes in the order of the sequences
-        order = sorted((self._keys.index(key), key) for key in tokens if key in self._keys)
+    def decode(self, tokens: Mapping[int, int]) -> dict[int, Logits]:
+        """Append one token to each reply of `tokens`; return the logits after it, by reply. Raises EngineError.
+
+        A reply whose sequence was lost is missing from the result.
+        """
+        # llama.cpp computes together only what comes in the order of the sequences.
+        order = sorted((self._owners.index(reply), reply) for reply in tokens if reply in self._owners)
         if not order:
             return {}
-        with _batch(len(order), 0) as batch:
-            for n, (number, key) in enumerate(order):
-                batch.token[n], batch.pos[n], batch.n_seq_id[n] = tokens[key], len(self._held[number]), 1
-                batch.seq_id[n][0] = number
-                batch.logits[n] = True
-            self._decode(batch, len(order))
-        for number, key in order:
-            self._held[number] = np.append(self._held[number], tokens[key])
-        return {key: self._scores(n) for n, (_, key) in enumerate(order)}
+        with _new_batch(len(order), 0) as batch:
+            for row, (number, reply) in enumerate(order):
+                batch.token[row], batch.pos[row], batch.n_seq_id[row] = tokens[reply], len(self._cached[number]), 1
+                batch.seq_id[row][0] = number
+                batch.logits[row] = True
+            self._evaluate(batch, len(order))
+        for number, reply in order:
+            self._cached[number] = np.append(self._cached[number], tokens[reply])
+        return {reply: self._logits(row) for row, (_, reply) in enumerate(order)}
 
-    def end(self, key: int) -> None:
-        """The reply is done, if it was begun; its place is free."""
-        if key in self._keys:
-            self._keys[self._keys.index(key)] = None
+    def release(self, reply: int) -> None:
+        """Free the sequence of `reply`, if it has one; its cache stays."""
+        if reply in self._owners:
+            self._owners[self._owners.index(reply)] = None
 
-    def forget(self) -> None:
-        """Lets go of what sequences hold whose replies are done."""
-        for number, key in enumerate(self._keys):
-            if key is None:
-                self._held[number] = self._held[number][:0]
+    def clear_idle(self) -> None:
+        """Empty the cache of the sequences that no reply uses."""
+        for number, owner in enumerate(self._owners):
+            if owner is None:
+                self._cached[number] = self._cached[number][:0]
 
     def close(self) -> None:
-        """Frees the context."""
+        """Free the context."""
         if self._context is not None:
             llama.llama_free(self._context)
         self._context = None
 
-    # ---- places ----------------------------------------------------------------------------------------
+    # ---- which sequence a reply gets -------------------------------------------------------------------
 
-    def _place(self, key: int, marks: Marks, size: int) -> int:
-        """The number of a sequence for a reply, in a context that is large enough, with what it can use of others."""
-        if size > self.limit:
-            raise EngineError(f"{size} tokens are more than the model's context holds", "use --detail low")
-        room, least = self._rounded(size), min(self.limit, _steps(size))
-        if not any(owner is not None for owner in self._keys) and self._allowed(least) > len(self._keys):
-            self._make(self._allowed(least), least)  # after a long one there is place for more again
-        elif room > self._size:
-            self._make(self._allowed(room), room)
+    def _assign(self, reply: int, keys: EmbeddingKeys, max_length: int) -> int:
+        """Choose a sequence for `reply`, in a context that is long enough, and copy the longest known prefix to it."""
+        if max_length > self.context_length:
+            raise EngineError(f"{max_length} tokens are more than the model's context holds", "use --detail low")
+        length, min_length = self._rounded_length(max_length), min(self.context_length, _round_up(max_length))
+        is_idle = not any(owner is not None for owner in self._owners)
+        if is_idle and self._max_count(min_length) > len(self._owners):
+            self._recreate_context(self._max_count(min_length), min_length)  # more are possible after a long reply
+        elif length > self._length:
+            self._recreate_context(self._max_count(length), length)
         self._clock += 1
-        common = [_common(held, marks) for held in self._held]
-        best = max(range(len(common)), key=common.__getitem__)
-        if key in self._keys:
-            number = self._keys.index(key)
-        elif self._keys[best] is None and common[best] >= WORTH_COPYING:
+        prefixes = [_common_prefix(cached, keys) for cached in self._cached]
+        best = max(range(len(prefixes)), key=prefixes.__getitem__)
+        if reply in self._owners:
+            number = self._owners.index(reply)
+        elif self._owners[best] is None and prefixes[best] >= MIN_COPIED_PREFIX:
             number = best
         else:
-            free = [number for number, owner in enumerate(self._keys) if owner is None]
+            free = [number for number, owner in enumerate(self._owners) if owner is None]
             number = min(free, key=self._last_used.__getitem__)
-        if common[best] >= max(WORTH_COPYING, common[number] + 1):
-            llama.llama_memory_seq_rm(self._memory_of(), number, -1, -1)
-            llama.llama_memory_seq_cp(self._memory_of(), best, number, -1, -1)
-            self._held[number] = self._held[best]
-        self._keys[number], self._last_used[number] = key, self._clock
+        if prefixes[best] >= max(MIN_COPIED_PREFIX, prefixes[number] + 1):
+            llama.llama_memory_seq_rm(self._kv_memory(), number, -1, -1)
+            llama.llama_memory_seq_cp(self._kv_memory(), best, number, -1, -1)
+            self._cached[number] = self._cached[best]
+        self._owners[number], self._last_used[number] = reply, self._clock
         return number
 
-    def _rounded(self, size: int) -> int:
-        return max(self._size, min(self.limit, _steps(size)))
+    def _rounded_length(self, max_length: int) -> int:
+        """The length that the sequences of a context need for a reply of `max_length`; never less than they have."""
+        return max(self._length, min(self.context_length, _round_up(max_length)))
 
-    def _allowed(self, room: int) -> int:
-        """How many sequences of so many tokens there may be."""
-        return max(1, min(self.most, self._memory // (room * self._token_bytes)))
+    def _max_count(self, length: int) -> int:
+        """The number of sequences of `length` tokens that there may be."""
+        return max(1, min(self.max_sequences, self._memory // (length * self._bytes_per_token)))
 
-    def _make(self, count: int, size: int) -> None:
-        """A context of `count` sequences of `size` tokens; as many as before go on with what they hold.
+    def _recreate_context(self, count: int, length: int) -> None:
+        """Replace the context by one of `count` sequences of `length` tokens.
 
-        Where there is no memory for it they go on in one as it was. Raises EngineError.
+        If the count stays the same, the caches are copied to the new context; otherwise they are dropped. If there is
+        no memory for the new context, one like the old is created again, and EngineError is raised.
         """
-        count_before, size_before = len(self._keys), self._size
-        kept = self._held if count == count_before else []  # what is held goes on only among as many
-        states = {number: self._saved(number) for number, marks in enumerate(kept) if len(marks)}
+        old_count, old_length = len(self._owners), self._length
+        cached = self._cached if count == old_count else []
+        states = {number: self._save_state(number) for number, keys in enumerate(cached) if len(keys)}
         self.close()
-        is_made = self._opened(count, size)
-        told = f"no memory for a context of {count * size} tokens"
-        if not is_made:
-            count = count_before if count_before and self._opened(count_before, size_before) else 0
-        if count != count_before or not kept:
-            self._held, self._keys, self._last_used = [np.empty(0, np.int64)] * count, [None] * count, [0] * count
+        is_created = self._create_context(count, length)
+        message = f"no memory for a context of {count * length} tokens"
+        if not is_created:
+            count = old_count if old_count and self._create_context(old_count, old_length) else 0
+        if count != old_count or not cached:
+            self._cached, self._owners, self._last_used = [np.empty(0, np.int64)] * count, [None] * count, [0] * count
             states = {}
         for number, state in states.items():
-            if not self._restored(number, state):  # whose it was is told when it asks for its next token
-                self._held[number], self._keys[number] = np.empty(0, np.int64), None
-        if not is_made:
-            raise EngineError(told, "use a smaller model, --detail low or -j 1", kind="memory")
+            if not self._restore_state(number, state):  # its reply learns that it is lost from its next decode
+                self._cached[number], self._owners[number] = np.empty(0, np.int64), None
+        if not is_created:
+            raise EngineError(message, "use a smaller model, --detail low or -j 1", kind="memory")
 
-    def _opened(self, count: int, size: int) -> bool:
-        """Whether there is a context now of `count` sequences of `size` tokens, all of them empty."""
+    def _create_context(self, count: int, length: int) -> bool:
+        """Create a context of `count` empty sequences of `length` tokens; return whether that succeeded."""
         params = llama.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = count * size, count, False
+        params.n_ctx, params.n_seq_max, params.kv_unified = count * length, count, False
         params.n_batch, params.n_ubatch = BATCH, UBATCH
-        params.n_threads = params.n_threads_batch = self._threads  # left alone, the second is the host's count
-        # On a CPU llama.cpp's flash attention is less exact, with a KL divergence of a float32 model from transformers
-        # after pictures of 1e-6, not 1e-8; a prompt takes a tenth less with it at best, each token half as long again.
+        params.n_threads = params.n_threads_batch = self._threads  # the default of the second is the host's CPU count
+        # On a CPU llama.cpp's flash attention is less exact: after pictures, the KL divergence of a float32 model from
+        # transformers is 1e-6 with it and 1e-8 without. It makes a prompt a tenth faster at best, and each token half
+        # as slow again.
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama.llama_init_from_model(self._model, params)
-        self._size = 0 if self._context is None else size
+        self._length = 0 if self._context is None else length
         return self._context is not None
 
-    def _saved(self, number: int) -> Any:
+    def _save_state(self, number: int) -> ctypes.Array[ctypes.c_uint8]:
         size = llama.llama_state_seq_get_size(self._context, number)
-        state = (ctypes.c_uint8 * size)()
+        state: ctypes.Array[ctypes.c_uint8] = (ctypes.c_uint8 * size)()
         llama.llama_state_seq_get_data(self._context, state, size, number)
         return state
 
-    def _restored(self, number: int, state: Any) -> bool:
+    def _restore_state(self, number: int, state: ctypes.Array[ctypes.c_uint8]) -> bool:
         return int(llama.llama_state_seq_set_data(self._context, state, len(state), number)) > 0
 
     # ---- llama.cpp -------------------------------------------------------------------------------------
 
-    def _memory_of(self) -> Any:
+    def _kv_memory(self) -> Any:
         return llama.llama_get_memory(self._context)
 
-    def _decode(self, batch: Any, tokens: int) -> None:
+    def _evaluate(self, batch: Any, tokens: int) -> None:
         batch.n_tokens = tokens
         if self._context is None or (code := llama.llama_decode(self._context, batch)) != 0:
             code = -1 if self._context is None else code
             raise EngineError(f"llama.cpp could not evaluate the prompt (code {code})", "-v shows what it says")
 
-    def _scores(self, row: int) -> Scores:
-        found = llama.llama_get_logits_ith(self._context, row)
-        memory: Any = self._scores_type.from_address(ctypes.addressof(found.contents))
-        scores: Scores = np.frombuffer(memory, np.float32)
-        return scores
+    def _logits(self, row: int) -> Logits:
+        """A view of llama.cpp's logits of one row of the last batch, valid until the next one."""
+        pointer = llama.llama_get_logits_ith(self._context, row)
+        memory: Any = self._logits_type.from_address(ctypes.addressof(pointer.contents))
+        logits: Logits = np.frombuffer(memory, np.float32)
+        return logits
 
 
-def _steps(size: int) -> int:
-    return -(-size // STEP) * STEP
+def _round_up(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 @contextmanager
-def _batch(tokens: int, width: int) -> Iterator[Any]:
-    """A llama_batch for so many tokens, or embeddings of that width, of one sequence each."""
-    batch = llama.llama_batch_init(tokens, width, 1)
+def _new_batch(tokens: int, embedding_size: int) -> Iterator[Any]:
+    """A llama_batch of one sequence each: of `tokens` token ids if `embedding_size` is 0, otherwise of embeddings."""
+    batch = llama.llama_batch_init(tokens, embedding_size, 1)
     try:
         yield batch
     finally:
         llama.llama_batch_free(batch)
 
 
-def _fill(pointer: Any, kind: Any, values: NDArray[Any]) -> None:
-    np.ctypeslib.as_array(pointer, (len(values),))[:] = values.astype(kind)
+def _fill(pointer: Any, dtype: type[np.generic], values: NDArray[Any]) -> None:
+    np.ctypeslib.as_array(pointer, (len(values),))[:] = values.astype(dtype)
 
 
-def _common(held: Marks, marks: Marks) -> int:
-    """How many marks both begin with."""
-    length = min(len(held), len(marks))
-    different = np.flatnonzero(held[:length] != marks[:length])
+def _common_prefix(first: EmbeddingKeys, second: EmbeddingKeys) -> int:
+    """The number of keys that both begin with."""
+    length = min(len(first), len(second))
+    different = np.flatnonzero(first[:length] != second[:length])
     return int(different[0]) if len(different) else length

@@ -1,9 +1,9 @@
-"""A vision encoder: the part of the llama.cpp backend that makes embeddings of tiles.
+"""The protocol of a vision encoder: the part of the llama.cpp backend that turns tiles into embeddings.
 
-    vision = MtmdEncoder(mmproj, layout, Language(lambda: model, 576), options)
+    vision = MtmdEncoder(mmproj, layout, LanguageModel(lambda: model, 576), options)
     [embeddings] = vision.encode([tile])
 
-`registry.VISION_ENCODERS` has those there are. mtmd is the reference; any other gives its numbers, only sooner.
+`registry.VISION_ENCODERS` lists them. mtmd is the reference; the others compute the same numbers faster.
 """
 
 from __future__ import annotations
@@ -15,48 +15,53 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Embeddings = NDArray[np.float32]
+Embeddings = NDArray[np.float32]  # (tokens, hidden)
 
 
 class LanguageModel(NamedTuple):
-    """The language half beside it: what gives the llama_model, which may be waited for, and the floats of one of its
-    embeddings.
+    """The language half that the embeddings are for.
+
+    `model` returns its llama_model, and waits until it is loaded. `embedding_size` is the floats of one embedding.
     """
 
     model: Callable[[], Any]
-    embedding: int
+    embedding_size: int
 
 
 class VisionEncoder(Protocol):
-    """Its constructor takes `(mmproj: Path, layout: Layout, language: Language, options: Model)`, where `layout` is
-    that of the file, from mtmd.layout_of. It raises ModelError where the halves do not fit each other.
+    """Encodes tiles.
+
+    The constructor takes `(mmproj: Path, layout: Layout, language: LanguageModel, options: Model)`, where `layout` is
+    what mtmd.read_layout reads from the file. It raises ModelError if the two halves do not fit each other.
     """
 
-    dtype: str  # what it computes in, as --dtype names it
+    dtype: str  # of its computations, as --dtype names it
 
-    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
-        """Each tile * tile * 3 bytes of RGB -> float32 (tokens, embedding); one seen before costs nothing.
+    def encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
+        """Return the embeddings of each tile: tile * tile * 3 bytes of RGB become float32 (tokens, hidden).
 
-        `next_ones`, to be asked for soon, fill what room there is beside them. Raises EngineError.
+        Embeddings are cached. If the last batch is not full, it is filled from `upcoming`: tiles that will be asked
+        for soon. Raises EngineError.
         """
         ...
 
     def forget(self) -> None:
-        """Forgets the tiles seen."""
+        """Empty the cache of embeddings."""
         ...
 
     def close(self) -> None:
-        """Frees what is native; the encoder is of no use afterwards."""
+        """Free the model; the encoder cannot be used afterwards."""
         ...
 
 
 class ThreadedEncoder:
-    """The encoder that `make` makes, which lives in a thread of its own, where `make` and all it does are called.
+    """Creates an encoder with `make` in a thread of its own, and runs all its methods there.
 
-    llama.cpp configures AMX's tiles once for each of its threads (ggml_tile_config_init in its amx/mmq.cpp) and takes
-    them for granted from then on. OpenVINO and PyTorch, in bfloat16, leave another configuration in the thread that
-    calls them: in one of those llama.cpp's next product would be an illegal instruction. Helping threads are no matter:
-    each library has its own, or, of an OpenMP that both share, each thread that calls it.
+    llama.cpp configures AMX's tiles once in each of its threads (ggml_tile_config_init in its amx/mmq.cpp) and relies
+    on that configuration from then on. OpenVINO and PyTorch, computing in bfloat16, leave another configuration in the
+    thread that calls them, and the next matrix product of llama.cpp in that thread would be an illegal instruction.
+    Worker threads are no problem: each library has its own, or, if both share an OpenMP, each calling thread has its
+    own.
     """
 
     def __init__(self, make: Callable[[], VisionEncoder]) -> None:
@@ -69,14 +74,14 @@ class ThreadedEncoder:
         self.dtype = self._vision.dtype
         self._is_closed = False
 
-    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
-        return self._thread.submit(self._vision.encode, tiles, next_ones).result()
+    def encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
+        return self._thread.submit(self._vision.encode, tiles, upcoming).result()
 
     def forget(self) -> None:
         self._thread.submit(self._vision.forget).result()
 
     def close(self) -> None:
-        """Ends the thread too."""
+        """Free the model and end the thread; may be called again."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -1,4 +1,4 @@
-"""The vision half of a GGUF pair through OpenVINO on the CPU: what mtmd gives, several times sooner."""
+"""The OpenVINO vision encoder: the numbers of mtmd on the CPU, several times as fast."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.vision import select, siglip
 from smolcli.backends.vision.base import Embeddings, LanguageModel
-from smolcli.backends.vision.openvino_cache import compiled
+from smolcli.backends.vision.openvino_cache import compile_or_load
 from smolcli.backends.vision.openvino_import import Constant, op, ov
-from smolcli.backends.vision.siglip import Matrix, Siglip
+from smolcli.backends.vision.siglip import Matrix, SiglipFile
 from smolcli.errors import UnavailableError
 from smolcli.options import Model
 from smolcli.system import memory
 from smolcli.system.cpu import usable_cores
 
-TILES_AT_ONCE = 4  # more are hardly faster, and each takes 30 MB or more at work
-# By --dtype: OpenVINO's name of the type, and the capability of a CPU that computes in it by itself.
+BATCH_SIZE = 4  # tiles; more are hardly faster, and each takes 30 MB or more while it is encoded
+# By --dtype: OpenVINO's name of the type, and the capability of CPUs that compute in it natively.
 PRECISIONS = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
-NATIVE = {Type.F32: ov.Type.f32, Type.F16: ov.Type.f16, Type.BF16: ov.Type.bf16}
-# The attribute of a Convert that says a matrix is to stay as it is. Without it OpenVINO makes float32 of the matrix
-# before it lays it out, and keeps both.
+OPENVINO_TYPES = {Type.F32: ov.Type.f32, Type.F16: ov.Type.f16, Type.BF16: ov.Type.bf16}
+# The attribute of a Convert that keeps a matrix in its type. Without it OpenVINO converts the matrix to float32 before
+# it repacks it, and keeps both.
 DECOMPRESSION = "decompression_0"
 
 Node = Any  # openvino has no types
 
 
 class OpenVinoEncoder:
-    """Encodes tiles several at a time, as backends/vision/base.py says."""
+    """A VisionEncoder that encodes several tiles at once."""
 
     def __init__(self, mmproj: Path, layout: Layout, language: LanguageModel, options: Model) -> None:
         self._layout = layout
         core = ov.Core()
-        self.dtype = _dtype(core, options.dtype)
+        self.dtype = _resolve_dtype(core, options.dtype)
         precision = PRECISIONS[self.dtype][0]
         config = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": options.threads or usable_cores(),
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # other processes would be pinned to the same cores
+            "ENABLE_CPU_PINNING": False,  # pinning would put several processes on the same cores
         }
-        self._graph: Graph | None = Graph(Siglip(mmproj, language.embedding), bfloat16=precision == "bf16")
+        self._graph: Graph | None = Graph(SiglipFile(mmproj, language.embedding_size), bfloat16=precision == "bf16")
         try:
-            self._compiled, self._held = _compiled(core, config, self._graph, mmproj)
+            self._compiled, self._cache_file = _compile(core, config, self._graph, mmproj)
             self._request: Any = self._compiled.create_infer_request()
         except RuntimeError as error:
-            raise siglip.failed("OpenVINO", f"compile {mmproj}", error) from error
-        self._mapped = [mmproj]  # until the first tile is encoded
-        if self._held is not None:
-            self._mapped.append(Path(self._held.filename))
-        self._encoded = EmbeddingCache(lambda tiles: self._encode(tiles), TILES_AT_ONCE)
+            raise siglip.engine_error("OpenVINO", f"compile {mmproj}", error) from error
+        self._mapped = [mmproj]  # files in the page cache, until the first tile is encoded
+        if self._cache_file is not None:
+            self._mapped.append(Path(self._cache_file.filename))
+        self._embedding_cache = EmbeddingCache(lambda tiles: self._encode(tiles), BATCH_SIZE)
 
-    def encode(self, tiles: Sequence[bytes], next_ones: Iterable[bytes] = ()) -> list[Embeddings]:
-        return self._encoded.of(tiles, next_ones)
+    def encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
+        return self._embedding_cache.get(tiles, upcoming)
 
     def forget(self) -> None:
-        self._encoded.clear()
+        self._embedding_cache.clear()
 
     def close(self) -> None:
-        self._request = self._compiled = self._held = self._graph = None
+        self._request = self._compiled = self._cache_file = self._graph = None
 
     def _encode(self, tiles: Sequence[bytes]) -> Sequence[Embeddings]:
         side = self._layout.tile
@@ -74,116 +74,129 @@ class OpenVinoEncoder:
         try:
             self._request.infer([pixels])
             while self._mapped:
-                memory.drop_from_page_cache(self._mapped.pop())  # the matrices have been laid out anew
+                memory.drop_from_page_cache(self._mapped.pop())  # OpenVINO has repacked the matrices
         except RuntimeError as error:
-            raise siglip.failed("OpenVINO", "encode a tile", error) from error
+            raise siglip.engine_error("OpenVINO", "encode a tile", error) from error
         embeddings: Sequence[Embeddings] = self._request.get_output_tensor(0).data.copy()
         return embeddings
 
 
 class Graph:
-    """A tower as an OpenVINO model. One input, `tiles`: uint8 (tiles, side, side, 3); one output: float32 (tiles,
-    tokens, embedding). With `bfloat16`, it will be computed in that.
+    """Builds the OpenVINO model of a vision half. `bfloat16` says that the model will be computed in that type.
 
-    Matrices that the file has in a type of OpenVINO's stay in the file; they are laid out anew for the CPU when the
-    first tile is encoded. Others are made such a type. It has the memory of all of them: it is to live as long as what
-    is compiled of `model`.
+    Its input `tiles` is uint8 (tiles, side, side, 3), its output float32 (tiles, tokens, hidden).
+
+    Matrices that the file has in a type of OpenVINO's are read from the mapped file; OpenVINO repacks them for the CPU
+    when the first tile is encoded. Other matrices are converted to such a type. The graph owns the memory of all of
+    them, so it must outlive what is compiled from `model`.
     """
 
-    def __init__(self, tower: Siglip, bfloat16: bool) -> None:
-        self.tower, self._bfloat16 = tower, bfloat16
-        self._made: list[NDArray[Any]] = []
+    def __init__(self, file: SiglipFile, bfloat16: bool) -> None:
+        self.file, self._bfloat16 = file, bfloat16
+        self._converted: list[NDArray[Any]] = []
 
     def model(self) -> ov.Model:
-        """The whole. Raises ModelError where a tensor is missing or has another shape."""
-        tower = self.tower
-        with tower.told():
-            tiles = op.parameter(ov.PartialShape([-1, tower.side, tower.side, siglip.COLOURS]), np.uint8, "tiles")
-            value = self._embedded(tiles)
-            for layer in range(tower.layers):
+        """Build the model. Raises ModelError if a tensor is missing or has another shape than the keys say."""
+        file = self.file
+        with file.name_file_in_errors():
+            tiles = op.parameter(ov.PartialShape([-1, file.side, file.side, siglip.CHANNELS]), np.uint8, "tiles")
+            value = self._embed_patches(tiles)
+            for layer in range(file.layers):
                 block = f"v.blk.{layer}"
                 value = op.add(value, self._attention(self._norm(value, f"{block}.ln1"), block))
                 value = op.add(value, self._feed_forward(self._norm(value, f"{block}.ln2"), block))
-            return ov.Model([self._projected(self._norm(value, "v.post_ln"))], [tiles], "vision")
+            return ov.Model([self._project(self._norm(value, "v.post_ln"))], [tiles], "vision")
 
-    def _embedded(self, tiles: Node) -> Node:
-        """Pixels to patches, (tiles, patches, hidden)."""
-        tower = self.tower
+    def _embed_patches(self, tiles: Node) -> Node:
+        """Turn pixels into the embeddings of patches: (tiles, patches, hidden)."""
+        file = self.file
         value = op.multiply(op.convert(tiles, "f32"), np.float32(1 / 255))
-        value = op.transpose(op.divide(op.subtract(value, tower.mean), tower.deviation), [0, 3, 1, 2])
-        filters = tower.exact("v.patch_embd.weight", tower.hidden, siglip.COLOURS, tower.patch, tower.patch)
-        value = op.convolution(value, filters, [tower.patch, tower.patch], [0, 0], [0, 0], [1, 1])
-        value = op.transpose(op.reshape(value, [0, tower.hidden, tower.patches], True), [0, 2, 1])
-        value = op.add(value, tower.exact("v.patch_embd.bias", tower.hidden))
-        return op.add(value, tower.exact("v.position_embd.weight", tower.patches, tower.hidden))
+        value = op.transpose(op.divide(op.subtract(value, file.mean), file.deviation), [0, 3, 1, 2])
+        filters = file.exact("v.patch_embd.weight", file.hidden, siglip.CHANNELS, file.patch, file.patch)
+        value = op.convolution(value, filters, [file.patch, file.patch], [0, 0], [0, 0], [1, 1])
+        value = op.transpose(op.reshape(value, [0, file.hidden, file.patches], True), [0, 2, 1])
+        value = op.add(value, file.exact("v.patch_embd.bias", file.hidden))
+        return op.add(value, file.exact("v.position_embd.weight", file.patches, file.hidden))
 
     def _attention(self, value: Node, block: str) -> Node:
-        tower = self.tower
-        *parts, out = tower.attention(block)
-        apart = [0, tower.patches, tower.heads, tower.hidden // tower.heads]
-        heads = [op.transpose(op.reshape(self._linear(value, part), apart, True), [0, 2, 1, 3]) for part in parts]
+        file = self.file
+        *projections, out = file.attention(block)
+        by_head = [0, file.patches, file.heads, file.hidden // file.heads]
+        heads = [
+            op.transpose(op.reshape(self._linear(value, projection), by_head, True), [0, 2, 1, 3])
+            for projection in projections
+        ]
         mixed = op.transpose(op.scaled_dot_product_attention(*heads), [0, 2, 1, 3])
-        return self._linear(op.reshape(mixed, [0, tower.patches, tower.hidden], True), out)
+        return self._linear(op.reshape(mixed, [0, file.patches, file.hidden], True), out)
 
     def _feed_forward(self, value: Node, block: str) -> Node:
-        up, down = self.tower.feed_forward(block)
+        up, down = self.file.feed_forward(block)
         return self._linear(op.gelu(self._linear(value, up), "tanh"), down)
 
-    def _projected(self, value: Node) -> Node:
-        """The pixel shuffle, scale x scale patches to one token, and each token as the language half takes it."""
-        scale, squares, hidden = self.tower.scale, self.tower.along // self.tower.scale, self.tower.hidden
-        value = op.reshape(value, [0, squares, scale, squares, scale * hidden], True)
-        merged = [0, squares * squares, hidden * scale * scale]
+    def _project(self, value: Node) -> Node:
+        """Merge scale x scale patches into one token (the pixel shuffle), and project tokens to the language half."""
+        scale, hidden = self.file.scale, self.file.hidden
+        along = self.file.patches_along // scale
+        value = op.reshape(value, [0, along, scale, along, scale * hidden], True)
+        merged = [0, along * along, hidden * scale * scale]
         value = op.reshape(op.transpose(value, [0, 1, 3, 2, 4]), merged, True)
-        return op.matmul(value, self._matrix(self.tower.projector), False, True)
+        return op.matmul(value, self._matrix(self.file.projector), False, True)
 
     def _linear(self, value: Node, matrix: Matrix) -> Node:
         product = op.matmul(value, self._matrix(matrix), False, True)
-        return op.add(product, self.tower.exact(f"{matrix.name}.bias", matrix.outputs))
+        return op.add(product, self.file.exact(f"{matrix.name}.bias", matrix.outputs))
 
     def _norm(self, value: Node, name: str) -> Node:
-        weight, bias = (self.tower.exact(f"{name}.{part}", self.tower.hidden) for part in ("weight", "bias"))
-        return op.add(op.multiply(op.mvn(value, [-1], True, self.tower.epsilon, "inside_sqrt"), weight), bias)
+        weight, bias = (self.file.exact(f"{name}.{part}", self.file.hidden) for part in ("weight", "bias"))
+        return op.add(op.multiply(op.mvn(value, [-1], True, self.file.epsilon, "inside_sqrt"), weight), bias)
 
     def _matrix(self, matrix: Matrix) -> Node:
-        kind = self.tower.kind(matrix)
-        data = self.tower.weight(matrix)
-        if kind not in NATIVE:
-            kind = Type.BF16 if self._bfloat16 else Type.F32
-            data = quantize(data, kind)
-            self._made.append(data)
+        ggml_type = self.file.ggml_type(matrix)
+        data = self.file.weight(matrix)
+        if ggml_type not in OPENVINO_TYPES:
+            ggml_type = Type.BF16 if self._bfloat16 else Type.F32
+            data = quantize(data, ggml_type)
+            self._converted.append(data)
         shape = ov.Shape([matrix.outputs, matrix.inputs])
-        constant = Constant(ov.Tensor(data, shape, NATIVE[kind]), shared_memory=True)
-        if kind == Type.F32:
+        constant = Constant(ov.Tensor(data, shape, OPENVINO_TYPES[ggml_type]), shared_memory=True)
+        if ggml_type == Type.F32:
             return constant
-        whole = op.convert(constant, "f32")
-        whole.get_rt_info()[DECOMPRESSION] = True
-        return whole
+        converted = op.convert(constant, "f32")
+        converted.get_rt_info()[DECOMPRESSION] = True
+        return converted
 
 
-def _compiled(core: Any, config: dict[str, Any], graph: Graph, mmproj: Path) -> tuple[Any, Any]:
-    """The compiled model, and the mapped file that is to live as long as it does beside `graph`, if there is one."""
+def _compile(core: Any, config: dict[str, Any], graph: Graph, mmproj: Path) -> tuple[Any, Any]:
+    """Compile the model of `graph`, or load it from the cache.
+
+    Returns the compiled model, and the mapped file of the cache or None. Both `graph` and the file must outlive the
+    model.
+    """
     precision = config["INFERENCE_PRECISION_HINT"]
+    is_small = mmproj.stat().st_size < select.MIN_BYTES_FOR_LOADED_ENCODER
 
-    # Matrices that OpenVINO takes as they are need no disk: laying them out is all that takes time, and is not kept.
-    if not graph.tower.is_quantized or precision == "f32" or mmproj.stat().st_size < select.LARGE:
+    # Without quantized matrices only repacking takes time, and a cached model is repacked again.
+    if not graph.file.is_quantized or precision == "f32" or is_small:
         return core.compile_model(graph.model(), "CPU", config), None
-    makers = [Path(file).read_bytes() for file in (__file__, siglip.__file__)]
-    return compiled(core, config, graph.model, mmproj, precision, makers)
+    sources = [Path(file).read_bytes() for file in (__file__, siglip.__file__)]
+    return compile_or_load(core, config, graph.model, mmproj, precision, sources)
 
 
-def auto_dtype(able: Sequence[str] = ()) -> str:
-    """What --dtype auto is on this CPU, or on one with these capabilities."""
-    able = able or ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bfloat16" if "BF16" in able else "float32"
+def auto_dtype(capabilities: Sequence[str] = ()) -> str:
+    """Return what --dtype auto is on a CPU with these OpenVINO capabilities; by default on this one."""
+    capabilities = capabilities or ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bfloat16" if "BF16" in capabilities else "float32"
 
 
-def _dtype(core: Any, dtype: str) -> str:
-    """What is computed in: for auto bfloat16 where the CPU does, for it is several times as fast."""
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _resolve_dtype(core: Any, dtype: str) -> str:
+    """Return the type to compute in. `auto` is bfloat16 on CPUs that compute in it: it is several times as fast.
+
+    Raises UnavailableError if OpenVINO does not compute in `dtype` on this CPU.
+    """
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if dtype == "auto":
-        dtype = auto_dtype(able)
-    if PRECISIONS[dtype][1] not in able:
+        dtype = auto_dtype(capabilities)
+    if PRECISIONS[dtype][1] not in capabilities:
         advice = "leave out --dtype, or add --vision-engine torch"
         raise UnavailableError(f"on this CPU OpenVINO does not compute in {dtype}", advice)
     return dtype

@@ -1,6 +1,6 @@
-"""Compiled OpenVINO models on disk, in $XDG_CACHE_HOME/smolcli: read back where that is sooner than making them again.
+"""A cache of compiled OpenVINO models on disk, in $XDG_CACHE_HOME/smolcli.
 
-A file that is damaged is as none, and a folder that cannot be written to costs only time.
+A damaged file is ignored and replaced; a folder that cannot be written to costs only time.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ import numpy as np
 from smolcli.backends.vision.openvino_import import ov
 from smolcli.system.disk_cache import folder, keep
 
-DIGEST = 64  # hexadecimal digits of SHA-256, before the model's own, which begins with a line of the CPU's cache
-KEPT = 4  # files; each is as large as the weights in what they are computed with
+DIGEST = 64  # bytes: the SHA-256 of the model in hexadecimal digits, which precedes it in the file
+MAX_FILES = 4  # each is as large as the weights in the type they are computed in
 
 
-def compiled(
-    core: Any, config: Mapping[str, object], make: Callable[[], ov.Model], source: Path, *more: object
+def compile_or_load(
+    core: Any, config: Mapping[str, object], make: Callable[[], ov.Model], source: Path, *key_parts: object
 ) -> tuple[Any, np.memmap[Any, Any] | None]:
-    """The compiled model, and of one that was read back its mapped file, which is to live as long as it does.
+    """Return the compiled model, and, if it was loaded from the cache, its mapped file, which must outlive it.
 
-    `make` makes the model of the file `source`; `more` is all else that decides what it makes. The versions and the
-    CPU's abilities are seen to.
+    `make` makes the model from the file `source`. The key of the cache is made of that file's content, of `key_parts`,
+    and of OpenVINO's version and the CPU's capabilities.
     """
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     name = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = repr((_digest(np.memmap(source, np.uint8, "r").data), ov.get_version(), name, sorted(able), more))
-    place = folder("openvino") / f"{hashlib.sha256(key.encode()).hexdigest()}.blob"
+    key = repr(
+        (_digest(np.memmap(source, np.uint8, "r").data), ov.get_version(), name, sorted(capabilities), key_parts)
+    )
+    path = folder("openvino") / f"{hashlib.sha256(key.encode()).hexdigest()}.blob"
     with suppress(OSError, ValueError, RuntimeError):
-        held = np.memmap(place, np.uint8, "c")  # OpenVINO wants to be able to write to it, and never does
-        if _digest(held[DIGEST:].data) == held[:DIGEST].tobytes():
-            model = core.import_model(ov.Tensor(held[DIGEST:], shared_memory=True), "CPU", config)
+        mapped = np.memmap(path, np.uint8, "c")  # copy on write: OpenVINO asks for writable memory, but never writes
+        if _digest(mapped[DIGEST:].data) == mapped[:DIGEST].tobytes():
+            model = core.import_model(ov.Tensor(mapped[DIGEST:], shared_memory=True), "CPU", config)
             with suppress(OSError):
-                os.utime(place)  # the last that goes
-            return model, held
+                os.utime(path)  # the oldest file is removed first
+            return model, mapped
     model = core.compile_model(make(), "CPU", config)
-    with suppress(OSError, MemoryError, RuntimeError):  # for a time there are two of it
+    with suppress(OSError, MemoryError, RuntimeError):  # the blob is a second copy in memory
         blob = model.export_model().getbuffer()
-        keep(place, [_digest(blob), blob], KEPT)
+        keep(path, [_digest(blob), blob], MAX_FILES)
     return model, None
 
 

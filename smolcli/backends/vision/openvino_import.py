@@ -1,4 +1,4 @@
-"""OpenVINO, imported so that it tells nobody: of itself the import sends a report to its makers over the network.
+"""Imports OpenVINO without its telemetry: by default, importing it sends a report over the network.
 
 from smolcli.backends.vision.openvino_import import ov
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # without that library nothing is sent
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # without this library nothing is sent
 
 import openvino as ov  # noqa: E402
 from openvino import opset13 as op  # noqa: E402

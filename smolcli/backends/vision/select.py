@@ -1,21 +1,26 @@
-"""Which vision encoder works beside llama.cpp."""
+"""The choice of the vision encoder of the llama.cpp backend."""
 
 from __future__ import annotations
 
 from smolcli.registry import VISION_ENCODERS, installed, require
 
-LARGE = 2**25  # bytes of the vision half
+# Bytes of a vision half. A smaller one has encoded some pictures with mtmd before another encoder is loaded.
+MIN_BYTES_FOR_LOADED_ENCODER = 2**25
+LARGE = MIN_BYTES_FOR_LOADED_ENCODER
 
 
 def choose_vision_encoder(name: str, dtype: str, size: int = 0) -> str:
-    """As `require`, of VISION_ENCODERS; auto is the fastest that is installed.
+    """Return the vision encoder to use for `--vision-engine NAME` and `--dtype DTYPE`.
 
-    `size` is that of the vision half in bytes: of a small one it is mtmd, which has encoded some pictures before
-    another is there. A `dtype` is only for others.
+    `auto` is the fastest that is installed. For a vision half of few bytes (`size`) it is mtmd, which needs no library
+    but llama.cpp; not if a `dtype` is given, which mtmd does not take, and another is installed. Raises
+    UnavailableError if the library of the encoder is not installed.
     """
     if name == "auto":
-        is_worth_it = dtype != "auto" or size >= LARGE
+        is_worth_loading = dtype != "auto" or size >= MIN_BYTES_FOR_LOADED_ENCODER
         name = next(
-            one for one, entry in VISION_ENCODERS.items() if one == "mtmd" or (is_worth_it and installed(entry))
+            candidate
+            for candidate, entry in VISION_ENCODERS.items()
+            if not entry.needs or (is_worth_loading and installed(entry))
         )
     return require(VISION_ENCODERS, name)

@@ -1,4 +1,4 @@
-"""llamacpp/backend.py, mtmd.py and gguf_header.py against transformers in float32, and on damaged files."""
+"""llamacpp/backend.py, vision/mtmd.py and gguf_header.py against transformers in float32, and on damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import backend as llamacpp
 from smolcli.backends.llamacpp.backend import LlamaCpp
-from smolcli.backends.vision.mtmd import layout_of
+from smolcli.backends.vision.mtmd import read_layout
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
 from smolcli.models.files import ModelFiles
@@ -30,7 +30,7 @@ from smolcli.types import Finish, Frame, Prompt
 from tests.tiny import TEMPLATE, make_checkpoint
 
 TILE = 64
-WORDS = Generate(max_tokens=12)
+TWELVE_TOKENS = Generate(max_tokens=12)
 
 
 def noise(seed: int, width: int, height: int) -> Frame:
@@ -57,8 +57,8 @@ def files(checkpoint: Path) -> ModelFiles:
 
 @pytest.fixture
 def backend(files: ModelFiles) -> Iterator[LlamaCpp]:
-    with closing(LlamaCpp(files, Model(threads=1, detail="2", vision_engine="mtmd"))) as made:
-        yield made
+    with closing(LlamaCpp(files, Model(threads=1, detail="2", vision_engine="mtmd"))) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def processor(checkpoint: Path) -> Idefics3Processor:
 
 
 def inputs(processor: Idefics3Processor, prompt: Prompt) -> dict[str, torch.Tensor]:
-    """What transformers' own template and processor make of a prompt."""
+    """The inputs that transformers' own template and processor make of a prompt."""
     messages = [
         {
             "role": turn.role,
@@ -92,13 +92,13 @@ def inputs(processor: Idefics3Processor, prompt: Prompt) -> dict[str, torch.Tens
             do_image_splitting=prompt.split,
             size={
                 "longest_edge": (1 + prompt.split) * TILE
-            },  # as backends/image_processor.py does: what is not split is one tile long
+            },  # as backends/image_processor.py does: without splitting, the longest edge is one tile
             return_tensors="pt",
         )
     )
 
 
-def answer(backend: LlamaCpp, prompt: Prompt, options: Generate = WORDS) -> tuple[str, Finish]:
+def answer(backend: LlamaCpp, prompt: Prompt, options: Generate = TWELVE_TOKENS) -> tuple[str, Finish]:
     pieces = list(backend.generate([prompt], options))
     assert pieces[-1].finish is not None
     return "".join(piece.text for piece in pieces), pieces[-1].finish
@@ -106,27 +106,27 @@ def answer(backend: LlamaCpp, prompt: Prompt, options: Generate = WORDS) -> tupl
 
 @pytest.mark.parametrize("name", PROMPTS)
 @torch.inference_mode()
-def test_logits_and_greedy_text_are_those_of_transformers(
+def test_logits_and_greedy_text_equal_those_of_transformers(
     name: str, backend: LlamaCpp, reference: Any, processor: Idefics3Processor
 ) -> None:
-    given = inputs(processor, PROMPTS[name])
-    theirs = reference(**given).logits[0, -1].double().log_softmax(-1)
+    model_inputs = inputs(processor, PROMPTS[name])
+    theirs = reference(**model_inputs).logits[0, -1].double().log_softmax(-1)
     ours = torch.from_numpy(backend.logits(PROMPTS[name])[0]).double().log_softmax(-1)
     assert float((theirs.exp() * (theirs - ours)).sum()) < 1e-6  # Kullback-Leibler divergence in nats
-    whole = reference.generate(**given, max_new_tokens=WORDS.max_tokens, do_sample=False)[0]
-    ids = whole[given["input_ids"].shape[1] :]
+    sequence = reference.generate(**model_inputs, max_new_tokens=TWELVE_TOKENS.max_tokens, do_sample=False)[0]
+    ids = sequence[model_inputs["input_ids"].shape[1] :]
     text, finish = answer(backend, PROMPTS[name])
-    said = processor.tokenizer.decode(ids, skip_special_tokens=True)
-    assert text == said.rstrip("\ufffd")  # random weights may end in the middle of a character
-    assert finish.tokens.prompt == given["input_ids"].shape[1]
-    assert finish.tokens.image == int((given["input_ids"] == reference.config.image_token_id).sum())
-    ended = int(ids[-1]) in reference.generation_config.eos_token_id
-    assert (finish.reason, finish.tokens.new) == ("stop" if ended else "length", len(ids) - ended)
+    expected = processor.tokenizer.decode(ids, skip_special_tokens=True)
+    assert text == expected.rstrip("\ufffd")  # random weights may end in the middle of a character
+    assert finish.tokens.prompt == model_inputs["input_ids"].shape[1]
+    assert finish.tokens.image == int((model_inputs["input_ids"] == reference.config.image_token_id).sum())
+    is_ended = int(ids[-1]) in reference.generation_config.eos_token_id
+    assert (finish.reason, finish.tokens.new) == ("stop" if is_ended else "length", len(ids) - is_ended)
 
 
 @pytest.mark.parametrize("tile", [64, 384, 512])
 @torch.inference_mode()
-def test_a_tile_is_embedded_as_transformers_does_without_any_resize(tmp_path: Path, tile: int) -> None:
+def test_a_tile_has_the_embeddings_of_transformers_and_is_not_resized(tmp_path: Path, tile: int) -> None:
     folder = make_checkpoint(tmp_path / "Tiny", "v1", 2, tile=tile)
     files = ModelFiles("Tiny", folder, *convert(folder, folder, "f32", "f32"))
     pixels = np.random.default_rng(tile).integers(0, 256, (tile, tile, 3), np.uint8)
@@ -139,13 +139,16 @@ def test_a_tile_is_embedded_as_transformers_does_without_any_resize(tmp_path: Pa
     assert float((ours - theirs).norm() / theirs.norm()) < 2e-3  # llama.cpp's GELU comes from a half precision table
 
 
-def test_the_account_of_tiles_and_time(backend: LlamaCpp) -> None:
-    ends = [p.finish for p in backend.generate([PROMPTS["one picture in tiles"]] * 2, WORDS) if p.finish]
-    assert [end.tokens.image for end in ends] == [5 * 16] * 2  # 2 x 2 tiles and the global one, 16 tokens each
-    assert ends[0].tokens == ends[1].tokens
-    assert ends[0].seconds.load > 0 == ends[1].seconds.load
-    assert all(end.seconds.media > 0 and end.seconds.prefill > 0 and end.seconds.decode > 0 for end in ends)
-    assert ends[1].seconds.encode < ends[0].seconds.encode / 2
+def test_the_tokens_and_seconds_of_a_reply(backend: LlamaCpp) -> None:
+    finishes = [
+        piece.finish for piece in backend.generate([PROMPTS["one picture in tiles"]] * 2, TWELVE_TOKENS) if piece.finish
+    ]
+    assert [finish.tokens.image for finish in finishes] == [5 * 16] * 2  # 2 x 2 tiles and the global one
+    assert finishes[0].tokens == finishes[1].tokens
+    first, second = (finish.seconds for finish in finishes)
+    assert first.load > 0 == second.load
+    assert all(seconds.media > 0 and seconds.prefill > 0 and seconds.decode > 0 for seconds in (first, second))
+    assert second.encode < first.encode / 2
 
 
 def test_equal_tiles_are_encoded_once(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,45 +168,45 @@ def test_the_smallest_nucleus_is_greedy(backend: LlamaCpp) -> None:
 
 def test_sampled_tokens_follow_the_logits(backend: LlamaCpp) -> None:
     prompt, temperature, draws = PROMPTS["text only"], 0.5, 300
-    scores = torch.from_numpy(backend.logits(prompt)[0]).double() / temperature
-    best = int(scores.argmax())
-    share = float(scores.softmax(-1)[best])
-    piece = backend._piece(best).decode()
+    logits = torch.from_numpy(backend.logits(prompt)[0]).double() / temperature
+    best = int(logits.argmax())
+    share = float(logits.softmax(-1)[best])
+    piece = backend._token_bytes(best).decode()
     hits = sum(
         answer(backend, prompt, Generate(1, temperature=temperature, seed=seed))[0] == piece for seed in range(draws)
     )
     assert abs(hits / draws - share) < 4 * (share * (1 - share) / draws) ** 0.5  # four standard deviations
 
 
-def test_the_context_ends_an_answer_and_too_long_a_prompt_is_a_fault(files: ModelFiles) -> None:
+def test_the_context_ends_a_reply_and_a_prompt_that_fills_it_is_a_fault(files: ModelFiles) -> None:
     with closing(LlamaCpp(files, Model(threads=1))) as backend:
-        words = 2048  # max_position_embeddings of the tiny model
-        _, fault = answer(backend, Prompt.user("1" * words))
+        context = 2048  # max_position_embeddings of the tiny model
+        _, fault = answer(backend, Prompt.user("1" * context))
         assert fault.fault is not None and fault.fault.kind == "too-long"
-        room = fault.tokens.prompt - words  # what the template takes
+        template = fault.tokens.prompt - context  # tokens of the chat template
         assert fault.seconds.load > 0
-        _, last = answer(backend, Prompt.user("1" * (words - room)))
-        assert last.fault is not None and last.tokens.prompt == words
-        _, fits = answer(backend, Prompt.user("1" * (words - room - 3)), Generate(max_tokens=50))
-        assert fits.tokens.prompt == words - 3
+        _, last = answer(backend, Prompt.user("1" * (context - template)))
+        assert last.fault is not None and last.tokens.prompt == context
+        _, fits = answer(backend, Prompt.user("1" * (context - template - 3)), Generate(max_tokens=50))
+        assert fits.tokens.prompt == context - 3
         assert fits.tokens.new <= 3
         with pytest.raises(EngineError):
-            backend.logits(Prompt.user("1" * words))
+            backend.logits(Prompt.user("1" * context))
 
 
-def test_an_engine_failure_costs_one_reply(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(tile: bytes) -> None:
+def test_a_failure_of_the_encoder_is_the_fault_of_one_reply(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tile: bytes) -> None:
         raise EngineError("llama.cpp could not encode a tile")
 
-    monkeypatch.setattr(backend._vision, "_encode", fails)
+    monkeypatch.setattr(backend._vision, "_encode", fail)
     prompts = [PROMPTS["unsplit"], PROMPTS["text only"]]
-    ends = [p.finish for p in backend.generate(prompts, WORDS) if p.finish]
-    assert ends[0].reason == "error" and ends[0].fault is not None and ends[0].fault.kind == "engine"
-    assert ends[1].fault is None
+    failed, answered = [piece.finish for piece in backend.generate(prompts, TWELVE_TOKENS) if piece.finish]
+    assert failed.reason == "error" and failed.fault is not None and failed.fault.kind == "engine"
+    assert answered.fault is None
 
 
 @pytest.mark.parametrize(
-    ("pieces", "said"),
+    ("pieces", "texts"),
     [
         ([b"a", b"b"], ["a", "b"]),
         ([b"\xe6", b"\x97", b"\xa5", b"!"], ["", "", "日", "!"]),
@@ -212,12 +215,12 @@ def test_an_engine_failure_costs_one_reply(backend: LlamaCpp, monkeypatch: pytes
         ([b"ok\xc3", b"\xa9"], ["", "oké"]),
     ],
 )
-def test_half_a_character_is_held_back(pieces: list[bytes], said: list[str]) -> None:
-    text = llamacpp._Utf8()
-    assert [text.add(piece) for piece in pieces] == said
+def test_the_bytes_of_an_incomplete_character_are_held_back(pieces: list[bytes], texts: list[str]) -> None:
+    decoder = llamacpp.Utf8Decoder()
+    assert [decoder.add(piece) for piece in pieces] == texts
 
 
-def test_llama_cpp_is_silent_unless_asked(
+def test_llama_cpp_prints_warnings_with_verbose_only(
     files: ModelFiles, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run() -> tuple[str, str]:
@@ -228,7 +231,7 @@ def test_llama_cpp_is_silent_unless_asked(
         return capfd.readouterr()
 
     assert files.gguf is not None
-    other = tmp_path / "other.gguf"  # an architecture that llama.cpp has never heard of
+    other = tmp_path / "other.gguf"  # an architecture that llama.cpp does not know
     other.write_bytes(files.gguf.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lemma", 1))
     monkeypatch.delenv("SMOLCLI_VERBOSE", raising=False)
     assert run() == ("", "")
@@ -237,34 +240,34 @@ def test_llama_cpp_is_silent_unless_asked(
     assert out == "" and "lemma" in err
 
 
-MAPPED = -1  # LLAMA_LOAD_MODE_AUTO, which maps the file where it can
+MAPPED = -1  # LLAMA_LOAD_MODE_AUTO, which maps the file if it can
 
 
-@pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("safe", [False, True])
-def test_extra_buffers_are_taken_where_they_are_safe_and_amxs_without_a_mapped_file(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, safe: bool, there: bool
+@pytest.mark.parametrize("is_supported", [False, True])
+@pytest.mark.parametrize("is_safe", [False, True])
+def test_extra_buffers_are_used_if_they_are_safe_and_with_amx_the_file_is_not_mapped(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, is_safe: bool, is_supported: bool
 ) -> None:
-    asked: list[tuple[bool, int]] = []
+    modes: list[tuple[bool, int]] = []
     load = llamacpp.llama.llama_model_load_from_file
 
     def spied(path: bytes, params: Any) -> Any:
-        asked.append((params.use_extra_bufts, params.load_mode))
-        params.use_extra_bufts = False  # whatever this machine has
+        modes.append((params.use_extra_bufts, params.load_mode))
+        params.use_extra_bufts = False  # do not run them, whatever this machine has
         return load(path, params)
 
     monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
-    monkeypatch.setattr(llamacpp.amx_probe, "is_safe", lambda: safe)
-    monkeypatch.setattr(llamacpp.amx_probe, "is_there", lambda: there)
+    monkeypatch.setattr(llamacpp.amx_probe, "is_safe", lambda: is_safe)
+    monkeypatch.setattr(llamacpp.amx_probe, "is_supported", lambda: is_supported)
     LlamaCpp(files, Model(threads=1)).close()
-    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if safe and there else MAPPED
-    assert asked == [(safe, mode)]
+    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if is_safe and is_supported else MAPPED
+    assert modes == [(is_safe, mode)]
 
 
 def set_u32(name: str, value: int) -> Callable[[bytes, int], bytes]:
     def edit(data: bytes, _: int) -> bytes:
-        at = data.index(name.encode()) + len(name) + 4  # the type of the value stands between
-        return data[:at] + struct.pack("<I", value) + data[at + 4 :]
+        offset = data.index(name.encode()) + len(name) + 4  # the value follows its name and its type
+        return data[:offset] + struct.pack("<I", value) + data[offset + 4 :]
 
     return edit
 
@@ -292,31 +295,33 @@ DAMAGE: dict[str, tuple[Callable[[bytes, int], bytes], str]] = {
 
 @pytest.mark.parametrize("half", ["gguf", "mmproj"])
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_file_is_told_before_native_code_sees_it(
+def test_a_damaged_file_is_reported_before_native_code_reads_it(
     files: ModelFiles, tmp_path: Path, half: str, how: str
 ) -> None:
-    whole = {"gguf": files.gguf, "mmproj": files.mmproj}
-    source = whole[half]
+    pair = {"gguf": files.gguf, "mmproj": files.mmproj}
+    source = pair[half]
     assert source is not None
     edit, message = DAMAGE[how]
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(edit(source.read_bytes(), gguf.GGUFReader(source).data_offset))
     with pytest.raises(ModelError, match=message) as caught:
-        LlamaCpp(ModelFiles("x", **{**whole, half: bad}), Model(threads=1))
+        LlamaCpp(ModelFiles("x", **{**pair, half: bad}), Model(threads=1))
     assert caught.value.advice
 
 
 @pytest.mark.parametrize("key", ["image_size", "patch_size", "embedding_length", "projector.scale_factor"])
 @pytest.mark.parametrize("value", [0, 1, 4096])
-def test_sizes_that_contradict_the_tensors_are_told(files: ModelFiles, tmp_path: Path, key: str, value: int) -> None:
+def test_sizes_that_contradict_the_tensors_are_an_error(
+    files: ModelFiles, tmp_path: Path, key: str, value: int
+) -> None:
     assert files.mmproj is not None
     bad = tmp_path / "mmproj-bad.gguf"
     bad.write_bytes(set_u32(f"clip.vision.{key}", value)(files.mmproj.read_bytes(), 0))
     with pytest.raises(ModelError, match="contradict"):
-        layout_of(bad)
+        read_layout(bad)
 
 
-def test_a_tile_larger_than_the_tensors_say_is_told(files: ModelFiles, tmp_path: Path) -> None:
+def test_a_tile_that_is_larger_than_the_tensors_say_is_an_error(files: ModelFiles, tmp_path: Path) -> None:
     """The grid of patches still fits; a picture would be cut into tiles of 10 GB."""
     assert files.mmproj is not None
     data, keys = files.mmproj.read_bytes(), read_header(files.mmproj).keys
@@ -325,10 +330,10 @@ def test_a_tile_larger_than_the_tensors_say_is_told(files: ModelFiles, tmp_path:
     bad = tmp_path / "mmproj-bad.gguf"
     bad.write_bytes(data)
     with pytest.raises(ModelError, match="contradict"):
-        layout_of(bad)
+        read_layout(bad)
 
 
-def test_halves_given_in_each_others_place(files: ModelFiles) -> None:
+def test_the_error_for_swapped_or_missing_halves(files: ModelFiles) -> None:
     with pytest.raises(ModelError, match="not the vision half.*give its mmproj"):
         LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=files.gguf), Model(threads=1))
     with pytest.raises(ModelError, match="is the vision half.*with -m"):
@@ -339,16 +344,16 @@ def test_halves_given_in_each_others_place(files: ModelFiles) -> None:
         LlamaCpp(ModelFiles("x", gguf=Path("none.gguf"), mmproj=files.mmproj), Model(threads=1))
 
 
-def test_the_layout_is_the_checkpoints_and_old_files_are_four_tiles(files: ModelFiles, tmp_path: Path) -> None:
+def test_the_layout_is_the_checkpoints_and_by_default_four_tiles(files: ModelFiles, tmp_path: Path) -> None:
     assert files.mmproj is not None
-    assert layout_of(files.mmproj) == Layout(TILE, 16, 4 * TILE)
+    assert read_layout(files.mmproj) == Layout(TILE, 16, 4 * TILE)
     old = tmp_path / "mmproj-old.gguf"
     key = b"clip.vision.preproc_image_size"
     old.write_bytes(files.mmproj.read_bytes().replace(key, key[:-1] + b"_"))
-    assert layout_of(old) == Layout(TILE, 16, 4 * TILE)
+    assert read_layout(old) == Layout(TILE, 16, 4 * TILE)
 
 
-def test_the_header_is_what_gguf_reads(files: ModelFiles) -> None:
+def test_the_header_equals_what_the_package_gguf_reads(files: ModelFiles) -> None:
     assert files.gguf is not None
     ours, theirs = read_header(files.gguf), gguf.GGUFReader(files.gguf)
     assert ours.shapes == {tensor.name: tuple(map(int, tensor.shape)) for tensor in theirs.tensors}

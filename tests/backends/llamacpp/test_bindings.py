@@ -1,4 +1,4 @@
-"""backends/llamacpp/bindings.py: llama_cpp without what smolcli does not call, and still llama_cpp."""
+"""backends/llamacpp/bindings.py: llama_cpp without its unused modules, but with all its names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ print(sorted({"llama_cpp.llama", "jinja2", "diskcache"} & set(sys.modules)))
 print(llama_cpp.llama_cpp is sys.modules["llama_cpp.llama_cpp"], hasattr(llama_cpp, "nothing"))
 print(llama_cpp.Llama.__module__)
 import importlib
-whole = importlib.import_module("llama_cpp.llama_cpp")
-print([name for name in dir(whole) if not name.startswith("_") and not hasattr(llama_cpp, name)])
+interface = importlib.import_module("llama_cpp.llama_cpp")
+print([name for name in dir(interface) if not name.startswith("_") and not hasattr(llama_cpp, name)])
 """
 
 
-def test_the_interface_is_loaded_and_the_rest_when_it_is_used() -> None:
+def test_the_interface_is_loaded_at_once_and_other_names_when_they_are_used() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["[]", "True False", "llama_cpp.llama", "[]"], done.stderr

@@ -1,4 +1,4 @@
-"""Every encoder of pictures beside mtmd, against it and PyTorch, and on damaged files."""
+"""Every vision encoder other than mtmd: compared with mtmd and PyTorch, and on damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from smolcli import registry
 from smolcli.backends.llamacpp import amx_probe, kv_cache
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
-from smolcli.backends.vision.mtmd import MtmdEncoder, layout_of
+from smolcli.backends.vision.mtmd import MtmdEncoder, read_layout
 from smolcli.backends.vision.openvino_import import ov
 from smolcli.converters import convert
 from smolcli.errors import ModelError, UnavailableError
@@ -30,31 +30,43 @@ from smolcli.nano.evaluate import answers, frame
 from smolcli.options import Model
 from smolcli.process.child import call
 from smolcli.types import Frame, Prompt
-from tests.backends.vision.encoders import ENGINES, MTMD, WIDTH, by_mtmd, cosines, encoded, encoder, exact, noise
+from tests.backends.vision.encoders import (
+    EMBEDDING_SIZE,
+    ENCODERS,
+    MTMD,
+    cosines,
+    encode,
+    encode_with_mtmd,
+    exact,
+    make_encoder,
+    noise,
+)
 from tests.tiny import make_checkpoint
 
 SAMPLES = sorted((Path(__file__).parents[3] / "docs" / "samples").glob("*.png"))
-AT_ONCE = 4  # the most tiles that one of them encodes at once
+MAX_BATCH_SIZE = 4  # the most tiles that one of them encodes at once
 
 
-@pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=ENCODERS)
+def encoder_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-# ---- the same embeddings and the same words ------------------------------------------------------------
+# ---- the same embeddings and the same replies ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("tile", [64, 384, 512])
 @pytest.mark.parametrize("variant", ["v1", "v2"])
-def test_every_shape_is_that_of_mtmd_and_of_pytorch(tmp_path: Path, engine: str, variant: str, tile: int) -> None:
+def test_every_shape_has_the_embeddings_of_mtmd_and_of_pytorch(
+    tmp_path: Path, encoder_name: str, variant: str, tile: int
+) -> None:
     folder = make_checkpoint(tmp_path / "Tiny", variant, tile, tile=tile)
     files = ModelFiles("Tiny", folder, *convert(folder, folder, "f32", "f32"))
     assert files.mmproj is not None
-    tiles = [noise(seed, tile) for seed in range(AT_ONCE + 2)]
-    ours = encoded(files.mmproj, tiles, exact(engine))
-    assert min(cosines(ours, by_mtmd(files, tiles))) > 0.99999
-    prompt = Prompt.user(*(Frame(each, tile, tile) for each in tiles), "?", split=False)
+    tiles = [noise(seed, tile) for seed in range(MAX_BATCH_SIZE + 2)]
+    ours = encode(files.mmproj, tiles, exact(encoder_name))
+    assert min(cosines(ours, encode_with_mtmd(files, tiles))) > 0.99999
+    prompt = Prompt.user(*(Frame(rgb, tile, tile) for rgb in tiles), "?", split=False)
     with closing(PyTorch(files, exact("auto"))) as torch:
         theirs = torch.embeddings(prompt).numpy().reshape(ours.shape)
     assert float(np.abs(theirs).max()) > 1
@@ -62,142 +74,157 @@ def test_every_shape_is_that_of_mtmd_and_of_pytorch(tmp_path: Path, engine: str,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "auto", "bfloat16"])
-def test_nano_sees_what_mtmd_sees(engine: str, dtype: str) -> None:
+def test_nano_has_the_embeddings_of_mtmd(encoder_name: str, dtype: str) -> None:
     files = resolve.resolve(MTMD, "llamacpp")
-    options = Model(threads=1, dtype=dtype, vision_engine=engine)
+    options = Model(threads=1, dtype=dtype, vision_engine=encoder_name)
     assert files.mmproj is not None
-    side = layout_of(files.mmproj).tile
+    side = read_layout(files.mmproj).tile
     tiles = [noise(1, side), bytes(3 * side * side)]
     tiles += [Image.open(path).convert("RGB").resize((side, side)).tobytes() for path in SAMPLES]
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if engine == "openvino" and dtype == "bfloat16" and "BF16" not in able:
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if encoder_name == "openvino" and dtype == "bfloat16" and "BF16" not in capabilities:
         with pytest.raises(UnavailableError, match=r"does not compute in bfloat16; leave out --dtype"):
-            encoder(files.mmproj, options, 192)
+            make_encoder(files.mmproj, options, 192)
         return
-    ours = encoded(files.mmproj, tiles, options, width=192)
-    assert min(cosines(ours, by_mtmd(files, tiles))) > (0.99999 if dtype == "float32" else 0.9995)
+    ours = encode(files.mmproj, tiles, options, embedding_size=192)
+    assert min(cosines(ours, encode_with_mtmd(files, tiles))) > (0.99999 if dtype == "float32" else 0.9995)
 
 
-def test_nano_says_what_it_says_with_mtmd_and_with_pytorch(engine: str) -> None:
+def test_nano_gives_the_answers_of_mtmd_and_of_pytorch(encoder_name: str) -> None:
     prompts = [Prompt.user(frame(Image.open(path).convert("RGB")), "Describe this image.") for path in SAMPLES]
     prompts += [
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?") for path in SAMPLES
     ]
-    said = []
-    for options in (exact(engine), MTMD):
+    texts = []
+    for options in (exact(encoder_name), MTMD):
         with closing(LlamaCpp(resolve.resolve(options, "llamacpp"), options)) as backend:
             assert isinstance(backend._vision, MtmdEncoder) is (options is MTMD)
-            said.append(answers(backend, prompts, 60))
+            texts.append(answers(backend, prompts, 60))
     with closing(PyTorch(resolve.resolve(MTMD, "torch"), exact("auto"))) as torch:
-        said.append(answers(torch, prompts, 60))
-    assert said[0] == said[1] == said[2]
-    assert len(set(said[0])) > len(SAMPLES)
+        texts.append(answers(torch, prompts, 60))
+    assert texts[0] == texts[1] == texts[2]
+    assert len(set(texts[0])) > len(SAMPLES)
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"])
-def test_every_type_that_the_converters_write(checkpoint: Path, tmp_path: Path, engine: str, kind: str) -> None:
-    """mtmd rounds what the weights are multiplied with to the file's type too, which is most of the difference."""
+def test_every_type_that_the_converters_write(checkpoint: Path, tmp_path: Path, encoder_name: str, kind: str) -> None:
+    """mtmd also rounds activations to the type of the file, which is most of the difference."""
     pair = ModelFiles("Tiny", None, *convert(checkpoint, tmp_path, "f32", kind))
     assert pair.mmproj is not None
     tiles = [noise(seed, 64) for seed in range(2)]
-    ours = encoded(pair.mmproj, tiles, exact(engine))
-    assert min(cosines(ours, by_mtmd(pair, tiles))) > 0.9995
+    ours = encode(pair.mmproj, tiles, exact(encoder_name))
+    assert min(cosines(ours, encode_with_mtmd(pair, tiles))) > 0.9995
     tensors = {tensor.name: tensor for tensor in GGUFReader(pair.mmproj).tensors}
     assert tensors["mm.model.fc.weight"].tensor_type == Type[kind.upper()]
-    low = encoded(pair.mmproj, tiles, Model(threads=1, vision_engine=engine))
+    low = encode(pair.mmproj, tiles, Model(threads=1, vision_engine=encoder_name))
     assert min(cosines(low, ours)) > 0.9995
 
 
-def test_tiles_are_encoded_alike_alone_and_together_and_again(mmproj: Path, engine: str) -> None:
-    tiles = [noise(seed, 64) for seed in range(2 * AT_ONCE + 1)]
-    with closing(encoder(mmproj, exact(engine))) as vision:
+def test_tiles_are_encoded_alike_alone_and_in_a_batch(mmproj: Path, encoder_name: str) -> None:
+    tiles = [noise(seed, 64) for seed in range(2 * MAX_BATCH_SIZE + 1)]
+    with closing(make_encoder(mmproj, exact(encoder_name))) as vision:
         together = vision.encode(tiles)
         vision.forget()
         alone = [vision.encode([tile])[0] for tile in tiles]
         assert vision.encode([]) == []
-    assert all(each.flags.c_contiguous and each.dtype == np.float32 for each in together)  # llama.cpp copies memory
-    assert float(np.abs(np.stack(together) - np.stack(alone)).max()) < (1e-5 if engine == "torch" else 1e-30)
+    assert all(
+        array.flags.c_contiguous and array.dtype == np.float32 for array in together
+    )  # llama.cpp copies their memory
+    assert float(np.abs(np.stack(together) - np.stack(alone)).max()) < (1e-5 if encoder_name == "torch" else 1e-30)
 
 
-def test_a_tile_seen_before_costs_nothing_until_it_is_forgotten(
-    mmproj: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+def test_a_tile_is_encoded_once_until_the_cache_is_cleared(
+    mmproj: Path, encoder_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiles = [noise(1, 64), noise(2, 64), noise(1, 64)]
-    given: list[int] = []
-    with closing(encoder(mmproj, exact(engine))) as vision:
+    batches: list[int] = []
+    with closing(make_encoder(mmproj, exact(encoder_name))) as vision:
         encode = vision._encode
-        monkeypatch.setattr(vision, "_encode", lambda tiles: given.append(len(tiles)) or encode(tiles))
+        monkeypatch.setattr(vision, "_encode", lambda tiles: batches.append(len(tiles)) or encode(tiles))
         first = vision.encode(tiles)
         vision.encode(tiles[:1])
         vision.forget()
         vision.encode(tiles[:1])
-    assert given == [2, 1]
+    assert batches == [2, 1]
     assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])
 
 
-def test_the_weights_live_as_long_as_the_encoder(checkpoint: Path, tmp_path: Path, engine: str) -> None:
+def test_the_weights_live_as_long_as_the_encoder(checkpoint: Path, tmp_path: Path, encoder_name: str) -> None:
     for kind in ("f16", "q8_0"):
         mmproj = convert(checkpoint, tmp_path, "f32", kind)[1]
-        with closing(encoder(mmproj, exact(engine))) as vision:
+        with closing(make_encoder(mmproj, exact(encoder_name))) as vision:
             gc.collect()
             junk = [np.full(2**18, 0xAB, np.uint8) for _ in range(64)]
             late = vision.encode([noise(1, 64)])[0]
         del junk
-        assert np.array_equal(late, encoded(mmproj, [noise(1, 64)], exact(engine))[0])
+        assert np.array_equal(late, encode(mmproj, [noise(1, 64)], exact(encoder_name))[0])
         assert float(np.abs(late).max()) > 0.1
 
 
-def test_mtmd_is_not_loaded_beside_it(files: ModelFiles, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mtmd_is_not_loaded_too(files: ModelFiles, encoder_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smolcli.backends.vision.mtmd.mtmd.mtmd_init_from_file", lambda *_: pytest.fail("loaded twice"))
-    with closing(LlamaCpp(files, exact(engine))) as backend:
-        assert backend.embeddings(Prompt.user(Frame(noise(3, 64), 64, 64), "?")).shape == (16, WIDTH)
+    with closing(LlamaCpp(files, exact(encoder_name))) as backend:
+        assert backend.embeddings(Prompt.user(Frame(noise(3, 64), 64, 64), "?")).shape == (16, EMBEDDING_SIZE)
 
 
-def test_it_computes_in_one_thread_that_is_not_llama_cpps(
-    files: ModelFiles, engine: str, monkeypatch: pytest.MonkeyPatch
+def test_it_computes_in_a_single_thread_other_than_llama_cpps(
+    files: ModelFiles, encoder_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The configuration of AMX's tiles is a thread's: llama.cpp makes it once, and another library undoes it."""
-    made = registry.load(registry.VISION_ENCODERS, engine)
+    """AMX's tile configuration belongs to a thread: llama.cpp sets it once, and another library would replace it."""
+    encoder_class = registry.load(registry.VISION_ENCODERS, encoder_name)
     threads: dict[str, list[threading.Thread]] = {}
 
     def spy(owner: Any, name: str) -> None:
-        whole, seen = getattr(owner, name), threads.setdefault(name, [])
-        monkeypatch.setattr(owner, name, lambda *args: seen.append(threading.current_thread()) or whole(*args))
+        method, seen = getattr(owner, name), threads.setdefault(name, [])
+        monkeypatch.setattr(owner, name, lambda *args: seen.append(threading.current_thread()) or method(*args))
 
-    for owner, name in ((made, "__init__"), (made, "_encode"), (made, "close"), (kv_cache.llama, "llama_decode")):
+    for owner, name in (
+        (encoder_class, "__init__"),
+        (encoder_class, "_encode"),
+        (encoder_class, "close"),
+        (kv_cache.llama, "llama_decode"),
+    ):
         spy(owner, name)
-    with closing(LlamaCpp(files, exact(engine))) as backend:
+    with closing(LlamaCpp(files, exact(encoder_name))) as backend:
         for seed in range(2):
             backend.logits(Prompt.user(Frame(noise(seed, 64), 64, 64), "?"))
-        backend.close()  # and once more after it
+        backend.close()  # closing() closes it again
     assert [len(threads[name]) for name in ("__init__", "_encode", "close")] == [1, 2, 1]
     theirs = set(threads.pop("llama_decode"))
     [ours] = {thread for seen in threads.values() for thread in seen}
     assert theirs and ours not in theirs and not ours.is_alive()
 
 
-def test_one_picture_after_another_leaves_the_engine_whole(tmp_path: Path, engine: str) -> None:
-    """With a llama.cpp that computes with AMX, and an encoder that does, it would be killed at the second."""
+def test_encoding_a_second_picture_does_not_break_llama_cpp(tmp_path: Path, encoder_name: str) -> None:
+    """If both llama.cpp and the encoder compute with AMX in one thread, llama.cpp crashes at the second picture."""
     nano = resolve.resolve(MTMD, "llamacpp")
     assert nano.gguf is not None
-    amx_probe._quantize(nano.gguf, tmp_path / "nano-Q8_0.gguf", amx_probe.KINDS[0])
-    assert call("tests.backends.vision.encoders:seen_again", tmp_path / "nano-Q8_0.gguf", nano.mmproj, engine) < 0.01
+    amx_probe.quantize(nano.gguf, tmp_path / "nano-Q8_0.gguf", amx_probe.FILE_TYPES[0])
+    assert (
+        call(
+            "tests.backends.vision.encoders:difference_when_repeated",
+            tmp_path / "nano-Q8_0.gguf",
+            nano.mmproj,
+            encoder_name,
+        )
+        < 0.01
+    )
 
 
-# ---- files that are no such tower ----------------------------------------------------------------------
+# ---- damaged and unsuitable files ---------------------------------------------------------------------
 
 Keys = dict[str, Any]
 Tensors = dict[str, NDArray[np.float32]]
 
 
-def rewritten(source: Path, place: Path, edit: Callable[[Keys, Tensors], object]) -> Path:
-    """A copy of a float32 mmproj with other keys or tensors."""
+def rewrite(source: Path, target: Path, edit: Callable[[Keys, Tensors], object]) -> Path:
+    """Write a copy of a float32 mmproj with edited keys or tensors to `target`, and return it."""
     reader = GGUFReader(source)
-    keys = {name: each.contents() for name, each in reader.fields.items() if not name.startswith("GGUF.")}
-    kinds = {name: each.types for name, each in reader.fields.items()}
-    tensors = {each.name: np.array(each.data) for each in reader.tensors}
+    keys = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    kinds = {name: field.types for name, field in reader.fields.items()}
+    tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
     edit(keys, tensors)
-    writer = GGUFWriter(place, keys.pop("general.architecture"))
+    writer = GGUFWriter(target, keys.pop("general.architecture"))
     for name, value in keys.items():
         writer.add_key_value(name, value, kinds[name][0], kinds[name][1] if len(kinds[name]) > 1 else None)
     for name, tensor in tensors.items():
@@ -206,32 +233,34 @@ def rewritten(source: Path, place: Path, edit: Callable[[Keys, Tensors], object]
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return place
+    return target
 
 
-def swap(tensors: Tensors) -> None:
+def swap_feed_forward(tensors: Tensors) -> None:
     for name in [name for name in tensors if ".ffn_up." in name]:
         other = name.replace("ffn_up", "ffn_down")
         tensors[name], tensors[other] = tensors[other], tensors[name]
 
 
-def test_files_of_old_whose_feed_forward_has_its_names_swapped(
-    files: ModelFiles, mmproj: Path, tmp_path: Path, engine: str
+def test_old_files_with_swapped_names_of_the_feed_forward(
+    files: ModelFiles, mmproj: Path, tmp_path: Path, encoder_name: str
 ) -> None:
-    old = rewritten(mmproj, tmp_path / "mmproj-old.gguf", lambda keys, tensors: swap(tensors))
+    old = rewrite(mmproj, tmp_path / "mmproj-old.gguf", lambda keys, tensors: swap_feed_forward(tensors))
     tiles = [noise(5, 64)]
-    assert np.array_equal(encoded(old, tiles, exact(engine)), encoded(mmproj, tiles, exact(engine)))
-    theirs = by_mtmd(ModelFiles("x", gguf=files.gguf, mmproj=old), tiles)
-    assert cosines(encoded(old, tiles, exact(engine)), theirs)[0] > 0.99999
+    assert np.array_equal(encode(old, tiles, exact(encoder_name)), encode(mmproj, tiles, exact(encoder_name)))
+    theirs = encode_with_mtmd(ModelFiles("x", gguf=files.gguf, mmproj=old), tiles)
+    assert cosines(encode(old, tiles, exact(encoder_name)), theirs)[0] > 0.99999
 
 
-def test_other_means_and_deviations(files: ModelFiles, mmproj: Path, tmp_path: Path, engine: str) -> None:
+def test_the_mean_and_deviation_of_the_file_are_used(
+    files: ModelFiles, mmproj: Path, tmp_path: Path, encoder_name: str
+) -> None:
     change = {"clip.vision.image_mean": [0.4, 0.5, 0.6], "clip.vision.image_std": [0.2, 0.3, 0.4]}
-    other = rewritten(mmproj, tmp_path / "mmproj-other.gguf", lambda keys, tensors: keys.update(change))
+    other = rewrite(mmproj, tmp_path / "mmproj-other.gguf", lambda keys, tensors: keys.update(change))
     tiles = [noise(6, 64)]
-    theirs = by_mtmd(ModelFiles("x", gguf=files.gguf, mmproj=other), tiles)
-    assert cosines(encoded(other, tiles, exact(engine)), theirs)[0] > 0.99999
-    assert cosines(encoded(other, tiles, exact(engine)), encoded(mmproj, tiles, exact(engine)))[0] < 0.999
+    theirs = encode_with_mtmd(ModelFiles("x", gguf=files.gguf, mmproj=other), tiles)
+    assert cosines(encode(other, tiles, exact(encoder_name)), theirs)[0] > 0.99999
+    assert cosines(encode(other, tiles, exact(encoder_name)), encode(mmproj, tiles, exact(encoder_name)))[0] < 0.999
 
 
 def narrow(name: str) -> Callable[[Keys, Tensors], object]:
@@ -264,24 +293,24 @@ DAMAGE: dict[str, tuple[Callable[[Keys, Tensors], object], str]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_what_is_no_such_tower_is_told_by_its_name(
-    files: ModelFiles, mmproj: Path, tmp_path: Path, engine: str, how: str
+def test_the_error_for_an_unsuitable_file_names_it(
+    files: ModelFiles, mmproj: Path, tmp_path: Path, encoder_name: str, how: str
 ) -> None:
     edit, message = DAMAGE[how]
-    bad = rewritten(mmproj, tmp_path / "mmproj-bad.gguf", edit)
+    bad = rewrite(mmproj, tmp_path / "mmproj-bad.gguf", edit)
     with pytest.raises(ModelError, match=message) as caught:
-        LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=bad), exact(engine))
+        LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=bad), exact(encoder_name))
     assert str(bad) in str(caught.value) and caught.value.advice
 
 
-def test_the_mmproj_of_another_model_is_told(files: ModelFiles, tmp_path: Path, engine: str) -> None:
+def test_the_mmproj_of_another_model_is_an_error(files: ModelFiles, tmp_path: Path, encoder_name: str) -> None:
     other = make_checkpoint(tmp_path / "Wide", "v2", 1, width=128)
     pair = convert(other, other, "f32", "f32")
     with pytest.raises(ModelError, match="does not fit this language model; give the mmproj made with it"):
-        LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=pair[1]), exact(engine))
+        LlamaCpp(ModelFiles("x", gguf=files.gguf, mmproj=pair[1]), exact(encoder_name))
 
 
-def test_an_encoder_that_is_installed_and_broken_is_told_with_the_way_around_it(
+def test_the_error_for_a_broken_installation_names_the_alternative(
     files: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(name: str) -> None:
