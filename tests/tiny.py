@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the SmolVLM families: everything a real one has, in some hundred kilobytes.
+"""Tiny random checkpoints of the SmolVLM families, with everything a real one has, in some hundred kilobytes.
 
     directory = make_checkpoint(tmp_path / "tiny", "v2", seed=1, tied=True)
 
@@ -26,7 +26,7 @@ from transformers import (
 
 GEOMETRY = {64: (8, 2), 384: (14, 3), 512: (16, 4)}  # tile: (patch_size, scale_factor)
 VOCABULARY = 384
-# The special tokens by role, the first of the vocabulary.
+# The special tokens by role; their ids are the first of the vocabulary.
 SMOL = {"unk": "<|endoftext|>", "bos": "<|im_start|>", "pad": "<|im_end|>", "eos": "<end_of_utterance>"}
 GRANITE = {"unk": "<|unk|>", "bos": "<|start_of_role|>", "pad": "<|end_of_text|>", "eos": "<|end_of_text|>"}
 MARKERS = (
@@ -65,19 +65,19 @@ def make_checkpoint(
     width: int = 64,
     generation: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a checkpoint to `directory` and return it.
+    """Write a checkpoint to `directory` and return `directory`.
 
-    `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer); `tile` is the side of a
-    tile in pixels, a key of GEOMETRY; `layout` is the release of transformers whose config.json is written (5 or 4);
-    a small `shard_size` makes many shards; `exact` weights are the same to the bit on every machine; `width` is the
-    hidden size of the language model, `generation` more of generation_config.json.
+    `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer). `tile` is the side of a
+    tile in pixels, a key of GEOMETRY. `layout` is the major version of transformers whose config.json is written (5 or
+    4). A small `shard_size` makes many shards. `exact` weights are bit-identical on every machine. `width` is the
+    hidden size of the language model. `generation` has additional keys of generation_config.json.
     """
     directory.mkdir(parents=True, exist_ok=True)
     roles = GRANITE if variant == "docling" else SMOL
     tokenizer = make_tokenizer(roles)
     model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width).to(dtype)
     if exact:
-        _fill(model, seed)
+        _set_exact_weights(model, seed)
     ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
     model.generation_config = GenerationConfig.from_dict(
         {"bos_token_id": ids["bos"], "eos_token_id": [ids["eos"], ids["pad"]], "pad_token_id": ids["pad"]}
@@ -87,7 +87,7 @@ def make_checkpoint(
     tokenizer.save(str(directory / "tokenizer.json"))
     _save_processor(directory, variant, tile, roles)
     if layout == 4:
-        _as_transformers_4(directory)
+        _rewrite_config_for_transformers_4(directory)
     return directory
 
 
@@ -100,7 +100,7 @@ def make_model(
     tokenizer: Tokenizer | None = None,
     width: int = 64,
 ) -> PreTrainedModel:
-    """The random model alone, in float32."""
+    """Make a random model in float32, without writing it."""
     patch, scale = GEOMETRY[tile]
     roles = GRANITE if variant == "docling" else SMOL
     tokenizer = tokenizer or make_tokenizer(roles)
@@ -146,7 +146,7 @@ def make_model(
 
 
 def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:
-    """SmolVLM's kind of tokenizer: digits one by one, byte-level BPE, `"\\n\\n"` one token; Granite's joins digits."""
+    """Make a byte-level BPE tokenizer in which `"\\n\\n"` is one token; SmolVLM's splits digits, Granite's does not."""
     tokenizer = Tokenizer(models.BPE())
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
     split = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), letters])
@@ -165,8 +165,8 @@ def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:
     return tokenizer
 
 
-def _fill(model: PreTrainedModel, seed: int) -> None:
-    """Weights between -0.5 and 0.5 of 24 random bits each, from a generator whose stream is fixed."""
+def _set_exact_weights(model: PreTrainedModel, seed: int) -> None:
+    """Set weights between -0.5 and 0.5, of 24 random bits each, from a generator whose stream never changes."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for _, weight in sorted(model.named_parameters()):
@@ -223,8 +223,8 @@ def _save_processor(directory: Path, variant: str, tile: int, roles: dict[str, s
     _save(directory / "processor_config.json", {"processor_class": f"{family}Processor", "image_seq_len": tokens})
 
 
-def _as_transformers_4(directory: Path) -> None:
-    """config.json as the published checkpoints have it: rope_theta, torch_dtype, vision defaults left out."""
+def _rewrite_config_for_transformers_4(directory: Path) -> None:
+    """Rewrite config.json as in the published checkpoints: rope_theta, torch_dtype, no keys of vision defaults."""
     path = directory / "config.json"
     config = json.loads(path.read_text())
     text, vision = config["text_config"], config["vision_config"]

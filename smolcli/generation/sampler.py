@@ -89,7 +89,7 @@ class Sampler:
 
         `logits` are those of the first token. `sample` is `self.sample` for logits as the backend holds them.
         `detokenize` returns the text that a token adds: "" while a character is incomplete, None for a token that ends
-        the reply and is no part of it. Before options.min_tokens the next best token is taken instead of such a one.
+        the reply and is no part of it. Before options.min_tokens, the next best token replaces one that ends the reply.
         """
         for count in range(1, max_tokens + 1):
             token = sample(logits)

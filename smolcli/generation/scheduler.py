@@ -7,7 +7,7 @@ of text and, if the backend evaluates several sequences at once, requests to its
     reply yields                   scheduler calls                        reply is sent
     PrefillRequest(prepared, n)    slots.prefill(index, request, ...)     the logits after the prompt
     17 (the token it sampled)      slots.decode({index: 17, ...})         the logits after that token
-    Piece(index, " cat")           - (passes the piece on)                whether the reply repeats itself without end
+    Piece(index, " cat")           nothing; the piece is passed on        whether the reply repeats itself without end
 
 A backend without slots evaluates one sequence at a time: its replies compute their logits themselves and yield pieces
 only.
@@ -277,7 +277,7 @@ class Prefetcher(Generic[PreparedPrompt]):
         if not self._pending:
             self.fill()
         if wait and not self._pending and not self._is_ended:
-            raise RuntimeError("None was given while no reply was under way")
+            raise RuntimeError("the prompts yielded None while no reply was running")
         return self._pending.popleft() if self._pending and (wait or self._pending[0].is_ready) else None
 
     def prepared(self) -> list[PreparedPrompt]:

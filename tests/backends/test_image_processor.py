@@ -1,4 +1,4 @@
-"""backends/image_processor.py: grids and pixels, byte for byte those of transformers' own image processors."""
+"""backends/image_processor.py: grids and pixels equal those of transformers' own image processors, byte for byte."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ SIZES = (
 
 
 def noise(width: int, height: int) -> Frame:
-    """Every byte at random, so that any other filter, rounding or order of steps shows."""
+    """A picture of random bytes, on which any other filter, rounding or order of steps shows."""
     return Frame(np.random.default_rng(width * 10_000 + height).bytes(3 * width * height), width, height)
 
 
 def reference(
-    frame: Frame, layout: Layout, longest_edge: int, split: bool = True, made: type = SmolVLMImageProcessorPil
+    frame: Frame,
+    layout: Layout,
+    longest_edge: int,
+    split: bool = True,
+    processor_class: type = SmolVLMImageProcessorPil,
 ) -> tuple[Grid, list[bytes]]:
-    """The grid and the tiles before they are rescaled, as the reference makes them."""
+    """Return the grid and the tiles of transformers' processor, before it rescales them to floats."""
     image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)
-    processor = made(
+    processor = processor_class(
         size={"longest_edge": longest_edge},
         max_image_size={"longest_edge": layout.tile},
         do_image_splitting=split,
@@ -53,25 +57,25 @@ def check(frame: Frame, layout: Layout, detail: str, longest_edge: int, split: b
     grid, pixels = reference(frame, layout, longest_edge, split)
     assert result.grid == plan(frame.width, frame.height, layout, detail, split) == grid
     assert len(result.pixels) == grid.tiles
-    # numbers, so that a failure names the tiles and does not print them
+    # indices, so that a failure names the tiles instead of printing their bytes
     assert [n for n, (ours, theirs) in enumerate(zip(result.pixels, pixels, strict=True)) if ours != theirs] == []
 
 
 @pytest.mark.parametrize("detail", ["1", "2", "3", "4"])
 @pytest.mark.parametrize("size", SIZES)
-def test_tiles_on_the_longest_edge(size: tuple[int, int], detail: str) -> None:
+def test_a_number_of_tiles_on_the_longest_edge(size: tuple[int, int], detail: str) -> None:
     check(noise(*size), SMALL, detail, int(detail) * SMALL.tile)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_unsplit(size: tuple[int, int]) -> None:
-    """As a video frame: to one tile's longest edge, then to the whole tile."""
+def test_a_single_tile(size: tuple[int, int]) -> None:
+    """As for a video frame: resized to the longest edge of a tile, then to the whole tile."""
     frame = noise(*size)
     check(frame, SMALL, "high", SMALL.tile, split=False)
     check(frame, SMALL, "low", SMALL.tile)
 
 
-def test_many_sizes() -> None:
+def test_random_sizes() -> None:
     layout = Layout(tile=8, tokens=1, longest_edge=32)
     rng = random.Random(0)
     for _ in range(200):
@@ -95,42 +99,42 @@ def test_many_sizes() -> None:
         ((3, 8), Layout(1024, 1, 5000), "high", 5000),
     ],
 )
-def test_layouts(size: tuple[int, int], layout: Layout, detail: str, longest_edge: int) -> None:
+def test_other_layouts(size: tuple[int, int], layout: Layout, detail: str, longest_edge: int) -> None:
     check(noise(*size), layout, detail, longest_edge)
 
 
-def test_both_families_cut_alike() -> None:
+def test_both_families_have_the_same_tiles() -> None:
     frame = noise(123, 77)
-    assert reference(frame, SMALL, 128) == reference(frame, SMALL, 128, made=Idefics3ImageProcessorPil)
+    assert reference(frame, SMALL, 128) == reference(frame, SMALL, 128, processor_class=Idefics3ImageProcessorPil)
 
 
 @pytest.mark.parametrize(
     ("size", "tiles_along"),
     [((1, 1), 1), ((32, 20), 1), ((33, 20), 2), ((20, 64), 2), ((65, 65), 3), ((128, 1), 4), ((1000, 900), 4)],
 )
-def test_auto_takes_the_fewest_tiles_that_do_not_shrink(size: tuple[int, int], tiles_along: int) -> None:
+def test_auto_is_the_fewest_tiles_that_do_not_shrink_the_picture(size: tuple[int, int], tiles_along: int) -> None:
     check(noise(*size), SMALL, "auto", tiles_along * SMALL.tile)
 
 
-def test_more_tiles_than_the_reference_are_clamped() -> None:
+def test_the_number_of_tiles_is_at_most_that_of_high() -> None:
     assert plan(50, 40, SMALL, "9", split=True) == plan(50, 40, SMALL, "high", split=True) == Grid(4, 4)
 
 
-def test_token_counts_of_published_models() -> None:
+def test_tile_counts_of_published_models() -> None:
     """The tiles of a square, a 4:3 and an A4 picture at 2048, 1024 and 512 pixels on the longest edge."""
     counts = {n: [plan(*size, REAL, n, True).tiles for size in ((386, 386), (400, 300), (1240, 1754))] for n in "421"}
     assert counts == {"4": [17, 13, 13], "2": [5, 5, 5], "1": [1, 1, 1]}
 
 
-def test_unsplit_needs_no_detail() -> None:
+def test_without_splitting_detail_has_no_effect() -> None:
     assert plan(10, 10_000, SMALL, "high", split=False) == UNSPLIT
 
 
-def test_tiles_are_kept_as_long_as_their_picture_and_no_longer() -> None:
-    cutter, picture = ImageProcessor(SMALL, "auto"), noise(70, 50)
-    tiles = cutter(picture, True)
-    assert tiles == cut(picture, SMALL, "auto", True) and cutter(picture, True) is tiles
-    assert cutter(picture, False) == cut(picture, SMALL, "auto", False) != tiles
+def test_tiles_are_cached_as_long_as_their_picture_is_referenced() -> None:
+    processor, picture = ImageProcessor(SMALL, "auto"), noise(70, 50)
+    tiles = processor(picture, True)
+    assert tiles == cut(picture, SMALL, "auto", True) and processor(picture, True) is tiles
+    assert processor(picture, False) == cut(picture, SMALL, "auto", False) != tiles
     gone = weakref.ref(tiles)
     del tiles, picture
     gc.collect()

@@ -112,7 +112,7 @@ def test_the_source_is_asked_again_at_each_piece_and_may_yield_none_while_a_repl
 
 
 def test_none_while_no_reply_is_running_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="None was given"):
+    with pytest.raises(RuntimeError, match="yielded None while no reply was running"):
         list(schedule(to_prompts([None]), first_word, make_model(lambda text, _: [text])))
 
 
