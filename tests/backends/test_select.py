@@ -1,9 +1,8 @@
-"""backends/select.py: which backend and which vision encoder `auto` means; the registry's extras; standard output."""
+"""backends/select.py: which backend and which vision encoder `auto` means; the registry's extras."""
 
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -148,16 +147,3 @@ def test_the_extras_of_the_registry_are_those_of_pyproject() -> None:
             requirements = " ".join(project["optional-dependencies"][entry.extra])
             assert all(library.replace("_", "-").split("-")[0] in requirements for library in entry.needs)
             assert all(importlib.util.find_spec(library) for library in entry.needs)
-
-
-def test_after_claim_stdout_only_the_claimed_file_writes_to_standard_output() -> None:
-    code = (
-        "import os, sys\n"
-        "from smolcli.terminal.stdout import claim_stdout\n"
-        "own = claim_stdout()\n"
-        "os.write(1, b'native\\n'); print('python', flush=True); os.system('echo shell')\n"
-        "own.write('record\\n'); own.flush()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "record\n"
-    assert done.stderr.splitlines() == ["native", "python", "shell"]
