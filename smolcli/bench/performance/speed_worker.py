@@ -65,7 +65,7 @@ def serve(
     Of a case that cannot be measured "failed" comes instead, with what is wrong.
     """
     backend: Backend = resolve(place)(files, model)
-    pipe.send(("tokens", resolve(place).room(files).tile_tokens))
+    pipe.send(("tokens", resolve(place).limits(files).tile_tokens))
     with ThreadPoolExecutor(min(OPENERS, usable_cores())) as pool:
         for case in cases:
             try:
