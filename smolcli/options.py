@@ -87,9 +87,6 @@ def parse_detail(word: str) -> str:
     raise UsageError(f"--detail {word} is not known", "choose low, auto, high or a number of tiles")
 
 
-detail = parse_detail  # the name that smolcli/bench imports
-
-
 @dataclass(frozen=True)
 class Model:
     """Which model runs, on which backend and device."""

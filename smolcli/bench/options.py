@@ -1,4 +1,4 @@
-"""The options of `smolcli bench`, as options.py has those of the other commands."""
+"""The options of `smolcli bench`, as smolcli/options.py has those of the other commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from smolcli import registry
 from smolcli.errors import UsageError
-from smolcli.options import DETAILS, DTYPES, MOST_THREADS, choice, completed, detail, opt
+from smolcli.options import Batch, Generate, Model, Output, choice, opt, same_as
 
 NO_PICTURE = "none"
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")  # width and height in pixels
-MOST_PIXELS = 100_000_000  # of a made picture, which takes twenty times as many bytes while it is made
+MAX_PIXELS = 100_000_000  # of a generated picture; generating one takes twenty times as many bytes
 FORMATS = ("text", "json", "jsonl", "csv", "md")
 SUITES = ("docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar", "mmmu")
 METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer", "mmmu")
@@ -25,61 +24,48 @@ METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer"
 class Variants:
     """What is compared: every combination of these, each repeatable."""
 
-    backend: tuple[str, ...] = opt(
-        ("auto",),
-        "auto is torch where a GPU is usable and the model's checkpoint is here, else llamacpp, on the CPU.",
-        "-b",
-        "--backend",
-        **choice("backend", ("auto", *registry.backends()), unsaid=registry.BACKENDS),
-    )
+    backend: tuple[str, ...] = same_as(Model, "backend", default=("auto",))
     quant: tuple[str, ...] = opt(
         (),
-        "Of the language half for llama.cpp: the pair beside the model, else one made of its checkpoint for the time.",
+        "Quantization of the language half for llama.cpp: that pair where it is beside the model, else one that is "
+        "converted from the checkpoint and deleted afterwards.",
         metavar="QUANT",
     )
-    threads: tuple[int, ...] = opt((), "CPU threads; default: the cores this process may use.", min=1, max=MOST_THREADS)
-    detail: tuple[str, ...] = opt(
-        (),
-        "How finely pictures are cut; default: auto, high where bench quality has a --suite.",
-        parser=detail,
-        metavar="low|auto|high|N",
-        autocompletion=completed(DETAILS),
+    threads: tuple[int, ...] = same_as(Model, "threads", default=())
+    detail: tuple[str, ...] = same_as(
+        Model,
+        "detail",
+        default=(),
+        help="How finely pictures are cut into tiles; default: auto, or high for bench quality --suite.",
     )
-    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps (PyTorch only).")
-    dtype: str = opt(
-        "auto",
-        "What is computed with (PyTorch, and the vision half beside llamacpp).",
-        **choice("dtype", DTYPES),
-    )
-    vision_engine: tuple[str, ...] = opt(
-        ("auto",),
-        "What encodes pictures for llamacpp; auto: openvino or torch, if installed; mtmd for a model as small as nano.",
-        **choice("vision engine", ("auto", *registry.VISION_ENCODERS)),
-    )
+    device: str = same_as(Model, "device")
+    dtype: str = same_as(Model, "dtype")
+    vision_engine: tuple[str, ...] = same_as(Model, "vision_engine", default=("auto",))
 
 
-def picture(word: str) -> str:
-    """A parser for typer of what --image takes: WxH in pixels, a file, a directory, or none."""
+def parse_image_or_none(word: str) -> str:
+    """Parse a value of --image: WxH in pixels, a file, a directory, or `none`. Raises UsageError for anything else."""
     size = SIZE.fullmatch(word)
-    if size and int(size[1]) * int(size[2]) > MOST_PIXELS:
-        raise UsageError(f"--image {word}: is more than {MOST_PIXELS:,} pixels", "choose a smaller size")
+    if size and int(size[1]) * int(size[2]) > MAX_PIXELS:
+        raise UsageError(f"--image {word}: is more than {MAX_PIXELS:,} pixels", "choose a smaller size")
     if word == NO_PICTURE or size or os.path.exists(word):
         return word
-    what = "is neither a file nor a size in pixels"
-    raise UsageError(f"--image {word}: {what}", "write it as 1024x768, name a picture, or: none")
+    raise UsageError(
+        f"--image {word}: is neither a file nor a size in pixels", "write it as 1024x768, name a picture, or: none"
+    )
 
 
-def seen(word: str) -> str:
-    """The same where a picture is needed."""
+def parse_image(word: str) -> str:
+    """Parse a value of --image for a command that needs a picture: as parse_image_or_none, but not `none`."""
     if word == NO_PICTURE:
         raise UsageError("--image none: the command takes pictures", "write a size as 1024x768, or name a picture")
-    return picture(word)
+    return parse_image_or_none(word)
 
 
 def _cases(images: Iterable[str], batches: Iterable[int], lengths: Iterable[int]) -> list[tuple[str, int, int]]:
-    """Every combination once; without a picture there is one prompt."""
-    made = product(images, batches, lengths)
-    return list(dict.fromkeys((image, batch if image != NO_PICTURE else 1, new) for image, batch, new in made))
+    """Every combination of picture, batch and new tokens once; the batch of text alone is 1."""
+    combinations = product(images, batches, lengths)
+    return list(dict.fromkeys((image, batch if image != NO_PICTURE else 1, new) for image, batch, new in combinations))
 
 
 @dataclass(frozen=True)
@@ -88,15 +74,15 @@ class Speed:
 
     image: tuple[str, ...] = opt(
         ("1024x768",),
-        "Of made pictures the size; or your own: a file, or a directory for as many as --batch. none: text alone.",
-        parser=picture,
+        "Size of generated pictures, or your own: a file, or a directory with as many as --batch; none: text alone.",
+        parser=parse_image_or_none,
         metavar="WxH|PATH|none",
     )
     batch: tuple[int, ...] = opt((1,), "Pictures given at once.", min=1, max=4096)
     new_tokens: tuple[int, ...] = opt((64,), "Tokens of every answer, whatever it says.", min=1, max=100_000)
-    prompt_tokens: int = opt(0, "Fill the text of the prompt up to so many tokens, pictures not counted.", min=0)
-    repeat: int = opt(5, "Repetitions, of which the median is shown, and how far it may be off.", min=1, max=1000)
-    warmup: int = opt(1, "Repetitions before them, which do not count.", min=0, max=1000)
+    prompt_tokens: int = opt(0, "Pad the text of the prompt to this many tokens, those of pictures not counted.", min=0)
+    repeat: int = opt(5, "Measured repetitions; the report has their median and its interval.", min=1, max=1000)
+    warmup: int = opt(1, "Repetitions before them that are not measured.", min=0, max=1000)
 
     @property
     def cases(self) -> list[tuple[str, int, int]]:
@@ -105,7 +91,7 @@ class Speed:
 
     @property
     def ticks(self) -> int:
-        """Of one setup."""
+        """Steps of the progress bar for one configuration: its repetitions, and the cold starts."""
         return len(self.cases) * (self.warmup + self.repeat) + self.repeat
 
 
@@ -115,13 +101,13 @@ class Memory:
 
     image: tuple[str, ...] = opt(
         ("1024x768",),
-        "Of made pictures the size; or your own: a file, or a directory for as many as --batch.",
-        parser=seen,
+        "Size of generated pictures, or your own: a file, or a directory with as many as --batch.",
+        parser=parse_image,
         metavar="WxH|PATH",
     )
-    batch: tuple[int, ...] = opt((1, 8, 64), "Pictures given at once.", min=1, max=4096)
-    new_tokens: tuple[int, ...] = opt((64,), "Tokens of every answer, whatever it says.", min=1, max=100_000)
-    repeat: int = opt(1, "Repetitions, of which the median is shown.", min=1, max=1000)
+    batch: tuple[int, ...] = same_as(Speed, "batch", default=(1, 8, 64))
+    new_tokens: tuple[int, ...] = same_as(Speed, "new_tokens")
+    repeat: int = same_as(Speed, "repeat", default=1)
 
     @property
     def cases(self) -> list[tuple[str, int, int]]:
@@ -130,7 +116,7 @@ class Memory:
 
     @property
     def ticks(self) -> int:
-        """Of one setup."""
+        """Steps of the progress bar for one configuration: its repetitions."""
         return len(self.cases) * self.repeat
 
 
@@ -138,51 +124,45 @@ class Memory:
 class Quality:
     """What is asked, and how it is scored."""
 
-    suite: str | None = opt(
-        None,
-        "Ask and score as this published benchmark does.",
-        **choice("suite", SUITES),
-    )
+    suite: str | None = opt(None, "Ask and score as this published benchmark does.", **choice("suite", SUITES))
     metric: str | None = opt(
         None,
-        "Default: the suite's; choice where rows have choices, vqa where they have 4 answers or more, cer where "
-        "nothing is asked but what is written, else exact.",
+        "How answers are scored. Default: the suite's metric; without a suite choice for rows with choices, vqa for "
+        "rows with 4 answers or more, cer for rows without a question, else exact.",
         **choice("metric", METRICS),
     )
     limit: int | None = opt(None, "Take the first N rows.", min=1, metavar="N")
-    max_tokens: int = opt(512, "The most tokens of an answer.", "-n", "--max-tokens", min=1)
-    worst: int = opt(12, "How many of the worst answers are shown in the report.", min=0, max=100)
-    records: Path | None = opt(None, "Keep the record of every answer.", metavar="FILE.jsonl")
-    resume: bool = opt(False, "Go on where the run that wrote --records ended.", "--resume")
-    retry_failed: bool = opt(False, "With --resume, ask again what failed.", "--retry-failed")
-    timeout: float = opt(600.0, "Give up a row after so many seconds of work on it.", min=0.001, metavar="SECONDS")
-
-    offline: bool = opt(False, "Never fetch a picture that a row names by its URL.", "--offline")
+    max_tokens: int = same_as(Generate, "max_tokens")
+    worst: int = opt(12, "How many of the worst answers the report shows.", min=0, max=100)
+    records: Path | None = opt(None, "Write the record of every answer to FILE.", metavar="FILE.jsonl")
+    resume: bool = same_as(Batch, "resume", help="Continue the run that wrote --records.")
+    retry_failed: bool = same_as(Batch, "retry_failed")
+    timeout: float = same_as(Batch, "timeout", help="Give up a row after this many seconds of work on it.")
+    offline: bool = same_as(Model, "offline", help="Do not download pictures that rows name by URL.")
 
     def __post_init__(self) -> None:
         if self.resume and self.records is None:
-            raise UsageError("--resume goes on with a file of records", "name it: --records answers.jsonl")
+            raise UsageError("--resume continues a file of records", "name it: --records answers.jsonl")
         if self.retry_failed and not self.resume:
-            raise UsageError("--retry-failed is for --resume", "add --resume --records answers.jsonl")
+            raise UsageError("--retry-failed needs --resume", "add --resume --records answers.jsonl")
 
 
 @dataclass(frozen=True)
 class Show:
     """What comes out."""
 
-    format: str | None = opt(
-        None,
-        "How the report is written; without it the suffix of -o decides, else text.",
-        "-f",
-        "--format",
+    format: str | None = same_as(
+        Output,
+        "format",
+        help="Format of the report; without it the suffix of -o decides, else text.",
         **choice("format", FORMATS),
     )
-    output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
-    report: Path | None = opt(None, "Write a page with tables and plots too.", metavar="FILE.html")
+    output: Path | None = same_as(Output, "output")
+    report: Path | None = opt(None, "Write an HTML page with tables and plots too.", metavar="FILE.html")
     plot: Path | None = opt(None, "Write a plot too.", metavar="FILE.png|svg")
-    no_progress: bool = opt(False, "Show no progress.", "--no-progress")
-    quiet: bool = opt(False, "Say nothing but errors.", "-q", "--quiet")
-    verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose")
+    no_progress: bool = same_as(Output, "no_progress")
+    quiet: bool = same_as(Output, "quiet")
+    verbose: bool = same_as(Output, "verbose")
 
 
 @dataclass(frozen=True)
@@ -190,14 +170,20 @@ class Compare:
     """Two reports of one kind."""
 
     before: Path = opt(
-        None, "The report that -o FILE.json made before.", argument=True, metavar="BEFORE.json", show_default=False
-    )
-    after: Path = opt(None, "The one made after.", argument=True, metavar="AFTER.json", show_default=False)
+        None, "Report of the earlier run, made by -o FILE.json.", argument=True, metavar="BEFORE.json",
+        show_default=False,
+    )  # fmt: skip
+    after: Path = opt(None, "Report of the later run.", argument=True, metavar="AFTER.json", show_default=False)
     tolerance: float = opt(
-        0.05, "What may be worse: a share of times, rates and memory, of scores a difference.", min=0.0, max=1e6
+        0.05,
+        "How much worse a figure may be: a fraction of times, rates and memory, a difference of scores.",
+        min=0.0,
+        max=1e6,
     )
-    format: str = opt("text", "How it is written.", "-f", "--format", **choice("format", ("text", "json")))
-    output: Path | None = opt(None, "Write to FILE instead of standard output.", "-o", "--output", metavar="FILE")
+    format: str = same_as(
+        Output, "format", default="text", help="Format of the comparison.", **choice("format", ("text", "json"))
+    )
+    output: Path | None = same_as(Output, "output")
 
     def __post_init__(self) -> None:
         if self.before is None or self.after is None:

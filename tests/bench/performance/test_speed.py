@@ -15,15 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smolcli.bench import options
 from smolcli.bench.configurations import Configuration, configurations
-from smolcli.bench.options import Memory, Show, Speed, Variants
+from smolcli.bench.options import Show, Speed, Variants
 from smolcli.bench.performance import cli_runner, machine_noise, run, speed, speed_worker
 from smolcli.bench.performance.speed import figure, figures_of
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import Pictures, thumbnails
-from smolcli.bench.quality.metrics import METRICS
-from smolcli.bench.quality.suites import SUITES
 from smolcli.bench.report.model import Report, Result
 from smolcli.errors import EngineError, Exit, ModelError, UsageError
 from smolcli.options import Generate
@@ -457,16 +454,3 @@ def test_what_cannot_be_is_told_in_one_line(words: tuple[object, ...], said: str
     assert done.returncode in (Exit.USAGE, Exit.UNAVAILABLE, Exit.ALL_FAILED)
     assert said in done.stderr.decode()
     assert len(done.stderr.decode().splitlines()) == 1
-
-
-def test_options_give_every_combination() -> None:
-    assert Speed(image=("none", "8x8"), batch=(2,), new_tokens=(1, 5, 1)).cases == [
-        ("none", 1, 1), ("none", 1, 5), ("8x8", 2, 1), ("8x8", 2, 5),
-    ]  # fmt: skip
-    assert len(Memory().cases) == 3
-    assert Speed(image=("none",), batch=(1, 8)).cases == [("none", 1, 64)]
-
-
-def test_the_names_on_the_command_line_are_those_of_the_tables() -> None:
-    assert tuple(METRICS) == options.METRICS
-    assert tuple(SUITES) == options.SUITES
