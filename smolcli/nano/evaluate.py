@@ -1,8 +1,8 @@
-"""Judges nano on held-out pictures: `python -m smolcli.nano.evaluate [--count N]`, through the real backends.
+"""Evaluates nano on held-out pictures with the real backends: `python -m smolcli.nano.evaluate [--count N]`.
 
-Faces, words, colour-shape pairs and sizes are those that training never sees (nano/synthetic_images.py). With --parity
-the answers of PyTorch in float32 and of the f16 GGUF pair are compared instead; with --tesseract
-Debian's tesseract reads the same pages.
+Fonts, words, pairs of colour and shape, and sizes are those that training never uses (nano/synthetic_images.py).
+--parity compares the answers of PyTorch in float32 and of the f16 GGUF pair instead. --tesseract has Debian's tesseract
+read the same pages.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rapidfuzz.distance import Levenshtein
 
 from smolcli import registry
 from smolcli.converters.verify import divergence
@@ -43,29 +44,29 @@ class Case:
 
 
 def frame(image: Image.Image) -> Frame:
-    """A picture as the backends take it."""
+    """An RGB image as backends take it."""
     return Frame(image.tobytes(), *image.size)
 
 
-def _about(picture: Picture, question: str, answer: str) -> Case:
+def _case(picture: Picture, question: str, answer: str) -> Case:
     return Case(Prompt.user(frame(picture.image), question), answer, picture.image)
 
 
 def page(rng: Rng, lines: int, columns: int = 1, rows: int = 1, worn: bool = False) -> Case:
-    """A page of exactly `lines` lines where they fit, else as many as do."""
+    """A page of exactly `lines` lines, or if `lines` is more than 6 of as many as fit."""
     while True:
-        made = synthetic_images.page(rng, columns * TILE, rows * TILE, lines, judging=True, dense=True)
-        if made.lines and (len(made.lines) == lines or lines > 6):
+        picture = synthetic_images.page(rng, columns * TILE, rows * TILE, lines, held_out=True, dense=True)
+        if picture.lines and (len(picture.lines) == lines or lines > 6):
             break
-    return _about(synthetic_images.worn(rng, made) if worn else made, OCR, "\n".join(made.lines))
+    return _case(synthetic_images.worn(rng, picture) if worn else picture, OCR, "\n".join(picture.lines))
 
 
-def _lesson(rng: Rng, make: Callable[[Rng], dataset.Lesson], wanted: Callable[[str], bool]) -> Case:
-    """The first lesson whose question is wanted; one of unsplit pictures."""
+def _lesson_case(rng: Rng, draw_lesson: Callable[[Rng], dataset.Lesson], accepts: Callable[[str], bool]) -> Case:
+    """The first lesson whose question `accepts` takes; its pictures must be unsplit."""
     while True:
-        lesson = make(rng)
+        lesson = draw_lesson(rng)
         parts = lesson.prompt.turns[0].parts
-        if wanted(str(parts[-1])):
+        if accepts(str(parts[-1])):
             break
     images = [Image.fromarray(tile) for tile in lesson.tiles]
     frames = map(frame, images)
@@ -74,29 +75,29 @@ def _lesson(rng: Rng, make: Callable[[Rng], dataset.Lesson], wanted: Callable[[s
 
 
 def scene(rng: Rng, question: str | None) -> Case:
-    """A caption of one to three objects, or (`question` None) any question on one to five."""
+    """A caption of one to three shapes, or if `question` is None any other question about one to five."""
     if question == CAPTION:
-        return _lesson(rng, lambda r: dataset.objects(r, True, 0.9, wear=0.0, most=3), lambda q: q == CAPTION)
-    known = (*dataset.CAPTION, *dataset.READ, dataset.TAGS)
-    return _lesson(rng, lambda r: dataset.objects(r, True, 0.0, wear=0.0), lambda q: q not in known)
+        return _lesson_case(rng, lambda r: dataset.shapes(r, True, 0.9, wear=0.0, max_count=3), lambda q: q == CAPTION)
+    excluded = (*dataset.CAPTION, *dataset.READ, dataset.TAGS)
+    return _lesson_case(rng, lambda r: dataset.shapes(r, True, 0.0, wear=0.0), lambda q: q not in excluded)
 
 
 def motion(rng: Rng) -> Case:
-    """In which direction something moves."""
-    return _lesson(rng, lambda r: dataset.motion(r, True), lambda q: q in dataset.DIRECTION)
+    """A clip, asked for the direction of motion."""
+    return _lesson_case(rng, lambda r: dataset.motion(r, True), lambda q: q in dataset.DIRECTION)
 
 
 def blank(rng: Rng, question: str) -> Case:
-    """An empty picture of one colour."""
+    """A picture of one colour."""
     name, paper = synthetic_images.ground(rng)
-    return _about(Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), question, "blank")
+    return _case(Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), question, "blank")
 
 
 def without_text(rng: Rng) -> Case:
-    """A scene that is asked for its text."""
+    """A scene without text, asked for its text."""
     name, paper = synthetic_images.ground(rng)
-    things = synthetic_images.kinds(rng, name, int(rng.integers(1, 4)), True)
-    return _about(synthetic_images.scene(rng, things, name, paper, judging=True), OCR, dataset.NO_TEXT)
+    shapes = synthetic_images.kinds(rng, name, int(rng.integers(1, 4)), True)
+    return _case(synthetic_images.scene(rng, shapes, name, paper, held_out=True), OCR, dataset.NO_TEXT)
 
 
 SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
@@ -113,50 +114,42 @@ SUITES: dict[str, tuple[str, Callable[[Rng], Case]]] = {
 }
 
 
-def edits(a: str, b: str) -> int:
-    """Levenshtein's distance."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
-    return row[-1]
-
-
-def score(metric: str, cases: Sequence[Case], said: Sequence[str]) -> float:
-    """Character error rate over all characters, or the share of right answers."""
-    pairs = list(zip((case.answer for case in cases), said, strict=True))
+def score(metric: str, cases: Sequence[Case], replies: Sequence[str]) -> float:
+    """The character error rate over all characters (metric "cer"), or the fraction of right answers."""
+    pairs = list(zip((case.answer for case in cases), replies, strict=True))
     if metric == "cer":
-        return sum(edits(a, b) for a, b in pairs) / sum(len(a) for a, _ in pairs)
-    right = [answer in text if metric == "contains" else answer == text for answer, text in pairs]
-    return sum(right) / len(right)
+        return sum(Levenshtein.distance(answer, text) for answer, text in pairs) / sum(
+            len(answer) for answer, _ in pairs
+        )
+    is_right = [answer in text if metric == "contains" else answer == text for answer, text in pairs]
+    return sum(is_right) / len(is_right)
 
 
 def cases(name: str, count: int, seed: int) -> list[Case]:
-    """`count` cases of a suite, the same for a seed."""
+    """The first `count` cases of a suite for a seed."""
     rng = np.random.default_rng((seed, *name.encode()))
     return [SUITES[name][1](rng) for _ in range(count)]
 
 
 def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
-    """The reply to each prompt, in their order. Raises RuntimeError for a fault: it is no answer to be judged."""
-    replies, said = ReplyCollector(), {}
+    """The text of the reply to each prompt, in their order. Raises RuntimeError if a reply ended in a fault."""
+    replies, texts = ReplyCollector(), dict[int, str]()
     for piece in backend.generate(prompts, Generate(max_tokens=tokens)):
         if reply := replies.add(piece):
             if reply.finish.fault:
                 raise RuntimeError(reply.finish.fault.message)
-            said[piece.index] = reply.text
-    return [said[n] for n in sorted(said)]
+            texts[piece.index] = reply.text
+    return [texts[index] for index in sorted(texts)]
 
 
 def make_backend(name: str, model: str, threads: int | None) -> Any:
-    """The backend in this process, not in a child: faults shall show."""
+    """A backend on the CPU in float32, in this process, so that its exceptions are not caught."""
     options = Model(model=model, threads=threads, dtype="float32", device="cpu")
     return registry.load(registry.BACKENDS, name)(resolve.resolve(options, name), options)
 
 
 def tesseract(image: Image.Image) -> str:
-    """What tesseract 5 reads in the picture, enlarged threefold as its guide advises for small print."""
+    """The text that tesseract 5 reads in the picture, enlarged threefold as its guide advises for small print."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.png"
         image.resize((image.width * 3, image.height * 3), Image.Resampling.LANCZOS).save(path)
@@ -167,61 +160,67 @@ def tesseract(image: Image.Image) -> str:
 
 
 def half_said(prompt: Prompt, answer: str) -> Prompt:
-    """The same prompt with the first half of an answer given: what comes next is less certain than how it begins."""
+    """The prompt followed by the first half of an answer, where the next token is less certain than at the start."""
     return replace(prompt, turns=(*prompt.turns, Turn("assistant", (answer[: (len(answer) + 1) // 2],))))
 
 
 def kl(backends: Sequence[Any], prompts: Iterable[Prompt]) -> list[float]:
-    """KL divergence of the second backend's next-token distribution from the first's, in nats, a number a prompt."""
-    return [float(divergence(*(np.asarray(backend.logits(each)) for backend in backends))[0]) for each in prompts]
+    """For each prompt the KL divergence, in nats, of the second backend's next-token distribution from the first's."""
+    return [float(divergence(*(np.asarray(backend.logits(prompt)) for backend in backends))[0]) for prompt in prompts]
 
 
-def judge(args: argparse.Namespace) -> None:
-    """Prints a JSON line for every suite: character error rates, or shares of right answers."""
+def evaluate(args: argparse.Namespace) -> None:
+    """Print a JSON line for every suite: its character error rate, or the fraction of right answers."""
     backend = make_backend(args.backend, args.model, args.threads)
     for name, (metric, _) in SUITES.items():
         if args.only and args.only not in name:
             continue
-        made = cases(name, args.count, args.seed)
-        said = answers(backend, [case.prompt for case in made], 700)
+        suite = cases(name, args.count, args.seed)
+        replies = answers(backend, [case.prompt for case in suite], 700)
         line: dict[str, object] = {"suite": name, "metric": metric, "count": args.count}
-        line["nano"] = round(score(metric, made, said), 4)
+        line["nano"] = round(score(metric, suite, replies), 4)
         if metric == "cer" and args.tesseract and shutil.which("tesseract"):
-            line["tesseract"] = round(score(metric, made, [tesseract(case.picture) for case in made]), 4)
+            line["tesseract"] = round(score(metric, suite, [tesseract(case.picture) for case in suite]), 4)
         print(json.dumps(line), flush=True)
         if args.show:
-            for case, text in list(zip(made, said, strict=True))[: args.show]:
+            for case, text in list(zip(suite, replies, strict=True))[: args.show]:
                 print(f"    {case.answer!r}\n    {text!r}")
 
 
 def parity(args: argparse.Namespace) -> None:
-    """Prints on how many held-out pictures both backends say the same, and by how much their logits differ half-way."""
+    """Print on how many held-out pictures two backends give the same answer, and how far their logits differ.
+
+    The first reads the checkpoint, the second the GGUF pair; the logits are those after half of the first's answer.
+    """
     names = ("one line", "six lines", "captions", "questions", "direction of motion")
-    made = [case for name in names for case in cases(name, args.count // len(names), args.seed + 1)]
-    prompts = [case.prompt for case in made]
-    backends = [make_backend(name, args.model, args.threads) for name in ("torch", "llamacpp")]
+    prompts = [case.prompt for name in names for case in cases(name, args.count // len(names), args.seed + 1)]
+    backends = [
+        make_backend(registry.backends(file_format)[0], args.model, args.threads)
+        for file_format in ("checkpoint", "gguf")
+    ]
     first, second = (answers(backend, prompts, 200) for backend in backends)
-    divergence = kl(backends, map(half_said, prompts, first))
+    divergences = kl(backends, map(half_said, prompts, first))
     same = sum(a == b for a, b in zip(first, second, strict=True))
-    print(json.dumps({"pictures": len(made), "same text": same, "largest KL": max(divergence)}))
+    print(json.dumps({"pictures": len(prompts), "same text": same, "largest KL": max(divergences)}))
     for a, b in zip(first, second, strict=True):
         if a != b:
             print(f"    {a!r}\n    {b!r}")
 
 
 def main() -> None:
+    """Parse the command line and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--backend", default="llamacpp", choices=("torch", "llamacpp"))
+    parser.add_argument("--backend", default=registry.backends("gguf")[0], choices=registry.backends())
     parser.add_argument("--count", type=int, default=200, help="pictures a suite")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--only", help="suites whose name has this")
-    parser.add_argument("--show", type=int, default=0, help="right and given answers to print a suite")
+    parser.add_argument("--only", help="suites whose name contains this")
+    parser.add_argument("--show", type=int, default=0, help="right answers and replies to print for each suite")
     parser.add_argument("--tesseract", action="store_true")
     parser.add_argument("--parity", action="store_true")
     args = parser.parse_args()
-    (parity if args.parity else judge)(args)
+    (parity if args.parity else evaluate)(args)
 
 
 if __name__ == "__main__":

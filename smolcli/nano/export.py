@@ -18,9 +18,10 @@ from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
 
 from smolcli.converters import convert
 from smolcli.models.chat_template import END, START
+from smolcli.nano.batches import STAGES
+from smolcli.nano.model import TOKENS, Student, config
 from smolcli.nano.synthetic_images import TILE
 from smolcli.nano.tokenizer import tokenizer
-from smolcli.nano.train import STAGES, TOKENS, Student, config
 
 WEIGHTS = Path(__file__).parent / "weights"
 PAGES = STAGES.index("pages")

@@ -1,99 +1,49 @@
-"""Draws the pictures that nano learns from and is judged on, with what is to be seen in them.
+"""Draws the pictures that nano is trained and evaluated on, together with annotations of what they show.
 
-Every picture is made from a numpy Generator alone, so a seed gives the same picture anywhere where
-the fonts are the same (docs/models.md names the Debian packages). What is kept for judging never
-appears in training: the faces in HELD_OUT_FONTS, words by their checksum, colour-shape pairs, sizes.
+Every picture follows from a numpy Generator alone: the same seed gives the same picture wherever the same fonts are
+installed. Held out for evaluation are fonts and words (nano/fonts.py), pairs of colour and shape, and some sizes of
+print and shapes; the parameter `held_out` of the functions below chooses between them and what training uses.
 """
 
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from smolcli.nano.fonts import advance, fonts, is_held_out, load_font, words
+
 TILE = 128
 CHARS = "".join(map(chr, range(32, 127)))
-# For random strings: without the characters that many faces draw alike, which no reader could tell apart.
-ALPHABET = "".join(c for c in CHARS if c not in " IlO0|`'")
+# For random strings: without the characters that many fonts draw alike, which no reader could tell apart.
+ALPHABET = "".join(char for char in CHARS if char not in " IlO0|`'")
 
+Colour = tuple[int, int, int]  # red, green, blue, 0 to 255
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond", "ring", "heart")
-COLOURS = {
+COLOURS: dict[str, Colour] = {
     "red": (214, 39, 40), "orange": (255, 140, 0), "yellow": (250, 220, 30), "green": (40, 160, 50),
     "blue": (35, 80, 215), "purple": (130, 40, 170), "pink": (255, 130, 190), "brown": (125, 75, 35),
     "black": (15, 15, 15), "gray": (128, 128, 128), "white": (250, 250, 250),
 }  # fmt: skip
-GROUNDS = {"white": (255, 255, 255), "black": (10, 10, 10), "gray": (170, 170, 170), "blue": (185, 210, 245),
-           "green": (195, 235, 195), "yellow": (250, 245, 200), "pink": (250, 220, 225)}  # fmt: skip
+GROUNDS: dict[str, Colour] = {
+    "white": (255, 255, 255), "black": (10, 10, 10), "gray": (170, 170, 170), "blue": (185, 210, 245),
+    "green": (195, 235, 195), "yellow": (250, 245, 200), "pink": (250, 220, 225),
+}  # fmt: skip
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
-
-FONT_ROOT = Path("/usr/share/fonts")
-FONT_FAMILIES = (
-    "DejaVuSans", "DejaVuSerif", "LiberationMono", "LiberationSans", "LiberationSansNarrow", "FreeSans", "FreeSerif",
-    "FreeMono", "Roboto-", "RobotoCondensed", "OpenSans", "Lato-", "Inconsolata", "Hack-", "FiraCode", "Cantarell",
-    "NimbusRoman", "NimbusSans", "NimbusMonoPS", "C059", "P052", "URWBookman", "URWGothic", "LinLibertine_R",
-    "LinBiolinum_R", "Caladea", "EBGaramond", "NotoSans-", "NotoSerif-", "NotoSansMono", "NotoSansDisplay",
-    "NotoSerifDisplay", "texgyreadventor", "texgyrebonum", "texgyrecursor", "texgyreheros", "texgyrepagella",
-    "texgyreschola", "texgyretermes", "Cabin", "Play", "JunicodeTwoBeta-", "GenBas", "GenBkBas", "OldStandard",
-    "Go-", "Inter-", "JetBrainsMono", "Courier", "cmunrm", "cmunbx", "cmunss", "cmuntt", "cmunti", "CharisSIL",
-    "Quattrocento", "PTS", "PTF", "PTM", "PTC", "PTN",
-)  # fmt: skip
-HELD_OUT_FONTS = ("LiberationSerif-Regular", "DejaVuSans-Bold", "Carlito-Regular", "Karla-Regular")
-HELD_OUT_FAMILIES = ("LiberationSerif", "Carlito", "Karla", "Tinos")
-UNUSABLE = (
-    "Thin", "Hairline", "Light", "Math", "Smallcaps", "Initials", "Keyboard", "Black", "Heavy", "Condensed", "Narrow",
-    "Medium", "SemiBold", "Semibold", "DemiBold", "ExtraBold", "Extrabold", "Retina", "Display", "Expanded", "Junicode",
-    "Oblique", "BoldItalic", "BoldIta", "PTC", "PTN", "Demi", "-BdIta", "DejaVuSerifCond", "bolditalic",
-)  # fmt: skip
-HELD_OUT_PRINT = (17, 22, 27)
-HELD_OUT_RADII = (17, 23)
-
-
-def held_out(text: str, part: int = 10) -> bool:
-    """Whether `text` (a word, a colour-shape pair) is kept for judging: one in `part` by CRC-32."""
-    return zlib.crc32(text.encode()) % part == 0
-
-
-@lru_cache
-def fonts(judging: bool) -> tuple[str, ...]:
-    """Paths of the faces of one side."""
-    faces = {path.stem: str(path) for path in sorted(FONT_ROOT.rglob("*")) if path.suffix in (".ttf", ".otf")}
-    if judging:
-        if missing := [name for name in HELD_OUT_FONTS if name not in faces]:
-            raise FileNotFoundError(f"{FONT_ROOT} has no {missing[0]}; docs/models.md names its Debian package")
-        return tuple(faces[name] for name in HELD_OUT_FONTS)
-    return tuple(
-        path
-        for name, path in faces.items()
-        if name.startswith(FONT_FAMILIES)
-        and not name.startswith(HELD_OUT_FAMILIES)
-        and name not in HELD_OUT_FONTS
-        and not any(word in name for word in UNUSABLE)
-    )
-
-
-@lru_cache(maxsize=6000)
-def font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """A face at `size` pixels, laid out the same whether or not libraqm is here."""
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@lru_cache
-def words(judging: bool) -> tuple[str, ...]:
-    """The system's word list (Debian's wamerican), short ASCII words of one side."""
-    lines = Path("/usr/share/dict/words").read_text(encoding="utf-8").split()
-    return tuple(w for w in lines if w.isascii() and w.isalpha() and len(w) <= 11 and held_out(w.lower()) == judging)
+HELD_OUT_PRINT = (17, 22, 27)  # sizes of print, in pixels
+HELD_OUT_RADII = (17, 23)  # radii of shapes, in pixels of a tile
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Something with a place: a printed character (`name` is it) or a drawn shape (`name`, `colour`), in pixels."""
+class Annotation:
+    """A printed character (`name` is the character) or a drawn shape (`name`, `colour`), with its centre in pixels.
+
+    `size` is the size of the print, or the diameter of the shape.
+    """
 
     name: str
     x: float
@@ -104,45 +54,45 @@ class Mark:
 
 @dataclass
 class Picture:
-    """A drawn picture and what is in it; `lines` is its print, `marks` the places of all of it."""
+    """A drawn picture: `lines` is its text, `annotations` are its characters and shapes, `ground` is its background."""
 
     image: Image.Image
-    marks: list[Mark] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     ground: str = ""
 
 
 Rng = np.random.Generator
-Thing = TypeVar("Thing")
+Choice = TypeVar("Choice")
 
 
-def pick(rng: Rng, items: Sequence[Thing]) -> Thing:
-    """One of `items`, each as likely."""
+def pick(rng: Rng, items: Sequence[Choice]) -> Choice:
+    """One of `items`, each with the same probability."""
     return items[int(rng.integers(len(items)))]
 
 
-def shade(rng: Rng, colour: str) -> tuple[int, int, int]:
-    """A shade that still goes by that name; the dark and the pale ones vary less."""
+def shade(rng: Rng, colour: str) -> Colour:
+    """A shade that still has this name; dark and pale colours vary less."""
     return _jitter(rng, COLOURS[colour], 10 if colour in ("black", "white", "brown", "gray") else 22)
 
 
-def _jitter(rng: Rng, colour: tuple[int, int, int], by: int = 12) -> tuple[int, int, int]:
-    r, g, b = (int(np.clip(c + rng.integers(-by, by + 1), 0, 255)) for c in colour)
+def _jitter(rng: Rng, colour: Colour, by: int = 12) -> Colour:
+    r, g, b = (int(np.clip(channel + rng.integers(-by, by + 1), 0, 255)) for channel in colour)
     return r, g, b
 
 
-# ---- print -------------------------------------------------------------------------------------
+# ---- text --------------------------------------------------------------------------------------
 
 
-def token(rng: Rng, judging: bool) -> str:
-    """One printed word: a word in some case, a number, a date, a price or random characters."""
+def token(rng: Rng, held_out: bool) -> str:
+    """One printed word: a dictionary word in some case, a number, a date, a price, or random characters."""
     kind = rng.random()
     if kind < 0.58:
-        word = pick(rng, words(judging))
+        word = pick(rng, words(held_out))
         case = rng.random()
         word = word.lower() if case < 0.55 else word.capitalize() if case < 0.8 else word.upper()
-        tail = rng.random()
-        return word + (pick(rng, ",.:;!?") if tail < 0.15 else "") if tail < 0.95 else f'"{word}"'
+        punctuation = rng.random()
+        return word + (pick(rng, ",.:;!?") if punctuation < 0.15 else "") if punctuation < 0.95 else f'"{word}"'
     if kind < 0.72:
         return str(rng.integers(10 ** int(rng.integers(1, 7))))
     if kind < 0.80:
@@ -156,13 +106,13 @@ def token(rng: Rng, judging: bool) -> str:
     return "".join(pick(rng, alphabet) for _ in range(int(rng.integers(1, 9))))
 
 
-def _print_size(rng: Rng, low: int, high: int, judging: bool) -> int:
-    sizes = [s for s in range(low, high + 1) if (s in HELD_OUT_PRINT) == judging]
+def _print_size(rng: Rng, low: int, high: int, held_out: bool) -> int:
+    sizes = [size for size in range(low, high + 1) if (size in HELD_OUT_PRINT) == held_out]
     return pick(rng, sizes or list(range(low, high + 1)))
 
 
-def _ink(rng: Rng) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Paper and ink colours with enough contrast: mostly dark on light, sometimes the other way, sometimes colours."""
+def _paper_and_ink(rng: Rng) -> tuple[Colour, Colour]:
+    """Two colours with enough contrast to read: dark on light in 60 % of the pages, otherwise random colours."""
     kind = rng.random()
     if kind < 0.6:
         return _jitter(rng, (250, 250, 248), 8), _jitter(rng, (20, 20, 25), 25)
@@ -178,67 +128,63 @@ def page(
     height: int,
     max_lines: int,
     sizes: tuple[int, int] = (13, 30),
-    judging: bool = False,
+    held_out: bool = False,
     dense: bool = False,
 ) -> Picture:
-    """A page of one to `max_lines` lines of print of one face, `sizes` pixels high; `dense` fills it."""
-    paper, ink = _ink(rng)
+    """A page of 1 to `max_lines` lines in one font, `sizes` (least, greatest) pixels high; `dense` fills the page."""
+    paper, ink = _paper_and_ink(rng)
     image = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(image)
-    path = pick(rng, fonts(judging))
-    size = _print_size(rng, *sizes, judging)
-    face = font(path, size)
+    path = pick(rng, fonts(held_out))
+    size = _print_size(rng, *sizes, held_out)
+    font = load_font(path, size)
     pitch = size * rng.uniform(1.08, 1.5)
-    room = max(1, int((height - 4) // pitch))
-    count = min(max_lines, room) if dense else int(rng.integers(1, min(max_lines, room) + 1))
+    capacity = max(1, int((height - 4) // pitch))
+    count = min(max_lines, capacity) if dense else int(rng.integers(1, min(max_lines, capacity) + 1))
     picture = Picture(image)
     y = rng.uniform(2, max(2.5, height - count * pitch - 1))
     margin = rng.uniform(2, 0.12 * width)
     align = rng.random()
     for _ in range(count):
-        line = _line(rng, face, width - 2 * margin, judging, dense)
+        line = _line(rng, font, width - 2 * margin, held_out, dense)
         if line:
-            space = width - 2 * margin - face.getlength(line)
+            space = width - 2 * margin - font.getlength(line)
             x = margin + (0 if align < 0.6 else space / 2 if align < 0.85 else space * rng.random())
-            draw.text((x, y), line, fill=ink, font=face)
+            draw.text((x, y), line, fill=ink, font=font)
             picture.lines.append(line)
-            picture.marks += _marks(face, line, x, y, size)
+            picture.annotations += _characters(font, line, x, y, size)
         y += pitch
     return picture
 
 
-def _line(rng: Rng, face: ImageFont.FreeTypeFont, width: float, judging: bool, dense: bool) -> str:
-    """Words that fit `width`; unless `dense` not always as many as would fit."""
-    line, most = "", 12 if dense else int(rng.integers(1, 12))
-    for _ in range(most):
-        longer = f"{line} {token(rng, judging)}".strip()
-        if face.getlength(longer) > width:
+def _line(rng: Rng, font: ImageFont.FreeTypeFont, width: float, held_out: bool, dense: bool) -> str:
+    """Words that fit `width` pixels: as many as fit if `dense`, otherwise a random number; "" if nothing fits."""
+    line, max_words = "", 12 if dense else int(rng.integers(1, 12))
+    for _ in range(max_words):
+        longer = f"{line} {token(rng, held_out)}".strip()
+        if font.getlength(longer) > width:
             break
         line = longer
     if line:
         return line
     for length in range(6, 0, -1):
         word = "".join(pick(rng, "ABCDEFGHKLMNPRSTabcdefghknoprstu0123456789") for _ in range(length))
-        if face.getlength(word) <= width:
+        if font.getlength(word) <= width:
             return word
     return ""
 
 
-@lru_cache(maxsize=400_000)
-def _advance(face: ImageFont.FreeTypeFont, char: str) -> float:
-    return face.getlength(char)
-
-
-def _marks(face: ImageFont.FreeTypeFont, line: str, x: float, y: float, size: int) -> list[Mark]:
-    marks = []
+def _characters(font: ImageFont.FreeTypeFont, line: str, x: float, y: float, size: int) -> list[Annotation]:
+    """An annotation for each printed character of a line whose top left corner is at (x, y)."""
+    annotations = []
     middle = y + 0.62 * size
-    scale = face.getlength(line) / max(1e-6, sum(_advance(face, c) for c in line))
+    scale = font.getlength(line) / max(1e-6, sum(advance(font, char) for char in line))
     for char in line:
-        advance = _advance(face, char) * scale
+        width = advance(font, char) * scale
         if char != " ":
-            marks.append(Mark(char, x + advance / 2, middle, size))
-        x += advance
-    return marks
+            annotations.append(Annotation(char, x + width / 2, middle, size))
+        x += width
+    return annotations
 
 
 # ---- shapes ------------------------------------------------------------------------------------
@@ -253,43 +199,26 @@ def _polygon(shape: str, x: float, y: float, r: float) -> list[tuple[float, floa
     if shape == "diamond":
         return [(x, y - r), (x + 0.72 * r, y), (x, y + r), (x - 0.72 * r, y)]
     if shape == "star":
-        turn = np.arange(10) * np.pi / 5 - np.pi / 2
+        angle = np.arange(10) * np.pi / 5 - np.pi / 2
         reach = np.where(np.arange(10) % 2, 0.42 * r, r)
-        return list(zip(x + reach * np.cos(turn), y + reach * np.sin(turn), strict=True))
+        return list(zip(x + reach * np.cos(angle), y + reach * np.sin(angle), strict=True))
     if shape == "cross":
         t = 0.34 * r
-        steps = (
-            (-t, -r),
-            (t, -r),
-            (t, -t),
-            (r, -t),
-            (r, t),
-            (t, t),
-            (t, r),
-            (-t, r),
-            (-t, t),
-            (-r, t),
-            (-r, -t),
-            (-t, -t),
-        )
-        return [(x + a, y + b) for a, b in steps]
+        corners = (
+            (-t, -r), (t, -r), (t, -t), (r, -t), (r, t), (t, t),
+            (t, r), (-t, r), (-t, t), (-r, t), (-r, -t), (-t, -t),
+        )  # fmt: skip
+        return [(x + a, y + b) for a, b in corners]
     if shape == "heart":
-        turn = np.linspace(0, 2 * np.pi, 40)
-        across = 16 * np.sin(turn) ** 3
-        down = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
+        angle = np.linspace(0, 2 * np.pi, 40)
+        across = 16 * np.sin(angle) ** 3
+        down = -(13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle))
         return list(zip(x + across * r / 17, y + down * r / 17, strict=True))
     raise ValueError(shape)
 
 
-def draw_shape(
-    image: Image.Image,
-    shape: str,
-    fill: tuple[int, int, int],
-    x: float,
-    y: float,
-    r: float,
-    ground: tuple[int, int, int],
-) -> None:
+def draw_shape(image: Image.Image, shape: str, fill: Colour, x: float, y: float, r: float, ground: Colour) -> None:
+    """Draw `shape` into `image` with its centre at (x, y) and radius `r` in pixels; a ring's hole is of `ground`."""
     draw = ImageDraw.Draw(image)
     if shape in ("circle", "ring"):
         draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
@@ -300,81 +229,85 @@ def draw_shape(
         draw.polygon(_polygon(shape, x, y, r), fill=fill)
 
 
-def ground(rng: Rng) -> tuple[str, tuple[int, int, int]]:
-    """A background: its name and one of its shades."""
+def ground(rng: Rng) -> tuple[str, Colour]:
+    """A random background: its name and one of its shades."""
     name = "white" if rng.random() < 0.4 else pick(rng, list(GROUNDS))
     return name, _jitter(rng, GROUNDS[name], 5)
 
 
 def colours_on(ground_name: str) -> list[str]:
-    """Colours that are told apart from that ground."""
+    """Colours that can be told apart from this background."""
     clash = {"white": ("white",), "black": ("black",), "gray": ("gray",), "blue": ("white", "gray"),
              "green": ("white", "gray"), "yellow": ("white", "yellow"), "pink": ("white", "pink")}  # fmt: skip
     return [name for name in COLOURS if name not in clash[ground_name]]
 
 
-def kinds(rng: Rng, ground_name: str, count: int, judging: bool) -> list[tuple[str, str]]:
-    """`count` different (colour, shape) pairs of one side."""
+def kinds(rng: Rng, ground_name: str, count: int, held_out: bool) -> list[tuple[str, str]]:
+    """`count` different pairs of colour and shape that are, or are not, held out."""
     chosen: list[tuple[str, str]] = []
     allowed = colours_on(ground_name)
     while len(chosen) < count:
         pair = (pick(rng, allowed), pick(rng, SHAPES))
-        if held_out(" ".join(pair), 8) == judging and pair not in chosen:
+        if is_held_out(" ".join(pair), 8) == held_out and pair not in chosen:
             chosen.append(pair)
     return chosen
 
 
 def scene(
     rng: Rng,
-    things: Sequence[tuple[str, str]],
+    shapes: Sequence[tuple[str, str]],
     ground_name: str,
-    paper: tuple[int, int, int],
+    paper: Colour,
     side: int = TILE,
     layout: str = "free",
-    judging: bool = False,
+    held_out: bool = False,
 ) -> Picture:
-    """The (colour, shape) `things` without overlap; `layout` row or column sets them in that order, clearly apart."""
+    """A square picture, `side` pixels, of `shapes` (colour, shape) without overlap on a background coloured `paper`.
+
+    A `layout` of row or column puts them in their order from left to right or top to bottom, clearly apart.
+    """
     scale = side / TILE
     image = Image.new("RGB", (side, side), paper)
     picture = Picture(image, ground=ground_name)
-    n = len(things)
+    count = len(shapes)
     while True:
-        radii = [_radius(rng, n, judging) * scale for _ in things]
-        places = _places(rng, radii, side, layout)
-        if places:
+        radii = [_radius(rng, count, held_out) * scale for _ in shapes]
+        if centres := _centres(rng, radii, side, layout):
             break
-    for (colour, shape), (x, y), r in zip(things, places, radii, strict=True):
-        draw_shape(image, shape, shade(rng, colour), x, y, r, paper)
-        picture.marks.append(Mark(shape, x, y, 2 * r, colour))
+    for (colour, shape), (x, y), radius in zip(shapes, centres, radii, strict=True):
+        draw_shape(image, shape, shade(rng, colour), x, y, radius, paper)
+        picture.annotations.append(Annotation(shape, x, y, 2 * radius, colour))
     return picture
 
 
-def _radius(rng: Rng, n: int, judging: bool) -> float:
-    high = {1: 44, 2: 27, 3: 21}.get(n, 18)
-    sizes = [r for r in range(11, high + 1) if (r in HELD_OUT_RADII) == judging]
+def _radius(rng: Rng, count: int, held_out: bool) -> float:
+    """A radius in pixels of a tile, smaller the more shapes there are."""
+    greatest = {1: 44, 2: 27, 3: 21}.get(count, 18)
+    sizes = [radius for radius in range(11, greatest + 1) if (radius in HELD_OUT_RADII) == held_out]
     return float(pick(rng, sizes))
 
 
-def _places(rng: Rng, radii: Sequence[float], side: int, layout: str) -> list[tuple[float, float]] | None:
-    n = len(radii)
+def _centres(rng: Rng, radii: Sequence[float], side: int, layout: str) -> list[tuple[float, float]] | None:
+    """Centres at which shapes of these radii do not overlap; None if 20 tries found none."""
+    count = len(radii)
     for _ in range(20):
-        if layout == "free" or n == 1:
-            at = [(rng.uniform(r + 2, side - r - 2), rng.uniform(r + 2, side - r - 2)) for r in radii]
+        if layout == "free" or count == 1:
+            centres = [(rng.uniform(r + 2, side - r - 2), rng.uniform(r + 2, side - r - 2)) for r in radii]
         else:
-            step = side / n
+            step = side / count
             along = [
                 rng.uniform(max(r + 1, step * i + 0.35 * step), min(side - r - 1, step * i + 0.65 * step))
                 for i, r in enumerate(radii)
             ]
             base = rng.uniform(max(radii) + 8, side - max(radii) - 8)
             across = [float(np.clip(base + rng.uniform(-0.18, 0.18) * side, r + 2, side - r - 2)) for r in radii]
-            at = list(zip(along, across, strict=True)) if layout == "row" else list(zip(across, along, strict=True))
+            centres = list(zip(along, across, strict=True) if layout == "row" else zip(across, along, strict=True))
         if all(
-            np.hypot(at[i][0] - at[j][0], at[i][1] - at[j][1]) > radii[i] + radii[j] + 3
-            for i in range(n)
+            np.hypot(centres[i][0] - centres[j][0], centres[i][1] - centres[j][1]) > radii[i] + radii[j] + 3
+            for i in range(count)
             for j in range(i)
         ):
-            return at
+            return centres
     return None
 
 
@@ -382,10 +315,10 @@ def _places(rng: Rng, radii: Sequence[float], side: int, layout: str) -> list[tu
 
 
 def worn(rng: Rng, picture: Picture, strength: float = 1.0) -> Picture:
-    """The picture after mild blur, noise, JPEG, up to 3 degrees of turn and uneven light; marks move with it."""
-    image, marks = picture.image, picture.marks
+    """The picture after mild blur, noise, JPEG, rotation by up to 3 degrees and uneven light, each at random."""
+    image, annotations = picture.image, picture.annotations
     if rng.random() < 0.6:
-        image, marks = _turned(image, marks, float(rng.uniform(-3, 3)) * strength)
+        image, annotations = _rotated(image, annotations, float(rng.uniform(-3, 3)) * strength)
     if rng.random() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 0.9)) * strength))
     pixels = np.asarray(image, np.float32)
@@ -398,40 +331,38 @@ def worn(rng: Rng, picture: Picture, strength: float = 1.0) -> Picture:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(rng.integers(45, 95)))
         image = Image.open(buffer).convert("RGB")
-    return Picture(image, marks, picture.lines, picture.ground)
+    return Picture(image, annotations, picture.lines, picture.ground)
 
 
-def _turned(image: Image.Image, marks: list[Mark], degrees: float) -> tuple[Image.Image, list[Mark]]:
-    w, h = image.size
-    edge = image.getpixel((0, 0))
-    turned = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=edge)
-    a = np.deg2rad(degrees)
+def _rotated(image: Image.Image, annotations: list[Annotation], degrees: float) -> tuple[Image.Image, list[Annotation]]:
+    """The image and its annotations rotated about the middle, the corners filled with the colour of the first pixel."""
+    width, height = image.size
+    rotated = image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor=image.getpixel((0, 0)))
+    angle = np.deg2rad(degrees)
     moved = []
-    for m in marks:
-        dx, dy = m.x - w / 2, m.y - h / 2
-        moved.append(
-            Mark(
-                m.name,
-                w / 2 + dx * np.cos(a) + dy * np.sin(a),
-                h / 2 - dx * np.sin(a) + dy * np.cos(a),
-                m.size,
-                m.colour,
-            )
-        )
-    return turned, moved
+    for annotation in annotations:
+        dx, dy = annotation.x - width / 2, annotation.y - height / 2
+        x = width / 2 + dx * np.cos(angle) + dy * np.sin(angle)
+        y = height / 2 - dx * np.sin(angle) + dy * np.cos(angle)
+        moved.append(replace(annotation, x=x, y=y))
+    return rotated, moved
 
 
 def _light(rng: Rng, size: tuple[int, int], strength: float) -> np.ndarray[Any, Any]:
-    w, h = size
+    """float32 (height, width, 1): a factor of brightness that falls linearly in a random direction."""
+    width, height = size
     angle, depth = rng.uniform(0, 2 * np.pi), float(rng.uniform(0.1, 0.35)) * strength
-    ramp = np.cos(angle) * np.linspace(-1, 1, w)[None, :] + np.sin(angle) * np.linspace(-1, 1, h)[:, None]
-    shade: np.ndarray[Any, Any] = (1 - depth * (ramp[:, :, None] + 1) / 2).astype(np.float32)
-    return shade
+    ramp = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
+    factor: np.ndarray[Any, Any] = (1 - depth * (ramp[:, :, None] + 1) / 2).astype(np.float32)
+    return factor
 
 
 def resized(picture: Picture, width: int, height: int) -> Picture:
-    """The picture at another size, marks scaled with it."""
+    """The picture and its annotations at another size in pixels."""
     fx, fy = width / picture.image.width, height / picture.image.height
     image = picture.image.resize((width, height), Image.Resampling.LANCZOS)
-    marks = [Mark(m.name, m.x * fx, m.y * fy, m.size * fy, m.colour) for m in picture.marks]
-    return Picture(image, marks, picture.lines, picture.ground)
+    annotations = [
+        replace(annotation, x=annotation.x * fx, y=annotation.y * fy, size=annotation.size * fy)
+        for annotation in picture.annotations
+    ]
+    return Picture(image, annotations, picture.lines, picture.ground)
