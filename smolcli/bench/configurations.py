@@ -1,5 +1,5 @@
-"""Which models a benchmark runs, and how: every combination of model, backend, quantization, threads, detail and what
-encodes pictures.
+"""Which models a benchmark runs, and how: every combination of model, backend, quantization, threads, detail and vision
+encoder.
 """
 
 from __future__ import annotations
@@ -26,15 +26,12 @@ from smolcli.records.record_id import Identity, id_options
 from smolcli.system.cpu import usable_cores
 from smolcli.terminal.console import Console
 
-VISION_ENCODERS = "f16"  # of the vision half of a pair that is made for the occasion
+MMPROJ_QUANT = "f16"  # of the vision half of a pair that is converted for the benchmark
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One model on one backend, and the options that its engine is made with.
-
-    `word` is what -m takes to mean it, `settings` are what a report says of it.
-    """
+    """One model on one backend, and the options that its engine gets; `settings` are what a report says of it."""
 
     files: ModelFiles
     backend: str
@@ -43,178 +40,206 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """The settings in words."""
+        """The values of the settings, with spaces between them."""
         return " ".join(map(str, self.settings.values()))
 
-    def failed(self, settings: dict[str, str | int], why: object) -> Result:
+    def failed_result(self, settings: dict[str, str | int], reason: object) -> Result:
         """The result of a combination that could not be measured."""
-        return Result(settings, {}, files=self.bytes, fingerprint=self.fingerprint, notices=(f"{FAILED}{why}",))
+        notices = (f"{FAILED}{reason}",)
+        return Result(settings, {}, files=self.file_bytes, fingerprint=self.fingerprint, notices=notices)
 
     @property
     def place(self) -> str:
-        """Where the backend lives, "module:class"."""
+        """Where the backend is defined, as "module:class"."""
         return registry.BACKENDS[self.backend].place
 
     @property
     def fingerprint(self) -> str:
-        """Of the model's content."""
+        """The fingerprint of the model's content."""
         return fingerprint.fingerprint(self.files, self.backend)
 
     @property
-    def bytes(self) -> int:
-        """Of the files that the backend reads."""
-        if self.backend == "torch" and self.files.checkpoint is not None:
+    def file_bytes(self) -> int:
+        """The size of the files that the backend reads."""
+        if _reads_checkpoint(self.backend) and self.files.checkpoint is not None:
             return sum(file.stat().st_size for file in model_files.weights(self.files.checkpoint))
         return sum(file.stat().st_size for file in (self.files.gguf, self.files.mmproj) if file is not None)
 
     @property
     def arguments(self) -> list[str]:
-        """What makes the command line of caption or ask use it."""
-        given = self.options
-        found = ["-m", str(self.files.checkpoint if self.backend == "torch" else self.files.gguf)]
-        if self.backend != "torch" and self.files.mmproj is not None:
-            found += ["--mmproj", str(self.files.mmproj)]
-        else:
-            found += ["--device", given.device, "--dtype", given.dtype]
-        if self.backend == "llamacpp":
-            found += ["--vision-engine", given.vision_engine, "--dtype", given.dtype]
-        return [*found, "-b", self.backend, "--threads", str(given.threads), "--detail", given.detail]
+        """The arguments with which caption and ask use this configuration."""
+        arguments = ["-m", str(self.files.checkpoint if _reads_checkpoint(self.backend) else self.files.gguf)]
+        if not _reads_checkpoint(self.backend) and self.files.mmproj is not None:
+            arguments += ["--mmproj", str(self.files.mmproj)]
+        flags = {"device": "--device", "vision_engine": "--vision-engine", "dtype": "--dtype"}
+        for name, flag in flags.items():
+            if name in registry.BACKENDS[self.backend].options:
+                arguments += [flag, getattr(self.options, name)]
+        arguments += ["-b", self.backend, "--threads", str(self.options.threads), "--detail", self.options.detail]
+        return arguments
 
     def identity(self, task: str, generate: Generate) -> Identity:
-        """What makes two of its answers the same; the threads too, since they are compared."""
+        """What makes two answers the same; the number of threads is part of it, since benchmarks compare them."""
         options = {**id_options(generate, self.options), "threads": self.options.threads}
         return Identity(task, self.files.name, self.backend, self.fingerprint, options)
 
 
-@contextlib.contextmanager
-def configurations(words: Sequence[str], variants: Variants, console: Console) -> Iterator[list[Configuration]]:
-    """All that is to be run, the models in the order given; pairs that had to be made go afterwards.
+def _reads_checkpoint(backend: str) -> bool:
+    return registry.BACKENDS[backend].file_format == "checkpoint"
 
-    Without words it is the model that the other commands would take. Raises UsageError, ModelError, UnavailableError.
+
+def _has_vision_engine(backend: str) -> bool:
+    entry = registry.BACKENDS[backend]
+    return "vision_engine" in entry.options and not entry.is_hidden
+
+
+@contextlib.contextmanager
+def configurations(models: Sequence[str], variants: Variants, console: Console) -> Iterator[list[Configuration]]:
+    """All configurations of `models` in the order given; pairs that had to be converted are deleted afterwards.
+
+    No models mean the one that the other commands would use. Raises UsageError, ModelError and UnavailableError.
     """
     with contextlib.ExitStack() as stack:
-        made = _Made(stack, console)
+        pairs = _QuantizedPairs(stack, console)
         found: list[Configuration] = []
-        for word, backend in product(words or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
-            for files, name, quant in _files(word, backend, variants, made):
-                threads = dict.fromkeys(variants.threads or (usable_cores(),))
-                engines = dict.fromkeys(variants.vision_engine or ("auto",)) if name == "llamacpp" else ("auto",)
-                for count, cut, engine in product(threads, dict.fromkeys(variants.detail or ("auto",)), engines):
-                    given = Model(
-                        backend=name, device=variants.device, dtype=variants.dtype, threads=count, detail=cut,
-                        vision_engine=engine,
-                    )  # fmt: skip
-                    options = settle_options(given, name, files)
-                    device = _placed(variants.device, variants.dtype)[0] if name == "torch" else "cpu"
-                    settings: dict[str, str | int] = {
-                        "model": files.name, "backend": name, "quant": quant, "device": device, "threads": count,
-                        "detail": cut,
-                    }  # fmt: skip
-                    if name == "llamacpp":
-                        settings["vision"] = options.vision_engine
-                    found.append(Configuration(files, name, options, settings))
-        if variants.quant and not any(one.backend == "llamacpp" for one in found):
-            raise UsageError("--quant is for llama.cpp, which does not run here", "add --backend llamacpp")
-        yield _different(found)
+        for model, backend in product(models or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
+            for files, name, quant in _files(model, backend, variants, pairs):
+                found += _of_files(files, name, quant, variants)
+        gguf = registry.backends("gguf")
+        if variants.quant and not any(configuration.backend in gguf for configuration in found):
+            what = f"--quant is for {registry.BACKENDS[gguf[0]].title}, which does not run here"
+            raise UsageError(what, f"add --backend {gguf[0]}")
+        yield _distinct(found)
 
 
-def _different(found: Sequence[Configuration]) -> list[Configuration]:
-    """Each once, and models of one name told apart by where they are."""
-    each = list({(str(one.files), *one.settings.values()): one for one in found}.values())
-    places: dict[str, set[str]] = {}
-    for one in each:
-        places.setdefault(one.files.name, set()).add(_place(one.files))
+def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -> Iterator[Configuration]:
+    """The combinations of threads, detail and vision encoder for one model on one backend."""
+    threads = dict.fromkeys(variants.threads or (usable_cores(),))
+    details = dict.fromkeys(variants.detail or ("auto",))
+    engines = dict.fromkeys(variants.vision_engine or ("auto",)) if _has_vision_engine(backend) else ("auto",)
+    for count, detail, engine in product(threads, details, engines):
+        options = Model(
+            backend=backend, device=variants.device, dtype=variants.dtype, threads=count, detail=detail,
+            vision_engine=engine,
+        )  # fmt: skip
+        options = settle_options(options, backend, files)
+        device = _placement(variants.device, variants.dtype)[0] if registry.BACKENDS[backend].uses_gpu else "cpu"
+        settings: dict[str, str | int] = {
+            "model": files.name, "backend": backend, "quant": quant, "device": device, "threads": count,
+            "detail": detail,
+        }  # fmt: skip
+        if _has_vision_engine(backend):
+            settings["vision"] = options.vision_engine
+        yield Configuration(files, backend, options, settings)
+
+
+def _distinct(found: Sequence[Configuration]) -> list[Configuration]:
+    """Each configuration once; models of the same name but different files are named by their location."""
+    distinct = list({(str(item.files), *item.settings.values()): item for item in found}.values())
+    locations: dict[str, set[str]] = {}
+    for item in distinct:
+        locations.setdefault(item.files.name, set()).add(_location(item.files))
     return [
-        replace(one, settings={**one.settings, "model": _place(one.files)})
-        if len(places[one.files.name]) > 1 and one.files.name != catalog.NANO
-        else one
-        for one in each
+        replace(item, settings={**item.settings, "model": _location(item.files)})
+        if len(locations[item.files.name]) > 1 and item.files.name != catalog.NANO
+        else item
+        for item in distinct
     ]
 
 
 @lru_cache
-def _placed(device: str, dtype: str) -> tuple[str, str]:
-    """The device and the type of weights that PyTorch takes; asked of PyTorch itself only where there may be a GPU."""
+def _placement(device: str, dtype: str) -> tuple[str, str]:
+    """The device and the type of weights that PyTorch uses; PyTorch is only loaded, in a child, if it may use a GPU."""
     if dtype == "auto" and device in ("auto", "cpu") and not (may_use_gpu() and device == "auto"):
         return "cpu", "float32"
-    found: tuple[str, str] = call("smolcli.backends.pytorch:resolve_device_and_dtype", device, dtype)
-    return found
+    placement: tuple[str, str] = call("smolcli.backends.pytorch:resolve_device_and_dtype", device, dtype)
+    return placement
 
 
-def _place(files: ModelFiles) -> str:
+def _location(files: ModelFiles) -> str:
+    """The checkpoint's directory, or the directory of the GGUF file."""
     path = files.checkpoint or files.gguf
     return str(path if path == files.checkpoint else path.parent) if path else files.name
 
 
-def _files(word: str | None, backend: str, variants: Variants, made: _Made) -> Iterator[tuple[ModelFiles, str, str]]:
-    """The files of a model, the backend that runs them, and their quantization, once for each that is wanted."""
-    wanted = [name for name in variants.vision_engine if name != "auto" and backend != "torch"]
-    engine = wanted[0] if wanted else "auto"
-    options = Model(model=word, backend=backend, device=variants.device, dtype=variants.dtype, vision_engine=engine)
+def _files(
+    model: str | None, backend: str, variants: Variants, pairs: _QuantizedPairs
+) -> Iterator[tuple[ModelFiles, str, str]]:
+    """The files of a model, the backend that runs them, and their quantization: once, or for each of --quant."""
+    has_engines = backend == "auto" or _has_vision_engine(backend)
+    engine = next((name for name in variants.vision_engine if name != "auto" and has_engines), "auto")
+    options = Model(model=model, backend=backend, device=variants.device, dtype=variants.dtype, vision_engine=engine)
     names = backend_candidates(options)
     if variants.quant and backend == "auto":
-        names = ("llamacpp",)
-    if "llamacpp" not in names or not variants.quant:
+        names = tuple(registry.backends("gguf"))
+    gguf = [name for name in names if name in registry.backends("gguf")]
+    if not gguf or not variants.quant:
         files, name = resolve.choose(options, names)
-        made.tell(files.notice)
+        pairs.show_once(files.notice)
         check_options(options, name)
         yield files, name, _quantization(files, name, variants)
         return
-    check_options(options, "llamacpp")
+    check_options(options, gguf[0])
     for quant in dict.fromkeys(variants.quant):
-        files = made.pair(word, quant)
-        yield files, "llamacpp", _quantization(files, "llamacpp", variants)
+        files = pairs.find_or_convert(model, quant)
+        yield files, gguf[0], _quantization(files, gguf[0], variants)
 
 
 def _quantization(files: ModelFiles, backend: str, variants: Variants) -> str:
-    """Of both halves, or the one that they share; of PyTorch the type of the weights."""
-    if backend != "llamacpp" or files.gguf is None or files.mmproj is None:
-        return _placed(variants.device, variants.dtype)[1] if backend == "torch" else "-"
+    """The quantization of both halves, once if it is the same; of a checkpoint the type of the loaded weights."""
+    file_format = registry.BACKENDS[backend].file_format
+    if file_format == "checkpoint":
+        return _placement(variants.device, variants.dtype)[1]
+    if file_format != "gguf" or files.gguf is None or files.mmproj is None:
+        return "-"
     halves = [model_files.quantization(half.name).lower() or "?" for half in (files.gguf, files.mmproj)]
     return "+".join(dict.fromkeys(halves))
 
 
-class _Made:
-    """Pairs of a given quantization: those there are, or made of the checkpoint in a folder that goes at the end."""
+class _QuantizedPairs:
+    """GGUF pairs of a given quantization: those beside the model, or converted from its checkpoint.
+
+    Converted pairs are in a temporary folder that `stack` deletes.
+    """
 
     def __init__(self, stack: contextlib.ExitStack, console: Console) -> None:
         self._stack, self._console = stack, console
         self._folder: Path | None = None
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
-    def tell(self, notice: str) -> None:
-        """Says it once."""
-        if notice and notice not in self._told:
-            self._told.add(notice)
+    def show_once(self, notice: str) -> None:
+        """Show a notice unless it is empty or was shown before."""
+        if notice and notice not in self._shown:
+            self._shown.add(notice)
             self._console.notice(notice)
 
-    def pair(self, word: str | None, quant: str) -> ModelFiles:
-        """The pair of a model. Raises ModelError where there is none and no checkpoint to make it of."""
-        options = Model(model=word)
+    def find_or_convert(self, model: str | None, quant: str) -> ModelFiles:
+        """The pair of a model. Raises ModelError if there is none, and no checkpoint to convert."""
+        options = Model(model=model)
         try:
-            found, _ = resolve.choose(options, ("llamacpp",))
+            files, _ = resolve.choose(options, registry.backends("gguf"))
         except ModelError:
-            found, _ = resolve.choose(options, ("torch",))
-        if found.gguf is not None:
-            folder, own = found.gguf.parent, model_files.base(found.gguf.name)
+            files, _ = resolve.choose(options, registry.backends("checkpoint"))
+        if files.gguf is not None:
+            folder, base = files.gguf.parent, model_files.base(files.gguf.name)
             names = [path.name for path in folder.iterdir()]
-            others = {name for name in model_files.languages(names) if model_files.base(name) != own}
-            both = model_files.pair([name for name in names if name not in others], quant)
-            if both is not None:
-                return replace(found, gguf=folder / both[0], mmproj=folder / both[1])
-        if found.checkpoint is None and found.gguf is not None:
-            found = replace(found, checkpoint=model_files.scan(found.gguf.parent).checkpoint)
-        if found.checkpoint is None:
-            advice = "give the directory of its checkpoint, of which it can be made"
-            raise ModelError(f"{word or found.name}: no {quant} pair of it is here", advice)
-        return self._converted(found, found.checkpoint, quant)
+            others = {name for name in model_files.languages(names) if model_files.base(name) != base}
+            pair = model_files.pair([name for name in names if name not in others], quant)
+            if pair is not None:
+                return replace(files, gguf=folder / pair[0], mmproj=folder / pair[1])
+        if files.checkpoint is None and files.gguf is not None:
+            files = replace(files, checkpoint=model_files.scan(files.gguf.parent).checkpoint)
+        if files.checkpoint is None:
+            advice = "give the directory of its checkpoint, from which it can be converted"
+            raise ModelError(f"{model or files.name}: no {quant} pair of it is here", advice)
+        return self._convert(files, files.checkpoint, quant)
 
-    def _converted(self, found: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:
+    def _convert(self, files: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:
         convert = registry.load(registry.LIBRARIES, "pair")
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="smolcli-bench-")))
-        place = self._folder / f"{found.name}-{len(list(self._folder.iterdir()))}"
-        place.mkdir()
-        language, vision = convert(checkpoint, place, quant.lower(), VISION_ENCODERS, found.name)
-        self._console.notice(f"{found.name}: its {quant} pair was made for the time of the benchmark")
-        return replace(found, gguf=language, mmproj=vision)
+        folder = self._folder / f"{files.name}-{len(list(self._folder.iterdir()))}"
+        folder.mkdir()
+        language, vision = convert(checkpoint, folder, quant.lower(), MMPROJ_QUANT, files.name)
+        self._console.notice(f"{files.name}: its {quant} pair was converted for this benchmark")
+        return replace(files, gguf=language, mmproj=vision)

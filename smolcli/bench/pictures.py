@@ -1,4 +1,4 @@
-"""The pictures of a benchmark: the user's own, or made ones of a given size."""
+"""The pictures of a benchmark: the user's own, or generated ones of a given size."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from smolcli.inputs.load import decode, load
 from smolcli.options import Input, Output
 from smolcli.types import Item, Source
 
-COARSE = 16  # pixels of a made picture between two colours that have nothing to do with each other
+COARSE = 16  # pixels between two independent random colours of a generated picture
 THUMBNAIL = 320  # pixels of the longest edge
-GRAIN = 8  # levels of noise on top of them, so that the file is as large as a photograph's
+GRAIN = 8  # levels of noise added to them, so that the file is as large as a photograph's
 
 
-class Pictures:
-    """Gives as many as are wanted; made ones are JPEGs in `folder`, no two alike."""
+class PictureSource:
+    """Gives pictures as items; generated ones are JPEG files in `folder`, no two of them equal."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def of(self, word: str, count: int) -> tuple[Item, ...]:
-        """`count` pictures; none for the word none. The user's own come again where there are too few.
+    def items(self, word: str, count: int) -> tuple[Item, ...]:
+        """`count` pictures for a value of --image; none for `none`. If the user gives too few, they are repeated.
 
-        Raises UsageError for a directory without one.
+        Raises UsageError for a directory without pictures.
         """
         if word == NO_PICTURE:
             return ()
         if size := SIZE.fullmatch(word):
-            return tuple(Item.of(str(self._made(int(size[1]), int(size[2]), n))) for n in range(count))
+            return tuple(Item.of(str(self._generate(int(size[1]), int(size[2]), n))) for n in range(count))
         listed = InputCollector(Input(inputs=(word,)), Output()).items()
         found = list(islice((item for item in listed if os.path.isfile(item.path)), count))
         if not found:
             raise UsageError(f"{word}: no picture is in it", "name another directory, a picture, or a size: 1024x768")
         return tuple(islice(cycle(found), count))
 
-    def _made(self, width: int, height: int, number: int) -> Path:
+    def _generate(self, width: int, height: int, number: int) -> Path:
         path = self._folder / f"{width}x{height}-{number}.jpg"
         if not path.exists():
             rng = np.random.default_rng((width, height, number))
@@ -57,7 +57,7 @@ class Pictures:
 
 
 def thumbnails(sources: Sequence[Source], offline: bool) -> list[str]:
-    """A small JPEG of each as a data: URI, empty where it cannot be read. To be called in a child: it may crash."""
+    """A small JPEG of each source as a data: URI, or "" if it cannot be read. Call it in a child: it may crash."""
     return [_thumbnail(source, offline) for source in sources]
 
 

@@ -1,4 +1,4 @@
-"""Runs smolcli as its users do, a process of its own each time, and reads what it says of itself."""
+"""Runs smolcli as users do, each time in a process of its own, and reads the records that it writes."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from typing import Any
 from smolcli.bench.configurations import Configuration
 from smolcli.errors import EngineError
 
-# As `python -m smolcli`, but for the current folder, whose files are not to be taken for libraries.
-PROGRAM = "import sys; sys.path = [place for place in sys.path if place]; from smolcli.__main__ import main; main()"
+# As `python -m smolcli`, but modules in the current folder are not importable.
+PROGRAM = "import sys; sys.path = [folder for folder in sys.path if folder]; from smolcli.__main__ import main; main()"
 
 Fields = dict[str, Any]  # a record as JSON has it
 
 
 @dataclass(frozen=True)
-class Ran:
+class CompletedCommand:
     """A command's wall time in seconds, and its records."""
 
     wall: float
     records: tuple[Fields, ...]
 
 
-def ask(setup: Configuration, question: str, files: Sequence[str], new: int) -> Ran:
-    """`smolcli ask` about some files, each answered in exactly `new` tokens.
+def run_ask(configuration: Configuration, question: str, files: Sequence[str], new_tokens: int) -> CompletedCommand:
+    """Run `smolcli ask` about `files`; every answer has exactly `new_tokens` tokens.
 
-    Raises EngineError, in the command's own words, where it fails.
+    Raises EngineError with the last line of the command's error output if it fails.
     """
-    length = ["-n", str(new), "--min-tokens", str(new)]
-    options = [*length, *setup.arguments, "-f", "jsonl", "-q", "--no-progress"]
+    length = ["-n", str(new_tokens), "--min-tokens", str(new_tokens)]
+    options = [*length, *configuration.arguments, "-f", "jsonl", "-q", "--no-progress"]
     command = [sys.executable, "-c", PROGRAM, "ask", *options, "--", question, *files]
-    begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
-    wall = time.perf_counter() - begun
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EngineError(said[-1].removeprefix("smolcli: "))
-    return Ran(wall, tuple(json.loads(line) for line in done.stdout.splitlines()))
+    started = time.perf_counter()
+    completed = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+    wall = time.perf_counter() - started
+    if completed.returncode:
+        lines = completed.stderr.strip().splitlines() or [f"exit code {completed.returncode}"]
+        raise EngineError(lines[-1].removeprefix("smolcli: "))
+    return CompletedCommand(wall, tuple(json.loads(line) for line in completed.stdout.splitlines()))

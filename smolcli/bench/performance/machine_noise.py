@@ -1,4 +1,4 @@
-"""Whether a benchmark had the machine for itself."""
+"""Finds out whether other programs or the host disturbed a benchmark."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from pathlib import Path
 
 from smolcli.system.cpu import throttled
 
-MOST_STOLEN = 0.02  # of the machine's time that its host takes for others, before that is told
-MOST_OTHERS = 0.1  # the same of other programs
+MAX_STOLEN = 0.02  # fraction of CPU time that the host gave to others; a notice says more
+MAX_OTHERS = 0.1  # fraction of CPU time that other programs used; a notice says more
 
 
-class Watch:
-    """Looks at what else the machine was at, between its making and `notices`."""
+class NoiseWatch:
+    """Compares the use of the CPUs between its construction and a call of `notices`."""
 
     def __init__(self) -> None:
-        self._begun = _times(), _own(), throttled()
+        self._started = _cpu_ticks(), _own_seconds(), throttled()
 
-    def notices(self, worked: float = 0.0) -> list[str]:
-        """What may have made the measurement worse, in words; none on a quiet machine, or one that does not tell.
+    def notices(self, engine_seconds: float = 0.0) -> list[str]:
+        """What may have disturbed the measurement, one sentence each; empty on a quiet or an unknown machine.
 
-        `worked` are the CPU seconds that a child which has not ended took part with.
+        `engine_seconds` are the CPU seconds that a child used which is still running.
         """
-        before, own_before, throttled_before = self._begun
-        now = _times()
-        found = []
-        if passed := sum(now.values()) - sum(before.values()):
-            stolen = (now["steal"] - before["steal"]) / passed
-            idle = sum(now[name] - before[name] for name in ("idle", "iowait", "steal"))
-            ticks = (_own() - own_before + worked) * os.sysconf("SC_CLK_TCK")
-            others = (passed - idle - ticks) / passed
-            if stolen > MOST_STOLEN:
-                found.append(f"the machine is noisy: its host gave {stolen:.0%} of its time to others")
-            if others > MOST_OTHERS:
-                found.append(f"the machine is noisy: other programs took {others:.0%} of its time; end them")
-        if (held := throttled() - throttled_before) > 0:
-            found.append(f"the machine is noisy: {held:.1f} s of work were held back by a CPU quota")
-        return found
+        before, own_before, throttled_before = self._started
+        ticks = _cpu_ticks()
+        notices = []
+        if total := sum(ticks.values()) - sum(before.values()):
+            stolen = (ticks["steal"] - before["steal"]) / total
+            idle = sum(ticks[name] - before[name] for name in ("idle", "iowait", "steal"))
+            own = (_own_seconds() - own_before + engine_seconds) * os.sysconf("SC_CLK_TCK")
+            others = (total - idle - own) / total
+            if stolen > MAX_STOLEN:
+                notices.append(f"the machine is noisy: its host gave {stolen:.0%} of its time to others")
+            if others > MAX_OTHERS:
+                notices.append(f"the machine is noisy: other programs took {others:.0%} of its time; end them")
+        if (delay := throttled() - throttled_before) > 0:
+            notices.append(f"the machine is noisy: {delay:.1f} s of work were delayed by a CPU quota")
+        return notices
 
 
-def _times() -> dict[str, int]:
-    """Ticks of all CPUs by what they were at, from /proc/stat."""
+def _cpu_ticks() -> dict[str, int]:
+    """The ticks of all CPUs by their use, from /proc/stat; empty where that cannot be read."""
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
@@ -49,6 +49,6 @@ def _times() -> dict[str, int]:
         return {}
 
 
-def _own() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+def _own_seconds() -> float:
+    """The CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])

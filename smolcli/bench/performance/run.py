@@ -1,4 +1,4 @@
-"""`bench speed`, `bench memory` and `bench compare`, from their options to the report."""
+"""`bench speed`, `bench memory` and `bench compare`: from their options to the report and the exit code."""
 
 from __future__ import annotations
 
@@ -10,85 +10,83 @@ from pathlib import Path
 
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Compare, Memory, Show, Speed, Variants
-from smolcli.bench.performance.memory import memory as memory_of
-from smolcli.bench.performance.speed import Tick
-from smolcli.bench.performance.speed import speed as speed_of
-from smolcli.bench.report.compare import as_rows, differences, regressions, show_changes
-from smolcli.bench.report.compare import compare as compared
-from smolcli.bench.report.model import FAILED, Kind, Report, Result, shown
-from smolcli.bench.report.write import INTERRUPTED, bar_of, check, exit_code, report_of, write
+from smolcli.bench.performance.memory import measure_memory
+from smolcli.bench.performance.speed import Tick, measure_speed
+from smolcli.bench.report.compare import as_rows, compare_reports, differences, regressions, show_changes
+from smolcli.bench.report.model import FAILED, Kind, Report, Result, escape_controls
+from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, progress_bar, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
 from smolcli.types import pluralize
 from smolcli.writers.destination import destination
 
-
-def speed(words: Sequence[str], variants: Variants, wanted: Speed, show: Show) -> Exit:
-    """How long every stage takes."""
-    return _measured(
-        "speed", words, variants, wanted, show, lambda setup, tick: speed_of(setup, wanted, show.verbose, tick)
-    )
+Measure = Callable[[Configuration, Tick], Iterator[Result]]
 
 
-def memory(words: Sequence[str], variants: Variants, wanted: Memory, show: Show) -> Exit:
-    """What the processes take."""
-    return _measured("memory", words, variants, wanted, show, lambda setup, tick: memory_of(setup, wanted, tick))
+def speed(models: Sequence[str], variants: Variants, options: Speed, show: Show) -> Exit:
+    """Measure how long every stage takes and write the report."""
+    return _run("speed", models, variants, options, show, lambda c, tick: measure_speed(c, options, show.verbose, tick))
 
 
-def _measured(
-    kind: Kind, words: Sequence[str], variants: Variants, wanted: Speed | Memory, show: Show,
-    results_of: Callable[[Configuration, Tick], Iterator[Result]],
-) -> Exit:  # fmt: skip
+def memory(models: Sequence[str], variants: Variants, options: Memory, show: Show) -> Exit:
+    """Measure the peak memory of the processes and write the report."""
+    return _run("memory", models, variants, options, show, lambda c, tick: measure_memory(c, options, tick))
+
+
+def _run(
+    kind: Kind, models: Sequence[str], variants: Variants, options: Speed | Memory, show: Show, measure: Measure
+) -> Exit:
     console = Console(show.quiet)
     stdout = claim_stdout()
-    check(show, [Path(image) for image in wanted.image])
+    check_outputs(show, [Path(image) for image in options.image])
     results: list[Result] = []
-    interrupted = False
-    with configurations(words, variants, console) as found, closing(bar_of(len(found) * wanted.ticks, show)) as bar:
+    is_interrupted = False
+    with (
+        configurations(models, variants, console) as found,
+        closing(progress_bar(len(found) * options.ticks, show)) as bar,
+    ):
         try:
-            for setup in found:
-                bar.set_description_str(setup.name)
-                for result in _results(setup, results_of, bar.update):
+            for configuration in found:
+                bar.set_description_str(configuration.name)
+                for result in _results(configuration, measure, bar.update):
                     results.append(result)
                     if result.is_broken:
                         console.error(f"{result.name}: {result.notices[0].removeprefix(FAILED)}")
         except KeyboardInterrupt:
-            interrupted = True
-    report = report_of(kind, variants, wanted, results)
-    if interrupted:
+            is_interrupted = True
+    report = make_report(kind, variants, options, results)
+    if is_interrupted:
         console.notice(INTERRUPTED)
         report = replace(report, notices=(INTERRUPTED,))
-    write(report, show, stdout, console)
-    done = sum(not result.is_broken for result in results)
-    return Exit.INTERRUPTED if interrupted else exit_code(len(results) - done, done)
+    write_report(report, show, stdout, console)
+    succeeded = sum(not result.is_broken for result in results)
+    return Exit.INTERRUPTED if is_interrupted else exit_code(len(results) - succeeded, succeeded)
 
 
-def _results(
-    setup: Configuration, results_of: Callable[[Configuration, Tick], Iterator[Result]], tick: Tick
-) -> Iterator[Result]:
-    """Those of a setup; one that says why where it cannot be run at all."""
+def _results(configuration: Configuration, measure: Measure, tick: Tick) -> Iterator[Result]:
+    """The results of a configuration; one with the reason if it cannot be run at all."""
     try:
-        yield from results_of(setup, tick)
+        yield from measure(configuration, tick)
     except (EngineError, UnavailableError) as error:
-        yield setup.failed(setup.settings, error)
+        yield configuration.failed_result(configuration.settings, error)
 
 
-def compare(wanted: Compare) -> Exit:
-    """What changed from one report to another."""
-    check(Show(output=wanted.output), [wanted.before, wanted.after])
-    before, after = Report.read(wanted.before), Report.read(wanted.after)
-    changes = compared(before, after, wanted.tolerance)
+def compare(options: Compare) -> Exit:
+    """Compare two reports and write what changed. Raises UsageError if they have no combination in common."""
+    check_outputs(Show(output=options.output), [options.before, options.after])
+    before, after = Report.read(options.before), Report.read(options.after)
+    changes = compare_reports(before, after, options.tolerance)
     console = Console()
-    if not any(one.settings == other.settings for one in before.results for other in after.results):
-        raise UsageError(f"{wanted.before} and {wanted.after} have no combination in common", "see their settings")
+    if not any(old.settings == new.settings for old in before.results for new in after.results):
+        raise UsageError(f"{options.before} and {options.after} have no combination in common", "see their settings")
     worse = regressions(changes)
     notices = differences(before, after)
     stdout = claim_stdout()
-    with destination(wanted.output, stdout) as stream:
-        if wanted.format == "json":
-            told = {"changes": as_rows(changes), "notices": notices}
-            stream.write(shown(json.dumps(told, ensure_ascii=False, indent=2)) + "\n")
+    with destination(options.output, stdout) as stream:
+        if options.format == "json":
+            fields = {"changes": as_rows(changes), "notices": notices}
+            stream.write(escape_controls(json.dumps(fields, ensure_ascii=False, indent=2)) + "\n")
         else:
             show_changes(changes, notices, stream)
         stream.flush()

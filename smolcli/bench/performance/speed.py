@@ -12,155 +12,170 @@ from pathlib import Path
 from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Speed
 from smolcli.bench.performance import cli_runner
-from smolcli.bench.performance.machine_noise import Watch
+from smolcli.bench.performance.machine_noise import NoiseWatch
 from smolcli.bench.performance.speed_worker import Case, Sample
-from smolcli.bench.pictures import Pictures
+from smolcli.bench.pictures import PictureSource
 from smolcli.bench.report.model import MEASURES, Figure, Result
 from smolcli.process.child import Child, received
 from smolcli.process.pipe import PeerClosed
 
 QUESTION = "Describe this image."
-NOISY = 0.1  # of the median: a wider interval of a rate is told
-SURE = 0.9375  # that the median lies in an interval: what the range of five repetitions gives
+NOISY = 0.1  # fraction of the median; a notice tells of a wider interval
+CONFIDENCE = 0.9375  # that the median lies in its interval: what the range of five repetitions gives
 
-Tick = Callable[[], object]  # called for every repetition that is done
-Told = list[Sample] | str  # of a case its samples, or why it has none
+Tick = Callable[[], object]  # called after every repetition
+Samples = list[Sample] | str  # the samples of a case, or the error for which it has none
 
 
-def speed(setup: Configuration, wanted: Speed, verbose: bool, tick: Tick) -> Iterator[Result]:
-    """The figures of one setup, a result for each combination of picture, batch and length, as soon as it is there.
+def measure_speed(configuration: Configuration, options: Speed, verbose: bool, tick: Tick) -> Iterator[Result]:
+    """Yield the result of each combination of picture, batch and length as soon as it is measured.
 
-    Raises UsageError where there is no picture, EngineError and ModelError where the model cannot be run at all.
+    Raises UsageError if there is no picture, EngineError and ModelError if the model cannot be run at all.
     """
     with tempfile.TemporaryDirectory(prefix="smolcli-bench-") as folder:
-        pictures = Pictures(Path(folder))
+        pictures = PictureSource(Path(folder))
         cases = [
-            Case(pictures.of(image, batch), QUESTION, wanted.prompt_tokens, new) for image, batch, new in wanted.cases
+            Case(pictures.items(image, batch), QUESTION, options.prompt_tokens, new_tokens)
+            for image, batch, new_tokens in options.cases
         ]
-        cold = list(_cold(setup, pictures, wanted.repeat, tick))
-        commands = {"start": figure([rest for rest, _ in cold]), "load": figure([load for _, load in cold])}
-        watch = Watch()
-        told = _measured(setup, cases, wanted, verbose, tick)
-        for (image, batch, new), case, (tokens, samples, worked) in zip(wanted.cases, cases, told, strict=True):
-            settings = {**setup.settings, "image": image, "batch": batch, "new_tokens": new}
-            if wanted.prompt_tokens:
-                settings["prompt_tokens"] = wanted.prompt_tokens
+        starts = list(_cold_starts(configuration, pictures, options.repeat, tick))
+        start_figures = {
+            "start": median_figure([start for start, _ in starts]),
+            "load": median_figure([load for _, load in starts]),
+        }
+        watch = NoiseWatch()
+        measured = _measure_cases(configuration, cases, options, verbose, tick)
+        for (image, batch, new_tokens), case, (tile_tokens, samples, cpu_seconds) in zip(
+            options.cases, cases, measured, strict=True
+        ):
+            settings = {**configuration.settings, "image": image, "batch": batch, "new_tokens": new_tokens}
+            if options.prompt_tokens:
+                settings["prompt_tokens"] = options.prompt_tokens
             if isinstance(samples, str):
-                yield setup.failed(settings, samples)
+                yield configuration.failed_result(settings, samples)
                 continue
-            figures, notices = commands | figures_of(samples, batch, tokens), watch.notices(worked)
-            if again := batch - len({item.path for item in case.items}) if case.items else 0:
-                figures = {name: one for name, one in figures.items() if name not in ("tile", "images")}
-                notices.append(f"{again} of {batch} pictures came again and were encoded already: give more of them")
+            figures, notices = start_figures | stage_figures(samples, batch, tile_tokens), watch.notices(cpu_seconds)
+            if repeated := batch - len({item.path for item in case.items}) if case.items else 0:
+                figures = {name: figure for name, figure in figures.items() if name not in ("tile", "images")}
+                notices.append(
+                    f"{repeated} of {batch} pictures were repeated, their embeddings cached: give more of them"
+                )
             ordered = {name: figures[name] for name in MEASURES if name in figures}
-            facts = {"tiles": samples[0].image // tokens // batch, "tokens": samples[0].prompt // batch}
-            told_of = (*notices, *_spread(figures))
-            yield Result(settings, ordered, facts, setup.bytes, setup.fingerprint, notices=told_of)
-            watch = Watch()
+            facts = {"tiles": samples[0].image // tile_tokens // batch, "tokens": samples[0].prompt // batch}
+            yield Result(
+                settings, ordered, facts, configuration.file_bytes, configuration.fingerprint,
+                notices=(*notices, *_wide_intervals(figures)),
+            )  # fmt: skip
+            watch = NoiseWatch()
 
 
-def _cold(setup: Configuration, pictures: Pictures, repeat: int, tick: Tick) -> Iterator[tuple[float, float]]:
-    """Of the real command: seconds that no stage of a warm engine accounts for, and those to load the model.
+def _cold_starts(
+    configuration: Configuration, pictures: PictureSource, repeat: int, tick: Tick
+) -> Iterator[tuple[float, float]]:
+    """Yield for each run of the real command the seconds outside all stages of a warm engine, and those of loading.
 
-    It is given two pictures of one tile, of which the second finds the engine warm: that the first took longer is a
-    part of the start.
+    The command gets two pictures of one tile. The engine is warm for the second; what the first took longer is counted
+    as start.
     """
-    items = pictures.of("64x64", 2)
-    low = replace(setup, options=replace(setup.options, detail="low"))
+    items = pictures.items("64x64", 2)
+    low_detail = replace(configuration, options=replace(configuration.options, detail="low"))
     for _ in range(repeat):
-        ran = cli_runner.ask(low, QUESTION, [item.path for item in items], 2)
-        load, warm = float(ran.records[0]["seconds"]["load"]), dict(ran.records[1]["seconds"])
-        opening = warm.pop("media")  # of the second while the first was answered
-        yield ran.wall - load - opening - 2 * sum(warm.values()), load
+        command = cli_runner.run_ask(low_detail, QUESTION, [item.path for item in items], 2)
+        load, warm = float(command.records[0]["seconds"]["load"]), dict(command.records[1]["seconds"])
+        opening = warm.pop("media")  # of the second picture, while the first was answered
+        yield command.wall - load - opening - 2 * sum(warm.values()), load
         tick()
 
 
-def _measured(
-    setup: Configuration, cases: Sequence[Case], wanted: Speed, verbose: bool, tick: Tick
-) -> Iterator[tuple[int, Told, float]]:
-    """Of each case the tokens of one tile, what was measured, and the CPU seconds that the engine's process had for it.
+def _measure_cases(
+    configuration: Configuration, cases: Sequence[Case], options: Speed, verbose: bool, tick: Tick
+) -> Iterator[tuple[int, Samples, float]]:
+    """Yield for each case the tokens of a tile, its samples, and the CPU seconds of the engine's process.
 
-    A case that ends the engine costs itself alone.
+    A case that ends the engine has an error instead of samples; a new engine measures the cases after it.
     """
     left = list(cases)
     while left:
-        before = 0.0
+        cpu_before = 0.0
         with closing(
             Child(
                 "smolcli.bench.performance.speed_worker:serve",
-                (setup.place, setup.files, setup.options, left, wanted.warmup, wanted.repeat),
+                (configuration.place, configuration.files, configuration.options, left, options.warmup, options.repeat),
                 verbose,
             )
         ) as child:
-            tokens, samples = 0, []
+            tile_tokens, samples = 0, []
             try:
                 while left:
                     kind, value = child.pipe.receive()
-                    if kind == "error" and not tokens:
+                    if kind == "error" and not tile_tokens:
                         raise received(value)  # the model cannot be loaded
                     if kind == "tokens":
-                        tokens = value
+                        tile_tokens = value
                     elif kind == "sample":
                         samples += [value] if value is not None else []
                         tick()
                     elif kind == "done":
-                        yield tokens, samples, value - before
-                        left, samples, before = left[1:], [], value
+                        yield tile_tokens, samples, value - cpu_before
+                        left, samples, cpu_before = left[1:], [], value
                     else:
-                        yield tokens, str(received(value)) if kind == "error" else value, 0.0
+                        yield tile_tokens, str(received(value)) if kind == "error" else value, 0.0
                         left, samples = left[1:], []
                         if kind == "error":
                             break
             except PeerClosed:
                 fault = child.post_mortem("use a smaller model, a smaller --batch or --detail low")
-                yield tokens, fault.message, 0.0
+                yield tile_tokens, fault.message, 0.0
                 left = left[1:]
 
 
-def figures_of(samples: Sequence[Sample], batch: int, tile_tokens: int) -> dict[str, Figure]:
-    """The figures of one case from its repetitions, each of `batch` pictures whose tiles are `tile_tokens` tokens.
+def stage_figures(samples: Sequence[Sample], batch: int, tile_tokens: int) -> dict[str, Figure]:
+    """The figures of a case from its repetitions, each of `batch` pictures whose tiles are `tile_tokens` tokens.
 
-    A reply of n tokens takes n - 1 evaluations: the first is chosen from what the prompt gave.
+    A reply of n tokens takes n - 1 decoding steps: prefill gives the logits for the first.
     """
-    found: dict[str, list[float]] = {}
-    if all(each.prefill for each in samples):  # echo takes no time
-        found["prefill"] = [each.prompt / each.prefill for each in samples]
-    if samples[0].new > batch and all(each.decode for each in samples):
-        found["decode"] = [(each.new - batch) / each.decode for each in samples]
+    values: dict[str, list[float]] = {}
+    if all(sample.prefill for sample in samples):  # echo takes no time
+        values["prefill"] = [sample.prompt / sample.prefill for sample in samples]
+    if samples[0].new > batch and all(sample.decode for sample in samples):
+        values["decode"] = [(sample.new - batch) / sample.decode for sample in samples]
     if samples[0].image:
-        found["media"] = [(each.opening + each.cutting) / batch for each in samples]
-        found["tile"] = [each.encode / (each.image / tile_tokens) for each in samples]
-        found["images"] = [batch / each.wall for each in samples]
+        values["media"] = [(sample.opening + sample.cutting) / batch for sample in samples]
+        values["tile"] = [sample.encode / (sample.image / tile_tokens) for sample in samples]
+        values["images"] = [batch / sample.wall for sample in samples]
     if batch == 1:
-        found["first"] = [each.wall - each.decode for each in samples]
-    return {name: figure(values) for name, values in found.items()}
+        values["first"] = [sample.wall - sample.decode for sample in samples]
+    return {name: median_figure(repetitions) for name, repetitions in values.items()}
 
 
-def figure(values: Sequence[float]) -> Figure:
-    """The median, and the interval between the order statistics in which it lies with a probability of SURE at least.
+def median_figure(values: Sequence[float]) -> Figure:
+    """The median, and the order statistics between which it lies with a probability of at least CONFIDENCE.
 
-    Of five values or fewer that is their range. The count of values under the median is binomial (Conover, Practical
-    Nonparametric Statistics, section 3.2).
+    For five values or fewer these are the least and the greatest. The count of values below the median is binomial
+    (Conover, Practical Nonparametric Statistics, section 3.2).
 
-    >>> figure([3.0, 1.0, 2.0])
+    >>> median_figure([3.0, 1.0, 2.0])
     Figure(value=2.0, low=1.0, high=3.0, count=3)
     """
     ordered, count = sorted(values), len(values)
-    outside = 0  # so many values at either end are left out
-    while 2 * (outside + 1) < count and 1 - 2 * _below(outside + 2, count) >= SURE:
+    outside = 0  # values at each end that are left out
+    while 2 * (outside + 1) < count and 1 - 2 * _probability_below(outside + 2, count) >= CONFIDENCE:
         outside += 1
     middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
     return Figure(middle, ordered[outside], ordered[-1 - outside], count)
 
 
-def _below(successes: int, count: int) -> float:
-    """The chance that fewer than `successes` of `count` throws of a coin are heads."""
-    return sum(math.comb(count, k) for k in range(successes)) * 0.5**count
+def _probability_below(heads: int, count: int) -> float:
+    """The probability that fewer than `heads` of `count` tosses of a coin are heads."""
+    return sum(math.comb(count, k) for k in range(heads)) * 0.5**count
 
 
-def _spread(figures: dict[str, Figure]) -> Iterator[str]:
+def _wide_intervals(figures: dict[str, Figure]) -> Iterator[str]:
+    """A notice for each figure whose interval is wide."""
     for name in ("tile", "prefill", "decode", "images"):
-        one = figures.get(name)
-        if one is not None and one.value and (one.high - one.low) / one.value > NOISY:
-            share = (one.high - one.low) / one.value
-            yield f"{MEASURES[name].title} varies by {share:.0%}; raise --repeat"
+        figure = figures.get(name)
+        if figure is None or not figure.value:
+            continue
+        spread = (figure.high - figure.low) / figure.value
+        if spread > NOISY:
+            yield f"{MEASURES[name].title} varies by {spread:.0%}; raise --repeat"

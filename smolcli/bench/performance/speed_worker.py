@@ -1,7 +1,7 @@
-"""What a speed benchmark does in the engine's process: the work of the real engine, stage by stage, with a clock.
+"""The child process of a speed benchmark: it does the work of the engine and times every stage.
 
-The model answers for a batch of pictures as it does for the user: inputs are opened ahead of it in the engine's small
-pool, the backend takes the next prompt when it has room. Of a single picture nothing overlaps, so its stages add up.
+As in the engine, a small pool opens inputs ahead, and the backend takes the next prompt when it can admit a sequence.
+With a single picture nothing overlaps, so the times of its stages add up to the whole.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from smolcli.system.cpu import usable_cores
 from smolcli.types import Finish, Frame, Item, Prompt
 
 WORD = " the"  # one token of the family's vocabulary
-PROBES = (16, 48)  # words by which the length of a text of given tokens is found
+PROBES = (16, 48)  # counts of WORD from which the tokens of a word are computed
 
-Opened = Future[tuple[tuple[Frame, ...], float]]  # a picture, and the seconds that opening it took
+OpenedPicture = Future[tuple[tuple[Frame, ...], float]]  # its frames, and the seconds that opening it took
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: one prompt on each of the `items`, or one without a picture, answered in exactly `new` tokens.
+    """One prompt about each of `items`, or one prompt without a picture; replies have exactly `new` tokens.
 
-    `text` is asked, filled up to `prompt_tokens` tokens where that is not 0.
+    The prompt's `text` is padded to `prompt_tokens` tokens unless that is 0.
     """
 
     items: tuple[Item, ...]
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sample:
-    """One repetition of a case: seconds and counts, summed over its pictures; `wall` from the first file to the end."""
+    """One repetition of a case: seconds and tokens summed over its pictures; `wall` is the time of the whole."""
 
     wall: float
     opening: float
@@ -59,36 +59,38 @@ class Sample:
 def serve(
     pipe: Pipe, place: str, files: ModelFiles, model: Model, cases: Sequence[Case], warmup: int, repeat: int
 ) -> None:
-    """Sends the tokens of a tile, and for each case in turn its samples, None of `warmup` ones first, then "done" with
-    the CPU seconds that this process has had so far.
+    """Measure the cases on the backend at `place` ("module:class") and send the messages below.
 
-    Of a case that cannot be measured "failed" comes instead, with what is wrong.
+    ("tokens", of a tile) comes first. Each case sends ("sample", None) for a warm-up, ("sample", Sample) for each
+    repetition, and ("done", CPU seconds of this process so far); if it cannot be measured, ("failed", error message).
     """
     backend: Backend = resolve(place)(files, model)
     pipe.send(("tokens", resolve(place).limits(files).tile_tokens))
     with ThreadPoolExecutor(min(OPENERS, usable_cores())) as pool:
         for case in cases:
             try:
-                text = _text(backend, case)
+                text = padded_text(backend, case)
                 for number in range(warmup + repeat):
-                    sample = _sample(backend, pool, case, text)
+                    sample = measure(backend, pool, case, text)
                     pipe.send(("sample", sample if number >= warmup else None))
                 pipe.send(("done", time.process_time()))
             except SmolError as error:
                 pipe.send(("failed", str(error)))
 
 
-def _sample(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -> Sample:
+def measure(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -> Sample:
+    """One repetition of `case`. Raises EngineError if a reply has fewer tokens than asked for."""
     backend.forget()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     opened = [pool.submit(_open, item) for item in case.items]
-    finishes = _answered(backend, opened, text, case.new)
-    wall = time.perf_counter() - begun
-    if (made := min(finish.tokens.new for finish in finishes)) < case.new:
-        raise EngineError(f"the model's context has room for {made} new tokens, not {case.new}", "lower --new-tokens")
+    finishes = _generate(backend, opened, text, case.new)
+    wall = time.perf_counter() - started
+    if (shortest := min(finish.tokens.new for finish in finishes)) < case.new:
+        what = f"the model's context has room for {shortest} new tokens, not {case.new}"
+        raise EngineError(what, "lower --new-tokens")
     return Sample(
         wall,
-        sum(each.result()[1] for each in opened),
+        sum(picture.result()[1] for picture in opened),
         sum(finish.seconds.media for finish in finishes),
         sum(finish.seconds.encode for finish in finishes),
         sum(finish.seconds.prefill for finish in finishes),
@@ -100,26 +102,26 @@ def _sample(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -
 
 
 def _open(item: Item) -> tuple[tuple[Frame, ...], float]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         loaded, _ = load(item)
         frames = decode(item, loaded, Input())
     except InputError as error:
         raise InputError(f"{item.path}: {error.what}", error.advice, kind=error.kind) from error
-    return frames, time.perf_counter() - begun
+    return frames, time.perf_counter() - started
 
 
-def _answered(backend: Backend, opened: Sequence[Opened], text: str, new: int) -> list[Finish]:
-    """The end of each reply; of a prompt without a picture where none is given."""
+def _generate(backend: Backend, opened: Sequence[OpenedPicture], text: str, new: int) -> list[Finish]:
+    """The finish of each reply; without pictures that of one prompt of text alone. Raises EngineError for a fault."""
     finishes: list[Finish] = []
 
     def prompts() -> Iterator[Prompt | None]:
         if not opened:
             yield Prompt.user(text)
-        for given, each in enumerate(opened):
-            while given > len(finishes) and not each.done():
-                yield None  # as the engine has it: nothing is ready, and a reply is under way
-            yield Prompt.user(*each.result()[0], text)
+        for index, picture in enumerate(opened):
+            while index > len(finishes) and not picture.done():
+                yield None  # as the engine does while a reply is running and the next picture is not open yet
+            yield Prompt.user(*picture.result()[0], text)
 
     for piece in backend.generate(prompts(), Generate(max_tokens=new, min_tokens=new)):
         if piece.finish is not None:
@@ -129,18 +131,18 @@ def _answered(backend: Backend, opened: Sequence[Opened], text: str, new: int) -
     return finishes
 
 
-def _text(backend: Backend, case: Case) -> str:
-    """The text of a case. Words are put before it until the prompt, without pictures, has the tokens wanted."""
+def padded_text(backend: Backend, case: Case) -> str:
+    """The text of a case after as many words as give the prompt, without pictures, its number of tokens."""
     if not case.prompt_tokens:
         return case.text
 
-    def tokens(words: int) -> int:
-        [finish] = _answered(backend, [], WORD * words + case.text, 1)
+    def count_tokens(words: int) -> int:
+        [finish] = _generate(backend, [], WORD * words + case.text, 1)
         return finish.tokens.prompt
 
-    few, more = map(tokens, PROBES)
-    each = (more - few) / (PROBES[1] - PROBES[0])
-    words = round(PROBES[0] + (case.prompt_tokens - few) / each)
+    fewer, more = map(count_tokens, PROBES)
+    tokens_per_word = (more - fewer) / (PROBES[1] - PROBES[0])
+    words = round(PROBES[0] + (case.prompt_tokens - fewer) / tokens_per_word)
     if words < 0:
         raise EngineError(f"a prompt of {case.prompt_tokens} tokens has no room for its question", "raise it")
     return WORD * words + case.text

@@ -1,9 +1,9 @@
-"""The user's labelled data, a row at a time: what is asked about which pictures, and what is right.
+"""Reads the user's labelled data row by row: pictures, a question about them, and the right answers.
 
-    a file or folder -> its kind, told by its content -> values by column -> Row, or Bad
+    a file or folder -> its format, from its content -> values by column -> Row, or BadRow
 
-The kinds are JSON Lines or a JSON array, a table with commas, semicolons or tabs (VLMEvalKit's TSV is one), parquet as
-the Hugging Face hub has it, and a folder of pictures with a .txt beside each. Only parquet needs a library.
+The formats are JSON Lines or a JSON array, a table with commas, semicolons or tabs (such as VLMEvalKit's TSV), parquet
+as on the Hugging Face hub, and a folder of pictures with a .txt beside each. Only parquet needs a library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from smolcli.bench.quality.rows import (
     CHOICES,
     JSON,
     TRANSCRIPT,
-    Bad,
+    BadRow,
     Row,
     columns_of,
     is_known,
@@ -36,15 +36,16 @@ from smolcli.errors import InputError
 from smolcli.inputs.walk import SUFFIXES, Wanted, walk
 from smolcli.types import Source
 
-MOST_LINE = 2**26  # bytes; csv holds four times as many for a cell
-MOST_LINES = 1000  # of one record of a table
+MAX_LINE = 2**26  # bytes; for a cell csv needs four times as much memory
+MAX_LINES = 1000  # of one record of a table
 KINDS = "give JSON Lines, CSV, TSV, parquet, or a folder of pictures with a .txt beside each"
 
 
-def read(path: Path) -> Iterator[Row | Bad]:
-    """The rows of a data set, in order. What makes all of it useless is raised at the first: InputError and the like.
+def read(path: Path) -> Iterator[Row | BadRow]:
+    """Yield the rows of a data set in their order.
 
-    Pictures given as files are not opened, only looked for; paths are relative to the folder of the data set.
+    Pictures in files are not opened, but must exist; paths are relative to the data set's folder. Raises InputError
+    if the whole data set cannot be used, UnavailableError if its format needs a library that is not installed.
     """
     try:
         yield from _folder(path) if path.is_dir() else _file(path)
@@ -52,8 +53,8 @@ def read(path: Path) -> Iterator[Row | Bad]:
         raise InputError(f"{path} cannot be read ({error.strerror or error})", "check its permissions") from error
 
 
-def _folder(path: Path) -> Iterator[Row | Bad]:
-    os.scandir(path).close()  # a folder that cannot be listed is an error of its own
+def _folder(path: Path) -> Iterator[Row | BadRow]:
+    os.scandir(path).close()  # raises OSError if the folder cannot be listed
     files = list(walk(str(path), True, Wanted(include=("*",))))
     if shards := [file for file in files if file.lower().endswith(".parquet")]:
         yield from _parquet(path, shards)
@@ -68,27 +69,27 @@ def _folder(path: Path) -> Iterator[Row | Bad]:
         if stem in pictures and suffix.lower() in SUFFIXES["image"]:
             yield _pair(name, file, texts.get(f"{stem}.gt") or texts.get(stem))
         elif suffix.lower() == ".txt" and not {stem, stem.removesuffix(".gt")} & pictures:
-            yield Bad(name, "there is no picture of the same name; add it, or take the text away")
+            yield BadRow(name, "there is no picture of the same name; add it, or take the text away")
         elif os.path.isdir(file):
-            yield Bad(name, "cannot be listed; check its permissions")
+            yield BadRow(name, "cannot be listed; check its permissions")
 
 
-def _pair(name: str, file: str, text: str | None) -> Row | Bad:
-    """A picture and what is written in it."""
+def _pair(name: str, file: str, text: str | None) -> Row | BadRow:
+    """The row of a picture and the text file with what is written in it."""
     if text is None:
-        return Bad(name, "there is no .txt of the same name; write what is right into one")
+        return BadRow(name, "there is no .txt of the same name; write what is right into one")
     if not os.path.isfile(file):
-        return Bad(name, "there is no such file; it is a link to nothing")
+        return BadRow(name, "there is no such file; it is a link to nothing")
     try:
         with open(text, "rb") as opened:
-            data = opened.read(MOST_LINE)
-        answer = data.decode("utf-8-sig").replace("\r\n", "\n").strip() if len(data) < MOST_LINE else ""
+            data = opened.read(MAX_LINE)
+        answer = data.decode("utf-8-sig").replace("\r\n", "\n").strip() if len(data) < MAX_LINE else ""
     except UnicodeDecodeError:
-        return Bad(name, f"{os.path.basename(text)} is not UTF-8; save it as UTF-8")
+        return BadRow(name, f"{os.path.basename(text)} is not UTF-8; save it as UTF-8")
     except OSError as error:
-        return Bad(name, f"{os.path.basename(text)} cannot be read ({error.strerror}); check its permissions")
+        return BadRow(name, f"{os.path.basename(text)} cannot be read ({error.strerror}); check its permissions")
     if not answer:
-        return Bad(name, f"{os.path.basename(text)} is empty or no text of a picture; write what is right into it")
+        return BadRow(name, f"{os.path.basename(text)} is empty or no text of a picture; write what is right into it")
     return Row(name, (Source(file),), "", (answer,))
 
 
@@ -96,8 +97,8 @@ def _below(path: Path, file: str) -> str:
     return os.path.join(path.name, os.path.relpath(file, path))
 
 
-def _file(path: Path) -> Iterator[Row | Bad]:
-    """The rows of one file, of the kind that its first bytes tell."""
+def _file(path: Path) -> Iterator[Row | BadRow]:
+    """Yield the rows of one file; its first bytes tell its format."""
     if not path.exists():
         raise InputError(f"there is no {path}", "check the path", kind="missing")
     if not path.is_file():
@@ -122,7 +123,7 @@ def _file(path: Path) -> Iterator[Row | Bad]:
 
 
 class _Lines:
-    """The lines of a file; one that is no text raises InputError, and the next comes after it."""
+    """The lines of a file; one that is not text raises InputError, after which iteration continues with the next."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -133,8 +134,8 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._next()
-        if len(line) >= MOST_LINE:
-            raise InputError(f"its line has more than {MOST_LINE:,} bytes", "give its pictures as files")
+        if len(line) >= MAX_LINE:
+            raise InputError(f"its line has more than {MAX_LINE:,} bytes", "give its pictures as files")
         if b"\0" in line:
             raise InputError("its line has a NUL byte", "write the file again")
         try:
@@ -142,26 +143,26 @@ class _Lines:
         except UnicodeDecodeError:
             raise InputError("its line is not UTF-8", "save the file as UTF-8") from None
 
-    def after(self, place: int, number: int) -> None:
-        """Goes on after line `number`, which begins at byte `place`."""
-        self.file.seek(place)
+    def continue_after(self, offset: int, number: int) -> None:
+        """Continue after line `number`, which begins at byte `offset`."""
+        self.file.seek(offset)
         self.number = number - 1
         self._next()
 
     def _next(self) -> bytes:
-        line = rest = self.file.readline(MOST_LINE)
+        line = rest = self.file.readline(MAX_LINE)
         if not line:
             raise StopIteration
         self.number += 1
-        while len(rest) == MOST_LINE and not rest.endswith(b"\n"):
-            rest = self.file.readline(MOST_LINE)
+        while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
+            rest = self.file.readline(MAX_LINE)
         return line
 
 
-def _json_lines(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
+def _json_lines(path: Path, file: BinaryIO) -> Iterator[Row | BadRow]:
     lines = _Lines(file)
     while True:
-        row: Row | Bad | None = None
+        row: Row | BadRow | None = None
         try:
             line = next(lines, None)
             if line is None:
@@ -169,15 +170,15 @@ def _json_lines(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
             if line.strip():
                 row = _object(f"{path.name}:{lines.number}", JSON.decode(line), path)
         except InputError as error:
-            row = Bad(f"{path.name}:{lines.number}", str(error))
+            row = BadRow(f"{path.name}:{lines.number}", str(error))
         except (ValueError, RecursionError) as error:
-            row = Bad(f"{path.name}:{lines.number}", f"is not JSON ({reason(error)}); write one object a line")
+            row = BadRow(f"{path.name}:{lines.number}", f"is not JSON ({reason(error)}); write one object a line")
         if row is not None:
             yield row
 
 
-def _json_array(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
-    """The rows of an array, of which no more is held than one element and what was read with it."""
+def _json_array(path: Path, file: BinaryIO) -> Iterator[Row | BadRow]:
+    """Yield the rows of an array; only one element and the block it was read with are in memory."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, at, number, begun = "", 0, 1, False
     while True:
@@ -190,39 +191,39 @@ def _json_array(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
             value, end = JSON.raw_decode(text, at)
         except ValueError:  # it goes on in what is not read yet, or is wrong
             size = max(2**16, len(text) - at)
-            more = decoder.decode(file.read(size)) if size <= MOST_LINE else ""
+            more = decoder.decode(file.read(size)) if size <= MAX_LINE else ""
             if not more:
-                yield Bad(name, "the array is not JSON from here; nothing after it is read")
+                yield BadRow(name, "the array is not JSON from here; nothing after it is read")
                 return
             text, at = text[at:] + more, 0
         except RecursionError as error:
-            yield Bad(name, f"is {reason(error)}; nothing after it is read")
+            yield BadRow(name, f"is {reason(error)}; nothing after it is read")
             return
         else:
             is_text = _is_utf8(text[at:end])
-            yield _object(name, value, path) if is_text else Bad(name, "is not UTF-8; save the file as UTF-8")
+            yield _object(name, value, path) if is_text else BadRow(name, "is not UTF-8; save the file as UTF-8")
             number, at = number + 1, end
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether nothing in it stands for a byte that is not."""
+    """Whether no character stands for a byte that was not UTF-8 (surrogateescape)."""
     return text.isascii() or not re.search("[\udc80-\udcff]", text)
 
 
-def _object(name: str, value: object, path: Path) -> Row | Bad:
-    """The row that a JSON value is."""
+def _object(name: str, value: object, path: Path) -> Row | BadRow:
+    """The row of a JSON value."""
     if not isinstance(value, dict):
-        return Bad(name, "is not a JSON object; write its columns as keys")
+        return BadRow(name, "is not a JSON object; write its columns as keys")
     try:
         columns = columns_of(value)
     except InputError as error:
-        return Bad(name, str(error))
+        return BadRow(name, str(error))
     return row_of(name, {role: value[column] for role, column in columns.items()}, path.parent)
 
 
-def _table(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
+def _table(path: Path, file: BinaryIO) -> Iterator[Row | BadRow]:
     start = file.tell()
-    csv.field_size_limit(MOST_LINE)
+    csv.field_size_limit(MAX_LINE)
     tried = []
     for delimiter in "\t,;":
         file.seek(start)
@@ -238,27 +239,28 @@ def _table(path: Path, file: BinaryIO) -> Iterator[Row | Bad]:
         raise InputError(f"{path} {error.what}", error.advice, kind="unsupported") from None
     places = {role: header.index(column) for role, column in columns.items()}
     width = len(header)
-    pictures = _Pictures(path, start, delimiter, width, places) if {"index", "image"} <= places.keys() else None
+    pictures = _PicturesByIndex(path, start, delimiter, width, places) if {"index", "image"} <= places.keys() else None
     file.seek(start)
     for line, _, cells in islice(_records(_Lines(file), delimiter, width), 1, None):
         name = f"{path.name}:{line}"
         if isinstance(cells, InputError):
-            yield Bad(name, str(cells))
+            yield BadRow(name, str(cells))
         else:
             values = {role: cells[place] for role, place in places.items()}
-            yield row_of(name, values, path.parent, pictures.of if pictures else None)
+            yield row_of(name, values, path.parent, pictures.cell if pictures else None)
 
 
 def _records(lines: _Lines, delimiter: str, width: int = 0) -> Iterator[tuple[int, int, list[str] | InputError]]:
-    """Every record: on which line and at which byte it begins, and its cells.
+    """Yield the line number and byte offset at which each record begins, and its cells or what is wrong with it.
 
-    One that cannot be right costs its first line only: a quote that is not closed must not swallow the rows below.
+    After a malformed record reading continues with its second line, so that an unclosed quote does not hide the rows
+    below.
     """
     while True:
-        number, place = lines.number + 1, lines.file.tell()
+        number, offset = lines.number + 1, lines.file.tell()
         cells: list[str] | InputError | None
         try:
-            cells = next(csv.reader(islice(lines, MOST_LINES), delimiter=delimiter, strict=True), None)
+            cells = next(csv.reader(islice(lines, MAX_LINES), delimiter=delimiter, strict=True), None)
         except InputError as error:
             cells = error
         except csv.Error as error:
@@ -268,13 +270,16 @@ def _records(lines: _Lines, delimiter: str, width: int = 0) -> Iterator[tuple[in
         if isinstance(cells, list) and width and cells and len(cells) != width:
             cells = InputError(f"has {len(cells)} columns where the first line has {width}", "check its quotes")
         if isinstance(cells, InputError) and lines.number > number:
-            lines.after(place, number)
+            lines.continue_after(offset, number)
         if cells:
-            yield number, place, cells
+            yield number, offset, cells
 
 
-class _Pictures:
-    """The picture of a row by its index: in VLMEvalKit's tables others name it so. Places are held, no pictures."""
+class _PicturesByIndex:
+    """The pictures of rows by the row's index, by which other rows of VLMEvalKit's tables refer to them.
+
+    Only the offsets of the rows are in memory.
+    """
 
     def __init__(self, path: Path, start: int, delimiter: str, width: int, columns: Mapping[str, int]) -> None:
         self._path = path
@@ -283,26 +288,26 @@ class _Pictures:
         self._width = width
         self._columns = columns
 
-    def of(self, index: str) -> str:
-        """The cell `image` of the row that has this index. Raises InputError."""
-        if index not in self._places:
+    def cell(self, index: str) -> str:
+        """The cell `image` of the row with this index. Raises InputError if there is none."""
+        if index not in self._offsets:
             raise InputError(f"its picture {index} is neither a file nor the index of a row", "check the path")
         with open(self._path, "rb") as file:
-            file.seek(self._places[index])
+            file.seek(self._offsets[index])
             _, _, cells = next(_records(_Lines(file), self._delimiter))
         return "" if isinstance(cells, InputError) else cells[self._columns["image"]]
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _offsets(self) -> dict[str, int]:
         with open(self._path, "rb") as file:
             file.seek(self._start)
             records = _records(_Lines(file), self._delimiter, self._width)
             column = self._columns["index"]
-            return {cells[column].strip(): place for _, place, cells in records if isinstance(cells, list)}
+            return {cells[column].strip(): offset for _, offset, cells in records if isinstance(cells, list)}
 
 
-def _parquet(path: Path, files: Sequence[str]) -> Iterator[Row | Bad]:
-    """The rows of one file or of a folder's, of which a broken one is left out."""
+def _parquet(path: Path, files: Sequence[str]) -> Iterator[Row | BadRow]:
+    """Yield the rows of one file or of all files of a folder, of which unreadable ones are left out."""
     for file in files:
         name = path.name if path.is_file() else _below(path, file)
         try:
@@ -310,19 +315,19 @@ def _parquet(path: Path, files: Sequence[str]) -> Iterator[Row | Bad]:
         except InputError as error:
             if len(files) == 1:
                 raise
-            yield Bad(name, f"its rows are left out: it {error}")
+            yield BadRow(name, f"its rows are left out: it {error}")
 
 
-def _shard(name: str, file: str, folder: Path) -> Iterator[Row | Bad]:
-    """The rows of one parquet file, eight in memory at a time; where it breaks, the next group of rows goes on."""
+def _shard(name: str, file: str, folder: Path) -> Iterator[Row | BadRow]:
+    """Yield the rows of one parquet file, eight in memory at a time; after an error the next row group is read."""
     registry.require(registry.LIBRARIES, "parquet")
     parquet: Any = import_module("pyarrow.parquet")
     broken = (OSError, ValueError, import_module("pyarrow").ArrowException)
     try:
-        # Else the columns of a group of rows are read into memory whole.
+        # With pre_buffer the columns of a whole row group are read into memory.
         opened = parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
         columns = columns_of(opened.schema_arrow.names)
-        pluralize = any(role in columns for role in CHOICES) and _counts(opened, columns)
+        counts_from_zero = any(role in columns for role in CHOICES) and _answers_are_numbers(opened, columns)
     except broken as error:
         raise InputError(f"{name} cannot be read ({reason(error)})", "fetch it again") from error
     except InputError as error:
@@ -334,23 +339,25 @@ def _shard(name: str, file: str, folder: Path) -> Iterator[Row | Bad]:
             for batch in opened.iter_batches(8, [group], list(columns.values()), use_threads=False):
                 for place in range(batch.num_rows):
                     number += 1
-                    yield _of_batch(f"{name} row {number}", batch, place, columns, folder, pluralize)
+                    yield _of_batch(f"{name} row {number}", batch, place, columns, folder, counts_from_zero)
         except broken as error:
-            yield Bad(f"{name} row {number + 1}", f"cannot be read, to row {begun} ({reason(error)}); fetch it again")
+            yield BadRow(
+                f"{name} row {number + 1}", f"cannot be read, to row {begun} ({reason(error)}); fetch it again"
+            )
 
 
 def _of_batch(
-    name: str, batch: Any, place: int, columns: Mapping[str, str], folder: Path, pluralize: bool
-) -> Row | Bad:
+    name: str, batch: Any, place: int, columns: Mapping[str, str], folder: Path, counts_from_zero: bool
+) -> Row | BadRow:
     try:
         values = {role: batch.column(column)[place].as_py() for role, column in columns.items()}
     except ValueError as error:
-        return Bad(name, f"cannot be read ({reason(error)}); write it again")
-    return row_of(name, values, folder, pluralize=pluralize)
+        return BadRow(name, f"cannot be read ({reason(error)}); write it again")
+    return row_of(name, values, folder, counts_from_zero=counts_from_zero)
 
 
-def _counts(opened: Any, columns: Mapping[str, str]) -> bool:
-    """Whether all answers are whole numbers, which then are those of choices, the first 0, as is usual on the hub."""
+def _answers_are_numbers(opened: Any, columns: Mapping[str, str]) -> bool:
+    """Whether all answers are whole numbers; they are then indices of choices from 0, as is usual on the hub."""
     column = next(columns[role] for role in (*ANSWERS, TRANSCRIPT) if role in columns)
     batches = opened.iter_batches(2**10, columns=[column])
     values = (value for batch in batches for value in batch.column(0).to_pylist())

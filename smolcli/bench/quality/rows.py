@@ -1,4 +1,4 @@
-"""One row of labelled data, made of its values by column: pictures, a question, and what is right."""
+"""One row of labelled data, from its values by column: pictures, a question and the right answers."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ from smolcli.errors import InputError, UsageError
 from smolcli.models.chat_template import plain
 from smolcli.types import Source, is_url
 
-# The columns or keys that are understood; of several with the same meaning, the first that is filled.
+# The columns or keys that are understood; of several with the same meaning, the first with a value is used.
 PICTURES = ("image", "images")  # and image_1, image_2 ...
 FILES = ("image_path", "file_name")
 QUESTIONS = ("question", "prompt", "query")
 ANSWERS = ("answers", "answer", "label")
-TRANSCRIPT = "text"  # the answer where there is none of ANSWERS
+TRANSCRIPT = "text"  # the answer if no column of ANSWERS is there
 CHOICES = ("choices", "options")  # or columns A, B ...
 CATEGORIES = ("category", "l2-category", "l2_category", "subject", "topic", "subfield", "question_type")
 ROLES = {*PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, "hint", "index"}
 NUMBERED = re.compile(r"image_(\d+)")
 
-MOST_INDEX = 64  # letters of a cell that may name another row, as in VLMEvalKit; more may be base64
-MOST_PATH = 4096
+MAX_INDEX = 64  # characters of a cell that may be the index of another row, as in VLMEvalKit; a longer one is base64
+MAX_PATH = 4096  # characters
 _STRING = r"""(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*")"""
 STRING = re.compile(_STRING, re.DOTALL)
-STRINGS = re.compile(rf"\[\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*,?\s*)?\]", re.DOTALL)  # a Python list of nothing else
+STRINGS = re.compile(
+    rf"\[\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*,?\s*)?\]", re.DOTALL
+)  # a Python list of strings alone
 
 Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question with what is right; `choices` are letters and texts, of which `answers` then are letters.
+    """One question about pictures and its right answers; with `choices` (letter and text) the answers are letters.
 
-    `name` is where it stands: set.csv:18 is the line on which it begins, set.parquet row 17 is counted from 1.
+    `name` says where the row is: set.csv:18 is the line on which it begins, in set.parquet row 17 rows count from 1.
     """
 
     name: str
@@ -54,34 +56,36 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A row that is left out, and in one line why."""
+class BadRow:
+    """A row that cannot be used, and the reason in one line."""
 
     name: str
     message: str
 
 
-class Number(str):
-    """A number of JSON, as it is written there."""
+class JsonNumber(str):
+    """A number as it is written in JSON."""
 
 
-JSON = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=lambda _: None)  # Python writes NaN
+JSON = json.JSONDecoder(
+    parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=lambda _: None
+)  # NaN, as Python writes it, is no value
 
 
 def _role(column: str) -> str:
-    """The name of a column without regard to case, but that of a single letter."""
+    """The name of a column in lower case, unless it is a single letter."""
     column = column.strip()
     return column if len(column) == 1 else column.lower()
 
 
 def is_known(column: str) -> bool:
-    """Whether a column of this name says something of a row."""
+    """Whether a column of this name is understood."""
     role = _role(column)
     return role in ROLES or bool(NUMBERED.fullmatch(role)) or (len(role) == 1 and role in ascii_uppercase)
 
 
 def columns_of(names: Iterable[str]) -> dict[str, str]:
-    """What is understood of the columns: each by its role. Raises InputError where pictures or answers have none."""
+    """The understood columns by their role. Raises InputError if there is no column of pictures or of answers."""
     names = list(names)
     found: dict[str, str] = {}
     for column in names:
@@ -90,11 +94,11 @@ def columns_of(names: Iterable[str]) -> dict[str, str]:
             raise InputError(f"has two columns {role}", "leave one out")
         if is_known(column):
             found[role] = column
-    there = f"its columns are {', '.join(names)[:400]}"
+    columns = f"its columns are {', '.join(names)[:400]}"
     if not any(role in (*PICTURES, *FILES) or NUMBERED.fullmatch(role) for role in found):
-        raise InputError("has no column of pictures", f"call it image; {there}")
+        raise InputError("has no column of pictures", f"call it image; {columns}")
     if not any(role in (*ANSWERS, TRANSCRIPT) for role in found):
-        raise InputError("has no column of answers", f"call it answer; {there}")
+        raise InputError("has no column of answers", f"call it answer; {columns}")
     if TRANSCRIPT in found and found.keys() & set(ANSWERS):
         if not found.keys() & set(QUESTIONS):
             raise InputError("has text beside answers", "call it question if it is what to ask, else leave it out")
@@ -103,32 +107,37 @@ def columns_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def row_of(
-    name: str, values: Values, folder: Path, refer: Callable[[str], str] | None = None, pluralize: bool = False
-) -> Row | Bad:
-    """The row that these values are, or why they are none."""
+    name: str, values: Values, folder: Path, refer: Callable[[str], str] | None = None, counts_from_zero: bool = False
+) -> Row | BadRow:
+    """The row of these values by role, or a BadRow with what is wrong.
+
+    `refer` gives the picture of another row by its index. `counts_from_zero` makes numeric answers indices of choices.
+    """
     try:
         choices = _choices(values)
-        asked = {what: _asked(values, roles, what) for what, roles in (("question", QUESTIONS), ("hint", ("hint",)))}
-        answers = _answers(values, choices, pluralize)
-        category = next((one for role in CATEGORIES if isinstance(one := values.get(role), str) and one.strip()), "")
+        question, hint = _prompt_text(values, QUESTIONS, "question"), _prompt_text(values, ("hint",), "hint")
+        answers = _answers(values, choices, counts_from_zero)
+        category = next((text for role in CATEGORIES if isinstance(text := values.get(role), str) and text.strip()), "")
         sources = _sources(name, values, str(folder), refer)
-        return Row(name, sources, asked["question"], answers, choices, " ".join(category.split()), asked["hint"])
+        return Row(name, sources, question, answers, choices, " ".join(category.split()), hint)
     except InputError as error:
-        return Bad(name, str(error))
+        return BadRow(name, str(error))
 
 
-def _filled(values: Values, roles: Iterable[str]) -> tuple[str, object]:
-    """The first of the roles that has a value, and that; "" and None where none has."""
+def _first_value(values: Values, roles: Iterable[str]) -> tuple[str, object]:
+    """The first of the roles that has a value, and its value; ("", None) if none has."""
     for role in roles:
         value = values.get(role)
         is_blank = isinstance(value, str) and not value.strip()
-        if not is_blank and value not in (None, [], {}, b"") and value == value:  # NaN is what pandas leaves out
+        if (
+            not is_blank and value not in (None, [], {}, b"") and value == value
+        ):  # pandas writes NaN for a missing value
             return role, value
     return "", None
 
 
 def _text(value: object, what: str) -> str:
-    """A text, or a number as it is written. Raises InputError."""
+    """A text, or a number as it is written. Raises InputError for anything else; `what` names the value."""
     if isinstance(value, bool):
         raise InputError(f"its {what} is {str(value).lower()}", "write the words that are expected, in quotes")
     if not isinstance(value, (str, int, float, Decimal)) or value != value:
@@ -136,13 +145,14 @@ def _text(value: object, what: str) -> str:
     return str(value)
 
 
-def _asked(values: Values, roles: Sequence[str], what: str) -> str:
-    """A text that becomes part of a prompt."""
-    role, value = _filled(values, roles)
-    return _askable(_text(value, what), what) if role else ""
+def _prompt_text(values: Values, roles: Sequence[str], what: str) -> str:
+    """The text of the first role with a value, checked by _checked_prompt; "" if none has."""
+    role, value = _first_value(values, roles)
+    return _checked_prompt(_text(value, what), what) if role else ""
 
 
-def _askable(text: str, what: str) -> str:
+def _checked_prompt(text: str, what: str) -> str:
+    """The text as a part of a prompt. Raises InputError if it has special tokens of the model."""
     try:
         return plain(text)
     except UsageError as error:
@@ -150,65 +160,65 @@ def _askable(text: str, what: str) -> str:
 
 
 def _parsed(text: str) -> object:
-    """The JSON array or object, or the Python list of strings, that a cell holds; else the text itself."""
-    bare = text.strip()
-    if (bare[:1], bare[-1:]) not in (("[", "]"), ("{", "}")):
+    """The JSON array or object, or the Python list of strings, in a cell; otherwise the text itself."""
+    stripped = text.strip()
+    if (stripped[:1], stripped[-1:]) not in (("[", "]"), ("{", "}")):
         return text
     try:
-        return JSON.decode(bare)
+        return JSON.decode(stripped)
     except (ValueError, RecursionError):
         pass
-    if bare.startswith("[") and bare[1:2] in ("'", '"') and bare[-2:-1] in ("'", '"'):
+    if stripped.startswith("[") and stripped[1:2] in ("'", '"') and stripped[-2:-1] in ("'", '"'):
         try:
-            if STRINGS.fullmatch(bare):  # literal_eval of all would take ['a' 'b'], as numpy writes it, for ['ab']
-                return [ast.literal_eval(string) for string in STRING.findall(bare)]
+            if STRINGS.fullmatch(stripped):  # literal_eval of the whole reads ['a' 'b'], as numpy writes it, as ['ab']
+                return [ast.literal_eval(string) for string in STRING.findall(stripped)]
         except (ValueError, SyntaxError):
             pass
         raise InputError("a list in it cannot be read", 'write it as JSON: ["one", "two"]')
     return text
 
 
-def _answers(values: Values, choices: tuple[tuple[str, str], ...], pluralize: bool) -> tuple[str, ...]:
-    role, value = _filled(values, (*ANSWERS, TRANSCRIPT))
+def _answers(values: Values, choices: tuple[tuple[str, str], ...], counts_from_zero: bool) -> tuple[str, ...]:
+    role, value = _first_value(values, (*ANSWERS, TRANSCRIPT))
     if isinstance(value, str) and value.lstrip().startswith("["):
-        listed = _parsed(value)
-        is_list = isinstance(listed, list) and (role == "answers" or all(type(one) is str for one in listed))
-        value = listed if is_list else value  # [1, 2] may be the answer itself
+        parsed = _parsed(value)
+        is_list = isinstance(parsed, list) and (role == "answers" or all(type(item) is str for item in parsed))
+        value = parsed if is_list else value  # [1, 2] may be the answer itself
     several = value if isinstance(value, list) else [] if value is None else [value]
-    answers = [_text(one.get("answer") if isinstance(one, dict) else one, "answer") for one in several]
+    answers = [_text(item.get("answer") if isinstance(item, dict) else item, "answer") for item in several]
     if not any(answer.strip() for answer in answers):
         raise InputError("has no answer", "write what is right, or leave the row out")
-    return tuple(_letter(answer, choices, pluralize) for answer in answers) if choices else tuple(answers)
+    return tuple(_letter(answer, choices, counts_from_zero) for answer in answers) if choices else tuple(answers)
 
 
-def _letter(answer: str, choices: tuple[tuple[str, str], ...], pluralize: bool) -> str:
-    """The letter of the choice that is right, which an answer names by letter, by text or by number from 0."""
+def _letter(answer: str, choices: tuple[tuple[str, str], ...], counts_from_zero: bool) -> str:
+    """The letter of the choice that an answer names by its letter, its text or its index from 0."""
     letters = [letter for letter, _ in choices]
     answer = answer.strip()
-    counts = answer.isdecimal() and len(answer) < 3 and int(answer) < len(letters)
-    if pluralize and counts:
+    is_index = answer.isdecimal() and len(answer) < 3 and int(answer) < len(letters)
+    if counts_from_zero and is_index:
         return letters[int(answer)]
-    named = [letter for letter, text in choices if _same(text) == _same(answer)]
+    matching = [letter for letter, text in choices if _folded(text) == _folded(answer)]
     if answer in letters:
         return answer
-    if named and counts and letters[int(answer)] not in named:
+    if matching and is_index and letters[int(answer)] not in matching:
         raise InputError(f"its answer {answer} may be a choice or the number of one", "write its letter")
-    if named:
-        return named[0]
+    if matching:
+        return matching[0]
     if answer.upper() in letters:
         return answer.upper()
-    if counts:
+    if is_index:
         return letters[int(answer)]
     raise InputError("its answer is none of its choices", "write the letter of one")
 
 
-def _same(text: str) -> str:
+def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
 def _choices(values: Values) -> tuple[tuple[str, str], ...]:
-    """Letters and texts, of a list, an object, or columns A, B ...; those without text are left out."""
-    role, value = _filled(values, CHOICES)
+    """The letters and texts of choices in a list, an object, or columns A, B ...; those without text are left out."""
+    role, value = _first_value(values, CHOICES)
     value = _parsed(value) if isinstance(value, str) else value
     if not role:
         value = {letter: values[letter] for letter in ascii_uppercase if letter in values} if "B" in values else {}
@@ -218,8 +228,10 @@ def _choices(values: Values) -> tuple[tuple[str, str], ...]:
         value = dict(zip(ascii_uppercase, value, strict=False))
     if not isinstance(value, dict):
         raise InputError("its choices are no list", 'write them as JSON: ["one", "two"]')
-    filled = {letter: text for letter, text in value.items() if _filled({"": text}, ("",))[1] is not None}
-    choices = [(letter.strip().upper(), _askable(_text(text, "choice"), "choice")) for letter, text in filled.items()]
+    given = {letter: text for letter, text in value.items() if _first_value({"": text}, ("",))[1] is not None}
+    choices = [
+        (letter.strip().upper(), _checked_prompt(_text(text, "choice"), "choice")) for letter, text in given.items()
+    ]
     for letter, _ in choices:
         if len(letter) != 1 or letter not in ascii_uppercase:
             raise InputError("its choices have other names than letters", "name them A, B, C")
@@ -229,23 +241,24 @@ def _choices(values: Values) -> tuple[tuple[str, str], ...]:
 
 
 def _sources(name: str, values: Values, folder: str, refer: Callable[[str], str] | None) -> tuple[Source, ...]:
-    """Its pictures, in order; a name of its own for each that has no file."""
-    numbered = sorted((int(found[1]), role) for role in values if (found := NUMBERED.fullmatch(role)))
-    _, value = _filled(values, PICTURES)
+    """The pictures of a row in their order; those without a file are named after the row."""
+    numbered = sorted((int(match[1]), role) for role in values if (match := NUMBERED.fullmatch(role)))
+    _, value = _first_value(values, PICTURES)
     if value is None:
-        value = [values[role] for _, role in numbered if _filled(values, (role,))[0]]
+        value = [values[role] for _, role in numbered if _first_value(values, (role,))[0]]
     if value == []:
-        _, value = _filled(values, FILES)
-    pictures = list(_each(value))
+        _, value = _first_value(values, FILES)
+    pictures = list(_items(value))
     if refer and len(pictures) == 1 and isinstance(word := pictures[0], str) and _is_index(word.strip(), folder):
-        pictures = list(_each(refer(word.strip())))
+        pictures = list(_items(refer(word.strip())))
     if not pictures:
         raise InputError("has no picture", "name its file in image, or leave the row out")
     names = [name] if len(pictures) == 1 else [f"{name} picture {number}" for number in range(1, len(pictures) + 1)]
-    return tuple(_source(*one, folder) for one in zip(names, pictures, strict=True))
+    return tuple(_source(name, picture, folder) for name, picture in zip(names, pictures, strict=True))
 
 
-def _each(value: object) -> Iterator[object]:
+def _items(value: object) -> Iterator[object]:
+    """The items of a list, also of one written as text; otherwise the value itself unless it is empty."""
     value = _parsed(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
     if isinstance(value, list):
         yield from value
@@ -254,19 +267,19 @@ def _each(value: object) -> Iterator[object]:
 
 
 def _is_index(word: str, folder: str) -> bool:
-    """Whether a cell can only be the index of another row."""
-    if len(word) > MOST_INDEX or is_url(word) or word.startswith("data:"):
+    """Whether a cell can only be the index of another row: no URL, no data, and no file of that name."""
+    if len(word) > MAX_INDEX or is_url(word) or word.startswith("data:"):
         return False
     return not os.path.isfile(os.path.join(folder, word))
 
 
 def _source(name: str, value: object, folder: str) -> Source:
     """One picture: a file, a URL, or bytes as they are or in base64. Raises InputError."""
-    if isinstance(value, dict):  # as the hub's data sets have it
+    if isinstance(value, dict):  # as in the data sets of the Hugging Face hub
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, bytes) and value:
         return Source(name, value)
-    if not isinstance(value, str) or isinstance(value, Number) or not value.strip():
+    if not isinstance(value, str) or isinstance(value, JsonNumber) or not value.strip():
         raise InputError("its picture is neither a path nor data", "name its file in image")
     word = value.strip()
     if is_url(word):
@@ -276,9 +289,9 @@ def _source(name: str, value: object, folder: str) -> Source:
         if not comma or not head.endswith(";base64"):
             raise InputError("its picture is a data: address without base64", "write data:image/png;base64,...")
         return Source(name, _bytes(text))
-    if len(word) <= MOST_PATH and os.path.isfile(path := Path(folder, word)):
+    if len(word) <= MAX_PATH and os.path.isfile(path := Path(folder, word)):
         return Source(str(path))
-    if len(word) > MOST_INDEX and "." not in word:  # which is no letter of base64
+    if len(word) > MAX_INDEX and "." not in word:  # "." is not in base64's alphabet
         return Source(name, _bytes(word))
     raise InputError(f"there is no file {word[:200]}", f"give its path from {folder}")
 
@@ -294,8 +307,9 @@ def _bytes(text: str) -> bytes:
 
 
 def reason(error: BaseException) -> str:
+    """The message of an error in one line of at most 200 characters."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at letter {error.pos + 1}"
+        return f"{error.msg} at character {error.pos + 1}"
     if isinstance(error, RecursionError):
         return "too deeply nested"
     return " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""`bench quality`: how right the answers of models are on labelled data. [rapidfuzz, through metrics]"""
+"""`bench quality`: how right the answers of models are on labelled data. Needs rapidfuzz."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TextIO
 
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Quality, Show, Variants
-from smolcli.bench.quality.scoring import NAME, Rows, Run, identity_of
+from smolcli.bench.quality.scoring import NAME, QualityRun, Rows, identity_of
 from smolcli.bench.report.model import Result
-from smolcli.bench.report.write import INTERRUPTED, check, exit_code, report_of, write
+from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.pipeline.signals import interruptible
 from smolcli.records.record_id import Identity
@@ -25,34 +25,34 @@ from smolcli.writers.destination import STDOUT, destination
 from smolcli.writers.json_lines import JsonLines
 
 
-def quality(data: Path, words: Sequence[str], variants: Variants, wanted: Quality, show: Show) -> Exit:
-    """How right the answers are."""
+def quality(data: Path, models: Sequence[str], variants: Variants, options: Quality, show: Show) -> Exit:
+    """Ask every configuration the rows of `data`, score the answers and write the report."""
     console = Console(show.quiet)
     stdout = claim_stdout()
-    if wanted.records is not None and (str(wanted.records) in STDOUT or wanted.records.is_dir()):
-        raise UsageError(f"{wanted.records}: no file for records", "name one: --records answers.jsonl")
-    check(show, [data], [wanted.records] if wanted.records else [])
-    rows = Rows(data, wanted, console)
-    if show.plot is not None and show.plot.exists() and rows.names(show.plot):
+    if options.records is not None and (str(options.records) in STDOUT or options.records.is_dir()):
+        raise UsageError(f"{options.records}: no file for records", "name one: --records answers.jsonl")
+    check_outputs(show, [data], [options.records] if options.records else [])
+    rows = Rows(data, options, console)
+    if show.plot is not None and show.plot.exists() and rows.has_picture(show.plot):
         raise UsageError(f"{show.plot}: is a picture of the data set", "choose another file")
-    if wanted.suite and not variants.detail:
-        variants = replace(variants, detail=("high",))  # as the authors' models cut pictures
-    with configurations(words, variants, console) as found:
-        results, interrupted = _asked(found, rows, console, stdout, show)
-        if wanted.resume and not interrupted:
-            for setup in found:
-                _tidy(setup, wanted)
+    if options.suite and not variants.detail:
+        variants = replace(variants, detail=("high",))  # as SmolVLM's authors cut pictures
+    with configurations(models, variants, console) as found:
+        results, is_interrupted = _ask_all(found, rows, console, stdout, show)
+        if options.resume and not is_interrupted:
+            for configuration in found:
+                _compact(configuration, options)
     for notice in _notices(rows, results):
         console.notice(notice)
     about = {
-        "path": str(data), "rows": rows.used, "left_out": len(rows.bad), "suite": wanted.suite or "",
+        "path": str(data), "rows": rows.used, "left_out": len(rows.bad), "suite": options.suite or "",
         "sha256": rows.sha256, "lower_is_better": not rows.metric.higher_is_better,
     }  # fmt: skip
-    report = replace(report_of("quality", variants, wanted, results), metric=rows.metric.title, data=about)
-    if interrupted:
+    report = replace(make_report("quality", variants, options, results), metric=rows.metric.title, data=about)
+    if is_interrupted:
         report = replace(report, notices=(INTERRUPTED,))
-    write(report, show, stdout, console)
-    if interrupted:
+    write_report(report, show, stdout, console)
+    if is_interrupted:
         return Exit.INTERRUPTED
     scored = sum(result.figures["score"].count for result in results if "score" in result.figures)
     failed = sum(result.failed + result.is_broken for result in results)
@@ -61,53 +61,53 @@ def quality(data: Path, words: Sequence[str], variants: Variants, wanted: Qualit
     return exit_code(failed + len(rows.bad), scored)
 
 
-def _asked(
+def _ask_all(
     found: Sequence[Configuration], rows: Rows, console: Console, stdout: TextIO, show: Show
 ) -> tuple[list[Result], bool]:
-    """The result of each setup, and whether there was an interrupt."""
-    wanted, results = rows.wanted, []
+    """The result of each configuration, and whether the run was interrupted."""
+    options, results = rows.options, list[Result]()
     with ExitStack() as stack:
-        torn = (
-            ResultsFile(wanted.records, Identity(NAME, "", "")).repair_torn_tail()
-            if wanted.records and wanted.resume
-            else 0
-        )
+        torn = 0
+        if options.records and options.resume:
+            torn = ResultsFile(options.records, Identity(NAME, "", "")).repair_torn_tail()
         if torn:
-            console.notice(f"{wanted.records}: a record of {torn} bytes was torn and is made again")
+            console.notice(f"{options.records}: an incomplete record of {torn} bytes was removed and is made again")
         writer: Writer = NullWriter(stdout)
-        if wanted.records is not None:
-            writer = JsonLines(stack.enter_context(destination(wanted.records, stdout, wanted.resume)))
-        for setup in found:
+        if options.records is not None:
+            writer = JsonLines(stack.enter_context(destination(options.records, stdout, options.resume)))
+        for configuration in found:
             if len(found) > 1:
-                console.notice(setup.name)
-            run = Run(setup, rows, writer, console, show.verbose, not (show.quiet or show.no_progress))
-            with interruptible(run.answers, console) as interrupted:
+                console.notice(configuration.name)
+            show_progress = not (show.quiet or show.no_progress)
+            run = QualityRun(configuration, rows, writer, console, show.verbose, show_progress)
+            with interruptible(run.executor, console) as is_interrupted:
                 try:
                     results.append(run.result())
                 except (EngineError, UnavailableError) as error:
-                    if not interrupted():
-                        console.error(f"{setup.name}: {error}")
-                    results.append(setup.failed(setup.settings, error))
-            if interrupted():
+                    if not is_interrupted():
+                        console.error(f"{configuration.name}: {error}")
+                    results.append(configuration.failed_result(configuration.settings, error))
+            if is_interrupted():
                 return results, True
     return results, False
 
 
-def _tidy(setup: Configuration, wanted: Quality) -> None:
-    """Takes the failed records out that have a later one; one setup after the other, since each moves the others."""
-    assert wanted.records is not None
-    records = ResultsFile(wanted.records, identity_of(setup, wanted))
+def _compact(configuration: Configuration, options: Quality) -> None:
+    """Remove the failed records that have a later one; one configuration at a time, since each moves the others'."""
+    assert options.records is not None
+    records = ResultsFile(options.records, identity_of(configuration, options))
     records.read()
     records.compact()
 
 
 def _notices(rows: Rows, results: Sequence[Result]) -> Iterator[str]:
+    """What to know about the rows: those left out, those another metric fits, and those that failed."""
     if rows.bad:
         left_out = f"{pluralize(len(rows.bad), 'row')} of {rows.used + len(rows.bad)}"
         yield f"{rows.path}: {left_out} cannot be used and {'are' if len(rows.bad) > 1 else 'is'} left out"
-    if rows.unfit and rows.wanted.suite is None and rows.wanted.metric is None:
+    if rows.unfit and rows.options.suite is None and rows.options.metric is None:
         unfit = pluralize(rows.unfit, "row")
         yield f"{rows.path}: {unfit} would be scored by another metric than {rows.metric.name}; see --metric"
     failed = sum(result.failed for result in results)
-    if failed and rows.wanted.resume and not rows.wanted.retry_failed:
+    if failed and rows.options.resume and not rows.options.retry_failed:
         yield f"{pluralize(failed, 'answer')} failed, now or before: --retry-failed tries again"

@@ -1,7 +1,7 @@
-"""The published suites: how each asks a row's question, and the metric it is scored with.
+"""The published benchmarks (suites): the prompt that each makes of a row, and its metric.
 
-SmolVLM's authors scored their models with VLMEvalKit, so the words here are those that it sends to SmolVLM: what its
-data sets write and what its class SmolVLM makes of that. Other words give other scores.
+SmolVLM's authors scored their models with VLMEvalKit, so the prompts here are those that it sends to SmolVLM: the text
+of its data sets, as changed by its class SmolVLM. Other words give other scores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TEXTVQA = (
     "-Do not apply common sense knowledge. The answer can be found in the image.\n"
     "Question: "
 )
-# The apostrophes are those of the class SmolVLM; SmolVLM2, which says the same elsewhere, has them straight.
+# The apostrophes are those of the class SmolVLM; the class SmolVLM2 has straight ones and is otherwise the same.
 CHARTQA = (
     "For the question below, follow the following instructions:\n"
     "-The answer should contain as few words as possible.\n"
@@ -47,16 +47,13 @@ CHARTQA = (
 PHRASE = "\nAnswer the question using a single word or phrase."
 BRIEF = "\nGive a very brief answer."
 PREFILL = "Answer:"
-PLACE = re.compile(r"(<image [1-9]>)")
-MANY_ANSWERS = 4  # from which on they are those of several people, as in VQA
+IMAGE_MARKER = re.compile(r"(<image [1-9]>)")
+MANY_ANSWERS = 4  # this many or more are taken to be the answers of several people, as in VQA
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question as a model is asked it: texts, and pictures by their number in the row, the first 0.
-
-    `prefill` is how the assistant's turn begins.
-    """
+class RowPrompt:
+    """The prompt of a row: texts, and pictures by their index in the row; `prefill` begins the assistant's turn."""
 
     parts: tuple[str | int, ...]
     prefill: str = ""
@@ -64,15 +61,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Suite:
-    """`name` is the word on the command line, `metric` one of METRICS, `ask` makes of a row what is asked."""
+    """A published benchmark: its name on the command line, its metric (of METRICS), and its prompt for a row."""
 
     name: str
     metric: str
-    ask: Callable[[Row], Asked]
+    ask: Callable[[Row], RowPrompt]
 
 
-def ask(row: Row) -> Asked:
-    """What is asked without a suite: the question; as the suites do where there are choices; without one, the text.
+def ask(row: Row) -> RowPrompt:
+    """The prompt without a suite: the question, with choices as the suites write them; without a question, as `ocr`.
 
     >>> ask(Row("a.csv:2", (), "Which one?", ("B",), (("A", "a cat"), ("B", "a dog")))).parts
     ('Question: Which one?\\nChoices:\\nA. a cat\\nB. a dog\\nAnswer with the letter.',)
@@ -80,14 +77,13 @@ def ask(row: Row) -> Asked:
     if row.choices:
         return _letter(row)
     question = row.question.strip() or QUESTION
-    return _shown(row, f"Hint: {row.hint.strip()}\n{question}" if row.hint.strip() else question)
+    return _pictures_first(row, f"Hint: {row.hint.strip()}\n{question}" if row.hint.strip() else question)
 
 
 def default_metric(row: Row) -> str:
-    """The metric that fits a row of a data set of one's own.
+    """The metric that fits a row without a suite.
 
-    choice where there are choices, cer where nothing is asked but what is written, vqa where several people answered,
-    else exact.
+    choice for a row with choices, cer for a row without a question, vqa for answers of several people, else exact.
     """
     if row.choices:
         return "choice"
@@ -96,75 +92,75 @@ def default_metric(row: Row) -> str:
     return "vqa" if len(row.answers) >= MANY_ANSWERS else "exact"
 
 
-def _shown(row: Row, text: str, prefill: str = "") -> Asked:
-    """All pictures, then the text."""
-    return Asked((*range(len(row.sources)), text), prefill)
+def _pictures_first(row: Row, text: str, prefill: str = "") -> RowPrompt:
+    """All pictures of the row, then the text."""
+    return RowPrompt((*range(len(row.sources)), text), prefill)
 
 
-def _after(instruction: str) -> Callable[[Row], Asked]:
-    """Asks in a phrase, after an instruction."""
-    return lambda row: _shown(row, instruction + (row.question + PHRASE).strip())
+def _with_instruction(instruction: str) -> Callable[[Row], RowPrompt]:
+    """A function that puts the instruction before the question and asks for a single word or phrase."""
+    return lambda row: _pictures_first(row, instruction + (row.question + PHRASE).strip())
 
 
-def _briefly(row: Row) -> Asked:
-    return _shown(row, row.question.strip() + BRIEF)
+def _briefly(row: Row) -> RowPrompt:
+    return _pictures_first(row, row.question.strip() + BRIEF)
 
 
-def _letter(row: Row) -> Asked:
-    """Asks for the letter of a choice."""
-    return _shown(row, _as_choices(_written(row).strip()), PREFILL)
+def _letter(row: Row) -> RowPrompt:
+    """Ask for the letter of a choice."""
+    return _pictures_first(row, _rename_options(_vlmevalkit_text(row).strip()), PREFILL)
 
 
-def _written(row: Row) -> str:
-    """A row as VLMEvalKit's multiple-choice data sets write it, for every model."""
+def _vlmevalkit_text(row: Row) -> str:
+    """The text that VLMEvalKit's multiple-choice data sets make of a row, for every model."""
     hint = f"Hint: {row.hint}\n" if row.hint.strip() else ""
     options = "".join(f"{letter}. {text}\n" for letter, text in row.choices)
-    asked = f"Options:\n{options}Please select the correct answer from the options above. \n" if options else ""
-    return f"{hint}Question: {row.question}\n{asked}"
+    choices = f"Options:\n{options}Please select the correct answer from the options above. \n" if options else ""
+    return f"{hint}Question: {row.question}\n{choices}"
 
 
-def _as_choices(text: str) -> str:
-    """What SmolVLM's class makes of it. An "Options:" of the question's own is replaced there too."""
+def _rename_options(text: str) -> str:
+    """The text as VLMEvalKit's class SmolVLM changes it; it also replaces an "Options:" of the question."""
     text = text.replace("\nOptions:", "\nChoices:")
     return text.replace("Please select the correct answer from the options above.", "Answer with the letter.")
 
 
-def _in_places(row: Row) -> Asked:
-    """The pictures numbered as they occur, and the text with these numbers in their places, as MMMU is asked.
+def _pictures_in_text(row: Row) -> RowPrompt:
+    """The prompt of MMMU: first the pictures, numbered in the order of their markers, then the text with the markers.
 
-    One that occurs twice is shown twice, one that does not occur is not shown; if none does, all come first. What
-    follows a place is stripped by itself, which keeps an "Options:" that would else be "Choices:".
+    A picture with two markers is shown twice, one without a marker is left out; if no picture has one, all come first.
+    The texts after each marker are stripped one by one, so that an "Options:" at the beginning of one is not replaced.
     """
     pictures: list[int] = []
     texts = [""]
-    for word in PLACE.split(_written(row)):
-        if PLACE.fullmatch(word) and int(word[-2]) <= len(row.sources):
-            pictures.append(int(word[-2]) - 1)
+    for part in IMAGE_MARKER.split(_vlmevalkit_text(row)):
+        if IMAGE_MARKER.fullmatch(part) and int(part[-2]) <= len(row.sources):
+            pictures.append(int(part[-2]) - 1)
             texts.append("")
         else:
-            texts[-1] += word
+            texts[-1] += part
     if not pictures:
         pictures, texts = list(range(len(row.sources))), [*("" for _ in row.sources), *texts]
-    texts = [_as_choices(text.strip().replace("Question:", "")).strip() for text in texts]
+    texts = [_rename_options(text.strip().replace("Question:", "")).strip() for text in texts]
     body = texts[0] + "".join(f" <image {number}> {text}" for number, text in enumerate(texts[1:], 1))
     parts: list[str | int] = []
     before = "Question: "
     for number, picture in enumerate(pictures, 1):
         parts += [f"{before}<image {number}>:", picture]
         before = "\n"
-    return Asked((*parts, before + body), PREFILL if "A." in body and "B." in body else "")
+    return RowPrompt((*parts, before + body), PREFILL if "A." in body and "B." in body else "")
 
 
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("docvqa", "anls", _after(DOCVQA)),
-        Suite("textvqa", "vqa", _after(TEXTVQA)),
-        Suite("chartqa", "relaxed", _after(CHARTQA)),
+        Suite("docvqa", "anls", _with_instruction(DOCVQA)),
+        Suite("textvqa", "vqa", _with_instruction(TEXTVQA)),
+        Suite("chartqa", "relaxed", _with_instruction(CHARTQA)),
         Suite("ocrbench", "contains", _briefly),
         Suite("ai2d", "choice", _letter),
         Suite("scienceqa", "choice", _letter),
         Suite("mmstar", "choice", _letter),
-        Suite("mmmu", "mmmu", _in_places),
+        Suite("mmmu", "mmmu", _pictures_in_text),
     )
 }

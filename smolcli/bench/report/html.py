@@ -1,4 +1,4 @@
-"""HTML as text, in which nothing that it did not make itself is more than text."""
+"""Builds HTML; every string that is not Html already is escaped."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import html
 import re
 from collections.abc import Iterable
 
-NO_CHARACTER = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+NOT_ALLOWED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 VOID = {"meta", "img", "wbr"}
 
 
 class Html(str):
-    """Text that is HTML already: only `tag` and `join` make it, of texts they have escaped."""
+    """A string of HTML, which only `tag` and `join` make, from escaped strings."""
 
 
 def tag(name: str, /, *inside: str, **attributes: str | float) -> Html:
-    """An element; whatever is not Html is escaped. `class_` is class, `text_anchor` is text-anchor.
+    """An element. Strings that are not Html are escaped; `class_` is class, `text_anchor` is text-anchor.
 
     >>> tag("p", "a < b ", tag("b", "c"), class_='"x"')
     '<p class="&quot;x&quot;">a &lt; b <b>c</b></p>'
     """
-    named = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
-    opening = "".join(f' {key}="{_escaped(str(value))}"' for key, value in named)
+    items = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
+    opening = "".join(f' {key}="{_escaped(str(value))}"' for key, value in items)
     return Html(f"<{name}{opening}>" if name in VOID else f"<{name}{opening}>{join(inside)}</{name}>")
 
 
 def join(parts: Iterable[str]) -> Html:
-    """One after the other, escaped as by `tag`."""
+    """The parts one after the other; those that are not Html are escaped."""
     return Html("".join(part if isinstance(part, Html) else _escaped(part) for part in parts))
 
 
 def _escaped(text: str) -> str:
-    """What is no character in HTML is written out."""
-    shown = NO_CHARACTER.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
-    return html.escape(shown)
+    """The text escaped for HTML, with characters that HTML does not allow as \\x.. or \\u...."""
+    allowed = NOT_ALLOWED.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    return html.escape(allowed)

@@ -1,9 +1,9 @@
-"""A report as one HTML page that needs nothing else: no network, no script, no font.
+"""Writes a report as one self-contained HTML page: no network, no script, no font.
 
     Path("report.html").write_text(page(report), encoding="utf-8")
 
-Names, questions and answers come from models, data sets and files of strangers. `tag` escapes every text that it did
-not make itself, and the page's own policy forbids whatever would get through.
+Names, questions and answers come from untrusted models, data sets and files. `tag` escapes all of them, and the page's
+Content-Security-Policy forbids scripts and network access in any case.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 from smolcli.bench.report.html import Html, join, tag
 from smolcli.bench.report.model import MEASURES, Report, Worst, heading
-from smolcli.bench.report.svg_charts import badge, charts, named
-from smolcli.bench.report.text import ABSENT, categories, cell, label, number, pairs
+from smolcli.bench.report.svg_charts import badge, charts, result_name
+from smolcli.bench.report.text import ABSENT, categories, cell, flat_pairs, label, number
 from smolcli.types import pluralize
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
-LONG = 600  # characters of an answer that gets a scrollbar of its own
+LONG = 600  # characters; a longer answer gets a scrollbar of its own
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def page(report: Report) -> str:
-    """The page, whole."""
+    """The whole page."""
     title = f"{report.kind.capitalize()}{f': {report.metric}' if report.metric else ''}"
     head = tag(
         "head",
@@ -45,8 +45,8 @@ def page(report: Report) -> str:
 
 
 def _header(report: Report, title: str) -> Html:
-    own = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
-    notices = [tag("li", notice, dir="auto") for notice in (*report.notices, *own)]
+    texts = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
+    notices = [tag("li", notice, dir="auto") for notice in (*report.notices, *texts)]
     lead = f"{pluralize(len(report.results), 'result')}, {report.created[:16].replace('T', ' ')} UTC"
     return tag(
         "header",
@@ -59,32 +59,32 @@ def _header(report: Report, title: str) -> Html:
 
 
 def _how(report: Report) -> Html:
-    """What it takes to repeat it."""
+    """What is needed to repeat the measurement: command, machine, data, options, settings and files."""
     names = list(dict.fromkeys(name for result in report.results for name in result.settings))
     facts = list(dict.fromkeys(name for result in report.results for name in result.facts))
     rows = []
-    for at, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         texts = [str(result.settings.get(name, ABSENT)) for name in names]
         texts += [f"{result.facts[name]:,}" if name in result.facts else ABSENT for name in facts]
         texts += [number(result.files, MEASURES["engine"]) if result.files else ABSENT, result.fingerprint or ABSENT]
-        number_of = tag("th", badge(report, at), scope="row")
+        number_of = tag("th", badge(report, index), scope="row")
         rows.append(tag("tr", number_of, *(tag("td", text, dir="auto") for text in texts)))
     titles = [name.replace("_", " ") for name in [*names, *facts]] + ["files, MB", "fingerprint"]
     blocks = [tag("h3", "Command"), tag("pre", report.command)] if report.command else []
-    for title, of in (("Machine", report.machine), ("Data", report.data), ("Options", report.options)):
-        if told := pairs(of):
-            blocks += [tag("h3", title), _list(told)]
+    for title, fields in (("Machine", report.machine), ("Data", report.data), ("Options", report.options)):
+        if items := flat_pairs(fields):
+            blocks += [tag("h3", title), _list(items)]
     head = tag("tr", *(tag("th", title, scope="col") for title in ("#", *titles)))
     table = _scrolling("What ran, settings and files", head, rows, "words")
     return tag("details", tag("summary", "How it was measured"), *blocks, table)
 
 
-def _list(told: Iterable[tuple[str, str]]) -> Html:
-    return tag("dl", *(join((tag("dt", name), tag("dd", text, dir="auto"))) for name, text in told))
+def _list(items: Iterable[tuple[str, str]]) -> Html:
+    return tag("dl", *(join((tag("dt", name), tag("dd", text, dir="auto"))) for name, text in items))
 
 
 def _scrolling(caption: str, head: Html, body: Iterable[Html], kind: str = "") -> Html:
-    """A table as wide as it may be: it scrolls in its own box, by keyboard too."""
+    """A table that scrolls in a box of its own if it is too wide, by keyboard too."""
     table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body), class_=kind)
     return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
@@ -100,40 +100,44 @@ def _figures(report: Report) -> list[Html]:
     titles = list(map(heading, measures.values()))
     titles += ["rows scored", "rows failed"] if report.kind == "quality" else []
     rows = []
-    for at, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         cells = [_cell(*cell(result.figures.get(name), measure)) for name, measure in measures.items()]
         if report.kind == "quality":
             scored = result.figures["score"].count if "score" in result.figures else 0
             cells += [tag("td", f"{scored:,}"), tag("td", f"{result.failed:,}")]
-        rows.append(tag("tr", tag("th", named(report, at), scope="row"), *cells))
+        rows.append(tag("tr", tag("th", result_name(report, index), scope="row"), *cells))
     head = tag("tr", *(tag("th", title, scope="col") for title in ("result", *titles)))
     meaning = tag(
         "details", tag("summary", "What the columns mean"), _list((m.title, m.about) for m in measures.values())
     )
-    return [tag("h2", "All figures"), _scrolling("Every figure, and how far it may be off", head, rows), meaning]
+    return [tag("h2", "All figures"), _scrolling("Every figure and its interval", head, rows), meaning]
 
 
 def _by_category(report: Report) -> list[Html]:
     names, scores = categories(report)
     if not names:
         return []
-    having = [at for at, result in enumerate(report.results) if result.categories]
-    head = tag("tr", tag("th", "category", scope="col"), *(tag("th", named(report, at), scope="col") for at in having))
+    having = [index for index, result in enumerate(report.results) if result.categories]
+    head = tag(
+        "tr",
+        tag("th", "category", scope="col"),
+        *(tag("th", result_name(report, index), scope="col") for index in having),
+    )
     body = []
-    for at, name in enumerate(names):
-        cells = [_cell(*column.cells[at]) for column in scores]
+    for row, name in enumerate(names):
+        cells = [_cell(*column.cells[row]) for column in scores]
         body.append(tag("tr", tag("th", tag("bdi", name), scope="row"), *cells))
     return [tag("h2", "By category"), _scrolling(f"{report.metric} of each category", head, body)]
 
 
 def _worst(report: Report) -> list[Html]:
-    """The worst answers of each result, those of the first one unfolded."""
+    """The worst answers of each result, those of the first result unfolded."""
     parts: list[Html] = []
-    for at, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         if result.worst:
             cards = tag("div", *map(_card, result.worst), class_="cards")
             opened = {} if parts else {"open": ""}
-            parts.append(tag("details", tag("summary", named(report, at)), cards, class_="of-model", **opened))
+            parts.append(tag("details", tag("summary", result_name(report, index)), cards, class_="of-model", **opened))
     return [tag("h2", "Worst answers"), *parts] if parts else []
 
 
@@ -141,7 +145,7 @@ def _card(worst: Worst) -> Html:
     picture = Html("")
     if PICTURE.fullmatch(worst.picture):
         picture = tag("img", src=worst.picture, alt=f"the picture of {worst.name}", loading="lazy")
-    wanted = [tag("dd", each, dir="auto") for each in worst.wanted] or [tag("dd", ABSENT)]
+    wanted = [tag("dd", answer, dir="auto") for answer in worst.wanted] or [tag("dd", ABSENT)]
     long = {"class_": "long", "tabindex": "0"} if len(worst.said) > LONG else {}
     return tag(
         "article",

@@ -1,4 +1,4 @@
-"""What a benchmark found: a report, its JSON, and what its figures are called.
+"""The report of a benchmark: its results, its JSON, and the titles and units of its figures.
 
 report = Report.read(Path("speed.json"))
 report.results[0].figures["decode"].value      # tokens a second, the median
@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 from smolcli.errors import UsageError
 
-FAILED = "failed: "  # begins the notice that says why there are no figures
+FAILED = "failed: "  # the prefix of the notice that says why there are no figures
 
 Kind = Literal["speed", "memory", "quality"]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a figure is: its title in a table, its unit, and whether more of it is better; None where neither is."""
+    """A kind of figure: its title in tables, its unit, and whether a higher value is better; None if neither is."""
 
     title: str
     unit: str
@@ -30,16 +30,18 @@ class Measure:
     about: str
 
 
-# In the order in which they are shown; a quality report has its metric's name beside these.
+# In the order in which reports show them; a quality report has its metric's title instead of "score".
 MEASURES = {
     "score": Measure("score", "", True, "the metric over all rows that were scored"),
-    "start": Measure("start", "s", False, "what a whole command takes beside the rest: Python, libraries, processes"),
+    "start": Measure(
+        "start", "s", False, "what a whole command takes outside the other stages: Python, libraries, processes"
+    ),
     "load": Measure("load", "s", False, "loading the model"),
     "media": Measure("open+cut", "s", False, "opening, decoding and cutting one picture"),
     "tile": Measure("encode/tile", "s", False, "encoding one tile of a picture"),
     "prefill": Measure("prefill", "tokens/s", True, "evaluating the prompt, pictures' tokens included"),
-    "first": Measure("first token", "s", False, "from the file to the first token, of a loaded model"),
-    "decode": Measure("decode", "tokens/s", True, "making tokens, one after the other"),
+    "first": Measure("first token", "s", False, "from the file to the first token, with the model loaded"),
+    "decode": Measure("decode", "tokens/s", True, "generating tokens one after the other"),
     "images": Measure("images/s", "1/s", True, "whole pictures a second, from file to answer"),
     "parent": Measure("smolcli", "bytes", False, "peak resident memory of the process that was started"),
     "engine": Measure("engine", "bytes", False, "peak resident memory of the process that runs the model"),
@@ -49,9 +51,9 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A number and its interval: of times and rates the median and where it lies, of scores the total, both at 95 %.
+    """A value and its 95 % interval: the median of times and rates, the total of scores.
 
-    `count` is how many repetitions or rows it is of.
+    `count` is the number of repetitions or rows.
     """
 
     value: float
@@ -62,7 +64,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Worst:
-    """An answer that scored badly; `picture` is a data: URI of a small JPEG, empty where there is none."""
+    """An answer with a low score; `picture` is a data: URI of a small JPEG, or "" if there is none."""
 
     name: str
     question: str
@@ -76,10 +78,10 @@ class Worst:
 class Result:
     """The figures of one combination of settings.
 
-    `settings` are what was varied or must be known to repeat it (model, backend, quant, threads, detail, batch, image,
-    new_tokens, ...), `facts` counts that follow from them (tiles, prompt_tokens), `files` the bytes of the model's
-    files, `fingerprint` is models.fingerprint's. Of quality: figures by category, rows that have no score, and the
-    worst answers.
+    `settings` are what was varied or is needed to repeat the measurement (model, backend, quant, threads, detail,
+    batch, image, new_tokens ...). `facts` are counts that follow from them (tiles, tokens). `files` is the size of the
+    model's files in bytes, `fingerprint` that of models/fingerprint.py. `categories`, `failed` (rows without a score)
+    and `worst` (answers) are only used by quality reports.
     """
 
     settings: dict[str, str | int]
@@ -94,21 +96,21 @@ class Result:
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing could be measured, and its notices say why."""
+        """Whether nothing could be measured; the first notice says why."""
         return any(notice.startswith(FAILED) for notice in self.notices)
 
     @property
     def name(self) -> str:
-        """The settings in words."""
+        """The values of the settings, with spaces between them."""
         return " ".join(str(value) for value in self.settings.values())
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a benchmark found, and enough to repeat it: `command`, `options` and `machine`.
+    """The results of a benchmark and what is needed to repeat it: `command`, `options` and `machine`.
 
-    `metric` and `data` are a quality report's: what the score is, and the data set with its counts of rows.
-    `created` is UTC, ISO 8601.
+    `metric` (the title of the score) and `data` (the data set and its counts of rows) are only used by quality reports.
+    `created` is UTC in ISO 8601.
     """
 
     kind: Kind
@@ -122,11 +124,11 @@ class Report:
     data: dict[str, Any] = field(default_factory=dict)
 
     def measure(self, name: str) -> Measure:
-        """What the figure `name` is; a score is better where it is higher but of an error rate."""
+        """The measure of the figure `name`; of a score it depends on the metric whether a higher value is better."""
         measure = MEASURES[name]
         if name == "images" and self.kind == "quality":
             return Measure(
-                "rows/s", "1/s", True, "whole rows a second, from file to answer; once, and on a warm engine"
+                "rows/s", "1/s", True, "whole rows a second, from file to answer; measured once, with a warm engine"
             )
         if name != "score":
             return measure
@@ -134,23 +136,23 @@ class Report:
 
     @property
     def shown(self) -> list[str]:
-        """The names of the figures that some result has, in the order of MEASURES."""
+        """The names of the figures that at least one result has, in the order of MEASURES."""
         return [name for name in MEASURES if any(name in result.figures for result in self.results)]
 
     @property
     def varied(self) -> list[str]:
-        """The names of the settings that differ between results, and the model."""
+        """The names of the settings that differ between results, and always "model"."""
         names = list(dict.fromkeys(name for result in self.results for name in result.settings))
-        found = [name for name in names if len({result.settings.get(name) for result in self.results}) > 1]
-        return [name for name in names if name in found or name == "model"]
+        varied = [name for name in names if len({result.settings.get(name) for result in self.results}) > 1]
+        return [name for name in names if name in varied or name == "model"]
 
     def json(self) -> str:
-        """JSON, indented."""
-        return shown(json.dumps(asdict(self), ensure_ascii=False, indent=2))
+        """The report as indented JSON."""
+        return escape_controls(json.dumps(asdict(self), ensure_ascii=False, indent=2))
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """A report from the file that `-f json` or `-o FILE.json` made. Raises UsageError for anything else."""
+        """Read a file that `-f json` or `-o FILE.json` wrote. Raises UsageError for anything else."""
         try:
             return cls.of(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
@@ -161,7 +163,7 @@ class Report:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Report:
-        """A report from its JSON. Raises KeyError, TypeError or ValueError for what is none."""
+        """Make a report of its JSON fields. Raises KeyError, TypeError or ValueError for other JSON."""
         fields = dict(fields)
         if fields["kind"] not in ("speed", "memory", "quality"):
             raise ValueError(fields["kind"])
@@ -176,7 +178,9 @@ def _result(fields: Mapping[str, Any]) -> Result:
         raise TypeError(fields["settings"])
     for name in ("figures", "categories"):
         fields[name] = {key: _figure(value) for key, value in fields.get(name, {}).items()}
-    fields["worst"] = tuple(Worst(**{**one, "wanted": tuple(one["wanted"])}) for one in fields.get("worst", ()))
+    fields["worst"] = tuple(
+        Worst(**{**answer, "wanted": tuple(answer["wanted"])}) for answer in fields.get("worst", ())
+    )
     fields["notices"] = tuple(fields.get("notices", ()))
     return Result(**fields)
 
@@ -188,12 +192,15 @@ def _figure(fields: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def shown(json_text: str) -> str:
-    """JSON that means the same, and that a terminal shows as text: the byte 9B begins an escape sequence too."""
+def escape_controls(json_text: str) -> str:
+    """JSON of the same meaning in which every unprintable character is escaped, so that terminals do not obey it.
+
+    json.dumps escapes those below U+0020 only; U+009B begins an escape sequence too.
+    """
     return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in json_text)
 
 
 def heading(measure: Measure) -> str:
-    """Of a column: the title and the unit."""
+    """The heading of a column: the title and the unit."""
     unit = {"bytes": "MB", "1/s": "", "": ""}.get(measure.unit, measure.unit)
     return f"{measure.title}, {unit}" if unit else measure.title

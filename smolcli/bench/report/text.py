@@ -1,9 +1,9 @@
-"""A report as text: a table for a terminal, CSV, Markdown and JSON Lines.
+"""Writes a report as text: a table for a terminal, CSV, Markdown and JSON Lines.
 
     show(report, sys.stdout)
     Path("speed.csv").write_text(csv(report))
 
-Names and answers come from files that anybody may have made: nothing that moves a cursor leaves this file.
+Names and answers come from untrusted files, so no text of theirs is written with control characters.
 """
 
 from __future__ import annotations
@@ -23,21 +23,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smolcli.bench.report.model import Figure, Measure, Report, Result, heading, shown
+from smolcli.bench.report.model import Figure, Measure, Report, Result, escape_controls, heading
 from smolcli.terminal.console import printable
 from smolcli.types import pluralize
 from smolcli.writers.table import literal
 
-NARROW = 24  # a setting's column need not be wider where room is short: names fold, numbers never do
-SELF_EVIDENT = ("model", "backend", "quant")  # settings whose values need no name beside them
+NARROW = 24  # columns; where the terminal is narrow, names fold at this width, numbers never fold
+UNNAMED = ("model", "backend", "quant")  # settings whose values are shown without their name
 ABSENT = "-"
-BRIEFLY = ("smolcli", "cpu", "cores", "memory", "gpus")  # of the machine; the other formats have all of it
+MACHINE_BRIEF = (
+    "smolcli",
+    "cpu",
+    "cores",
+    "memory",
+    "gpus",
+)  # what the table shows of the machine; other formats show all
 PARTS = ("value", "low", "high", "count")  # of a figure, each a column of CSV
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures: each cell is a value and its spread; `styles` are rich's, one a cell."""
+    """A column of figures: each cell is a value and its spread; `styles` are styles of rich, one for each cell."""
 
     title: str
     cells: Sequence[tuple[str, str]]
@@ -45,7 +51,7 @@ class Column:
 
 
 def number(value: float, measure: Measure, places: int | None = None) -> str:
-    """`value` to three digits at least, trailing zeros kept, bytes as MB; `places` are those of another number.
+    """`value` with at least three significant digits, bytes in MB; `places` overrides the decimal places.
 
     >>> from smolcli.bench.report.model import MEASURES
     >>> number(5, MEASURES["load"]), number(1234.5, MEASURES["decode"]), number(512e6, MEASURES["engine"])
@@ -64,7 +70,7 @@ def _places(value: float, measure: Measure) -> int:
 
 
 def spread(figure: Figure, measure: Measure) -> str:
-    """How far a figure may be off: the interval of a score, half of it for the rest; empty where it was taken once.
+    """The interval of a score, or half the interval of another figure; "" if it was measured once.
 
     >>> from smolcli.bench.report.model import MEASURES
     >>> spread(Figure(47.1, 46.8, 47.6, 5), MEASURES["decode"])
@@ -80,41 +86,41 @@ def spread(figure: Figure, measure: Measure) -> str:
 
 
 def cell(figure: Figure | None, measure: Measure) -> tuple[str, str]:
-    """A figure's value and its spread in words."""
+    """A figure's value and its spread as text."""
     return (ABSENT, "") if figure is None else (number(figure.value, measure), spread(figure, measure))
 
 
-def setting(name: str, value: object) -> str:
-    """A setting in words: a number says what it is of."""
-    return str(value) if name in SELF_EVIDENT else f"{name.replace('_', ' ')} {value}"
+def setting_text(name: str, value: object) -> str:
+    """A setting as text: its name and value, or the value alone for names in UNNAMED."""
+    return str(value) if name in UNNAMED else f"{name.replace('_', ' ')} {value}"
 
 
 def label(report: Report, result: Result) -> str:
-    """What tells `result` from the others of its report; raw, as it came."""
-    return ", ".join(setting(name, result.settings[name]) for name in report.varied if name in result.settings)
+    """The settings in which `result` differs from others of its report. It may have control characters."""
+    return ", ".join(setting_text(name, result.settings[name]) for name in report.varied if name in result.settings)
 
 
-def common(report: Report) -> str:
-    """The settings that all results share."""
+def common_settings(report: Report) -> str:
+    """The settings that are the same in all results, as text."""
     shared = {name: value for result in report.results for name, value in result.settings.items()}
-    return ", ".join(setting(name, value) for name, value in shared.items() if name not in report.varied)
+    return ", ".join(setting_text(name, value) for name, value in shared.items() if name not in report.varied)
 
 
-def pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is known of a machine, a data set or the options, in words; nested names joined, what is empty left out.
+def flat_pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The names and values of a machine, a data set or options as text; nested ones joined, empty ones left out.
 
-    >>> pairs({"memory": 25_200_000_000, "gpu": None, "versions": {"python": "3.11.7", "torch": "2.13.0"}})
+    >>> flat_pairs({"memory": 25_200_000_000, "gpu": None, "versions": {"python": "3.11.7", "torch": "2.13.0"}})
     [('memory', '25.2 GB'), ('versions', 'python 3.11.7, torch 2.13.0')]
     """
-    told = {name: value for name, value in fields.items() if value not in (None, "", [], (), {})}
-    return [(name.replace("_", " "), _value(name, value)) for name, value in told.items()]
+    given = {name: value for name, value in fields.items() if value not in (None, "", [], (), {})}
+    return [(name.replace("_", " "), _value(name, value)) for name, value in given.items()]
 
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{inner} {text}" for inner, text in pairs(value))
+        return ", ".join(f"{inner} {text}" for inner, text in flat_pairs(value))
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value(name, each) for each in value)
+        return ", ".join(_value(name, item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and ("memory" in name or "bytes" in name):
@@ -123,7 +129,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def columns(report: Report) -> list[Column]:
-    """The figures that some result has."""
+    """A column for each figure that at least one result has."""
     measures = {name: report.measure(name) for name in report.shown}
     return [
         Column(heading(measure), [cell(result.figures.get(name), measure) for result in report.results])
@@ -132,58 +138,62 @@ def columns(report: Report) -> list[Column]:
 
 
 def categories(report: Report) -> tuple[list[str], list[Column]]:
-    """The names of the categories, and a column of scores for each result that has some."""
+    """The names of the categories, and a column of scores for each result that has categories."""
     names = list(dict.fromkeys(name for result in report.results for name in result.categories))
-    having = [result for result in report.results if result.categories]
+    with_categories = [result for result in report.results if result.categories]
     measure = report.measure("score")
     return names, [
         Column(label(report, result), [cell(result.categories.get(name), measure) for name in names])
-        for result in having
+        for result in with_categories
     ]
 
 
 def rows_counted(report: Report) -> list[str]:
-    """Of quality: how many rows were scored and how many failed, a line for each result."""
+    """How many rows were scored and how many failed, a line for each result; empty unless it is a quality report."""
     if report.kind != "quality":
         return []
-    found = []
+    lines = []
     for result in report.results:
         scored = result.figures["score"].count if "score" in result.figures else 0
-        found.append(f"{label(report, result)}: {pluralize(scored, 'row')} scored, {result.failed:,} failed")
-    return found
+        lines.append(f"{label(report, result)}: {pluralize(scored, 'row')} scored, {result.failed:,} failed")
+    return lines
 
 
-def below(report: Report) -> list[str]:
-    """What is said under a table, one line each: notices, counts of rows, the data set, the machine."""
-    own = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
+def footer_lines(report: Report) -> list[str]:
+    """The lines below a table: notices, counts of rows, the data set, the machine."""
+    notices = [f"{label(report, result)}: {notice}" for result in report.results for notice in result.notices]
     data = {name: value for name, value in report.data.items() if name not in ("sha256", "lower_is_better")}
-    known = [("data", data), ("machine", report.machine)]
-    told = [f"{what}: {'; '.join(f'{name} {text}' for name, text in pairs(of))}" for what, of in known if of]
-    return [*report.notices, *own, *rows_counted(report), *told]
+    groups = [("data", data), ("machine", report.machine)]
+    facts = [
+        f"{title}: {'; '.join(f'{name} {text}' for name, text in flat_pairs(fields))}"
+        for title, fields in groups
+        if fields
+    ]
+    return [*report.notices, *notices, *rows_counted(report), *facts]
 
 
 def show(report: Report, stream: TextIO) -> None:
-    """A report for people, as wide as the terminal.
+    """Write a report for people, as wide as the terminal.
 
-    Where that is narrow names fold, spreads go under their numbers, and figures to a table of their own.
+    In a narrow terminal names fold, spreads go below their values, and figures are split into several tables.
     """
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    with console.capture() as captured:  # rich would end the process where nobody reads
+    with console.capture() as captured:  # printing to a closed pipe, rich would end the process
         _show(report, console)
     stream.write(captured.get())
 
 
 def _show(report: Report, console: Console) -> None:
-    as_it_is = not console.is_terminal and "COLUMNS" not in os.environ  # sentences in a file or a pipe
-    if shared := common(report):
-        console.print(Text(printable(shared)), soft_wrap=as_it_is)
+    is_unwrapped = not console.is_terminal and "COLUMNS" not in os.environ  # in a file or a pipe lines are not wrapped
+    if shared := common_settings(report):
+        console.print(Text(printable(shared)), soft_wrap=is_unwrapped)
     keys = {name.replace("_", " "): [_setting(result, name) for result in report.results] for name in report.varied}
     _print(console, keys, columns(report))
     names, scores = categories(report)
     if names:
         _print(console, {"category": names}, scores)
-    for line in below(replace(report, machine={name: report.machine.get(name) for name in BRIEFLY})):
-        console.print(Text(printable(line)), soft_wrap=as_it_is)
+    for line in footer_lines(replace(report, machine={name: report.machine.get(name) for name in MACHINE_BRIEF})):
+        console.print(Text(printable(line)), soft_wrap=is_unwrapped)
 
 
 def _setting(result: Result, name: str) -> str:
@@ -193,44 +203,46 @@ def _setting(result: Result, name: str) -> str:
 def _print(console: Console, keys: Mapping[str, Sequence[str]], figures: list[Column]) -> None:
     safe = {printable(title): [printable(cell) for cell in cells] for title, cells in keys.items()}
     named = [Column("\n".join(map(printable, column.title.split(", "))), column.cells) for column in figures]
-    for table in tables(safe, named, console.width):
+    for table in fit_tables(safe, named, console.width):
         console.print(table)
         console.print()
 
 
-def tables(keys: Mapping[str, Sequence[str]], figures: list[Column], width: int) -> list[Table]:
-    """One table if it fits in `width`, else that with a line for each figure; several where neither does.
+def fit_tables(keys: Mapping[str, Sequence[str]], figures: list[Column], width: int) -> list[Table]:
+    """A table that fits `width` columns: a row for each result, or else a row for each figure, or else several tables.
 
-    Spreads are beside their values, or else under them. All texts are printable.
+    Spreads are beside their values if that fits, otherwise below them. All texts must be printable.
     """
     for between in (" ", "\n"):
-        for rows, given in ((keys, figures), _turned(keys, figures)):
-            if _needed(rows, given, between) <= width:
-                return [_table(rows, given, between)]
+        for rows, columns in ((keys, figures), _transposed(keys, figures)):
+            if _total_width(rows, columns, between) <= width:
+                return [_table(rows, columns, between)]
     if len(figures) <= 1:
         return [_table(keys, figures, "\n")]
     half = (len(figures) + 1) // 2
-    return [*tables(keys, figures[:half], width), *tables(keys, figures[half:], width)]
+    return [*fit_tables(keys, figures[:half], width), *fit_tables(keys, figures[half:], width)]
 
 
-def _turned(keys: Mapping[str, Sequence[str]], figures: Sequence[Column]) -> tuple[dict[str, list[str]], list[Column]]:
-    """A table with rows and columns changed."""
-    heads = ["\n".join(map(_short, row)) for row in zip(*keys.values(), strict=True)]
+def _transposed(
+    keys: Mapping[str, Sequence[str]], figures: Sequence[Column]
+) -> tuple[dict[str, list[str]], list[Column]]:
+    """The keys and columns of the transposed table."""
+    heads = ["\n".join(map(_shorten, row)) for row in zip(*keys.values(), strict=True)]
     cells = zip(*(column.cells for column in figures), strict=True)
-    turned = [Column(head, list(row)) for head, row in zip(heads, cells, strict=bool(figures))]
-    return {"\n".join(keys): [column.title.replace("\n", ", ") for column in figures]}, turned
+    columns = [Column(head, list(row)) for head, row in zip(heads, cells, strict=bool(figures))]
+    return {"\n".join(keys): [column.title.replace("\n", ", ") for column in figures]}, columns
 
 
-def _short(text: str) -> str:
-    """One line of a head: of a long path the end."""
+def _shorten(text: str) -> str:
+    """A line of a heading; of a long one, such as a path, its end."""
     return text if cell_len(text) <= NARROW else f"…{text[1 - NARROW :]}"
 
 
-def _needed(keys: Mapping[str, Sequence[str]], figures: Iterable[Column], between: str) -> int:
-    """Columns of a terminal."""
-    needed = [min(_widest([*cells, title]), NARROW) for title, cells in keys.items()]
-    needed += [_width(column, between) for column in figures]
-    return sum(needed) + 2 * len(needed)
+def _total_width(keys: Mapping[str, Sequence[str]], figures: Iterable[Column], between: str) -> int:
+    """The width of the table in columns of a terminal."""
+    widths = [min(_widest([*cells, title]), NARROW) for title, cells in keys.items()]
+    widths += [_width(column, between) for column in figures]
+    return sum(widths) + 2 * len(widths)
 
 
 def _widest(texts: Iterable[str]) -> int:
@@ -239,7 +251,7 @@ def _widest(texts: Iterable[str]) -> int:
 
 def _width(column: Column, between: str) -> int:
     title = max((min(cell_len(word), NARROW) for word in column.title.split()), default=0)
-    return max(title, _widest(between.join(filter(None, each)) for each in column.cells))
+    return max(title, _widest(between.join(filter(None, cell)) for cell in column.cells))
 
 
 def _table(keys: Mapping[str, Sequence[str]], figures: list[Column], between: str) -> Table:
@@ -247,12 +259,12 @@ def _table(keys: Mapping[str, Sequence[str]], figures: list[Column], between: st
     for title in keys:
         table.add_column(Text(title), overflow="fold")
     for column in figures:
-        # A width of its own keeps rich from taking room from a number.
+        # With a fixed width rich does not shrink the column of a number.
         table.add_column(Text(column.title), justify="right", overflow="fold", width=_width(column, between))
     cells = [[Text(cell) for cell in column] for column in keys.values()]
     for column in figures:
         styles = column.styles or ("",) * len(column.cells)
-        texts = [between.join(filter(None, each)) for each in column.cells]
+        texts = [between.join(filter(None, cell)) for cell in column.cells]
         cells.append([Text(text, style) for text, style in zip(texts, styles, strict=True)])
     for row in zip(*cells, strict=True):
         table.add_row(*row)
@@ -260,7 +272,7 @@ def _table(keys: Mapping[str, Sequence[str]], figures: list[Column], between: st
 
 
 def csv(report: Report) -> str:
-    """A row for each result: settings, facts, notices, and four columns a figure; bytes and seconds as they are."""
+    """A row for each result: settings, facts, notices, and four columns for each figure, in bytes and seconds."""
     settings = dict.fromkeys(name for result in report.results for name in result.settings)
     facts = dict.fromkeys(name for result in report.results for name in result.facts)
     groups = dict.fromkeys(name for result in report.results for name in result.categories)
@@ -281,13 +293,13 @@ def csv(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """A table as GitHub reads it, one of the categories, and how it was measured."""
+    """A table in GitHub's Markdown, one of the categories if there are any, and how it was measured."""
     keys = {name.replace("_", " "): [_setting(result, name) for result in report.results] for name in report.varied}
     parts = [_grid(keys, columns(report))]
     names, scores = categories(report)
     if names:
         parts.append(_grid({"category": names}, scores))
-    lines = [*([common(report)] if common(report) else []), *below(report)]
+    lines = [*([common_settings(report)] if common_settings(report) else []), *footer_lines(report)]
     parts += ["\n".join(f"- {_literal(line)}" for line in lines), _fenced(report.command)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -300,7 +312,7 @@ def _grid(keys: Mapping[str, Sequence[str]], figures: list[Column]) -> str:
     lines = [[_literal(title) for title in [*keys, *(column.title for column in figures)]]]
     lines.append(["---"] * len(keys) + ["---:"] * len(figures))
     texts = [list(cells) for cells in keys.values()]
-    texts += [[" ".join(filter(None, each)) for each in column.cells] for column in figures]
+    texts += [[" ".join(filter(None, cell)) for cell in column.cells] for column in figures]
     lines += [[_literal(text) for text in row] for row in zip(*texts, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -314,7 +326,7 @@ def _fenced(command: str) -> str:
 
 
 def jsonl(report: Report) -> str:
-    """A line of JSON for each result, with what its report says of all of them."""
-    of_all = {name: value for name, value in asdict(report).items() if name != "results"}
-    lines = (json.dumps(of_all | asdict(result), ensure_ascii=False) for result in report.results)
-    return "".join(f"{shown(line)}\n" for line in lines)
+    """A line of JSON for each result, with the fields of the report in each."""
+    shared = {name: value for name, value in asdict(report).items() if name != "results"}
+    lines = (json.dumps(shared | asdict(result), ensure_ascii=False) for result in report.results)
+    return "".join(f"{escape_controls(line)}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""From results to the report that was asked for, and what every benchmark checks and tells alike."""
+"""Makes and writes the report of any benchmark, and has the checks and exit codes that all benchmarks share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from smolcli import registry
-from smolcli.bench.options import FORMATS, Show, Variants
+from smolcli.bench.options import FORMATS, Memory, Quality, Show, Speed, Variants
 from smolcli.bench.report import text
 from smolcli.bench.report.model import Kind, Report, Result
 from smolcli.errors import Exit, OutputError, UsageError
@@ -29,28 +29,31 @@ PAGES = (".html", ".htm")
 INTERRUPTED = "interrupted: what was measured until then is reported"
 
 
-def exit_code(failed: int, done: int) -> Exit:
-    """Of a run in which so many things failed, and so many were done."""
+def exit_code(failed: int, succeeded: int) -> Exit:
+    """The exit code of a run from its counts of failures and successes."""
     if not failed:
         return Exit.OK
-    return Exit.SOME_FAILED if done else Exit.ALL_FAILED
+    return Exit.SOME_FAILED if succeeded else Exit.ALL_FAILED
 
 
-def bar_of(total: int, show: Show) -> Any:
-    """How far a run is, on a terminal."""
+def progress_bar(total: int, show: Show) -> Any:
+    """A tqdm bar of `total` steps, hidden if --quiet, --no-progress or no terminal."""
     hidden = show.quiet or show.no_progress or not sys.stderr.isatty()
     return tqdm(total=total, disable=hidden, leave=False, dynamic_ncols=True)
 
 
-def check(show: Show, inputs: Sequence[Path] = (), more: Sequence[Path] = ()) -> None:
-    """Finds what would fail after all the work, or destroy what is read: `inputs`; `more` is written too."""
+def check_outputs(show: Show, inputs: Sequence[Path] = (), others: Sequence[Path] = ()) -> None:
+    """Check, before the measurement, that the output files and `others` can be written and overwrite no input.
+
+    Raises UsageError if not, UnavailableError if --plot needs a library that is not installed.
+    """
     for option, suffixes in (("--report", PAGES), ("--plot", PLOTS)):
         if show.output is not None and show.output.suffix.lower() in suffixes:
             raise UsageError(f"{show.output}: -o writes no such file", f"{option} {show.output} does")
     for file, suffixes in ((show.report, PAGES), (show.plot, PLOTS)):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{file}: is no name of what would be written", f"name it {' or '.join(suffixes)}")
-    written = [file for file in (show.report, show.plot, show.output, *more) if file and str(file) not in STDOUT]
+    written = [file for file in (show.report, show.plot, show.output, *others) if file and str(file) not in STDOUT]
     for number, file in enumerate(written):
         if not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: its folder is not there", "make it first")
@@ -66,20 +69,20 @@ def check(show: Show, inputs: Sequence[Path] = (), more: Sequence[Path] = ()) ->
         registry.require(registry.LIBRARIES, "plot")
 
 
-def report_of(kind: Kind, variants: Variants, wanted: Any, results: Iterable[Result]) -> Report:
+def make_report(kind: Kind, variants: Variants, options: Speed | Memory | Quality, results: Iterable[Result]) -> Report:
     """The report of a command that ran with these options."""
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     command = shlex.join(["smolcli", *sys.argv[1:]])
-    options = json.loads(json.dumps({**asdict(variants), **asdict(wanted)}, default=str))
-    return Report(kind, created, command, machine(), options, tuple(results))
+    fields = json.loads(json.dumps({**asdict(variants), **asdict(options)}, default=str))
+    return Report(kind, created, command, machine(), fields, tuple(results))
 
 
-def write(report: Report, show: Show, stdout: TextIO, console: Console) -> None:
-    """Writes all that was asked for: a page, a plot, the report itself. What fails is raised when all was tried."""
+def write_report(report: Report, show: Show, stdout: TextIO, console: Console) -> None:
+    """Write the page, the plot and the report that `show` asks for. The first error is raised after all were tried."""
     failures: list[Exception] = []
-    for one in (_page, _plot, _text):
+    for write in (_write_page, _write_plot, _write_text):
         try:
-            one(report, show, stdout)
+            write(report, show, stdout)
         except UsageError as error:  # there is nothing to draw
             console.notice(error)
         except (OutputError, OSError) as error:
@@ -88,18 +91,18 @@ def write(report: Report, show: Show, stdout: TextIO, console: Console) -> None:
         raise failures[0]
 
 
-def _page(report: Report, show: Show, stdout: TextIO) -> None:
+def _write_page(report: Report, show: Show, stdout: TextIO) -> None:
     if show.report is not None:
         with destination(show.report, stdout) as stream:
             stream.write(registry.load(registry.LIBRARIES, "page")(report))
 
 
-def _plot(report: Report, show: Show, stdout: TextIO) -> None:
+def _write_plot(report: Report, show: Show, stdout: TextIO) -> None:
     if show.plot is not None:
         registry.load(registry.LIBRARIES, "plot")(report, show.plot)
 
 
-def _text(report: Report, show: Show, stdout: TextIO) -> None:
+def _write_text(report: Report, show: Show, stdout: TextIO) -> None:
     format = show.format or (format_of(show.output, FORMATS) if show.output is not None else "text")
     with destination(show.output, stdout) as stream:
         if format == "text":

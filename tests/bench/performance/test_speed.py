@@ -18,9 +18,9 @@ from PIL import Image
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Show, Speed, Variants
 from smolcli.bench.performance import cli_runner, machine_noise, run, speed, speed_worker
-from smolcli.bench.performance.speed import figure, figures_of
+from smolcli.bench.performance.speed import median_figure, stage_figures
 from smolcli.bench.performance.speed_worker import Case, Sample
-from smolcli.bench.pictures import Pictures, thumbnails
+from smolcli.bench.pictures import PictureSource, thumbnails
 from smolcli.bench.report.model import Report, Result
 from smolcli.errors import EngineError, Exit, ModelError, UsageError
 from smolcli.options import Generate
@@ -38,7 +38,7 @@ QUIET = Console(quiet=True)
 def test_the_figures_of_a_case_by_hand() -> None:
     """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
     one = Sample(wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20)
-    found = {name: each.value for name, each in figures_of([one], 2, 64).items()}
+    found = {name: each.value for name, each in stage_figures([one], 2, 64).items()}
     assert found == pytest.approx(
         {"prefill": 400 / 2, "decode": 18 / 1.5, "media": 0.6 / 2, "tile": 3.0 / 6, "images": 2 / 8}
     )
@@ -46,16 +46,16 @@ def test_the_figures_of_a_case_by_hand() -> None:
 
 def test_of_one_picture_there_is_the_time_to_the_first_token_and_of_none_no_picture() -> None:
     one = Sample(wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8)
-    assert figures_of([one], 1, 64)["first"].value == 5.0 - 1.75
+    assert stage_figures([one], 1, 64)["first"].value == 5.0 - 1.75
     text = Sample(wall=5.0, opening=0, cutting=0, encode=0, prefill=2.0, decode=1.0, prompt=512, image=0, new=1)
-    assert set(figures_of([text], 1, 64)) == {"prefill", "first"}
+    assert set(stage_figures([text], 1, 64)) == {"prefill", "first"}
 
 
 @pytest.mark.parametrize(("count", "outside"), [(1, 0), (2, 0), (5, 0), (8, 0), (9, 1), (15, 3), (20, 5), (50, 17)])
 def test_the_interval_of_the_median_is_that_of_the_tables(count: int, outside: int) -> None:
     """Order statistics for 95 %: Conover's and Hahn and Meeker's tables; here for the 93.75 % that five can give."""
     values = list(np.random.default_rng(count).permutation(count).astype(float))
-    found = figure(values)
+    found = median_figure(values)
     assert found.value == np.median(values)
     assert (found.low, found.high, found.count) == (outside, count - 1 - outside, count)
 
@@ -63,7 +63,7 @@ def test_the_interval_of_the_median_is_that_of_the_tables(count: int, outside: i
 def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     for count in (5, 9, 12):
-        found = [figure(list(rng.exponential(size=count))) for _ in range(4000)]
+        found = [median_figure(list(rng.exponential(size=count))) for _ in range(4000)]
         held = np.mean([one.low <= np.log(2) <= one.high for one in found])
         assert 0.92 < held < 0.985
 
@@ -103,7 +103,7 @@ class Impatient(Known):
 
 def sample(backend: Known, case: Case) -> Sample:
     with ThreadPoolExecutor(2) as pool:
-        return speed_worker._sample(backend, pool, case, speed_worker._text(backend, case))  # type: ignore[arg-type]
+        return speed_worker.measure(backend, pool, case, speed_worker.padded_text(backend, case))  # type: ignore[arg-type]
 
 
 def test_a_repetition_sums_what_the_backend_says_of_every_picture() -> None:
@@ -141,15 +141,15 @@ def test_the_start_is_what_the_stages_of_a_warm_engine_leave_of_a_command(monkey
     """10 s in all: 4 to load, a cold answer of 2.5 s and a warm one of 1 s, and opening, warm in 0.25 s."""
     cold = {"load": 4.0, "media": 0.5, "encode": 1.5, "prefill": 0.5, "decode": 0.5}
     warm = {"load": 0.0, "media": 0.25, "encode": 0.5, "prefill": 0.25, "decode": 0.25}
-    ran = cli_runner.Ran(10.0, ({"seconds": cold}, {"seconds": warm}))
-    monkeypatch.setattr(cli_runner, "ask", lambda *_: ran)
+    ran = cli_runner.CompletedCommand(10.0, ({"seconds": cold}, {"seconds": warm}))
+    monkeypatch.setattr(cli_runner, "run_ask", lambda *_: ran)
     with configurations(["nano"], Variants(), QUIET) as [one]:
-        [(start, load)] = speed._cold(one, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
+        [(start, load)] = speed._cold_starts(one, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
     assert (start, load) == (10 - 4 - 0.25 - 2 * 1.0, 4.0)
 
 
 class Fixed:
-    def of(self, word: str, count: int) -> tuple[Item, ...]:
+    def items(self, word: str, count: int) -> tuple[Item, ...]:
         return tuple(Item.of(f"{number}.jpg") for number in range(count))
 
 
@@ -194,7 +194,7 @@ def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards(
         assert all(file is not None and file.exists() for file in files)
         sizes = [file.stat().st_size for file in files if file is not None]
         assert sizes == sorted(sizes, reverse=True) and len({one.fingerprint for one in found}) == 3
-        assert [one.bytes for one in found] == [
+        assert [one.file_bytes for one in found] == [
             sum(file.stat().st_size for file in (one.files.gguf, one.files.mmproj) if file) for one in found
         ]
     assert files[0] is not None and files[0].exists()  # the model's own
@@ -245,20 +245,20 @@ def test_models_of_one_name_are_told_apart_by_their_place(tmp_path: Path) -> Non
 
 
 def test_made_pictures_have_their_size_and_no_two_are_alike(tmp_path: Path) -> None:
-    found = [item.path for item in Pictures(tmp_path).of("320x200", 3)]
+    found = [item.path for item in PictureSource(tmp_path).items("320x200", 3)]
     assert [Image.open(path).size for path in found] == [(320, 200)] * 3
     assert len({Path(path).read_bytes() for path in found}) == 3
-    assert Path(found[0]).read_bytes() == Path(Pictures(tmp_path / "..").of("320x200", 1)[0].path).read_bytes()
+    assert Path(found[0]).read_bytes() == Path(PictureSource(tmp_path / "..").items("320x200", 1)[0].path).read_bytes()
 
 
 def test_ones_own_pictures_come_in_order_and_again_where_there_are_too_few(tmp_path: Path) -> None:
     for number in (2, 10, 1):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
-    paths = [Path(item.path).name for item in Pictures(tmp_path).of(str(tmp_path), 4)]
+    paths = [Path(item.path).name for item in PictureSource(tmp_path).items(str(tmp_path), 4)]
     assert paths == ["1.png", "2.png", "10.png", "1.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no picture"):
-        Pictures(tmp_path).of(str(tmp_path / "empty"), 1)
+        PictureSource(tmp_path).items(str(tmp_path / "empty"), 1)
 
 
 def test_thumbnails_are_small_jpegs_and_of_what_cannot_be_read_nothing() -> None:
@@ -269,31 +269,31 @@ def test_thumbnails_are_small_jpegs_and_of_what_cannot_be_read_nothing() -> None
 def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1,000 ticks the host takes 50 and others 400; this process has 3 s, 300 ticks."""
     times = dict.fromkeys(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 0)
-    monkeypatch.setattr(machine_noise, "_times", lambda: times)
-    monkeypatch.setattr(machine_noise, "_own", lambda: 0.0)
+    monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: times)
+    monkeypatch.setattr(machine_noise, "_own_seconds", lambda: 0.0)
     monkeypatch.setattr(machine_noise, "throttled", lambda: 0.0)
     monkeypatch.setattr(machine_noise.os, "sysconf", lambda name: 100)
-    watch = machine_noise.Watch()
+    watch = machine_noise.NoiseWatch()
     assert watch.notices() == []
-    monkeypatch.setattr(machine_noise, "_times", lambda: {**times, "user": 700, "idle": 250, "steal": 50})
-    monkeypatch.setattr(machine_noise, "_own", lambda: 3.0)
+    monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: {**times, "user": 700, "idle": 250, "steal": 50})
+    monkeypatch.setattr(machine_noise, "_own_seconds", lambda: 3.0)
     monkeypatch.setattr(machine_noise, "throttled", lambda: 1.5)
     assert [word in line for word, line in zip(("5%", "40%", "1.5 s"), watch.notices(), strict=True)] == [True] * 3
     assert [line for line in watch.notices(4.0) if "other programs" in line] == []  # an engine at work is no other one
-    monkeypatch.setattr(machine_noise, "_own", lambda: 6.9)
-    monkeypatch.setattr(machine_noise, "_times", lambda: {**times, "user": 700, "idle": 299, "steal": 1})
+    monkeypatch.setattr(machine_noise, "_own_seconds", lambda: 6.9)
+    monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: {**times, "user": 700, "idle": 299, "steal": 1})
     monkeypatch.setattr(machine_noise, "throttled", lambda: 0.0)
     assert watch.notices() == []
 
 
 def test_the_engine_is_no_other_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU seconds that the child says it had go into the watch, those of each case once."""
-    said: list[float] = []
-    monkeypatch.setattr(speed.Watch, "notices", lambda self, worked=0.0: said.append(worked) or [])
+    cpu_seconds: list[float] = []
+    monkeypatch.setattr(speed.NoiseWatch, "notices", lambda self, seconds=0.0: cpu_seconds.append(seconds) or [])
     with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
         wanted = Speed(image=("none",), new_tokens=(3, 4, 5), repeat=1)
-        assert len(list(speed.speed(one, wanted, False, lambda: None))) == 3
-    assert len(said) == 3 and 0 < said[2] < said[0] / 2  # the first loads the libraries
+        assert len(list(speed.measure_speed(one, wanted, False, lambda: None))) == 3
+    assert len(cpu_seconds) == 3 and 0 < cpu_seconds[2] < cpu_seconds[0] / 2  # the first loads the libraries
 
 
 def test_the_machine_is_described() -> None:
@@ -377,15 +377,15 @@ def test_more_tokens_than_the_context_holds_are_no_figure() -> None:
 def test_pictures_that_come_again_give_no_time_of_encoding(tmp_path: Path) -> None:
     words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "-f", "json")
     [result] = Report.of(json.loads(smolcli("bench", "speed", "nano", *words).stdout)).results
-    assert not {"tile", "images"} & set(result.figures) and "came again" in " ".join(result.notices)
+    assert not {"tile", "images"} & set(result.figures) and "were repeated" in " ".join(result.notices)
 
 
 def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(setup: Configuration, *_: object) -> Iterator[Result]:
-        yield Result(setup.settings, {"decode": figure([7.0])})
+        yield Result(setup.settings, {"decode": median_figure([7.0])})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "speed_of", interrupted)
+    monkeypatch.setattr(run, "measure_speed", interrupted)
     monkeypatch.setattr(run, "claim_stdout", lambda: io.StringIO())
     shown = Show(output=tmp_path / "a.json", quiet=True)
     assert run.speed(["nano"], Variants(threads=(1, 2)), Speed(), shown) == Exit.INTERRUPTED

@@ -16,7 +16,7 @@ from PIL import Image
 from smolcli import registry
 from smolcli.bench.quality import datasets
 from smolcli.bench.quality.datasets import read
-from smolcli.bench.quality.rows import Bad, Row
+from smolcli.bench.quality.rows import BadRow, Row
 from smolcli.errors import InputError, UnavailableError
 from smolcli.types import Source
 
@@ -43,11 +43,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(path: Path) -> list[Row | Bad]:
+def found(path: Path) -> list[Row | BadRow]:
     rows = list(read(path))
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
-    assert all("\n" not in row.message for row in rows if isinstance(row, Bad))
+    assert all("\n" not in row.message for row in rows if isinstance(row, BadRow))
     return rows
 
 
@@ -59,7 +59,7 @@ def only(path: Path) -> Row:
 
 def said(path: Path) -> list[str]:
     """The name of every row, and of a bad one why."""
-    return [f"{row.name}: {row.message}" if isinstance(row, Bad) else row.name for row in found(path)]
+    return [f"{row.name}: {row.message}" if isinstance(row, BadRow) else row.name for row in found(path)]
 
 
 def refused(path: Path) -> InputError:
@@ -77,7 +77,7 @@ def json_lines(folder: Path, *rows: object) -> Path:
 def why(folder: Path, **row: object) -> str:
     """Why a row of JSON is left out."""
     [bad] = found(json_lines(folder, {"image": "red.png", "question": "What?", "answer": "a", **row}))
-    assert isinstance(bad, Bad), bad
+    assert isinstance(bad, BadRow), bad
     return bad.message
 
 
@@ -172,7 +172,7 @@ def test_a_text_is_the_answer_where_there_is_no_other(folder: Path) -> None:
     assert of(folder, text="of the page").answers == ("a",)
     assert why(folder, text="of the page", answer="").startswith("has no answer")
     [bad] = found(json_lines(folder, {"image": "red.png", "text": "What?", "answer": "a"}))
-    assert isinstance(bad, Bad) and bad.message.startswith("has text beside answers")
+    assert isinstance(bad, BadRow) and bad.message.startswith("has text beside answers")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_json_lines_go_on_after_bad_ones(folder: Path) -> None:
     rows = found(path)
     assert [row.name for row in rows] == [f"set.jsonl:{number}" for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)]
     assert [row.name for row in rows if isinstance(row, Row)] == ["set.jsonl:1", "set.jsonl:8", "set.jsonl:10"]
-    messages = [row.message for row in rows if isinstance(row, Bad)]
+    messages = [row.message for row in rows if isinstance(row, BadRow)]
     assert messages[0].startswith("is not JSON (Expecting property name")
     assert messages[1] == "its line is not UTF-8; save the file as UTF-8"
     assert messages[2] == "is not a JSON object; write its columns as keys"
@@ -286,16 +286,16 @@ def test_a_json_array_is_read_element_by_element(folder: Path) -> None:
     assert [row.answers[0] for row in read_back if isinstance(row, Row)] == [
         row["answer"] for row in rows if row["image"] == picture
     ]
-    assert read_back[150] == Bad("set.json row 151", "is not a JSON object; write its columns as keys")
-    assert read_back[201] == Bad("set.json row 202", "is not UTF-8; save the file as UTF-8")
+    assert read_back[150] == BadRow("set.json row 151", "is not a JSON object; write its columns as keys")
+    assert read_back[201] == BadRow("set.json row 202", "is not UTF-8; save the file as UTF-8")
 
 
 def test_an_element_of_an_array_has_an_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "MOST_LINE", 2**17)
+    monkeypatch.setattr(datasets, "MAX_LINE", 2**17)
     rows = [{"image": "red.png", "answer": "x" * size} for size in (2**10, 2**19, 2**10)]
     (folder / "set.json").write_text(json.dumps(rows))
     good, bad = found(folder / "set.json")
-    assert isinstance(good, Row) and isinstance(bad, Bad)
+    assert isinstance(good, Row) and isinstance(bad, BadRow)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_an_element_of_an_array_has_an_end(folder: Path, monkeypatch: pytest.Mon
 def test_an_array_that_breaks_off_ends_with_a_bad_row(folder: Path, end: bytes, message: str) -> None:
     (folder / "set.json").write_bytes(b'[{"image": "red.png", "answer": "a"}' + end)
     good, bad = found(folder / "set.json")
-    assert isinstance(good, Row) and isinstance(bad, Bad)
+    assert isinstance(good, Row) and isinstance(bad, BadRow)
     assert (bad.name, bad.message) == ("set.json row 2", f"{message}; nothing after it is read")
 
 
@@ -349,7 +349,7 @@ def test_vlmevalkits_table_has_its_pictures_in_it_or_names_the_row_that_has(fold
     both = [RED, BLUE]
     assert good == {"set.tsv:2": [RED], "set.tsv:3": [RED], "set.tsv:4": both, "set.tsv:6": both, "set.tsv:9": [None]}
     assert isinstance(rows[1], Row) and rows[1].category == "style"
-    bad = {row.name: row.message for row in rows if isinstance(row, Bad)}
+    bad = {row.name: row.message for row in rows if isinstance(row, BadRow)}
     assert bad == {
         "set.tsv:5": f"there is no file 5; give its path from {folder}",
         "set.tsv:7": "its picture 77 is neither a file nor the index of a row; check the path",
@@ -369,7 +369,7 @@ def test_a_table_goes_on_after_bad_rows(folder: Path) -> None:
     rows = found(path)
     assert [row.name for row in rows] == [f"set.tsv:{number}" for number in range(2, 15)]
     assert [row.name for row in rows if isinstance(row, Row)] == [f"set.tsv:{number}" for number in (2, 6, 9, 13)]
-    assert [row.message for row in rows if isinstance(row, Bad)] == [
+    assert [row.message for row in rows if isinstance(row, BadRow)] == [
         "has 2 columns where the first line has 3; check its quotes",
         "its picture is not base64, or not all of it; write it again",
         *["is no row of a table (' ' expected after '\"'); put quotes around the cell and double those in it"] * 2,
@@ -383,19 +383,19 @@ def test_a_table_goes_on_after_bad_rows(folder: Path) -> None:
 
 def test_a_quote_that_is_never_closed_costs_one_row(folder: Path) -> None:
     rows = found(table(folder, "image,answer", '"red.png,a', *["red.png,a"] * 1500))
-    assert [row.name for row in rows if isinstance(row, Bad)] == ["set.tsv:2"]
+    assert [row.name for row in rows if isinstance(row, BadRow)] == ["set.tsv:2"]
     assert len(rows) == 1501
 
 
 def test_a_line_without_end_is_bad_and_not_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "MOST_LINE", 2**12)
+    monkeypatch.setattr(datasets, "MAX_LINE", 2**12)
     path = table(folder, "image,answer", "red.png," + "x" * 2**14, "red.png,a", "red.png," + "x" * 2**13)
     bad, good, last = found(path)
-    assert isinstance(bad, Bad) and isinstance(good, Row) and isinstance(last, Bad)
+    assert isinstance(bad, BadRow) and isinstance(good, Row) and isinstance(last, BadRow)
     assert [row.name for row in (bad, good, last)] == ["set.tsv:2", "set.tsv:3", "set.tsv:4"]
     assert bad.message == "its line has more than 4,096 bytes; give its pictures as files"
     path = json_lines(folder, {"image": "red.png", "answer": "x" * 2**14}, {"image": "red.png", "answer": "a"})
-    assert [type(row) for row in found(path)] == [Bad, Row]
+    assert [type(row) for row in found(path)] == [BadRow, Row]
 
 
 def test_a_cell_may_be_a_picture_of_many_megabytes(folder: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_table_is_read_a_row_at_a_time(folder: Path) -> None:
         file.seek(-10, 2)
         file.write(b"gone.png,")
     *_, last = rows
-    assert isinstance(last, Bad)
+    assert isinstance(last, BadRow)
 
 
 # Folders of pictures with texts.
@@ -436,7 +436,7 @@ def test_a_folder_pairs_pictures_with_texts_in_natural_order(folder: Path) -> No
         ("scans/both.jpg", ("both",)), ("scans/both.png", ("both",)), ("scans/p2.JPG", ("two\nlines",)),
         ("scans/p10.png", ("ten",)), ("scans/sub/p1.png", ("one",)),
     ]  # fmt: skip
-    assert [f"{row.name}: {row.message.partition(';')[0]}" for row in rows if isinstance(row, Bad)] == [
+    assert [f"{row.name}: {row.message.partition(';')[0]}" for row in rows if isinstance(row, BadRow)] == [
         "scans/alone.txt: there is no picture of the same name",
         "scans/empty.png: empty.txt is empty or no text of a picture",
         "scans/gone.png: there is no such file",
@@ -489,8 +489,8 @@ def test_parquet_of_the_hub_has_its_pictures_in_it(folder: Path) -> None:
     first, second, third, fourth = found(path)
     assert first == Row("set.parquet row 1", (Source("set.parquet row 1", RED),), "What?", ("a", "b"))
     assert second == Row("set.parquet row 2", (Source(str(folder / "blue.png")),), "", ("c",))
-    assert isinstance(third, Bad) and third.message.startswith("its picture is neither a path nor data")
-    assert isinstance(fourth, Bad) and fourth.message.startswith("has no picture")
+    assert isinstance(third, BadRow) and third.message.startswith("its picture is neither a path nor data")
+    assert isinstance(fourth, BadRow) and fourth.message.startswith("has no picture")
 
 
 def test_parquet_may_have_lists_binary_paths_and_numbered_pictures(folder: Path) -> None:
@@ -515,9 +515,9 @@ def test_parquet_may_have_lists_binary_paths_and_numbered_pictures(folder: Path)
 
 def test_what_pandas_left_out_of_parquet_is_no_answer(folder: Path) -> None:
     [bad] = found(parquet(folder / "a.parquet", image=[RED], answer=[float("nan")]))
-    assert isinstance(bad, Bad) and bad.message.startswith("has no answer")
+    assert isinstance(bad, BadRow) and bad.message.startswith("has no answer")
     [bad] = found(parquet(folder / "a.parquet", image=[RED], answer=[[float("nan")]]))
-    assert isinstance(bad, Bad) and bad.message.startswith("its answer is not text")
+    assert isinstance(bad, BadRow) and bad.message.startswith("its answer is not text")
 
 
 def test_of_parquet_a_few_pictures_are_in_memory(folder: Path) -> None:
@@ -536,7 +536,7 @@ def test_whole_numbers_of_parquet_count_the_choices_from_0(folder: Path) -> None
         rows = found(parquet(folder / "a.parquet", image=[RED, RED], answer=answers, choices=choices))
         assert [row.answers for row in rows if isinstance(row, Row)] == [("B",), ("A",)]
     rows = found(parquet(folder / "a.parquet", image=[RED, RED], answer=["1", "x"], choices=choices))
-    assert isinstance(rows[0], Bad) and "may be a choice or the number of one" in rows[0].message
+    assert isinstance(rows[0], BadRow) and "may be a choice or the number of one" in rows[0].message
 
 
 def test_shards_are_read_in_order_and_a_broken_one_is_left_out(folder: Path) -> None:
@@ -549,8 +549,8 @@ def test_shards_are_read_in_order_and_a_broken_one_is_left_out(folder: Path) -> 
     assert [row.name for row in rows if isinstance(row, Row)] == [
         f"data/test-{number}.parquet row {row}" for number in (2, 10) for row in range(1, 11)
     ]
-    assert [row.name for row in rows if isinstance(row, Bad)] == ["data/test-3.parquet", "data/test-4.parquet"]
-    messages = [row.message for row in rows if isinstance(row, Bad)]
+    assert [row.name for row in rows if isinstance(row, BadRow)] == ["data/test-3.parquet", "data/test-4.parquet"]
+    messages = [row.message for row in rows if isinstance(row, BadRow)]
     assert "has no column of answers; call it answer; its columns are image, other" in messages[1]
     assert refused(data / "test-3.parquet").what.startswith("test-3.parquet cannot be read (")
     assert refused(data / "test-4.parquet").what == "test-4.parquet has no column of answers"
@@ -567,7 +567,7 @@ def test_parquet_goes_on_after_a_broken_group_of_rows(folder: Path) -> None:
     path.write_bytes(data)
     rows = found(path)
     assert [row.name for row in rows] == [f"set.parquet row {number}" for number in (1, 2, 3, 4, 5, 9, 10, 11, 12)]
-    assert isinstance(rows[4], Bad) and rows[4].message.startswith("cannot be read, to row 8 (")
+    assert isinstance(rows[4], BadRow) and rows[4].message.startswith("cannot be read, to row 8 (")
 
 
 def test_parquet_needs_a_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

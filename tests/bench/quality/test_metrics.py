@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from smolcli.bench.quality.metrics import METRICS, Labels, Score, interval, total
+from smolcli.bench.quality.metrics import METRICS, Labels, Score, confidence_interval, total
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data" / "metrics.json").read_text("utf-8"))
 OPTIONS = (("A", "a cat"), ("B", "a dog"), ("C", "the sofa"))
@@ -63,7 +63,7 @@ def labels(case: dict[str, Any]) -> Labels:
 
 
 def value(metric: str, said: str, *answers: str, choices: tuple[tuple[str, str], ...] = ()) -> float:
-    return METRICS[metric].of(said, Labels(answers, choices)).value
+    return METRICS[metric].score(said, Labels(answers, choices)).value
 
 
 def shares(right: int, wrong: int) -> list[Score]:
@@ -73,7 +73,7 @@ def shares(right: int, wrong: int) -> list[Score]:
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_gives_what_its_reference_gave(metric: str) -> None:
     cases = REFERENCE[metric]["cases"]
-    scores = [METRICS[metric].of(case["said"], labels(case)) for case in cases]
+    scores = [METRICS[metric].score(case["said"], labels(case)) for case in cases]
     differ = [
         (case, score)
         for case, score in zip(cases, scores, strict=True)
@@ -87,7 +87,7 @@ def test_a_metric_gives_what_its_reference_gave(metric: str) -> None:
 def test_the_error_rate_of_many_texts_is_that_of_all_as_one(metric: str) -> None:
     cases = [case for case in REFERENCE[metric]["cases"] if len(case["answers"]) == 1]
     assert any(case["answers"] == [""] and case["said"] for case in cases), "insertions into nothing count too"
-    scores = [METRICS[metric].of(case["said"], labels(case)) for case in cases]
+    scores = [METRICS[metric].score(case["said"], labels(case)) for case in cases]
     assert total(scores) == pytest.approx(REFERENCE[metric]["corpus"], abs=1e-12)
 
 
@@ -120,7 +120,7 @@ def test_a_reply_to_mmmu_that_names_no_option_has_the_chance_of_a_guess() -> Non
 
 
 def test_an_error_rate_takes_the_nearest_answer_and_its_length() -> None:
-    of = METRICS["cer"].of
+    of = METRICS["cer"].score
     assert of("abc", Labels(("abcdef", "abx"))) == Score(1 / 3, 3.0)
     assert of("abc", Labels(("ab", "abcd"))) == Score(0.25, 4.0), "as near: the longer"
     assert of("abc", Labels(("",))) == Score(3.0, 0.0)
@@ -135,7 +135,7 @@ def test_no_text_is_too_odd(metric: str) -> None:
         for answer in ("", "5", "nan", "\ud800", said[:2000]):
             for choices in ((), (("A", answer), ("B", ""), ("C", "x"))):
                 for category in ("", "Handwritten Mathematical Expression Recognition"):
-                    score = METRICS[metric].of(said, Labels((answer, "A"), choices, category))
+                    score = METRICS[metric].score(said, Labels((answer, "A"), choices, category))
                     assert math.isfinite(score.value) and score.value >= 0 and score.weight >= 0
                     assert score.value <= 1 or not METRICS[metric].higher_is_better
 
@@ -149,14 +149,14 @@ def test_the_table_of_metrics() -> None:
 def test_the_total_weighs_rows() -> None:
     assert total(shares(3, 1)) == 0.75
     assert total([Score(0.5, 10.0), Score(2.0, 1.0)]) == 7 / 11
-    assert math.isnan(total([])) and all(map(math.isnan, interval([])))
+    assert math.isnan(total([])) and all(map(math.isnan, confidence_interval([])))
 
 
 @pytest.mark.parametrize(("right", "rows"), [(5, 10), (30, 100), (120, 400), (9000, 10_000)])
 def test_the_interval_of_a_share_is_that_of_the_binomial_distribution(right: int, rows: int) -> None:
     """Resampling a share draws from Binomial(rows, share): exactly its quantiles, but for the luck of 2,000 draws."""
     share, spread = right / rows, math.sqrt(right * (rows - right) / rows**3)
-    low, high = interval(shares(right, rows - right))
+    low, high = confidence_interval(shares(right, rows - right))
     assert low < share < high
 
     chances, reached = {}, 0.0
@@ -178,12 +178,12 @@ def test_the_interval_of_a_weighted_rate_is_that_of_a_ratio() -> None:
     scores = [Score(dice.random(), float(dice.randrange(1, 200))) for _ in range(1000)]
     rate, weights = total(scores), math.fsum(score.weight for score in scores)
     spread = math.sqrt(math.fsum((score.weight * (score.value - rate)) ** 2 for score in scores)) / weights
-    low, high = interval(scores)
+    low, high = confidence_interval(scores)
     assert (low, high) == pytest.approx((rate - 1.96 * spread, rate + 1.96 * spread), abs=0.25 * spread)
 
 
 def test_four_times_the_rows_halve_the_interval() -> None:
-    widths = [high - low for low, high in (interval(shares(3 * rows, rows)) for rows in (50, 200, 800))]
+    widths = [high - low for low, high in (confidence_interval(shares(3 * rows, rows)) for rows in (50, 200, 800))]
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
     assert widths[1] / widths[2] == pytest.approx(2, rel=0.15)
 
@@ -193,27 +193,27 @@ def test_the_interval_holds_the_truth_in_95_of_100_samples() -> None:
     held = 0
     for seed in range(200):
         right = sum(dice.random() < 0.4 for _ in range(150))
-        low, high = interval(shares(right, 150 - right), seed)
+        low, high = confidence_interval(shares(right, 150 - right), seed)
         held += low <= 0.4 <= high
     assert 180 <= held <= 198
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     scores = [Score(row / 71) for row in range(71)]
-    assert interval(scores) == interval(scores, 0)
-    assert len({interval(scores, seed) for seed in range(3)}) == 3
+    assert confidence_interval(scores) == confidence_interval(scores, 0)
+    assert len({confidence_interval(scores, seed) for seed in range(3)}) == 3
 
 
 def test_rows_that_do_not_differ_have_no_width() -> None:
     for score in (Score(0.3), Score(0.0), Score(0.2, 5.0), Score(3.0, 0.0)):
-        assert interval([score]) == (total([score]),) * 2
-        assert interval([score] * 40) == pytest.approx((score.value,) * 2 if score.weight else (120, 120))
+        assert confidence_interval([score]) == (total([score]),) * 2
+        assert confidence_interval([score] * 40) == pytest.approx((score.value,) * 2 if score.weight else (120, 120))
 
 
 def test_the_interval_of_many_rows_takes_little_memory() -> None:
     scores = shares(4000, 6000)
     tracemalloc.start()
-    low, high = interval(scores)
+    low, high = confidence_interval(scores)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert low < 0.4 < high

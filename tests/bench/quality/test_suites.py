@@ -10,7 +10,7 @@ import pytest
 
 from smolcli.bench.quality.metrics import METRICS
 from smolcli.bench.quality.rows import Row
-from smolcli.bench.quality.suites import SUITES, Asked, ask, default_metric
+from smolcli.bench.quality.suites import SUITES, RowPrompt, ask, default_metric
 from smolcli.models.chat_template import UNSPLIT, Tile, segments
 from smolcli.types import Frame, Prompt, Source, Turn
 
@@ -23,12 +23,12 @@ def row(question: str, *texts: str, pictures: int = 1, hint: str = "", answers: 
     return Row("set.tsv:2", PICTURES[:pictures], question, answers, choices, hint=hint)
 
 
-def prompt(asked: Asked) -> tuple[str, list[int]]:
+def prompt(row_prompt: RowPrompt) -> tuple[str, list[int]]:
     """The chat text, and which pictures are in it."""
-    numbers = [part for part in asked.parts if isinstance(part, int)]
+    numbers = [part for part in row_prompt.parts if isinstance(part, int)]
     picture = Frame(bytes(3), width=1, height=1)
-    turns = [Turn("user", tuple(picture if isinstance(part, int) else part for part in asked.parts))]
-    turns += [Turn("assistant", (asked.prefill,))] if asked.prefill else []
+    turns = [Turn("user", tuple(picture if isinstance(part, int) else part for part in row_prompt.parts))]
+    turns += [Turn("assistant", (row_prompt.prefill,))] if row_prompt.prefill else []
     parts = segments(Prompt(tuple(turns)), [UNSPLIT] * len(numbers))
     text = "".join("@" if isinstance(part, Tile) else part for part in parts)
     return text.replace(SHOWN, "<image>"), numbers
@@ -131,18 +131,18 @@ def test_several_pictures_come_before_the_text_in_order(suite: str) -> None:
 
 
 def test_a_place_of_mmmu_without_its_picture_stays_text() -> None:
-    asked = SUITES["mmmu"].ask(row("See <image 2> and <image 1> and <image 0>.", "x"))
-    assert asked.parts == (
+    row_prompt = SUITES["mmmu"].ask(row("See <image 2> and <image 1> and <image 0>.", "x"))
+    assert row_prompt.parts == (
         "Question: <image 1>:", 0,
         "\nSee <image 2> and <image 1> and <image 0>.\nChoices:\nA. x\nAnswer with the letter.",
     )  # fmt: skip
-    assert asked.prefill == ""  # one choice is none
+    assert row_prompt.prefill == ""  # one choice is none
 
 
 def test_without_a_suite_a_row_is_asked_its_question_a_letter_or_the_text() -> None:
-    assert ask(row(" What is it? ", pictures=2)) == Asked((0, 1, "What is it?"))
-    assert ask(row("How many?", hint="Count the red ones.")) == Asked((0, "Hint: Count the red ones.\nHow many?"))
-    assert ask(row("")) == Asked((0, "What is written in the image?"))
+    assert ask(row(" What is it? ", pictures=2)) == RowPrompt((0, 1, "What is it?"))
+    assert ask(row("How many?", hint="Count the red ones.")) == RowPrompt((0, "Hint: Count the red ones.\nHow many?"))
+    assert ask(row("")) == RowPrompt((0, "What is written in the image?"))
     assert prompt(ask(NORTH)) == (SCIENCEQA, [0])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smolcli.bench.report.compare import Change, as_rows, compare, differences, regressions, show_changes
+from smolcli.bench.report.compare import Change, as_rows, compare_reports, differences, regressions, show_changes
 from smolcli.bench.report.model import MEASURES, Figure, Report, Result
 from smolcli.errors import UsageError
 from tests.bench.report.example_results import HOSTILE, hostile, memory, quality, speed
@@ -23,7 +23,7 @@ def of(name: str, value: float, low: float | None = None, high: float | None = N
 
 
 def verdict(before: Report, after: Report, tolerance: float = 0.05) -> str:
-    [change] = compare(before, after, tolerance)
+    [change] = compare_reports(before, after, tolerance)
     return change.verdict
 
 
@@ -72,9 +72,9 @@ def test_a_tolerance_of_nothing_leaves_only_the_spread() -> None:
 
 
 def test_nothing_is_divided_by_zero() -> None:
-    [change] = compare(of("gpu", 0), of("gpu", 5e8), 0.05)
+    [change] = compare_reports(of("gpu", 0), of("gpu", 5e8), 0.05)
     assert (change.ratio, change.verdict) == (None, "worse")
-    [change] = compare(of("gpu", 5e8), of("gpu", 0), 0.05)
+    [change] = compare_reports(of("gpu", 5e8), of("gpu", 0), 0.05)
     assert (change.ratio, change.verdict) == (0.0, "better")
     assert verdict(of("gpu", 0), of("gpu", 0)) == "same"
     assert verdict(of("score", 0), of("score", 0.5)) == "better"
@@ -103,12 +103,12 @@ def test_what_was_measured_once_is_judged_of_memory_and_scores_alone() -> None:
 
 def test_what_is_there_no_more_is_a_regression() -> None:
     before = speed()
-    assert regressions(compare(before, before, 0.05)) == []
-    assert len(regressions(compare(before, replace(before, results=before.results[1:]), 0.05))) == 1
+    assert regressions(compare_reports(before, before, 0.05)) == []
+    assert len(regressions(compare_reports(before, replace(before, results=before.results[1:]), 0.05))) == 1
     failed = replace(before.results[0], figures={})
-    assert len(regressions(compare(before, replace(before, results=(failed, *before.results[1:])), 0.05))) == 1
-    assert len(regressions(compare(of("decode", 100), of("decode", 50), 0.05))) == 1
-    assert regressions(compare(of("decode", 50), of("decode", 100), 0.05)) == []
+    assert len(regressions(compare_reports(before, replace(before, results=(failed, *before.results[1:])), 0.05))) == 1
+    assert len(regressions(compare_reports(of("decode", 100), of("decode", 50), 0.05))) == 1
+    assert regressions(compare_reports(of("decode", 50), of("decode", 100), 0.05)) == []
 
 
 def test_results_are_matched_by_all_their_settings_in_any_order() -> None:
@@ -116,7 +116,7 @@ def test_results_are_matched_by_all_their_settings_in_any_order() -> None:
     slower = replace(before.results[1], figures={"decode": Figure(47.1, 47, 47.2, 5)})
     slower = replace(slower, settings=dict(reversed(list(slower.settings.items()))))
     added = replace(before.results[0], settings={**before.results[0].settings, "threads": 4})
-    found = compare(before, replace(before, results=(added, slower)), 0.05)
+    found = compare_reports(before, replace(before, results=(added, slower)), 0.05)
     told = [(change.settings, change.figure, change.verdict) for change in found]
     first, second = "256m, llamacpp, q8_0, threads 2", "256m, llamacpp, f16, threads 2"
     assert told[:4] == [(first, name, "only in before") for name in ("load", "tile", "decode", "images")]
@@ -131,7 +131,7 @@ def test_results_are_matched_by_all_their_settings_in_any_order() -> None:
 
 def test_a_report_is_the_same_as_itself() -> None:
     for made in (speed, memory, quality, hostile):
-        found = compare(made(), made(), 0.0)
+        found = compare_reports(made(), made(), 0.0)
         assert {change.verdict for change in found} <= {"same", "not judged"}
         assert "same" in {change.verdict for change in found}
         assert differences(made(), made()) == []
@@ -151,19 +151,19 @@ def test_a_report_is_the_same_as_itself() -> None:
 )
 def test_what_cannot_be_compared_is_refused(before: Report, after: Report) -> None:
     with pytest.raises(UsageError):
-        compare(before, after, 0.05)
+        compare_reports(before, after, 0.05)
 
 
 @pytest.mark.parametrize("tolerance", [float("nan"), float("inf"), -0.1])
 def test_a_tolerance_is_a_number(tolerance: float) -> None:
     with pytest.raises(UsageError):
-        compare(speed(), speed(), tolerance)
+        compare_reports(speed(), speed(), tolerance)
 
 
 def test_a_data_set_that_one_report_does_not_know_is_no_difference_of_data_sets() -> None:
     unknown = replace(quality(), data={**quality().data, "sha256": ""})
-    assert {change.verdict for change in compare(quality(), unknown, 0.05)} <= {"same", "not judged"}
-    assert differences(quality(), unknown) == [f"data: sha256 was {'0f' * 32}, is not told"]
+    assert {change.verdict for change in compare_reports(quality(), unknown, 0.05)} <= {"same", "not judged"}
+    assert differences(quality(), unknown) == [f"data: sha256 was {'0f' * 32}, is unknown"]
 
 
 def test_what_else_differs_is_told() -> None:
@@ -191,7 +191,7 @@ def printed(changes: list[Change], notices: list[str], monkeypatch: pytest.Monke
 
 def test_changes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     before = of("decode", 100, 99, 101)
-    text = printed(compare(before, of("decode", 90, 89, 91), 0.05), ["It was busy."], monkeypatch)
+    text = printed(compare_reports(before, of("decode", 90, 89, 91), 0.05), ["It was busy."], monkeypatch)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[:2] == ["nano, threads 2", "figure before after ratio verdict"]
     assert lines[2] == "decode, tokens/s 100 ±1 90.0 ±1.0 0.90 worse"
@@ -201,7 +201,7 @@ def test_changes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hostile_names_are_shown_as_text_and_only_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     before = hostile()
-    changes = compare(before, replace(before, results=before.results[1:]), 0.05)
+    changes = compare_reports(before, replace(before, results=before.results[1:]), 0.05)
     text = printed(changes, list(HOSTILE), monkeypatch)
     assert {char for char in text if not char.isprintable()} == {"\n"}
     assert "<script>alert(1)</script>" in text
@@ -211,13 +211,15 @@ def test_hostile_names_are_shown_as_text_and_only_a_terminal_gets_colours(monkey
             return True
 
     monkeypatch.setenv("TERM", "xterm")
-    worse = compare(of("decode", 100), of("decode", 50), 0.05)
+    worse = compare_reports(of("decode", 100), of("decode", 50), 0.05)
     assert "\x1b[1;31m" in printed(worse, [], monkeypatch, Terminal())
     assert "\x1b" not in printed(worse, [], monkeypatch)
 
 
 def test_rows_are_json() -> None:
-    rows = json.loads(json.dumps(as_rows(compare(of("decode", 0), of("decode", 90, 89, 91), 0.05)), allow_nan=False))
+    rows = json.loads(
+        json.dumps(as_rows(compare_reports(of("decode", 0), of("decode", 90, 89, 91), 0.05)), allow_nan=False)
+    )
     assert rows == [
         {
             "settings": "nano, threads 2", "figure": "decode", "title": "decode", "unit": "tokens/s",

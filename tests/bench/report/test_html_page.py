@@ -20,7 +20,7 @@ from PIL import Image
 
 from smolcli.bench.report.html_page import POLICY, STYLE, page
 from smolcli.bench.report.model import Figure, Report, Worst
-from smolcli.bench.report.svg_charts import Axis, beside
+from smolcli.bench.report.svg_charts import Axis, place_labels
 from smolcli.errors import OutputError, UsageError
 from tests.bench.report.example_results import HOSTILE, hostile, memory, quality, speed
 
@@ -172,7 +172,7 @@ def test_an_axis_holds_its_values_and_has_a_few_ticks(values: list[float]) -> No
 
 def test_numbers_of_points_do_not_cover_each_other() -> None:
     crowd = {at: (100.0 + at % 4 * 6, 100.0 + at // 4 * 6) for at in range(12)}
-    found = list(beside(crowd, (0, 200), (0, 200)).values())
+    found = list(place_labels(crowd, (0, 200), (0, 200)).values())
     gaps = [((x - u) ** 2 + (y - v) ** 2) ** 0.5 for at, (x, y, _) in enumerate(found) for u, v, _ in found[:at]]
     assert min(gaps) >= 12
     assert all(0 <= x <= 200 and 0 <= y <= 200 for x, y, _ in found)

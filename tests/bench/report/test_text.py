@@ -86,7 +86,7 @@ def test_no_sentence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.Mo
 
 
 def test_a_long_name_folds_and_keeps_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    [table] = text_report.tables({"model": [LONG]}, text_report.columns(quality(("x",))), 80)
+    [table] = text_report.fit_tables({"model": [LONG]}, text_report.columns(quality(("x",))), 80)
     assert table.columns[0].overflow == "fold"
     assert shown(quality((LONG,)), 80, monkeypatch).count("w") >= len(LONG)
 
