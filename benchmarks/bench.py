@@ -1,12 +1,12 @@
-"""Is `smolcli bench` right? Its figures beside llama-bench's, beside the wall time of commands, and its own cost.
+"""Checks `smolcli bench`: its figures against llama-bench and against the wall time of commands, and its own cost.
 
-    python benchmarks/bench.py llama-bench LLAMA_BENCH MODEL.gguf    # prefill and decode of text, with llama.cpp's tool
-    python benchmarks/bench.py parts MODEL [--new 64]                # the sum of the stages and the command's wall time
-    python benchmarks/bench.py rows [--rows 1000]                    # bench quality and plain ask over the same rows
-    python benchmarks/bench.py data DIR [--rows 200]                 # pictures that nano has never seen, labelled
+    python benchmarks/bench.py llama-bench LLAMA_BENCH MODEL.gguf    # prefill and decode of text
+    python benchmarks/bench.py parts MODEL [--new 64]                # sum of the stages against wall time
+    python benchmarks/bench.py rows [--rows 1000]                    # bench quality against ask on the same rows
+    python benchmarks/bench.py data DIR [--rows 200]                 # write held-out, labelled pictures for nano
 
-The two sides take turns, a round of each after the other; the median of the rounds' ratios counts. LLAMA_BENCH is
-built by whoever runs it: `cmake --build build --target llama-bench` in llama.cpp, or in llama-cpp-python's sdist.
+The two sides take turns; the result is the median of the rounds' ratios. Build LLAMA_BENCH yourself:
+`cmake --build build --target llama-bench` in llama.cpp, or in llama-cpp-python's sdist.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def speed(model: object, args: argparse.Namespace, *words: object) -> dict[str, Any]:
-    """One repetition of `bench speed`: its only result."""
+    """Run `bench speed` with one repetition and return its only result."""
     command = (*SMOLCLI, "bench", "speed", model, "-b", args.backend, "--threads", args.threads, "--repeat", 1)
     said = subprocess.run([*map(str, (*command, *words)), "-f", "json"], check=True, capture_output=True, text=True)
     [result] = json.loads(said.stdout)["results"]
@@ -66,8 +66,9 @@ def speed(model: object, args: argparse.Namespace, *words: object) -> dict[str, 
 
 
 def llama_bench(args: argparse.Namespace) -> None:
-    """The same file, threads, batch and lengths: without flash attention and repacking, as smolcli runs it here, and
-    with threads that spin as long.
+    """Compare prefill and decode with llama-bench on the same file, threads, batch and lengths.
+
+    llama-bench runs as smolcli does: without flash attention and repacking, and with the same spin count.
     """
     spins = {**os.environ, "GOMP_SPINCOUNT": str(SPINS)}
     same = (
@@ -107,7 +108,7 @@ def llama_bench(args: argparse.Namespace) -> None:
 
 
 def sum_of_parts(args: argparse.Namespace) -> None:
-    """start + load + media + tiles * tile + tokens / prefill + (new - 1) / decode, and the wall time of the command."""
+    """Compare start + load + media + tiles * tile + tokens / prefill + (new - 1) / decode with the wall time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.jpg"
         width, height = map(int, args.image.split("x"))
@@ -131,7 +132,7 @@ def sum_of_parts(args: argparse.Namespace) -> None:
 
 
 def cost_of_scoring(args: argparse.Namespace) -> None:
-    """`bench quality` and `ask` over the same pictures and the same question, with the built-in model."""
+    """Compare the time of `bench quality` and `ask` on the same pictures and question, with the built-in model."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "in").mkdir()
@@ -153,12 +154,12 @@ def cost_of_scoring(args: argparse.Namespace) -> None:
                 subprocess.run([str(word) for word in command], check=True, capture_output=True)
                 seconds.append(time.perf_counter() - begun)
         said = [[json.loads(line)["text"] for line in (place / name).open()] for name in ("a.jsonl", "b.jsonl")]
-        assert said[0] == said[1], "the two commands did not say the same"
+        assert said[0] == said[1], "the two commands gave different answers"
     compared(f"{args.rows} rows, bench quality and ask", *sides, "s")
 
 
 def labelled(args: argparse.Namespace) -> None:
-    """Questions and captions of drawn scenes in DIR/scenes.jsonl, and lines to read in DIR/lines."""
+    """Write questions and captions of drawn scenes to DIR/scenes.jsonl, and lines of text to read to DIR/lines."""
     from smolcli.nano.evaluate import cases
 
     (args.folder / "lines").mkdir(parents=True, exist_ok=True)

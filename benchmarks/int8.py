@@ -1,11 +1,12 @@
-"""Would int8 encode pictures sooner on this CPU, and how far from float32? OpenVINO's ways of it, one after the other.
+"""Measures the speed and accuracy of OpenVINO's int8 modes for the vision encoder, against float32 on the same CPU.
 
     python benchmarks/int8.py MMPROJ.gguf [--tiles 4] [--rounds 5]
 
-Weights become int8 with a scale for each output. `dynamic` gives activations a scale for each of their tokens, or of
-`group` numbers in it, as they come; `static` a range for each matrix product, from tiles seen before. The cosine is the
-least of a tile to float32, of made pictures: what it is with the published weights on photographs is to be looked at
-there, since towers trained long have activations a hundred times as large as the others, which share their scale.
+Weights are quantized to int8 with a scale for each output. `dynamic` computes a scale of the activations at run time,
+for each token or for each group of numbers in a token; `static` uses a range for each matrix product, calibrated on
+other tiles. The cosine is the lowest similarity of a tile's embeddings to those in float32, on generated pictures.
+Measure it again with published weights on photographs: in towers trained for long a few activations are a hundred
+times as large as the others that share their scale.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from cpu import rough
+from rivals import rough
 
 from smolcli.backends.vision.openvino import Graph
 from smolcli.backends.vision.openvino_import import Constant, op, ov
@@ -24,16 +25,16 @@ from smolcli.backends.vision.siglip import Matrix, Siglip
 from smolcli.models.gguf_header import read_header
 from smolcli.system.cpu import usable_cores
 
-MOST = 127  # of a symmetric int8
+INT8_MAX = 127  # of a symmetric int8
 CALIBRATION = 2  # tiles
 
 
 class Dynamic(Graph):
-    """Matrices as int8 with a scale; OpenVINO finds that of the activations."""
+    """Weights as int8 with a scale; OpenVINO computes that of the activations at run time."""
 
     def _matrix(self, matrix: Matrix) -> Any:
         weight = np.asarray(self.tower.weight(matrix), np.float32)
-        scale = np.abs(weight).max(1, keepdims=True) / MOST
+        scale = np.abs(weight).max(1, keepdims=True) / INT8_MAX
         data = np.round(weight / scale).astype(np.int8)
         self._made.append(data)
         constant = Constant(ov.Tensor(data, ov.Shape(data.shape), ov.Type.i8), shared_memory=True)
@@ -41,24 +42,24 @@ class Dynamic(Graph):
 
 
 class Observed(Graph):
-    """Its outputs beside the first are the inputs of its products, in the order of `names`."""
+    """Also outputs the inputs of its matrix products, after the first output; `names` has their order."""
 
     def model(self) -> Any:
         self.inputs: list[Any] = []
-        self.names: dict[str, int] = {}  # of a product -> which of them
-        made = super().model()
-        made.add_outputs([value.output(0) for value in self.inputs])
-        return made
+        self.names: dict[str, int] = {}  # a product's matrix -> index of its input
+        model = super().model()
+        model.add_outputs([value.output(0) for value in self.inputs])
+        return model
 
     def _linear(self, value: Any, matrix: Matrix) -> Any:
-        if not any(value is one for one in self.inputs):
+        if not any(value is known for known in self.inputs):
             self.inputs.append(value)
-        self.names[matrix.name] = next(n for n, one in enumerate(self.inputs) if one is value)
+        self.names[matrix.name] = next(n for n, known in enumerate(self.inputs) if known is value)
         return super()._linear(value, matrix)
 
 
 class Static(Graph):
-    """Weights and activations as int8 in given ranges; the projector stays as it is."""
+    """Weights and activations as int8 with calibrated ranges; the projector is not quantized."""
 
     ranges: dict[str, tuple[np.float32, np.float32]]
 
@@ -70,8 +71,8 @@ class Static(Graph):
         if matrix.name not in self.ranges:
             return super()._matrix(matrix)
         weight = np.asarray(self.tower.weight(matrix), np.float32)
-        most = np.abs(weight).max(1, keepdims=True)
-        return op.fake_quantize(op.constant(weight), -most, most, -most, most, 2 * MOST + 1)
+        limit = np.abs(weight).max(1, keepdims=True)
+        return op.fake_quantize(op.constant(weight), -limit, limit, -limit, limit, 2 * INT8_MAX + 1)
 
 
 def main() -> None:
@@ -90,30 +91,30 @@ def main() -> None:
         return core.compile_model(graph.model(), "CPU", {**config, **more}).create_infer_request(), graph
 
     observed = Observed(tower, bfloat16=False)
-    seen = request(observed, "f32")[0]
-    seen.infer([tiles(tower.side, CALIBRATION, seed=1000)])
-    found = [seen.get_output_tensor(1 + n).data for n in range(len(observed.inputs))]
-    Static.ranges = {name: (found[n].min(), found[n].max()) for name, n in observed.names.items()}
+    calibration = request(observed, "f32")[0]
+    calibration.infer([tiles(tower.side, CALIBRATION, seed=1000)])
+    inputs = [calibration.get_output_tensor(1 + n).data for n in range(len(observed.inputs))]
+    Static.ranges = {name: (inputs[n].min(), inputs[n].max()) for name, n in observed.names.items()}
     precisions = ["f32"]
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precisions.append("bf16")
-    made: dict[str, tuple[Any, Graph]] = {}
+    requests: dict[str, tuple[Any, Graph]] = {}
     for precision in precisions:
-        made[precision] = request(Graph(tower, precision == "bf16"), precision)
-        for each, group in (("32 numbers", 32), ("token", 2**40)):
+        requests[precision] = request(Graph(tower, precision == "bf16"), precision)
+        for unit, group in (("32 numbers", 32), ("token", 2**40)):
             dynamic = request(Dynamic(tower, False), precision, DYNAMIC_QUANTIZATION_GROUP_SIZE=group)
-            made[f"{precision}, int8 dynamic, a scale for each {each}"] = dynamic
-        made[f"{precision}, int8 static"] = request(Static(tower, False), precision)
-    given = tiles(tower.side, args.tiles, seed=0)
-    seconds: dict[str, list[float]] = {name: [] for name in made}
+            requests[f"{precision}, int8 dynamic, a scale for each {unit}"] = dynamic
+        requests[f"{precision}, int8 static"] = request(Static(tower, False), precision)
+    pixels = tiles(tower.side, args.tiles, seed=0)
+    seconds: dict[str, list[float]] = {name: [] for name in requests}
     outputs = {}
-    for number in range(args.rounds + 1):  # the first lays the matrices out
-        for name, (one, _) in made.items():
-            begun = perf_counter()
-            one.infer([given])
+    for number in range(args.rounds + 1):  # the first round also lays out the matrices
+        for name, (infer_request, _) in requests.items():
+            started = perf_counter()
+            infer_request.infer([pixels])
             if number:
-                seconds[name].append((perf_counter() - begun) / args.tiles)
-            outputs[name] = one.get_output_tensor(0).data.reshape(args.tiles, -1).astype(np.float64)
+                seconds[name].append((perf_counter() - started) / args.tiles)
+            outputs[name] = infer_request.get_output_tensor(0).data.reshape(args.tiles, -1).astype(np.float64)
     exact = outputs["f32"]
     for name, found in outputs.items():
         lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)

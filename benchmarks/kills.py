@@ -1,11 +1,11 @@
-"""Kills a run again and again, resumes it, and looks whether anything was lost, made twice or torn.
+"""Kills a run repeatedly, resumes it, and checks that no record is lost, repeated or incomplete.
 
     python benchmarks/kills.py --kills 200          # SIGKILL at random moments: the run, its engine, or both
     python benchmarks/kills.py --full-disk          # a tmpfs of 1 MB; needs root
 
-Each round is a fresh folder of pictures, some of them bad, answered with records and sidecars. It is killed and
-resumed until it ends by itself; then every input must have exactly one record, every line be whole, and every answer
-have its sidecars, whole.
+Each round answers a new folder of pictures, some of them damaged, with records and sidecars. The run is killed and
+resumed until it ends by itself. Then every input must have exactly one record on a complete line, and every answer its
+complete sidecars.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def one_round(chance: random.Random) -> int:
-    """How many kills it took; ends the program where something is wrong afterwards."""
+    """Run one round and return its number of kills; exit or raise AssertionError if something is wrong afterwards."""
     with tempfile.TemporaryDirectory() as place:
         folder, results = Path(place) / "in", Path(place) / "r.jsonl"
         make_inputs(folder)
@@ -74,7 +74,7 @@ def start(folder: Path, results: Path) -> subprocess.Popen[bytes]:
 
 
 def kill(running: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """The run, its engine and then the run, or both at once; what is left over ends by itself."""
+    """Kill the run, its engine and then the run, or both at once; remaining processes must end by themselves."""
     who = chance.choice(("parent", "engine", "both"))
     if who != "parent":
         for child in children(running.pid):
@@ -84,7 +84,7 @@ def kill(running: subprocess.Popen[bytes], chance: random.Random) -> None:
                 pass
         if who == "engine":
             try:
-                running.wait(chance.uniform(0.0, 0.8))  # it starts another, or not in time
+                running.wait(chance.uniform(0.0, 0.8))  # it may start another in that time
             except subprocess.TimeoutExpired:
                 pass
     running.kill()
@@ -127,7 +127,7 @@ def check(folder: Path, results: Path) -> None:
 
 
 def fill_the_disk() -> None:
-    """A run onto a full disk stops with one error, and goes on when there is room."""
+    """Check that a run onto a full disk stops with one error and can be resumed once there is space."""
     with tempfile.TemporaryDirectory() as place:
         folder, disk = Path(place) / "in", Path(place) / "disk"
         make_inputs(folder)

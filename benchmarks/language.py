@@ -1,13 +1,13 @@
-"""What the language half costs on this CPU, and why smolcli drives llama.cpp as it does.
+"""Measures the language half on this CPU: the choices smolcli made in using llama.cpp, each against the alternative.
 
     python benchmarks/language.py MODEL.gguf --mmproj FILE [--threads 2] [--rounds 5]
 
-- a prompt of 13 tiles as one call of embeddings, and as llama.cpp's tools give it: every tile and every text by itself
-- a token each of 1 to 16 replies by one call
-- flash attention on and off
-- pictures encoded while replies go on, and one after the other
+- the prefill of 13 tiles in one call, against one call for every tile and text, as llama.cpp's tools do it
+- one decoding step of 1 to 16 sequences in one call
+- flash attention against none
+- encoding pictures during decoding, against one after the other
 
-The two sides of each take turns; medians, and of ratios the median of the rounds' own.
+The two sides of each take turns; the results are medians, and the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def made(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
 
 
 def rows(backend: LlamaCpp, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Embeddings as large as a model's own are."""
+    """Random embeddings (count, width) of the size that a model's own have."""
     noise = np.random.default_rng(seed).standard_normal((count, backend._sequences.width))
     return (0.05 * noise).astype(np.float32)
 
@@ -80,13 +80,13 @@ def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
     parts = [rows(backend, size) for _ in range(TILES) for size in (BETWEEN, TOKENS)]
     whole, chunked = [], []
     one = made(backend, args, 1)
-    for number in range(args.rounds + 1):  # the first of them warms up
+    for number in range(args.rounds + 1):  # the first round is a warm-up
         one.end(0)
         one.forget()
         whole.append(seconds(lambda number=number: begin(one, np.concatenate(parts), seed=number)))
 
         def by_parts(number: int = number) -> None:
-            for count in range(1, len(parts) + 1):  # what is there already is not computed again
+            for count in range(1, len(parts) + 1):  # the prefix in the cache is not computed again
                 begin(one, np.concatenate(parts[:count]), seed=100 + number)
 
         one.end(0)
@@ -116,7 +116,7 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
         for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
             kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
             one = made(backend, args, 1)
-            begin(one, prompt, seed=99)  # the context is made
+            begin(one, prompt, seed=99)  # creates the context
             one.end(0)
             before = seconds(lambda one=one, number=number: begin(one, prompt, seed=number))
             after = statistics.median(seconds(lambda one=one: one.step({0: 100})) for _ in range(STEPS))
@@ -130,7 +130,7 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
 
 
 def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
-    """Eight tiles, and as many steps of eight replies as take about as long."""
+    """Compare encoding eight tiles during and before about as long a decoding of eight sequences."""
     side = backend.layout.tile
     numbers = iter(range(10**6))
 

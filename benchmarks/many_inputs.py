@@ -1,10 +1,10 @@
-"""What many inputs cost: the engine per input, a million of them, and one process for all against one for each.
+"""Measures the cost of many inputs: a million in one run and its resumption, and one process against one per input.
 
-    python benchmarks/many_inputs.py million million/ --count 1000000     # listed, answered, written; then resumed
+    python benchmarks/many_inputs.py million million/ --count 1000000     # list, answer, write; then resume
     python benchmarks/many_inputs.py loop                                 # 64 pictures against a shell loop
 
-The million is answered by the echo backend, which needs no model: what is measured is everything around one. Peak
-memory is that of the process the user starts (/proc/PID/status, VmHWM), not of its engine.
+The echo backend answers the million, so that everything but a model is measured. Peak memory is that of the process
+the user starts (/proc/PID/status, VmHWM), without its engine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run_million(folder: Path, count: int) -> None:
         written = sum(1 for _ in file)
     print(f"{count:,} inputs: {seconds:.0f} s, {seconds / count * 1e3:.2f} ms each, parent {peak / 1e6:.0f} MB at most")
     print(f"{written:,} records, {results.stat().st_size / 1e6:.0f} MB")
-    first = folder / "zz_new.png"  # the last in order: every other is looked up before it
+    first = folder / "zz_new.png"  # the last in order: all others are looked up before it
     first.write_bytes(picture(count + 1))
     before = results.stat().st_size
     started = time.perf_counter()
@@ -83,7 +83,7 @@ def run_loop(count: int, rounds: int) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, int]:
-    """Wall seconds of a command, and its own peak of resident memory in bytes."""
+    """Wall time of a command in seconds, and its peak resident memory in bytes, without its children."""
     started = time.perf_counter()
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHON": sys.executable})
     _, status, usage = os.wait4(running.pid, 0)
@@ -98,7 +98,7 @@ def peak_memory(pid: int) -> int:
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """As many small PNGs, no two alike, where they are not there already."""
+    """Write `count` small PNG files, no two of them equal, unless they exist."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         file = folder / f"{number:07}.png"
@@ -107,7 +107,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def picture(number: int) -> bytes:
-    """8 x 8 pixels, of a colour of its own."""
+    """A PNG of 8 x 8 pixels whose colour follows from `number`."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (number & 255, number >> 8 & 255, number >> 16)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,11 +1,11 @@
-"""What each quantization of a model costs and saves: the tables of docs/gguf.md.
+"""Measures size, accuracy and decoding speed of every quantization of a model, for the tables of docs/gguf.md.
 
     python benchmarks/quantizations.py nano /tmp/nano
     python benchmarks/quantizations.py ./256m /tmp/256m
 
-Converts a checkpoint to everything, verifies every file (`convert-to-gguf --verify`) and measures how fast each
-language half decodes: `smolcli ask` three questions about one picture, the fastest of --runs rounds, since what else
-runs on a machine only makes it slower.
+It converts a checkpoint to every type, verifies every file (`convert-to-gguf --verify`) and measures how fast each
+language half decodes: `smolcli ask` with three questions about one picture, the fastest of --runs rounds, since
+other programs on the machine can only make it slower.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def row(one: dict[str, Any], size: int) -> str:
 
 
 def decoded(one: dict[str, Any]) -> float:
-    """Tokens a second of three answers."""
+    """The decoding speed of three answers, in tokens a second."""
     also = [word for question in QUESTIONS[1:] for word in ("-Q", question)]
     model = ["-m", one["language"], "--mmproj", one["vision"]]
     said = smolcli("ask", QUESTIONS[0], *also, PICTURE, *model, "-n", "64", "--detail", "low", "-q", "-f", "jsonl")
@@ -63,7 +63,7 @@ def decoded(one: dict[str, Any]) -> float:
 
 
 def smolcli(*words: object) -> str:
-    """Standard output of the program; that a pair misses its limits is a result like any other."""
+    """The standard output of smolcli; exit code 1, a pair that misses its limits, is accepted."""
     done = subprocess.run([sys.executable, "-m", "smolcli", *map(str, words)], stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1):
         raise SystemExit(f"smolcli ended with {done.returncode}")

@@ -1,9 +1,9 @@
-"""Two runs of smolcli on the same cores: does either starve the other?
+"""Measures two smolcli processes on the same cores against one process alone.
 
     python benchmarks/side_by_side.py
 
-One `smolcli ocr` of two samples alone and two of them at once, whole processes, with the spin count of libgomp's
-own default and with the one that smolcli sets.
+Each process is `smolcli ocr` on two samples. The wall time is measured with the spin count that smolcli sets and with
+libgomp's default, with which waiting threads take CPU time from the other process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "llamacpp", SAMPL
 
 
 def seconds(processes: int, spins: int) -> float:
-    """Wall time until so many processes, started together, have all ended."""
+    """Wall time in seconds until all of `processes`, started together, have ended."""
     env = {**os.environ, "GOMP_SPINCOUNT": str(spins)}
     started = time.perf_counter()
     running = [subprocess.Popen(COMMAND, env=env, stdout=subprocess.DEVNULL) for _ in range(processes)]
@@ -37,10 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3)
     args = parser.parse_args()
-    seconds(1, SPINS)  # warm
+    seconds(1, SPINS)  # warm-up
     for spins in (SPINS, 300_000):
         times = {n: statistics.median(seconds(n, spins) for _ in range(args.repetitions)) for n in (1, 2)}
-        print(json.dumps({"spins": spins, **{f"{n} at once": round(each, 2) for n, each in times.items()}}), flush=True)
+        print(
+            json.dumps({"spins": spins, **{f"{n} at once": round(median, 2) for n, median in times.items()}}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two sides that take turns, compared."""
+"""Prints the comparison of two programs that were measured in turns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 
 
 def compared(what: str, ours: list[float], theirs: list[float], unit: str) -> None:
-    """Prints a line of medians, and of the rounds' own ratios, which a machine that slows down changes less."""
+    """Print the medians of both sides and the median ratio of a round, which a slower machine changes less."""
     ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
     first, second = statistics.median(ours), statistics.median(theirs)
     print(

@@ -1,11 +1,11 @@
-"""How long smolcli takes to begin: its help beside `import typer`, and one picture beside a script that does no more.
+"""Measures the start of smolcli: its help and completion against `import typer`, one picture against a minimal script.
 
     python benchmarks/start.py [--rounds 15] [--picture docs/samples/scene.png]
 
-Every round runs all of it once, one after the other; the median of the rounds' own ratios counts, which a machine that
-slows down changes less. The picture is answered by the built-in model in a cold process of each side: by
-`smolcli caption`, and by `MINIMAL`, which calls llama_cpp and mtmd for the same files, tiles, prompt and tokens. It is
-cut as smolcli cuts it (several tiles), and squeezed into one tile (`--detail low`).
+Every round runs each command once; the result is the median ratio of a round, which a slower machine changes less. The
+built-in model answers the picture in a cold process of each side: `smolcli caption`, and `MINIMAL`, which calls
+llama_cpp and mtmd for the same files, tiles, prompt and tokens. The picture is cut into several tiles, and resized to
+one tile (`--detail low`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from smolcli.models import catalog, resolve
 
 PYTHON = sys.executable
 SMOLCLI = (PYTHON, "-m", "smolcli")
-WORDS = {  # words on a command line -> the completion that its shell asks for, of the last one
+COMPLETIONS = {  # shell -> environment with which it asks to complete the last of some words
     "bash": lambda words: {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)},
     "zsh": lambda words: {"_TYPER_COMPLETE_ARGS": words},
     "fish": lambda words: {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
@@ -136,8 +136,12 @@ def main() -> None:
         "--help": ((*SMOLCLI, "--help"), {}, typer),
         "--version": ((*SMOLCLI, "--version"), {}, typer),
         **{
-            f"{shell} completes {words!r}": (SMOLCLI, {"_SMOLCLI_COMPLETE": f"complete_{shell}", **asked(words)}, typer)
-            for shell, asked in WORDS.items()
+            f"{shell} completes {words!r}": (
+                SMOLCLI,
+                {"_SMOLCLI_COMPLETE": f"complete_{shell}", **environment(words)},
+                typer,
+            )
+            for shell, environment in COMPLETIONS.items()
             for words in ("smolcli cap", "smolcli ask --vis", "smolcli bench sp")
         },
         "caption of a picture": (caption, {}, "4"),
@@ -165,7 +169,7 @@ def main() -> None:
 
 
 def timed(command: Sequence[str], more: dict[str, str] | None = None) -> tuple[float, str]:
-    """Seconds of wall time, and what the command says."""
+    """Wall time in seconds, and the standard output of the command."""
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(more or {})})
     seconds = time.perf_counter() - begun

@@ -1,17 +1,17 @@
-"""Our converter beside llama.cpp's convert_hf_to_gguf.py: the same bytes? in what time?
+"""Compares our converter with llama.cpp's convert_hf_to_gguf.py: whether the bytes are the same, and the time.
 
     pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36 && tar xf llama_cpp_python-0.3.36.tar.gz
     pip install sentencepiece            # upstream imports it for every model
     python benchmarks/upstream.py compare llama_cpp_python-0.3.36 256m     # a checkpoint directory
     python benchmarks/upstream.py digests llama_cpp_python-0.3.36          # writes tests/data/upstream.json
 
-`compare` converts both halves to f16 and q8_0 with both programs, one after the other, and tells every tensor and key
-that is not the same and the seconds each took; --quants f32,f16,bf16,q8_0 chooses other types. `digests` keeps what
-upstream makes of tiny checkpoints (tests/tiny.py), with which tests/converters/test_upstream.py compares ours.
+`compare` converts both halves to f16 and q8_0 with both programs in turn, and prints every tensor and key that differs
+and the seconds of each; --quants f32,f16,bf16,q8_0 chooses other types. `digests` writes digests of upstream's output
+for tiny checkpoints (tests/tiny.py), with which tests/converters/test_upstream.py compares ours.
 
-Upstream refuses two things that it could convert. It knows a tokenizer by the tokens it makes of one text, so that a
-tiny one is unknown: it is told llama.cpp's name for it. And it wants text_config.architectures, which transformers 5
-does not save: it is added to a copy of config.json.
+Upstream refuses two inputs that it could convert. It recognizes tokenizers by the tokens of one text and does not know
+tiny ones, so this script passes llama.cpp's name for them. And it requires text_config.architectures, which
+transformers 5 does not save, so this script adds it to a copy of config.json.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Fifty frames of a video: smolcli's reader beside decord and ffmpeg, its whole run beside transformers.
+"""Measures fifty frames of a video: smolcli's decoder against decord and ffmpeg, whole runs against transformers.
 
-    python benchmarks/video.py make DIR                  # two_hours.mp4 (1280x720) and 4k.mp4, with ffmpeg
+    python benchmarks/video.py make DIR                   # write two_hours.mp4 (1280x720) and 4k.mp4, with ffmpeg
     python benchmarks/video.py readers FILE [--rounds 3]  # seconds and peak memory of each, in a process of its own
-    python benchmarks/video.py seed CHECKPOINT FILE      # transformers on 50 frames of decord, and smolcli on the same
-    python benchmarks/video.py nano [--clips 200]        # does the built-in model name what moves, and where to?
+    python benchmarks/video.py seed CHECKPOINT FILE       # transformers on 50 frames of decord, smolcli on the same
+    python benchmarks/video.py nano [--clips 200]         # accuracy of the built-in model: what moves, and where to
 
-`readers` takes the frames of numpy.linspace(0, n - 1, 50), every reader once a round, and compares the pictures.
+`readers` decodes the frames numpy.linspace(0, n - 1, 50) once a round with every reader, and compares the frames.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def make(folder: Path) -> None:
-    """The two files; of the first five minutes are encoded, and repeated."""
+    """Write the two files; the first is five minutes, encoded once and repeated."""
     folder.mkdir(parents=True, exist_ok=True)
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
@@ -89,8 +89,8 @@ def make(folder: Path) -> None:
 
 
 def chosen(count: int) -> list[int]:
-    """The frames that everybody reads."""
-    return [int(each) for each in np.linspace(0, count - 1, COUNT, dtype=int)]
+    """The indices of the frames that every reader decodes."""
+    return [int(index) for index in np.linspace(0, count - 1, COUNT, dtype=int)]
 
 
 def by_smolcli(file: Path) -> Iterator[np.ndarray]:
@@ -111,7 +111,7 @@ def by_decord(file: Path) -> Iterator[np.ndarray]:
 
 
 def by_ffmpeg(file: Path) -> Iterator[np.ndarray]:
-    """One process that selects by number; their count and size, which it needs, are taken as known."""
+    """Select the frames by index in one ffmpeg process; PyAV tells their count and size before."""
     import av
 
     with av.open(str(file)) as container:
@@ -133,7 +133,7 @@ READERS: dict[str, Callable[[Path], Iterator[np.ndarray]]] = {
 
 
 def digests(name: str, file: Path) -> list[list[int]]:
-    """Mean colours of 8 x 8 parts of each picture: enough to tell frames apart, whatever the conversion to RGB."""
+    """Mean colours of 8 x 8 parts of each frame: they differ between frames, hardly between conversions to RGB."""
     pictures = (Image.fromarray(each).resize((8, 8), Image.Resampling.BOX) for each in READERS[name](file))
     return [list(picture.tobytes()) for picture in pictures]
 
@@ -163,7 +163,7 @@ def compare_readers(file: Path, rounds: int) -> None:
 
 
 def by_transformers(checkpoint: Path, file: Path) -> dict[str, Any]:
-    """Frames of decord, SmolVLMProcessor's own text, the model in float32, all frames in one batch."""
+    """Run transformers: frames of decord, SmolVLMProcessor's prompt, float32, all frames in one batch."""
     from types import SimpleNamespace
 
     import decord
@@ -185,7 +185,7 @@ def by_transformers(checkpoint: Path, file: Path) -> dict[str, Any]:
     tokens = (side // model.config.vision_config.patch_size // model.config.scale_factor) ** 2
     from smolcli.backends.image_processor import Layout
 
-    layout = Layout(side, tokens, side)  # its processor needs torchvision; the resize is the same, as tests show
+    layout = Layout(side, tokens, side)  # its processor needs torchvision; tests show that the resize is the same
     tiles = [cut(Frame(each.tobytes(), *each.size), layout, "low", False).pixels[0] for each in pictures]
     pixels = torch.stack([torch.frombuffer(bytearray(tile), dtype=torch.uint8).view(side, side, 3) for tile in tiles])
     pixels = pixels.permute(0, 3, 1, 2).float() / 255 * 2 - 1
@@ -242,7 +242,7 @@ def compare_runs(checkpoint: Path, file: Path) -> None:
 
 
 def judge_nano(clips: int) -> None:
-    """Shares of held-out clips, as MP4 files, whose direction and colour `smolcli video-summarize` names rightly."""
+    """Print the fractions of held-out clips whose direction and colour `smolcli video-summarize` names."""
     rng = np.random.default_rng(2026)
     with tempfile.TemporaryDirectory() as place:
         truths = [render(rng, Path(place) / f"{number}.mp4") for number in range(clips)]
@@ -265,7 +265,7 @@ def judge_nano(clips: int) -> None:
 
 
 def render(rng: np.random.Generator, file: Path) -> tuple[str, str]:
-    """A thing of a held-out kind crosses the picture in 2 to 5 seconds, at 25 frames a second; its way and colour."""
+    """Write a clip of 2 to 5 seconds in which a held-out shape moves; return its direction and colour."""
     import av
 
     from smolcli.nano import dataset, synthetic_images
@@ -294,7 +294,7 @@ def render(rng: np.random.Generator, file: Path) -> tuple[str, str]:
 
 
 def child(command: str, name: str, file: Path, *more: str) -> dict[str, Any]:
-    """The same script in a process of its own, whose memory is its own."""
+    """Run a command of this script in a process of its own, so that its peak memory is its own."""
     done = subprocess.run(
         [sys.executable, __file__, command, name, str(file), *more], stdout=subprocess.PIPE, check=True
     )
