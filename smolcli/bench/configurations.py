@@ -101,15 +101,15 @@ def configurations(models: Sequence[str], variants: Variants, console: Console) 
     """
     with contextlib.ExitStack() as stack:
         pairs = _QuantizedPairs(stack, console)
-        found: list[Configuration] = []
+        combinations: list[Configuration] = []
         for model, backend in product(models or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
             for files, name, quant in _files(model, backend, variants, pairs):
-                found += _of_files(files, name, quant, variants)
+                combinations += _of_files(files, name, quant, variants)
         gguf = registry.backends("gguf")
-        if variants.quant and not any(configuration.backend in gguf for configuration in found):
+        if variants.quant and not any(configuration.backend in gguf for configuration in combinations):
             what = f"--quant is for {registry.BACKENDS[gguf[0]].title}, which does not run here"
             raise UsageError(what, f"add --backend {gguf[0]}")
-        yield _distinct(found)
+        yield _distinct(combinations)
 
 
 def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -> Iterator[Configuration]:
@@ -133,9 +133,9 @@ def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -
         yield Configuration(files, backend, options, settings)
 
 
-def _distinct(found: Sequence[Configuration]) -> list[Configuration]:
+def _distinct(combinations: Sequence[Configuration]) -> list[Configuration]:
     """Each configuration once; models of the same name but different files are named by their location."""
-    distinct = list({(str(item.files), *item.settings.values()): item for item in found}.values())
+    distinct = list({(str(item.files), *item.settings.values()): item for item in combinations}.values())
     locations: dict[str, set[str]] = {}
     for item in distinct:
         locations.setdefault(item.files.name, set()).add(_location(item.files))

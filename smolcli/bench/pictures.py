@@ -40,10 +40,10 @@ class PictureSource:
         if size := SIZE.fullmatch(word):
             return tuple(Item.of(str(self._generate(int(size[1]), int(size[2]), n))) for n in range(count))
         listed = InputCollector(Input(inputs=(word,)), Output()).items()
-        found = list(islice((item for item in listed if os.path.isfile(item.path)), count))
-        if not found:
+        items = list(islice((item for item in listed if os.path.isfile(item.path)), count))
+        if not items:
             raise UsageError(f"{word}: no picture is in it", "name another directory, a picture, or a size: 1024x768")
-        return tuple(islice(cycle(found), count))
+        return tuple(islice(cycle(items), count))
 
     def _generate(self, width: int, height: int, number: int) -> Path:
         path = self._folder / f"{width}x{height}-{number}.jpg"

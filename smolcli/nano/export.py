@@ -1,7 +1,7 @@
-"""Writes a trained nano as smolcli ships it: `python -m smolcli.nano.export runs/nano/checkpoint.pt`.
+"""Exports a trained nano as smolcli ships it: `python -m smolcli.nano.export runs/nano/checkpoint.pt`.
 
-A checkpoint directory that transformers loads (float16, so that the f16 GGUF holds the same numbers)
-and the GGUF pair of our own converter.
+It writes a checkpoint directory that transformers loads, in float16, so that the f16 GGUF has the same numbers, and the
+GGUF pair that our own converter makes of it.
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ PAGES = STAGES.index("pages")
 
 
 def export(checkpoint: Path, out: Path) -> None:
-    """The running mean of the checkpoint's weights as `out`/*, in place of what was there."""
+    """Write the running mean of the checkpoint's weights into the folder `out`, replacing it."""
     student = Student()
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    student.load_state_dict(kept["mean"])
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    student.load_state_dict(saved["mean"])
     with tempfile.TemporaryDirectory(dir=out.parent) as part:
-        made = Path(part) / "nano"
+        folder = Path(part) / "nano"
         model: Any = SmolVLMForConditionalGeneration(config())
         model.load_state_dict(student.vlm.state_dict())
         end = tokenizer().token_to_id(END)
         model.generation_config = GenerationConfig.from_dict(
             {"bos_token_id": 1, "eos_token_id": [end, 2], "pad_token_id": 2}
         )
-        model.half().save_pretrained(made)
-        tokenizer().save(str(made / "tokenizer.json"))
-        longest_edge = 6 * TILE if kept["state"]["stage"] >= PAGES else TILE  # tiles only for who has learnt them
+        model.half().save_pretrained(folder)
+        tokenizer().save(str(folder / "tokenizer.json"))
+        has_learnt_tiles = saved["state"]["stage"] >= PAGES
+        longest_edge = 6 * TILE if has_learnt_tiles else TILE
         for name, values in _settings(longest_edge).items():
-            (made / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        convert(made, made, "f16", "f16", "nano")
-        for file in made.iterdir():
+            (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        convert(folder, folder, "f16", "f16", "nano")
+        for file in folder.iterdir():
             file.chmod(0o644)
         if out.exists():
             out.rename(Path(part) / "before")
-        made.rename(out)
+        folder.rename(out)
 
 
 def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
+    """The JSON files of the tokenizer and the processor, by name."""
     return {
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -83,6 +85,7 @@ def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
 
 
 def main() -> None:
+    """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--out", type=Path, default=WEIGHTS)

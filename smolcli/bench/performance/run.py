@@ -43,11 +43,11 @@ def _run(
     results: list[Result] = []
     is_interrupted = False
     with (
-        configurations(models, variants, console) as found,
-        closing(progress_bar(len(found) * options.ticks, show)) as bar,
+        configurations(models, variants, console) as all_configurations,
+        closing(progress_bar(len(all_configurations) * options.ticks, show)) as bar,
     ):
         try:
-            for configuration in found:
+            for configuration in all_configurations:
                 bar.set_description_str(configuration.name)
                 for result in _results(configuration, measure, bar.update):
                     results.append(result)

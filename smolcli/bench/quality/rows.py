@@ -87,23 +87,23 @@ def is_known(column: str) -> bool:
 def columns_of(names: Iterable[str]) -> dict[str, str]:
     """The understood columns by their role. Raises InputError if there is no column of pictures or of answers."""
     names = list(names)
-    found: dict[str, str] = {}
+    columns_by_role: dict[str, str] = {}
     for column in names:
         role = _role(column)
-        if role in found:
+        if role in columns_by_role:
             raise InputError(f"has two columns {role}", "leave one out")
         if is_known(column):
-            found[role] = column
+            columns_by_role[role] = column
     columns = f"its columns are {', '.join(names)[:400]}"
-    if not any(role in (*PICTURES, *FILES) or NUMBERED.fullmatch(role) for role in found):
+    if not any(role in (*PICTURES, *FILES) or NUMBERED.fullmatch(role) for role in columns_by_role):
         raise InputError("has no column of pictures", f"call it image; {columns}")
-    if not any(role in (*ANSWERS, TRANSCRIPT) for role in found):
+    if not any(role in (*ANSWERS, TRANSCRIPT) for role in columns_by_role):
         raise InputError("has no column of answers", f"call it answer; {columns}")
-    if TRANSCRIPT in found and found.keys() & set(ANSWERS):
-        if not found.keys() & set(QUESTIONS):
+    if TRANSCRIPT in columns_by_role and columns_by_role.keys() & set(ANSWERS):
+        if not columns_by_role.keys() & set(QUESTIONS):
             raise InputError("has text beside answers", "call it question if it is what to ask, else leave it out")
-        del found[TRANSCRIPT]
-    return found
+        del columns_by_role[TRANSCRIPT]
+    return columns_by_role
 
 
 def row_of(
@@ -228,9 +228,9 @@ def _choices(values: Values) -> tuple[tuple[str, str], ...]:
         value = dict(zip(ascii_uppercase, value, strict=False))
     if not isinstance(value, dict):
         raise InputError("its choices are no list", 'write them as JSON: ["one", "two"]')
-    given = {letter: text for letter, text in value.items() if _first_value({"": text}, ("",))[1] is not None}
+    filled = {letter: text for letter, text in value.items() if _first_value({"": text}, ("",))[1] is not None}
     choices = [
-        (letter.strip().upper(), _checked_prompt(_text(text, "choice"), "choice")) for letter, text in given.items()
+        (letter.strip().upper(), _checked_prompt(_text(text, "choice"), "choice")) for letter, text in filled.items()
     ]
     for letter, _ in choices:
         if len(letter) != 1 or letter not in ascii_uppercase:

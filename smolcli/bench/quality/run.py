@@ -37,10 +37,10 @@ def quality(data: Path, models: Sequence[str], variants: Variants, options: Qual
         raise UsageError(f"{show.plot}: is a picture of the data set", "choose another file")
     if options.suite and not variants.detail:
         variants = replace(variants, detail=("high",))  # as SmolVLM's authors cut pictures
-    with configurations(models, variants, console) as found:
-        results, is_interrupted = _ask_all(found, rows, console, stdout, show)
+    with configurations(models, variants, console) as all_configurations:
+        results, is_interrupted = _ask_all(all_configurations, rows, console, stdout, show)
         if options.resume and not is_interrupted:
-            for configuration in found:
+            for configuration in all_configurations:
                 _compact(configuration, options)
     for notice in _notices(rows, results):
         console.notice(notice)
@@ -62,7 +62,7 @@ def quality(data: Path, models: Sequence[str], variants: Variants, options: Qual
 
 
 def _ask_all(
-    found: Sequence[Configuration], rows: Rows, console: Console, stdout: TextIO, show: Show
+    all_configurations: Sequence[Configuration], rows: Rows, console: Console, stdout: TextIO, show: Show
 ) -> tuple[list[Result], bool]:
     """The result of each configuration, and whether the run was interrupted."""
     options, results = rows.options, list[Result]()
@@ -75,8 +75,8 @@ def _ask_all(
         writer: Writer = NullWriter(stdout)
         if options.records is not None:
             writer = JsonLines(stack.enter_context(destination(options.records, stdout, options.resume)))
-        for configuration in found:
-            if len(found) > 1:
+        for configuration in all_configurations:
+            if len(all_configurations) > 1:
                 console.notice(configuration.name)
             show_progress = not (show.quiet or show.no_progress)
             run = QualityRun(configuration, rows, writer, console, show.verbose, show_progress)

@@ -117,11 +117,11 @@ def _by_category(report: Report) -> list[Html]:
     names, scores = categories(report)
     if not names:
         return []
-    having = [index for index, result in enumerate(report.results) if result.categories]
+    with_categories = [index for index, result in enumerate(report.results) if result.categories]
     head = tag(
         "tr",
         tag("th", "category", scope="col"),
-        *(tag("th", result_name(report, index), scope="col") for index in having),
+        *(tag("th", result_name(report, index), scope="col") for index in with_categories),
     )
     body = []
     for row, name in enumerate(names):

@@ -141,12 +141,12 @@ def _memory(report: Report) -> Picture:
     names = [name for name in BARS["memory"] if name in report.shown]
     picture, panels = _panels(len(groups), 5.6, 0.5 + 2.2 * len(groups), down=True)
     for panel, (title, results) in zip(panels, groups.items(), strict=True):
-        for at, name in enumerate(names):
+        for index, name in enumerate(names):
             figures = {group: result.figures[name] for group, result in enumerate(results) if name in result.figures}
-            centres = [group + (at - (len(names) - 1) / 2) * 0.8 / len(names) for group in figures]
+            centres = [group + (index - (len(names) - 1) / 2) * 0.8 / len(names) for group in figures]
             scaled = [_scaled(figure, 1e6) for figure in figures.values()]
             values = [figure.value for figure in scaled]
-            panel.bar(centres, values, 0.72 / len(names), color=OKABE_ITO[at], label=MEASURES[name].title)
+            panel.bar(centres, values, 0.72 / len(names), color=OKABE_ITO[index], label=MEASURES[name].title)
             panel.errorbar(centres, values, yerr=_whiskers(scaled), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         panel.set_xticks(range(len(results)), [_batch(result) for result in results])
         panel.set_title(_folded(title, 70), loc="left", fontsize=10)
@@ -176,11 +176,11 @@ def _quality(report: Report) -> Picture:
     score, colours = report.measure("score"), _colours(report)
     for panel, name in zip(panels, names, strict=True):
         measure, scale = report.measure(name), 1e6 if MEASURES[name].unit == "bytes" else 1.0
-        for at, (x, y) in points(report, name).items():
+        for index, (x, y) in points(report, name).items():
             x = _scaled(x, scale)
-            text = f"{at + 1}  {_folded(label(report, report.results[at]), 48)}"
+            text = f"{index + 1}  {_folded(label(report, report.results[index]), 48)}"
             panel.errorbar(
-                x.value, y.value, xerr=_whiskers([x]), yerr=_whiskers([y]), color=colours[at], fmt="o", label=text
+                x.value, y.value, xerr=_whiskers([x]), yerr=_whiskers([y]), color=colours[index], fmt="o", label=text
             )
         panel.set_xlabel(heading(measure))
         panel.set_ylabel(printable(score.title))
@@ -202,16 +202,16 @@ def _number(panel: Axes, pairs: dict[int, tuple[Figure, Figure]], scale: float) 
     """Write the number of each result beside its point."""
     per_point = panel.figure.dpi / 72
     places = {}
-    for at, (x, y) in pairs.items():
+    for index, (x, y) in pairs.items():
         across, up = panel.transData.transform((x.value / scale, y.value)) / per_point
-        places[at] = float(across), -float(up)
+        places[index] = float(across), -float(up)
     box = panel.get_window_extent()
     edges = (box.x0 / per_point + 6, box.x1 / per_point - 6), (-box.y1 / per_point + 6, -box.y0 / per_point - 6)
-    for at, (across, down, far) in place_labels(places, *edges).items():
+    for index, (across, down, far) in place_labels(places, *edges).items():
         panel.annotate(
-            str(at + 1),
-            xy=(pairs[at][0].value / scale, pairs[at][1].value),
-            xytext=(across - places[at][0], places[at][1] - down),
+            str(index + 1),
+            xy=(pairs[index][0].value / scale, pairs[index][1].value),
+            xytext=(across - places[index][0], places[index][1] - down),
             textcoords="offset points",
             ha="center",
             va="center",

@@ -15,22 +15,22 @@ COLOURS = 5  # .c0 to .c4 of page.css
 BARS = {"speed": ("decode", "images"), "memory": ("parent", "engine", "gpu"), "quality": ("score",)}
 
 
-def colour(report: Report, at: int) -> str:
+def colour(report: Report, index: int) -> str:
     """The CSS class of a result's colour, which results of the same model share."""
     models = list(dict.fromkeys(result.settings.get("model", "") for result in report.results))
-    return f"c{models.index(report.results[at].settings.get('model', '')) % COLOURS}"
+    return f"c{models.index(report.results[index].settings.get('model', '')) % COLOURS}"
 
 
-def result_name(report: Report, at: int) -> Html:
+def result_name(report: Report, index: int) -> Html:
     """The number and the label of a result, as everywhere on the page."""
-    first, *rest = label(report, report.results[at]).split("/")
+    first, *rest = label(report, report.results[index]).split("/")
     folded = [part for folder in rest for part in ("/", tag("wbr"), folder)]
-    return tag("span", badge(report, at), tag("bdi", first, *folded), class_="name")
+    return tag("span", badge(report, index), tag("bdi", first, *folded), class_="name")
 
 
-def badge(report: Report, at: int) -> Html:
+def badge(report: Report, index: int) -> Html:
     """The number of a result in its colour."""
-    return tag("span", str(at + 1), class_=f"badge {colour(report, at)}")
+    return tag("span", str(index + 1), class_=f"badge {colour(report, index)}")
 
 
 def costs(report: Report) -> list[str]:
@@ -51,15 +51,15 @@ def _caption(title: str, *about: str) -> Html:
 def _bars(report: Report, name: str) -> Html:
     """Bars from zero; for scores dots on a scale from 0 to 1."""
     measure = report.measure(name)
-    having = {at: result.figures[name] for at, result in enumerate(report.results) if name in result.figures}
-    top = _top(having.values(), 1.0 if name == "score" else 0.0)
+    figures = {index: result.figures[name] for index, result in enumerate(report.results) if name in result.figures}
+    top = _top(figures.values(), 1.0 if name == "score" else 0.0)
     rows = []
-    for at, figure in having.items():
+    for index, figure in figures.items():
         value, spread = cell(figure, measure)
-        text = f"{label(report, report.results[at])}: {value} {spread} {measure.unit}"
+        text = f"{label(report, report.results[index])}: {value} {spread} {measure.unit}"
         numbers = tag("span", tag("b", value), " ", tag("span", spread, class_="spread"))
-        strip = _strip(figure, top, text, colour(report, at), filled=name != "score")
-        rows.append(tag("li", tag("div", result_name(report, at), numbers, class_="above"), strip))
+        strip = _strip(figure, top, text, colour(report, index), filled=name != "score")
+        rows.append(tag("li", tag("div", result_name(report, index), numbers, class_="above"), strip))
     scale = "from 0 to 1" if name == "score" and top == 1 else ""
     about = _caption(heading(measure), measure.about, scale, _better(measure))
     return tag("figure", about, tag("ol", *rows, class_="rows"))
@@ -82,7 +82,7 @@ def _memory(report: Report, names: Sequence[str]) -> list[Html]:
     for title, results in by_batch(report).items():
         rows = []
         for result in results:
-            lines = [_line(at, name, result, top) for at, name in enumerate(names) if name in result.figures]
+            lines = [_line(index, name, result, top) for index, name in enumerate(names) if name in result.figures]
             batch = setting_text("batch", result.settings["batch"]) if "batch" in result.settings else ""
             rows.append(tag("li", tag("span", batch, class_="name"), *lines))
         about = "peak resident memory of each process, MB" + (", and that of the GPU" if "gpu" in names else "")
@@ -90,12 +90,12 @@ def _memory(report: Report, names: Sequence[str]) -> list[Html]:
     return charts
 
 
-def _line(at: int, name: str, result: Result, top: float) -> Html:
+def _line(index: int, name: str, result: Result, top: float) -> Html:
     measure, figure = MEASURES[name], result.figures[name]
     text = f"{result.name}: {measure.title} {number(figure.value, measure)} MB"
     value = tag("b", number(figure.value, measure))
     series = tag("span", measure.title, class_="series")
-    return tag("div", series, _strip(figure, top, text, f"c{at}", filled=True), value, class_="line")
+    return tag("div", series, _strip(figure, top, text, f"c{index}", filled=True), value, class_="line")
 
 
 def _top(figures: Iterable[Figure], least: float = 0.0) -> float:
@@ -119,7 +119,7 @@ def _strip(figure: Figure, top: float, text: str, colour: str, filled: bool) -> 
     if filled:
         elements.append(tag("rect", x=0, y="12%", width=f"{value}%", height="76%", rx=3, class_="fill"))
     else:
-        elements += [line(at, at, 25, 75, "track") for at in (0, 25, 50, 75, 100)]
+        elements += [line(index, index, 25, 75, "track") for index in (0, 25, 50, 75, 100)]
     if high > low:
         elements.append(line(low, high, 50, 50, "whisker"))
     if high - low > 3:  # otherwise the dot would hide them
@@ -148,7 +148,7 @@ class Axis:
         power = 10.0 ** math.floor(math.log10(extent / 4))
         step = next(power * times for times in (1, 2, 5, 10) if power * times >= extent / 4.5)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        return cls(tuple(float(f"{at * step:.12g}") for at in range(first, max(last, first + 1) + 1)), start, stop)
+        return cls(tuple(float(f"{tick * step:.12g}") for tick in range(first, max(last, first + 1) + 1)), start, stop)
 
     def at(self, value: float) -> float:
         """The coordinate of `value`."""
@@ -165,10 +165,10 @@ class Axis:
 def points(report: Report, name: str) -> dict[int, tuple[Figure, Figure]]:
     """The figure `name` and the score of each result that has both, by the result's index in the report."""
     pairs = {}
-    for at, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         both = result.figures.get(name), result.figures.get("score")
         if both[0] and both[1] and all(map(math.isfinite, (end for figure in both if figure for end in _ends(figure)))):
-            pairs[at] = both[0], both[1]
+            pairs[index] = both[0], both[1]
     return pairs
 
 
@@ -189,18 +189,18 @@ def _scatter(report: Report, name: str) -> Html:
         return Html("")
     across = Axis.over([end for x, _ in pairs.values() for end in _ends(x)], 36, 308)
     up = Axis.over([end for _, y in pairs.values() for end in _ends(y)], 200, 10)
-    places = {at: (across.at(x.value), up.at(y.value)) for at, (x, y) in pairs.items()}
+    places = {index: (across.at(x.value), up.at(y.value)) for index, (x, y) in pairs.items()}
     whiskers, dots = [], []
-    for at, (x, y) in pairs.items():
-        (left, top), hue = places[at], colour(report, at)
+    for index, (x, y) in pairs.items():
+        (left, top), hue = places[index], colour(report, index)
         whiskers.append(_segment(across.at(x.low), across.at(x.high), top, top, f"whisker {hue}"))
         whiskers.append(_segment(left, left, up.at(y.low), up.at(y.high), f"whisker {hue}"))
         dots.append(tag("circle", cx=left, cy=top, r=5, class_=f"dot {hue}"))
     elements = [*_axes(across, up, measure, score), *whiskers, *dots, *_numbers(places)]
     title = f"{score.title} against {heading(measure)}"
     values = (
-        f"{at + 1}, {label(report, report.results[at])}: {' '.join(cell(y, score))} at {cell(x, measure)[0]}"
-        for at, (x, y) in pairs.items()
+        f"{index + 1}, {label(report, report.results[index])}: {' '.join(cell(y, score))} at {cell(x, measure)[0]}"
+        for index, (x, y) in pairs.items()
     )
     text = f"{title}: {'; '.join(values)}"
     picture = tag(
@@ -215,10 +215,10 @@ def _segment(x1: float, x2: float, y1: float, y2: float, kind: str) -> Html:
 
 def _numbers(places: Mapping[int, tuple[float, float]]) -> list[Html]:
     elements = []
-    for at, (x, y, far) in place_labels(places, (44, 312), (10, 194)).items():
+    for index, (x, y, far) in place_labels(places, (44, 312), (10, 194)).items():
         if far > LABEL_DISTANCE:
-            elements.append(_segment(places[at][0], x, places[at][1], y, "leader"))
-        elements.append(tag("text", str(at + 1), x=x, y=round(y + 4, 1), text_anchor="middle", class_="point"))
+            elements.append(_segment(places[index][0], x, places[index][1], y, "leader"))
+        elements.append(tag("text", str(index + 1), x=x, y=round(y + 4, 1), text_anchor="middle", class_="point"))
     return elements
 
 
@@ -246,9 +246,9 @@ def place_labels(
     """
     placed: list[tuple[float, float, float]] = []
     positions = {}
-    for at, (left, top) in places.items():
+    for index, (left, top) in places.items():
         # The radius around other points keeps a number nearest to its own point.
-        taken = [*placed, *((*place, 12.0) for other, place in places.items() if other != at)]
+        taken = [*placed, *((*place, 12.0) for other, place in places.items() if other != index)]
         candidates = []
         for far in (LABEL_DISTANCE, 20.0, 28.0, 38.0, 50.0):
             angles = (step * math.pi / 4 - 0.5 for step in range(8))
@@ -256,7 +256,7 @@ def place_labels(
         inside = [(x, y, far) for x, y, far in candidates if across[0] <= x <= across[1] and down[0] <= y <= down[1]]
         x, y, far = min(inside or candidates, key=lambda point: (_overlap(point[0], point[1], taken), point[2]))
         placed.append((x, y, 8.0))
-        positions[at] = round(x, 1), round(y, 1), far
+        positions[index] = round(x, 1), round(y, 1), far
     return positions
 
 
@@ -274,6 +274,8 @@ def charts(report: Report) -> list[Html]:
     parts = [tag("h2", "At a glance"), tag("div", *figures, class_="grid")]
     scatters = [_scatter(report, name) for name in costs(report)]
     if scatters:
-        legend = tag("ol", *(tag("li", result_name(report, at)) for at in range(len(report.results))), class_="legend")
+        legend = tag(
+            "ol", *(tag("li", result_name(report, index)) for index in range(len(report.results))), class_="legend"
+        )
         parts += [tag("h2", "What it costs"), tag("div", *scatters, class_="grid"), legend]
     return parts

@@ -112,8 +112,8 @@ def flat_pairs(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     >>> flat_pairs({"memory": 25_200_000_000, "gpu": None, "versions": {"python": "3.11.7", "torch": "2.13.0"}})
     [('memory', '25.2 GB'), ('versions', 'python 3.11.7, torch 2.13.0')]
     """
-    given = {name: value for name, value in fields.items() if value not in (None, "", [], (), {})}
-    return [(name.replace("_", " "), _value(name, value)) for name, value in given.items()]
+    filled = {name: value for name, value in fields.items() if value not in (None, "", [], (), {})}
+    return [(name.replace("_", " "), _value(name, value)) for name, value in filled.items()]
 
 
 def _value(name: str, value: Any) -> str:

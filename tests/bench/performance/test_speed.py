@@ -1,4 +1,4 @@
-"""bench speed and bench memory: by hand, with a backend made by hand, and as a user runs them."""
+"""bench speed and bench memory: computations, the loop with a fake backend, and the commands as users run them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUIET = Console(quiet=True)
 # ---- figures -------------------------------------------------------------------------------------------
 
 
-def test_the_figures_of_a_case_by_hand() -> None:
+def test_stage_figures_computed_by_hand() -> None:
     """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
     one = Sample(wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20)
     found = {name: each.value for name, each in stage_figures([one], 2, 64).items()}
@@ -44,7 +44,7 @@ def test_the_figures_of_a_case_by_hand() -> None:
     )
 
 
-def test_of_one_picture_there_is_the_time_to_the_first_token_and_of_none_no_picture() -> None:
+def test_stage_figures_of_one_picture_and_of_text() -> None:
     one = Sample(wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8)
     assert stage_figures([one], 1, 64)["first"].value == 5.0 - 1.75
     text = Sample(wall=5.0, opening=0, cutting=0, encode=0, prefill=2.0, decode=1.0, prompt=512, image=0, new=1)
@@ -106,7 +106,7 @@ def sample(backend: Known, case: Case) -> Sample:
         return speed_worker.measure(backend, pool, case, speed_worker.padded_text(backend, case))  # type: ignore[arg-type]
 
 
-def test_a_repetition_sums_what_the_backend_says_of_every_picture() -> None:
+def test_sample_sums_the_pictures() -> None:
     backend = Known()
     items = tuple(Item.of(str(SAMPLES / name)) for name in ("sign.png", "circles.png", "page.png"))
     got = sample(backend, Case(items, "What is this?", 0, 5))
@@ -126,18 +126,18 @@ def test_pictures_that_open_more_slowly_than_they_are_answered(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("wanted", [64, 100, 513])
-def test_a_text_has_the_tokens_that_are_wanted(wanted: int) -> None:
+def test_padded_text_has_the_requested_tokens(wanted: int) -> None:
     assert sample(Known(), Case((), "What is this?", wanted, 5)).prompt == wanted
 
 
-def test_a_file_that_cannot_be_read_is_the_error_of_the_benchmark(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     done = smolcli("bench", "speed", "nano", "-b", "echo", "--image", tmp_path / "bad.png", "--repeat", 1)
     assert done.returncode == Exit.ALL_FAILED
     assert b"bad.png" in done.stderr and done.stderr.count(b"\n") == 1
 
 
-def test_the_start_is_what_the_stages_of_a_warm_engine_leave_of_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_is_the_time_outside_warm_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """10 s in all: 4 to load, a cold answer of 2.5 s and a warm one of 1 s, and opening, warm in 0.25 s."""
     cold = {"load": 4.0, "media": 0.5, "encode": 1.5, "prefill": 0.5, "decode": 0.5}
     warm = {"load": 0.0, "media": 0.25, "encode": 0.5, "prefill": 0.25, "decode": 0.25}
@@ -153,7 +153,7 @@ class Fixed:
         return tuple(Item.of(f"{number}.jpg") for number in range(count))
 
 
-# ---- setups --------------------------------------------------------------------------------------------
+# ---- configurations --------------------------------------------------------------------------------------------
 
 
 def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
@@ -172,7 +172,7 @@ def test_every_combination_once_in_order() -> None:
     ]  # fmt: skip
 
 
-def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answers() -> None:
+def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
     variants = Variants(backend=("llamacpp",), vision_engine=("mtmd", "openvino"), dtype="auto")
     with configurations(["nano"], variants, QUIET) as found:
         words = [" ".join(one.arguments) for one in found]
@@ -187,7 +187,7 @@ def test_what_encodes_pictures_is_a_part_of_the_command_and_of_what_decides_answ
         assert "--dtype float32" in " ".join(one.arguments)
 
 
-def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards() -> None:
+def test_missing_pair_is_converted_and_deleted_afterwards() -> None:
     with configurations(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as found:
         assert [one.settings["quant"] for one in found] == ["f16", "q8_0+f16", "q4_k_m+f16"]
         files = [one.files.gguf for one in found]
@@ -201,7 +201,7 @@ def test_a_pair_that_is_not_there_is_made_of_the_checkpoint_and_goes_afterwards(
     assert all(file is not None and not file.exists() for file in files[1:])
 
 
-def test_what_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="q9_9"):
         names(["nano"], quant=("q9_9",))
     with configurations(["nano"], Variants(quant=("q8_0",)), QUIET) as [one]:
@@ -230,7 +230,7 @@ def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Pat
     assert names([str(tmp_path / "beta-q8_0.gguf")], quant=("q8_0",))
 
 
-def test_models_of_one_name_are_told_apart_by_their_place(tmp_path: Path) -> None:
+def test_models_of_one_name_are_named_by_location(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place / "same").mkdir(parents=True)
         with configurations(["nano"], Variants(), QUIET) as [one]:
@@ -244,14 +244,14 @@ def test_models_of_one_name_are_told_apart_by_their_place(tmp_path: Path) -> Non
 # ---- pictures and the machine --------------------------------------------------------------------------
 
 
-def test_made_pictures_have_their_size_and_no_two_are_alike(tmp_path: Path) -> None:
+def test_generated_pictures_have_their_size_and_differ(tmp_path: Path) -> None:
     found = [item.path for item in PictureSource(tmp_path).items("320x200", 3)]
     assert [Image.open(path).size for path in found] == [(320, 200)] * 3
     assert len({Path(path).read_bytes() for path in found}) == 3
     assert Path(found[0]).read_bytes() == Path(PictureSource(tmp_path / "..").items("320x200", 1)[0].path).read_bytes()
 
 
-def test_ones_own_pictures_come_in_order_and_again_where_there_are_too_few(tmp_path: Path) -> None:
+def test_users_pictures_are_in_order_and_repeated_if_too_few(tmp_path: Path) -> None:
     for number in (2, 10, 1):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
     paths = [Path(item.path).name for item in PictureSource(tmp_path).items(str(tmp_path), 4)]
@@ -261,12 +261,12 @@ def test_ones_own_pictures_come_in_order_and_again_where_there_are_too_few(tmp_p
         PictureSource(tmp_path).items(str(tmp_path / "empty"), 1)
 
 
-def test_thumbnails_are_small_jpegs_and_of_what_cannot_be_read_nothing() -> None:
+def test_thumbnails_are_jpegs_or_empty_for_unreadable_sources() -> None:
     [good, bad] = thumbnails([Source(str(SAMPLES / "page.png")), Source("x", b"no picture")], True)
     assert good.startswith("data:image/jpeg;base64,") and bad == ""
 
 
-def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noisy_machine_gives_notices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1,000 ticks the host takes 50 and others 400; this process has 3 s, 300 ticks."""
     times = dict.fromkeys(("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"), 0)
     monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: times)
@@ -286,7 +286,7 @@ def test_a_noisy_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watch.notices() == []
 
 
-def test_the_engine_is_no_other_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_does_not_count_as_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU seconds that the child says it had go into the watch, those of each case once."""
     cpu_seconds: list[float] = []
     monkeypatch.setattr(speed.NoiseWatch, "notices", lambda self, seconds=0.0: cpu_seconds.append(seconds) or [])
@@ -338,7 +338,7 @@ def test_memory_as_a_user_runs_it() -> None:
         assert 10e6 < result.figures["parent"].value < result.figures["engine"].value < 1e9
 
 
-def test_one_setup_that_fails_leaves_the_others_their_figures(tmp_path: Path) -> None:
+def test_failed_configuration_does_not_affect_others(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     with configurations(["nano"], Variants(), QUIET) as [one]:
@@ -354,7 +354,7 @@ def test_one_setup_that_fails_leaves_the_others_their_figures(tmp_path: Path) ->
     assert good.figures["decode"].value > 0
 
 
-def test_one_combination_that_fails_leaves_the_others_their_figures(tmp_path: Path) -> None:
+def test_failed_combination_does_not_affect_others(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     images = ("--image", SAMPLES / "sign.png", "--image", tmp_path / "bad.png", "--image", "none")
     done = smolcli("bench", "speed", "nano", *images, "--new-tokens", 2, "--repeat", 1, "-f", "json")
@@ -365,7 +365,7 @@ def test_one_combination_that_fails_leaves_the_others_their_figures(tmp_path: Pa
     assert "bad.png" in bad.notices[0]
 
 
-def test_more_tokens_than_the_context_holds_are_no_figure() -> None:
+def test_too_short_reply_is_an_error() -> None:
     class Full(Known):
         def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
             return super().generate(prompts, Generate(max_tokens=3))
@@ -374,7 +374,7 @@ def test_more_tokens_than_the_context_holds_are_no_figure() -> None:
         sample(Full(), Case((), "What is this?", 0, 5))
 
 
-def test_pictures_that_come_again_give_no_time_of_encoding(tmp_path: Path) -> None:
+def test_repeated_pictures_give_no_encoding_time(tmp_path: Path) -> None:
     words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "-f", "json")
     [result] = Report.of(json.loads(smolcli("bench", "speed", "nano", *words).stdout)).results
     assert not {"tile", "images"} & set(result.figures) and "were repeated" in " ".join(result.notices)
@@ -394,7 +394,7 @@ def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pyt
     assert "interrupted" in report.notices[0]
 
 
-def test_a_worse_report_is_told_by_the_exit_code(tmp_path: Path) -> None:
+def test_exit_code_of_a_worse_report(tmp_path: Path) -> None:
     words = ("bench", "speed", "nano", "--image", "none", "--new-tokens", 2, "--repeat", 2, "-o")
     assert smolcli(*words, tmp_path / "before.json").returncode == 0
     fields = json.loads((tmp_path / "before.json").read_text())
@@ -417,7 +417,7 @@ def test_a_worse_report_is_told_by_the_exit_code(tmp_path: Path) -> None:
     assert code("before.json", "other.json") == Exit.USAGE
 
 
-def test_who_reads_no_more_is_no_failure(tmp_path: Path) -> None:
+def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "smolcli", "bench", "speed", "nano", "-b", "echo", "--repeat", "1"]
     command += ["--report", str(tmp_path / "page.html")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -449,7 +449,7 @@ def test_who_reads_no_more_is_no_failure(tmp_path: Path) -> None:
         (("speed", "--prompt-tokens", "3", "nano", "-b", "llamacpp", "--image", "none"), "prompt of 3 tokens"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(words: tuple[object, ...], said: str) -> None:
+def test_impossible_requests_end_with_one_line(words: tuple[object, ...], said: str) -> None:
     done = smolcli("bench", *words)
     assert done.returncode in (Exit.USAGE, Exit.UNAVAILABLE, Exit.ALL_FAILED)
     assert said in done.stderr.decode()

@@ -1,4 +1,4 @@
-"""bench/quality/datasets.py: good and bad rows of every kind of data set, in order, each under its own name."""
+"""bench/quality/datasets.py: the good and bad rows of every format, in order, each with its name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(path: Path) -> list[Row | BadRow]:
+def read_rows(path: Path) -> list[Row | BadRow]:
     rows = list(read(path))
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
@@ -52,14 +52,14 @@ def found(path: Path) -> list[Row | BadRow]:
 
 
 def only(path: Path) -> Row:
-    [row] = found(path)
+    [row] = read_rows(path)
     assert isinstance(row, Row), row
     return row
 
 
 def said(path: Path) -> list[str]:
     """The name of every row, and of a bad one why."""
-    return [f"{row.name}: {row.message}" if isinstance(row, BadRow) else row.name for row in found(path)]
+    return [f"{row.name}: {row.message}" if isinstance(row, BadRow) else row.name for row in read_rows(path)]
 
 
 def refused(path: Path) -> InputError:
@@ -76,7 +76,7 @@ def json_lines(folder: Path, *rows: object) -> Path:
 
 def why(folder: Path, **row: object) -> str:
     """Why a row of JSON is left out."""
-    [bad] = found(json_lines(folder, {"image": "red.png", "question": "What?", "answer": "a", **row}))
+    [bad] = read_rows(json_lines(folder, {"image": "red.png", "question": "What?", "answer": "a", **row}))
     assert isinstance(bad, BadRow), bad
     return bad.message
 
@@ -94,7 +94,7 @@ def table(folder: Path, *lines: str, name: str = "set.tsv", end: str = "\n") -> 
 # What every kind has in common, shown with JSON Lines.
 
 
-def test_a_row_has_everything_that_json_says(folder: Path) -> None:
+def test_json_row_has_all_fields(folder: Path) -> None:
     row = of(folder, image=list(NAMES), choices=["a cat", "a dog"], answer="B", category=" two  words ", hint="Look.")
     sources = tuple(Source(str(folder / name)) for name in NAMES)
     assert row == Row("set.jsonl:1", sources, "What?", ("B",), (("A", "a cat"), ("B", "a dog")), "two words", "Look.")
@@ -150,7 +150,7 @@ def test_answers_come_before_answer_unless_they_are_empty(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"text": "a"}, [None], ["a", {"b": 1}], [["a"]]])
-def test_an_answer_that_is_no_text_is_bad(folder: Path, answer: object) -> None:
+def test_answer_that_is_not_text_is_bad(folder: Path, answer: object) -> None:
     assert why(folder, answer=answer) == "its answer is not text; write it in quotes"
 
 
@@ -160,18 +160,18 @@ def test_a_row_without_answer_is_bad(folder: Path, answer: object) -> None:
     assert why(folder, answer=float("nan")) == "has no answer; write what is right, or leave the row out"
 
 
-def test_a_truth_value_is_no_answer_and_a_list_that_numpy_wrote_no_list(folder: Path) -> None:
+def test_booleans_and_numpy_lists_are_not_answers(folder: Path) -> None:
     assert why(folder, answer=True) == "its answer is true; write the words that are expected, in quotes"
     assert "a list in it cannot be read" in why(folder, answer="['a' 'b']")  # Python would read ['ab']
     assert "a list in it cannot be read" in why(folder, choices=r"['\x', 'b']")
 
 
-def test_a_text_is_the_answer_where_there_is_no_other(folder: Path) -> None:
+def test_text_is_the_answer_without_an_answer_column(folder: Path) -> None:
     row = only(json_lines(folder, {"image": "red.png", "text": "STOP"}))
     assert (row.question, row.answers) == ("", ("STOP",))
     assert of(folder, text="of the page").answers == ("a",)
     assert why(folder, text="of the page", answer="").startswith("has no answer")
-    [bad] = found(json_lines(folder, {"image": "red.png", "text": "What?", "answer": "a"}))
+    [bad] = read_rows(json_lines(folder, {"image": "red.png", "text": "What?", "answer": "a"}))
     assert isinstance(bad, BadRow) and bad.message.startswith("has text beside answers")
 
 
@@ -226,13 +226,13 @@ def test_the_answer_of_a_choice_becomes_its_letter(folder: Path, choices: list[s
     assert of(folder, choices=choices, answer=answer).answers == (letter,)
 
 
-def test_an_answer_that_is_no_choice_or_two_is_bad(folder: Path) -> None:
+def test_answer_that_matches_no_choice_or_two_is_bad(folder: Path) -> None:
     assert why(folder, choices=["a", "b"], answer="C") == "its answer is none of its choices; write the letter of one"
     assert why(folder, choices=["a", "b"], answer=2).startswith("its answer is none of its choices")
     assert why(folder, choices=["1", "2"], answer="1").startswith("its answer 1 may be a choice or the number of one")
 
 
-def test_what_a_prompt_must_not_hold_is_bad(folder: Path) -> None:
+def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
     assert why(folder, question="<image>\nWhat?").startswith("its question cannot be asked: the text has the model's")
     assert why(folder, question="half \ud83d").startswith("its question cannot be asked: the text is not UTF-8")
     assert why(folder, hint="<end_of_utterance>").startswith("its hint cannot be asked")
@@ -244,12 +244,12 @@ def test_what_a_prompt_must_not_hold_is_bad(folder: Path) -> None:
 # Files of JSON.
 
 
-def test_json_lines_go_on_after_bad_ones(folder: Path) -> None:
+def test_json_lines_continue_after_bad_lines(folder: Path) -> None:
     good = json.dumps({"image": "red.png", "answer": "a"}).encode()
     lines = [good, b"{torn", b"\xff" + good, b"", b"[1]", b"\0", b"[" * 100_000, good + b"\r", b"{}", good]
     path = folder / "set.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))  # the last line is not ended
-    rows = found(path)
+    rows = read_rows(path)
     assert [row.name for row in rows] == [f"set.jsonl:{number}" for number in (1, 2, 3, 5, 6, 7, 8, 9, 10)]
     assert [row.name for row in rows if isinstance(row, Row)] == ["set.jsonl:1", "set.jsonl:8", "set.jsonl:10"]
     messages = [row.message for row in rows if isinstance(row, BadRow)]
@@ -261,7 +261,7 @@ def test_json_lines_go_on_after_bad_ones(folder: Path) -> None:
     assert messages[5] == "has no column of pictures; call it image; its columns are"
 
 
-def test_the_kind_is_told_by_content(folder: Path) -> None:
+def test_format_follows_from_content(folder: Path) -> None:
     row = {"image": "red.png", "answer": "a"}
     (folder / "set.txt").write_text(json.dumps(row))
     assert said(folder / "set.txt") == ["set.txt:1"]
@@ -270,7 +270,7 @@ def test_the_kind_is_told_by_content(folder: Path) -> None:
     assert said(table(folder, "image\tanswer", "red.png\ta", name="set.txt")) == ["set.txt:2"]
     assert said(table(folder, "image,answer", "red.png,a", name="set.tsv")) == ["set.tsv:2"]
     (folder / "set.jsonl").write_text("torn\n" + json.dumps(row))
-    assert [row.name for row in found(folder / "set.jsonl")] == ["set.jsonl:1", "set.jsonl:2"]
+    assert [row.name for row in read_rows(folder / "set.jsonl")] == ["set.jsonl:1", "set.jsonl:2"]
 
 
 def test_a_json_array_is_read_element_by_element(folder: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_json_array_is_read_element_by_element(folder: Path) -> None:
     data = json.dumps([*rows[:150], 7, *rows[150:]], ensure_ascii=False).encode("utf-8-sig")
     path.write_bytes(data.replace(b"broken", b"\xff"))
     assert path.stat().st_size > 2**17 * 2  # more than is read at once
-    read_back = found(path)
+    read_back = read_rows(path)
     assert [row.name for row in read_back] == [f"set.json row {number}" for number in range(1, 302)]
     assert [row.answers[0] for row in read_back if isinstance(row, Row)] == [
         row["answer"] for row in rows if row["image"] == picture
@@ -290,11 +290,11 @@ def test_a_json_array_is_read_element_by_element(folder: Path) -> None:
     assert read_back[201] == BadRow("set.json row 202", "is not UTF-8; save the file as UTF-8")
 
 
-def test_an_element_of_an_array_has_an_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_array_element_has_a_maximum_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "MAX_LINE", 2**17)
     rows = [{"image": "red.png", "answer": "x" * size} for size in (2**10, 2**19, 2**10)]
     (folder / "set.json").write_text(json.dumps(rows))
-    good, bad = found(folder / "set.json")
+    good, bad = read_rows(folder / "set.json")
     assert isinstance(good, Row) and isinstance(bad, BadRow)
 
 
@@ -305,9 +305,9 @@ def test_an_element_of_an_array_has_an_end(folder: Path, monkeypatch: pytest.Mon
         (b"," + b"[" * 100_000, "is too deeply nested"),
     ],
 )  # fmt: skip
-def test_an_array_that_breaks_off_ends_with_a_bad_row(folder: Path, end: bytes, message: str) -> None:
+def test_truncated_array_ends_with_a_bad_row(folder: Path, end: bytes, message: str) -> None:
     (folder / "set.json").write_bytes(b'[{"image": "red.png", "answer": "a"}' + end)
-    good, bad = found(folder / "set.json")
+    good, bad = read_rows(folder / "set.json")
     assert isinstance(good, Row) and isinstance(bad, BadRow)
     assert (bad.name, bad.message) == ("set.json row 2", f"{message}; nothing after it is read")
 
@@ -322,14 +322,14 @@ def test_a_table_may_have_commas_semicolons_or_tabs(folder: Path, between: str, 
         '\ufeff"image"|Question|answers|A|B|', '"red.png"|"which, ""of"";\tthe\ntwo?"|"[""x"", ""y""]"|||', "",
         "blue.png|What?|B|a cat|a dog|",
     ]  # fmt: skip
-    first, second = found(table(folder, *(line.replace("|", between) for line in lines), end=end))
+    first, second = read_rows(table(folder, *(line.replace("|", between) for line in lines), end=end))
     assert isinstance(first, Row) and isinstance(second, Row)
     assert (first.name, first.question) == ("set.tsv:2", 'which, "of";\tthe\ntwo?')
     assert (first.answers, first.choices) == (("x", "y"), ())
     assert (second.name, second.answers, second.choices) == ("set.tsv:5", ("B",), (("A", "a cat"), ("B", "a dog")))
 
 
-def test_vlmevalkits_table_has_its_pictures_in_it_or_names_the_row_that_has(folder: Path) -> None:
+def test_vlmevalkit_table_has_pictures_or_indices_of_rows(folder: Path) -> None:
     lines = [
         "index\timage\tquestion\thint\tA\tB\tanswer\tcategory\tl2-category",
         f"1\t{text(RED)}\tWhich?\tLook.\tx\ty\tB\tcoarse\tstyle",
@@ -341,7 +341,7 @@ def test_vlmevalkits_table_has_its_pictures_in_it_or_names_the_row_that_has(fold
         "7\t\tNone?\t\t\t\tfree\t\t",
         "8\tblue.png\tFile?\t\t\t\tfree\t\t",
     ]
-    rows = found(table(folder, *lines))
+    rows = read_rows(table(folder, *lines))
     assert rows[0] == Row(
         "set.tsv:2", (Source("set.tsv:2", RED),), "Which?", ("B",), (("A", "x"), ("B", "y")), "coarse", "Look."
     )
@@ -357,7 +357,7 @@ def test_vlmevalkits_table_has_its_pictures_in_it_or_names_the_row_that_has(fold
     }
 
 
-def test_a_table_goes_on_after_bad_rows(folder: Path) -> None:
+def test_table_continues_after_bad_rows(folder: Path) -> None:
     head, good = "index\timage\tanswer", f"1\t{text(RED)}\tgood"
     lines = [
         head, good, "2\ta", f"3\t{text(RED)[:-2]}#\ta", f'4\t"{text(RED)}\tnot closed', good, f'5\t"{text(RED)}"x\ta',
@@ -366,7 +366,7 @@ def test_a_table_goes_on_after_bad_rows(folder: Path) -> None:
     path = table(folder, *lines)
     with open(path, "ab") as file:
         file.write(b"9\t\xff\ta\n" + good.encode() + b"\n10\t" + text(RED).encode()[:-9])
-    rows = found(path)
+    rows = read_rows(path)
     assert [row.name for row in rows] == [f"set.tsv:{number}" for number in range(2, 15)]
     assert [row.name for row in rows if isinstance(row, Row)] == [f"set.tsv:{number}" for number in (2, 6, 9, 13)]
     assert [row.message for row in rows if isinstance(row, BadRow)] == [
@@ -381,21 +381,21 @@ def test_a_table_goes_on_after_bad_rows(folder: Path) -> None:
     ]
 
 
-def test_a_quote_that_is_never_closed_costs_one_row(folder: Path) -> None:
-    rows = found(table(folder, "image,answer", '"red.png,a', *["red.png,a"] * 1500))
+def test_unclosed_quote_affects_one_row(folder: Path) -> None:
+    rows = read_rows(table(folder, "image,answer", '"red.png,a', *["red.png,a"] * 1500))
     assert [row.name for row in rows if isinstance(row, BadRow)] == ["set.tsv:2"]
     assert len(rows) == 1501
 
 
-def test_a_line_without_end_is_bad_and_not_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_line_is_bad_and_not_kept_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "MAX_LINE", 2**12)
     path = table(folder, "image,answer", "red.png," + "x" * 2**14, "red.png,a", "red.png," + "x" * 2**13)
-    bad, good, last = found(path)
+    bad, good, last = read_rows(path)
     assert isinstance(bad, BadRow) and isinstance(good, Row) and isinstance(last, BadRow)
     assert [row.name for row in (bad, good, last)] == ["set.tsv:2", "set.tsv:3", "set.tsv:4"]
     assert bad.message == "its line has more than 4,096 bytes; give its pictures as files"
     path = json_lines(folder, {"image": "red.png", "answer": "x" * 2**14}, {"image": "red.png", "answer": "a"})
-    assert [type(row) for row in found(path)] == [BadRow, Row]
+    assert [type(row) for row in read_rows(path)] == [BadRow, Row]
 
 
 def test_a_cell_may_be_a_picture_of_many_megabytes(folder: Path) -> None:
@@ -431,7 +431,7 @@ def test_a_folder_pairs_pictures_with_texts_in_natural_order(folder: Path) -> No
     }  # fmt: skip
     for name, data in texts.items():
         (scans / name).write_bytes(data)
-    rows = found(scans)
+    rows = read_rows(scans)
     assert [(row.name, row.answers) for row in rows if isinstance(row, Row)] == [
         ("scans/both.jpg", ("both",)), ("scans/both.png", ("both",)), ("scans/p2.JPG", ("two\nlines",)),
         ("scans/p10.png", ("ten",)), ("scans/sub/p1.png", ("one",)),
@@ -447,7 +447,7 @@ def test_a_folder_pairs_pictures_with_texts_in_natural_order(folder: Path) -> No
     assert (good.sources, good.question) == ((Source(str(scans / "both.jpg")),), "")
 
 
-def test_a_folder_that_cannot_be_listed_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub").mkdir()
     (folder / "red.txt").write_text("RED")
     scandir, forbidden = os.scandir, {str(folder / "sub")}
@@ -478,7 +478,7 @@ def held(data: bytes | None, path: str | None = None) -> dict[str, object]:
     return {"bytes": data, "path": path}
 
 
-def test_parquet_of_the_hub_has_its_pictures_in_it(folder: Path) -> None:
+def test_parquet_of_the_hub_embeds_pictures(folder: Path) -> None:
     path = parquet(
         folder / "set.parquet",
         image=[held(RED), held(None, "blue.png"), held(None), None],
@@ -486,7 +486,7 @@ def test_parquet_of_the_hub_has_its_pictures_in_it(folder: Path) -> None:
         answers=[["a", "b"], ["c"], ["a"], ["a"]],
         other=[object.__name__] * 4,
     )
-    first, second, third, fourth = found(path)
+    first, second, third, fourth = read_rows(path)
     assert first == Row("set.parquet row 1", (Source("set.parquet row 1", RED),), "What?", ("a", "b"))
     assert second == Row("set.parquet row 2", (Source(str(folder / "blue.png")),), "", ("c",))
     assert isinstance(third, BadRow) and third.message.startswith("its picture is neither a path nor data")
@@ -513,14 +513,14 @@ def test_parquet_may_have_lists_binary_paths_and_numbered_pictures(folder: Path)
     assert (only(path).answers, only(path).choices) == (("1/6", "0.17"), ())
 
 
-def test_what_pandas_left_out_of_parquet_is_no_answer(folder: Path) -> None:
-    [bad] = found(parquet(folder / "a.parquet", image=[RED], answer=[float("nan")]))
+def test_missing_value_of_pandas_is_no_answer(folder: Path) -> None:
+    [bad] = read_rows(parquet(folder / "a.parquet", image=[RED], answer=[float("nan")]))
     assert isinstance(bad, BadRow) and bad.message.startswith("has no answer")
-    [bad] = found(parquet(folder / "a.parquet", image=[RED], answer=[[float("nan")]]))
+    [bad] = read_rows(parquet(folder / "a.parquet", image=[RED], answer=[[float("nan")]]))
     assert isinstance(bad, BadRow) and bad.message.startswith("its answer is not text")
 
 
-def test_of_parquet_a_few_pictures_are_in_memory(folder: Path) -> None:
+def test_parquet_keeps_few_pictures_in_memory(folder: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     columns = pyarrow.table({"image": [random.randbytes(2**18) for _ in range(200)], "answer": ["a"] * 200})
     pytest.importorskip("pyarrow.parquet").write_table(columns, folder / "a.parquet", write_batch_size=4)
@@ -530,12 +530,12 @@ def test_of_parquet_a_few_pictures_are_in_memory(folder: Path) -> None:
     assert pyarrow.total_allocated_bytes() - before < 2**24  # all of them are three times as much
 
 
-def test_whole_numbers_of_parquet_count_the_choices_from_0(folder: Path) -> None:
+def test_whole_numbers_in_parquet_are_indices_of_choices(folder: Path) -> None:
     choices = [["1", "2"], ["x", "y"]]
     for answers in ([1, 0], ["1", "0"]):
-        rows = found(parquet(folder / "a.parquet", image=[RED, RED], answer=answers, choices=choices))
+        rows = read_rows(parquet(folder / "a.parquet", image=[RED, RED], answer=answers, choices=choices))
         assert [row.answers for row in rows if isinstance(row, Row)] == [("B",), ("A",)]
-    rows = found(parquet(folder / "a.parquet", image=[RED, RED], answer=["1", "x"], choices=choices))
+    rows = read_rows(parquet(folder / "a.parquet", image=[RED, RED], answer=["1", "x"], choices=choices))
     assert isinstance(rows[0], BadRow) and "may be a choice or the number of one" in rows[0].message
 
 
@@ -545,7 +545,7 @@ def test_shards_are_read_in_order_and_a_broken_one_is_left_out(folder: Path) -> 
         parquet(data / f"test-{number}.parquet", image=[RED] * 10, answer=[f"{number}.{row}" for row in range(10)])
     (data / "test-3.parquet").write_bytes(b"PAR1 and no more")
     parquet(data / "test-4.parquet", image=[RED], other=["a"])
-    rows = found(data)
+    rows = read_rows(data)
     assert [row.name for row in rows if isinstance(row, Row)] == [
         f"data/test-{number}.parquet row {row}" for number in (2, 10) for row in range(1, 11)
     ]
@@ -556,7 +556,7 @@ def test_shards_are_read_in_order_and_a_broken_one_is_left_out(folder: Path) -> 
     assert refused(data / "test-4.parquet").what == "test-4.parquet has no column of answers"
 
 
-def test_parquet_goes_on_after_a_broken_group_of_rows(folder: Path) -> None:
+def test_parquet_continues_after_a_broken_row_group(folder: Path) -> None:
     noise = [png("red") + bytes(str(number) * 3000, "ascii") for number in range(12)]
     path = parquet(folder / "set.parquet", image=noise, answer=["a"] * 12)  # groups of four rows
     module = pytest.importorskip("pyarrow.parquet")
@@ -565,7 +565,7 @@ def test_parquet_goes_on_after_a_broken_group_of_rows(folder: Path) -> None:
     begin = group.column(0).dictionary_page_offset or group.column(0).data_page_offset
     data[begin : begin + 60] = b"\xff" * 60
     path.write_bytes(data)
-    rows = found(path)
+    rows = read_rows(path)
     assert [row.name for row in rows] == [f"set.parquet row {number}" for number in (1, 2, 3, 4, 5, 9, 10, 11, 12)]
     assert isinstance(rows[4], BadRow) and rows[4].message.startswith("cannot be read, to row 8 (")
 
@@ -604,4 +604,4 @@ def test_a_data_set_that_cannot_be_read_is_refused(folder: Path) -> None:
 def test_a_data_set_without_rows_is_empty(folder: Path) -> None:
     for data in ("", "\n\n", "[]", "image,answer\n", "\ufeff"):
         (folder / "set.csv").write_text(data, encoding="utf-8")
-        assert found(folder / "set.csv") == []
+        assert read_rows(folder / "set.csv") == []

@@ -71,7 +71,7 @@ def shares(right: int, wrong: int) -> list[Score]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_metric_gives_what_its_reference_gave(metric: str) -> None:
+def test_metric_equals_its_reference(metric: str) -> None:
     cases = REFERENCE[metric]["cases"]
     scores = [METRICS[metric].score(case["said"], labels(case)) for case in cases]
     differ = [
@@ -84,7 +84,7 @@ def test_a_metric_gives_what_its_reference_gave(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["cer", "wer"])
-def test_the_error_rate_of_many_texts_is_that_of_all_as_one(metric: str) -> None:
+def test_total_error_rate_is_that_of_all_texts_joined(metric: str) -> None:
     cases = [case for case in REFERENCE[metric]["cases"] if len(case["answers"]) == 1]
     assert any(case["answers"] == [""] and case["said"] for case in cases), "insertions into nothing count too"
     scores = [METRICS[metric].score(case["said"], labels(case)) for case in cases]
@@ -114,7 +114,7 @@ def test_right_options_are_named_by_letter_or_text() -> None:
     assert value("choice", "B", "B") == 0, "no options, nothing to name"
 
 
-def test_a_reply_to_mmmu_that_names_no_option_has_the_chance_of_a_guess() -> None:
+def test_mmmu_reply_without_an_option_scores_the_probability_of_a_guess() -> None:
     assert value("mmmu", "", "B", choices=OPTIONS) == pytest.approx(1 / 3)
     assert value("choice", "", "B", choices=OPTIONS) == 0
 
@@ -130,7 +130,7 @@ def test_an_error_rate_takes_the_nearest_answer_and_its_length() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_no_text_is_too_odd(metric: str) -> None:
+def test_metrics_accept_any_text(metric: str) -> None:
     for said in ODD + ODDER + HUGE:
         for answer in ("", "5", "nan", "\ud800", said[:2000]):
             for choices in ((), (("A", answer), ("B", ""), ("C", "x"))):
@@ -146,7 +146,7 @@ def test_the_table_of_metrics() -> None:
     assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {"cer", "wer"}
 
 
-def test_the_total_weighs_rows() -> None:
+def test_total_is_weighted() -> None:
     assert total(shares(3, 1)) == 0.75
     assert total([Score(0.5, 10.0), Score(2.0, 1.0)]) == 7 / 11
     assert math.isnan(total([])) and all(map(math.isnan, confidence_interval([])))
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert len({confidence_interval(scores, seed) for seed in range(3)}) == 3
 
 
-def test_rows_that_do_not_differ_have_no_width() -> None:
+def test_interval_of_equal_rows_has_no_width() -> None:
     for score in (Score(0.3), Score(0.0), Score(0.2, 5.0), Score(3.0, 0.0)):
         assert confidence_interval([score]) == (total([score]),) * 2
         assert confidence_interval([score] * 40) == pytest.approx((score.value,) * 2 if score.weight else (120, 120))

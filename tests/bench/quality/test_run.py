@@ -1,4 +1,4 @@
-"""bench quality as a user runs it: with echo, which answers with what it was asked, and with the built-in model."""
+"""bench quality as users run it: with echo, which repeats the prompt, and with the built-in model."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_score_is_that_of_the_rows_and_of_each_category(data: Path) -> None:
     assert said == ""
 
 
-def test_rows_that_cannot_be_used_are_named_and_counted_and_the_rest_is_scored(data: Path, rows: list[Row]) -> None:
+def test_bad_rows_are_reported_and_the_others_scored(data: Path, rows: list[Row]) -> None:
     with data.open("a") as file:
         file.write('no json\n{"image": "none.png", "question": "x", "answer": "y"}\n')
         file.write('{"image": "0.png", "question": "x", "answer": null}\n')
@@ -89,9 +89,7 @@ def test_rows_that_cannot_be_used_are_named_and_counted_and_the_rest_is_scored(d
     assert "3 rows of 9" in said
 
 
-def test_a_run_goes_on_where_it_ended_and_asks_anew_what_has_changed(
-    data: Path, rows: list[Row], tmp_path: Path
-) -> None:
+def test_resume_continues_and_asks_changed_rows_again(data: Path, rows: list[Row], tmp_path: Path) -> None:
     kept = tmp_path / "answers.jsonl"
     quality(data, "-m", "nano", "--limit", 4, "--records", kept)
     assert [Path(str(line["path"])).name for line in lines(kept)] == [f"set.jsonl:{n}" for n in (1, 2, 3, 4)]
@@ -110,7 +108,7 @@ def test_a_run_goes_on_where_it_ended_and_asks_anew_what_has_changed(
     assert again.results[0].figures["score"] == report.results[0].figures["score"]
 
 
-def test_what_failed_is_asked_again_when_that_is_wanted_and_leaves_one_record(data: Path, tmp_path: Path) -> None:
+def test_retry_failed_leaves_one_record(data: Path, tmp_path: Path) -> None:
     kept, picture = tmp_path / "kept.jsonl", data.parent / "4.png"
     picture.write_bytes(b"no picture")
     words = ("-m", "nano", "--threads", 1, "--threads", 2, "--records", kept, "--resume")
@@ -127,7 +125,7 @@ def test_what_failed_is_asked_again_when_that_is_wanted_and_leaves_one_record(da
     assert len(lines(kept)) == 12 and not any(line["error"] for line in lines(kept))
 
 
-def test_a_model_that_cannot_be_run_leaves_the_counts_of_rows_as_they_are(data: Path, tmp_path: Path) -> None:
+def test_model_that_cannot_run_does_not_change_row_counts(data: Path, tmp_path: Path) -> None:
     with data.open("a") as file:
         file.write("no json\n")
     broken = tmp_path / "broken"
@@ -144,7 +142,7 @@ def test_a_model_that_cannot_be_run_leaves_the_counts_of_rows_as_they_are(data: 
         assert sum(bool(result.figures) for result in report.results) == 1
 
 
-def test_what_cannot_be_loaded_costs_nothing_of_what_is_done(data: Path, tmp_path: Path) -> None:
+def test_model_that_cannot_load_keeps_earlier_records(data: Path, tmp_path: Path) -> None:
     (tmp_path / "openvino").mkdir()
     (tmp_path / "openvino" / "__init__.py").write_text('raise ImportError("no plugin")')
     engines = ("--vision-engine", "mtmd", "--vision-engine", "openvino")
@@ -158,7 +156,7 @@ def test_what_cannot_be_loaded_costs_nothing_of_what_is_done(data: Path, tmp_pat
     assert "openvino is installed and cannot be loaded" in done.stderr.decode()
 
 
-def test_no_more_pictures_a_second_than_the_model_had_time_for(data: Path, tmp_path: Path) -> None:
+def test_rows_per_second_fit_the_time_of_the_model(data: Path, tmp_path: Path) -> None:
     """With several replies at once, whose records leave together."""
     kept = tmp_path / "kept.jsonl"
     words = ("-b", "llamacpp", "-n", 4, "-f", "json", "--no-progress", "--records", kept)
@@ -169,19 +167,19 @@ def test_no_more_pictures_a_second_than_the_model_had_time_for(data: Path, tmp_p
     assert 0 < result.figures["images"].value <= 6 / least
 
 
-def test_a_metric_that_fits_only_the_first_row_is_told(data: Path, rows: list[Row], tmp_path: Path) -> None:
+def test_notice_for_a_metric_that_fits_only_the_first_row(data: Path, rows: list[Row], tmp_path: Path) -> None:
     rows[0]["answers"] = ["a", "b", "c", "d"]
     _, said = quality(written(tmp_path, rows), "-m", "nano")
     assert "5 rows would be scored by another metric than vqa" in said
 
 
-def test_the_limit_is_of_rows_that_can_be_used(data: Path) -> None:
+def test_limit_counts_usable_rows(data: Path) -> None:
     data.write_text("no json\n" + data.read_text())
     report, _ = quality(data, "-m", "nano", "--limit", 2, code=Exit.SOME_FAILED)
     assert (report.results[0].figures["score"].count, report.data["left_out"]) == (2, 1)
 
 
-def test_a_suite_asks_in_its_own_words_and_is_scored_in_its_own_way(tmp_path: Path) -> None:
+def test_suite_decides_prompt_and_metric(tmp_path: Path) -> None:
     picture = base64.b64encode(png(7)).decode()
     with (tmp_path / "AI2D.tsv").open("w", newline="") as file:
         table = csv.writer(file, delimiter="\t")
@@ -208,7 +206,7 @@ def test_pairs_of_pictures_and_texts_are_read_by_the_built_in_model(tmp_path: Pa
         assert result.figures["engine"].value > 1e7
 
 
-def test_a_page_and_a_table_come_of_it(data: Path, tmp_path: Path) -> None:
+def test_page_and_table_are_written(data: Path, tmp_path: Path) -> None:
     done = smolcli(
         "bench", "quality", data, "-m", "nano", "-b", "echo", "--no-progress", "--report", tmp_path / "a.html"
     )
@@ -241,7 +239,9 @@ def test_a_page_and_a_table_come_of_it(data: Path, tmp_path: Path) -> None:
         ('{"image": "0.png", "question": "x", "answer": "y"}', ("--metric", "vqa"), Exit.OK, "1 answer"),
     ],
 )
-def test_what_cannot_be_is_told(tmp_path: Path, content: str, words: tuple[str, ...], code: Exit, said: str) -> None:
+def test_impossible_requests_are_reported(
+    tmp_path: Path, content: str, words: tuple[str, ...], code: Exit, said: str
+) -> None:
     (tmp_path / "0.png").write_bytes(png(7))
     (tmp_path / "set.jsonl").write_text(content)
     words = tuple(str(tmp_path / word) if word == "set.jsonl" else word for word in words)
@@ -252,7 +252,7 @@ def test_what_cannot_be_is_told(tmp_path: Path, content: str, words: tuple[str, 
 
 
 @pytest.mark.parametrize("word", ["set.jsonl", "."])
-def test_no_plot_takes_the_place_of_a_picture_of_the_data(data: Path, word: str) -> None:
+def test_plot_does_not_overwrite_a_picture_of_the_data(data: Path, word: str) -> None:
     pytest.importorskip("matplotlib")
     (data.parent / "0.txt").write_text("something")
     before = (data.parent / "0.png").read_bytes()
@@ -261,14 +261,14 @@ def test_no_plot_takes_the_place_of_a_picture_of_the_data(data: Path, word: str)
     assert (data.parent / "0.png").read_bytes() == before
 
 
-def test_without_a_data_set_or_with_one_that_is_not_there() -> None:
+def test_missing_data_set_is_reported() -> None:
     assert smolcli("bench", "quality").returncode == Exit.USAGE
     done = smolcli("bench", "quality", "/proc/nonexistent.tsv")
     assert done.returncode == Exit.NO_INPUT
     assert done.stderr.decode().count("\n") == 1
 
 
-def test_a_question_of_its_own_is_a_part_of_what_an_item_is() -> None:
+def test_question_is_part_of_an_items_digest() -> None:
     from smolcli.inputs.load import load
 
     plain = load(Item.of(str(SAMPLES / "sign.png")))[1]

@@ -112,7 +112,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("suite", "one", "text", "numbers"), CASES)
-def test_a_suite_asks_as_vlmevalkit_asks_smolvlm(suite: str, one: Row, text: str, numbers: list[int]) -> None:
+def test_suite_prompts_equal_those_of_vlmevalkit(suite: str, one: Row, text: str, numbers: list[int]) -> None:
     assert prompt(SUITES[suite].ask(one)) == (text, numbers)
 
 
@@ -130,7 +130,7 @@ def test_several_pictures_come_before_the_text_in_order(suite: str) -> None:
     assert SUITES[suite].ask(row("Which?", "a", "b", pictures=3)).parts[:3] == (0, 1, 2)
 
 
-def test_a_place_of_mmmu_without_its_picture_stays_text() -> None:
+def test_mmmu_marker_without_a_picture_stays_text() -> None:
     row_prompt = SUITES["mmmu"].ask(row("See <image 2> and <image 1> and <image 0>.", "x"))
     assert row_prompt.parts == (
         "Question: <image 1>:", 0,
@@ -139,14 +139,14 @@ def test_a_place_of_mmmu_without_its_picture_stays_text() -> None:
     assert row_prompt.prefill == ""  # one choice is none
 
 
-def test_without_a_suite_a_row_is_asked_its_question_a_letter_or_the_text() -> None:
+def test_prompt_without_a_suite() -> None:
     assert ask(row(" What is it? ", pictures=2)) == RowPrompt((0, 1, "What is it?"))
     assert ask(row("How many?", hint="Count the red ones.")) == RowPrompt((0, "Hint: Count the red ones.\nHow many?"))
     assert ask(row("")) == RowPrompt((0, "What is written in the image?"))
     assert prompt(ask(NORTH)) == (SCIENCEQA, [0])
 
 
-def test_the_metric_is_guessed_by_the_row() -> None:
+def test_default_metric_follows_from_the_row() -> None:
     assert default_metric(row("Which?", "a", "b", answers=("A",) * 9)) == "choice"
     assert default_metric(row(" ", answers=("a",) * 9)) == "cer"
     assert default_metric(row("What?", answers=("a",) * 4)) == "vqa"

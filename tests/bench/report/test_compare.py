@@ -66,7 +66,7 @@ def test_the_edge_of_the_tolerance_is_still_the_same(name: str, before: float, a
     assert verdict(of(name, before), of(name, after), 0.049) != "same"
 
 
-def test_a_tolerance_of_nothing_leaves_only_the_spread() -> None:
+def test_without_a_tolerance_only_intervals_decide() -> None:
     assert verdict(of("decode", 100), of("decode", 99.99), 0) == "worse"
     assert verdict(of("decode", 100), of("decode", 100), 0) == "same"
 
@@ -85,12 +85,12 @@ def test_an_error_rate_is_worse_where_it_is_higher() -> None:
     assert verdict(before, after) == "worse"
 
 
-def test_what_has_no_better_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_without_a_direction_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MEASURES, "load", replace(MEASURES["load"], higher_is_better=None))
     assert verdict(of("load", 1), of("load", 2)) == "not judged"
 
 
-def test_what_was_measured_once_is_judged_of_memory_and_scores_alone() -> None:
+def test_single_measurement_is_judged_for_memory_and_scores_only() -> None:
     def once(made: Report) -> Report:
         [result] = made.results
         figures = {name: replace(figure, count=1) for name, figure in result.figures.items()}
@@ -101,7 +101,7 @@ def test_what_was_measured_once_is_judged_of_memory_and_scores_alone() -> None:
     assert verdict(once(of("engine", 1e9)), once(of("engine", 2e9))) == "worse"
 
 
-def test_what_is_there_no_more_is_a_regression() -> None:
+def test_missing_result_is_a_regression() -> None:
     before = speed()
     assert regressions(compare_reports(before, before, 0.05)) == []
     assert len(regressions(compare_reports(before, replace(before, results=before.results[1:]), 0.05))) == 1
@@ -149,7 +149,7 @@ def test_a_report_is_the_same_as_itself() -> None:
         (speed(), replace(speed(), results=speed().results[:1] * 2)),
     ],
 )
-def test_what_cannot_be_compared_is_refused(before: Report, after: Report) -> None:
+def test_different_benchmarks_are_refused(before: Report, after: Report) -> None:
     with pytest.raises(UsageError):
         compare_reports(before, after, 0.05)
 
@@ -160,13 +160,13 @@ def test_a_tolerance_is_a_number(tolerance: float) -> None:
         compare_reports(speed(), speed(), tolerance)
 
 
-def test_a_data_set_that_one_report_does_not_know_is_no_difference_of_data_sets() -> None:
+def test_unknown_data_set_is_not_a_different_one() -> None:
     unknown = replace(quality(), data={**quality().data, "sha256": ""})
     assert {change.verdict for change in compare_reports(quality(), unknown, 0.05)} <= {"same", "not judged"}
     assert differences(quality(), unknown) == [f"data: sha256 was {'0f' * 32}, is unknown"]
 
 
-def test_what_else_differs_is_told() -> None:
+def test_other_differences_are_listed() -> None:
     before = speed()
     machine = {**before.machine, "cores": 4, "libraries": {"torch": "2.14.0", "numpy": "2.2"}}
     results = (replace(before.results[0], facts={"tiles": 9, "prompt_tokens": 81}, fingerprint="new", failed=3),)

@@ -1,4 +1,4 @@
-"""html_page.py in a parser and a browser, and matplotlib_plots.py: nothing strange gets through, nothing is cut."""
+"""html_page.py in a parser and a browser, and matplotlib_plots.py: hostile text is escaped, nothing is cut off."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Tree(HTMLParser):
 
 
 @pytest.mark.parametrize("made", [speed, memory, quality, pictured, hostile])
-def test_the_page_is_well_formed_and_of_known_parts(made: Callable[[], Report]) -> None:
+def test_page_is_well_formed(made: Callable[[], Report]) -> None:
     text = page(made())
     assert text.startswith('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv=')
     tree = Tree(text)
@@ -99,13 +99,13 @@ def test_the_page_is_well_formed_and_of_known_parts(made: Callable[[], Report]) 
     assert text.count("<style>") == 1 and "url(" not in STYLE and "@import" not in STYLE and "<" not in STYLE
 
 
-def test_the_policy_leaves_only_own_styles_and_pictures_inside() -> None:
+def test_policy_allows_only_inline_styles_and_pictures() -> None:
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     assert rules.pop("default-src") == rules.pop("base-uri") == rules.pop("form-action") == "'none'"
     assert rules == {"style-src": "'unsafe-inline'", "img-src": "data:"}
 
 
-def test_hostile_texts_stay_texts() -> None:
+def test_hostile_text_is_escaped() -> None:
     text = page(hostile())
     tree = Tree(text)
     assert not tree.named("script") and not tree.named("img")
@@ -154,7 +154,7 @@ def test_bars_are_as_long_as_their_figures() -> None:
     assert widths[:3] == pytest.approx([47.1 * at / top * 100 for at in (1, 2, 3)], abs=0.01)
 
 
-def test_of_a_score_that_cannot_be_drawn_nothing_is_drawn() -> None:
+def test_score_that_is_not_finite_is_not_drawn() -> None:
     made = quality(("nano",))
     nothing = Figure(float("nan"), float("nan"), float("inf"), 0)
     text = page(replace(made, results=(replace(made.results[0], figures=dict.fromkeys(("score", "images"), nothing)),)))

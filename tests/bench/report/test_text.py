@@ -1,4 +1,4 @@
-"""report/text.py: read back by csv, json and a Markdown parser; whole numbers and harmless names on every terminal."""
+"""report/text.py: its output read back by csv, json and a Markdown parser; tables for terminals of every width."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_numbers_have_three_digits_and_a_unit_that_people_read(value: float, nam
     assert text_report.number(value, MEASURES[name]) == text
 
 
-def test_a_spread_has_the_places_of_its_number_and_none_is_made_up() -> None:
+def test_spread_has_the_decimal_places_of_its_value() -> None:
     decode, score = MEASURES["decode"], MEASURES["score"]
     assert text_report.cell(Figure(47.1, 46.8, 47.6, 5), decode) == ("47.1", "±0.4")
     assert text_report.cell(Figure(471, 464, 480, 5), decode) == ("471", "±8")
@@ -57,7 +57,7 @@ def test_a_wide_terminal_has_a_line_for_each_result(monkeypatch: pytest.MonkeyPa
     assert lines[10] == "machine: cpu Xeon; cores 2; memory 25.2 GB"  # the rest is in the other formats
 
 
-def test_of_quality_rows_are_counted_and_categories_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quality_shows_row_counts_and_categories(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(quality(), 140, monkeypatch)
     assert "256m: 200 rows scored, 1 failed" in text
     assert "data: path docvqa.jsonl; rows 203; left out 4" in text
@@ -67,7 +67,7 @@ def test_of_quality_rows_are_counted_and_categories_shown(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 140])
 @pytest.mark.parametrize("made", [speed, memory, quality, hostile])
-def test_no_terminal_cuts_a_number(made: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_never_cut(made: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     report = made()
     text = shown(report, width, monkeypatch)
     assert max(map(cell_len, text.splitlines())) <= width
@@ -78,7 +78,7 @@ def test_no_terminal_cuts_a_number(made: Any, width: int, monkeypatch: pytest.Mo
                 assert part in text, (name, part)
 
 
-def test_no_sentence_is_broken_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_not_wrapped_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     stream = io.StringIO()
     text_report.show(replace(speed(), notices=("word " * 40 + "end",)), stream)
@@ -91,7 +91,7 @@ def test_a_long_name_folds_and_keeps_its_letters(monkeypatch: pytest.MonkeyPatch
     assert shown(quality((LONG,)), 80, monkeypatch).count("w") >= len(LONG)
 
 
-def test_nothing_that_a_terminal_would_obey_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     report = hostile()
     outputs = (
         shown(report, 80, monkeypatch),
@@ -132,7 +132,7 @@ def test_markdown_is_read_back_by_a_parser() -> None:
     assert [token.content for token in parser.parse(fenced) if token.type == "fence"] == ["echo ```` `x`\n"]
 
 
-def test_json_lines_say_of_each_result_what_is_needed_to_repeat_it() -> None:
+def test_json_lines_repeat_the_reports_fields() -> None:
     report = hostile()
     lines = [json.loads(line) for line in text_report.jsonl(report).splitlines()]
     assert len(lines) == len(report.results)
@@ -141,7 +141,7 @@ def test_json_lines_say_of_each_result_what_is_needed_to_repeat_it() -> None:
         assert {key: line[key] for key in asdict(result)} == json.loads(json.dumps(asdict(result)))
 
 
-def test_a_report_without_results_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_without_results(monkeypatch: pytest.MonkeyPatch) -> None:
     for made in (speed, memory, quality):
         empty = replace(made(), results=())
         assert "machine: cpu Xeon" in shown(empty, 80, monkeypatch)
