@@ -40,6 +40,7 @@ class ItemQuestion(Task):
     """Asks about each item the question that it carries."""
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
+        """The item's question with its pictures in their places, and the beginning of the reply if it has one."""
         assert media.question is not None
         parts = tuple(media.frames[part] if isinstance(part, int) else part for part in media.question.parts)
         prompt = Prompt.user(*parts)
