@@ -24,6 +24,8 @@ METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer"
 class Variants:
     """What is compared: every combination of these, each repeatable."""
 
+    panel = "Configurations"
+
     backend: tuple[str, ...] = same_as(Model, "backend", default=("auto",))
     quant: tuple[str, ...] = opt(
         (),
@@ -72,6 +74,8 @@ def _cases(images: Iterable[str], batches: Iterable[int], lengths: Iterable[int]
 class Speed:
     """What is measured, and how often."""
 
+    panel = "Measurement"
+
     image: tuple[str, ...] = opt(
         ("1024x768",),
         "Size of generated pictures, or your own: a file, or a directory with as many as --batch; none: text alone.",
@@ -99,6 +103,8 @@ class Speed:
 class Memory:
     """What is measured, and how often."""
 
+    panel = "Measurement"
+
     image: tuple[str, ...] = opt(
         ("1024x768",),
         "Size of generated pictures, or your own: a file, or a directory with as many as --batch.",
@@ -123,6 +129,8 @@ class Memory:
 @dataclass(frozen=True)
 class Quality:
     """What is asked, and how it is scored."""
+
+    panel = "Scoring"
 
     suite: str | None = opt(None, "Ask and score as this published benchmark does.", **choice("suite", SUITES))
     metric: str | None = opt(
@@ -151,6 +159,8 @@ class Quality:
 class Show:
     """What comes out."""
 
+    panel = "Output"
+
     format: str | None = same_as(
         Output,
         "format",
@@ -168,6 +178,8 @@ class Show:
 @dataclass(frozen=True)
 class Compare:
     """Two reports of one kind."""
+
+    panel = "Inputs"
 
     before: Path = opt(
         None, "Report of the earlier run, made by -o FILE.json.", argument=True, metavar="BEFORE.json",

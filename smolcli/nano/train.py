@@ -172,15 +172,14 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        partial = self._file.with_suffix(".part")
         checkpoint = {
             "student": self.student.state_dict(),
             "mean": self.mean.weights,
             "opts": [optimizer.state_dict() for optimizer in self._optimizers],
             "state": asdict(self.state),
         }
-        torch.save(checkpoint, partial)
-        os.replace(partial, self._file)
+        with atomic_write(self._file) as part:
+            torch.save(checkpoint, part)
 
 
 def train(args: argparse.Namespace) -> None:
