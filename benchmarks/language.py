@@ -56,12 +56,12 @@ def main() -> None:
 
 
 def made(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
-    return Sequences(backend._model, backend._token_count, args.threads, most, 2**40)
+    return Sequences(backend._model, backend._vocab_size, args.threads, most, 2**40)
 
 
 def rows(backend: LlamaCpp, count: int, seed: int = 0) -> NDArray[np.float32]:
     """Random embeddings (count, width) of the size that a model's own have."""
-    noise = np.random.default_rng(seed).standard_normal((count, backend._sequences.width))
+    noise = np.random.default_rng(seed).standard_normal((count, backend._sequences.embedding_size))
     return (0.05 * noise).astype(np.float32)
 
 
@@ -71,9 +71,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def begin(one: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
+def prefill(one: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
     marks = np.arange(len(embeddings)) + 10**6 * (seed + 1)
-    one.begin(key, marks, embeddings, len(embeddings) + STEPS + 1)
+    one.prefill(key, marks, embeddings, len(embeddings) + STEPS + 1)
 
 
 def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
@@ -81,16 +81,16 @@ def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
     whole, chunked = [], []
     one = made(backend, args, 1)
     for number in range(args.rounds + 1):  # the first round is a warm-up
-        one.end(0)
-        one.forget()
-        whole.append(seconds(lambda number=number: begin(one, np.concatenate(parts), seed=number)))
+        one.release(0)
+        one.clear_idle()
+        whole.append(seconds(lambda number=number: prefill(one, np.concatenate(parts), seed=number)))
 
         def by_parts(number: int = number) -> None:
             for count in range(1, len(parts) + 1):  # the prefix in the cache is not computed again
-                begin(one, np.concatenate(parts[:count]), seed=100 + number)
+                prefill(one, np.concatenate(parts[:count]), seed=100 + number)
 
-        one.end(0)
-        one.forget()
+        one.release(0)
+        one.clear_idle()
         chunked.append(seconds(by_parts))
     one.close()
     compared(f"a prompt of {TILES} tiles, in one call and part by part", whole[1:], chunked[1:], "s")
@@ -101,8 +101,8 @@ def replies_by_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
         one = made(backend, args, count)
         prompt = rows(backend, CONTEXT)
         for key in range(count):
-            begin(one, prompt, key, key)
-        steps = [seconds(lambda: one.step(dict.fromkeys(range(count), 100))) for _ in range(STEPS)]  # noqa: B023
+            prefill(one, prompt, key, key)
+        steps = [seconds(lambda: one.decode(dict.fromkeys(range(count), 100))) for _ in range(STEPS)]  # noqa: B023
         one.close()
         step = statistics.median(steps[4:])
         print(f"{count} replies: {1e3 * step:.1f} ms a step, {count / step:.0f} tokens/s in all", flush=True)
@@ -116,10 +116,10 @@ def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
         for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
             kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
             one = made(backend, args, 1)
-            begin(one, prompt, seed=99)  # creates the context
-            one.end(0)
-            before = seconds(lambda one=one, number=number: begin(one, prompt, seed=number))
-            after = statistics.median(seconds(lambda one=one: one.step({0: 100})) for _ in range(STEPS))
+            prefill(one, prompt, seed=99)  # creates the context
+            one.release(0)
+            before = seconds(lambda one=one, number=number: prefill(one, prompt, seed=number))
+            after = statistics.median(seconds(lambda one=one: one.decode({0: 100})) for _ in range(STEPS))
             one.close()
             for name, value in (("prompt", before), ("token", after)):
                 found.setdefault((name, kind), []).append(value)
@@ -139,21 +139,21 @@ def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
 
     one = made(backend, args, 8)
     for key in range(8):
-        begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+        prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
     steps = 0
 
     def reply() -> None:
         for _ in range(steps):
-            one.step(dict.fromkeys(range(8), 100))
+            one.decode(dict.fromkeys(range(8), 100))
 
     encode()
-    step = statistics.median(seconds(lambda: one.step(dict.fromkeys(range(8), 100))) for _ in range(5))
+    step = statistics.median(seconds(lambda: one.decode(dict.fromkeys(range(8), 100))) for _ in range(5))
     steps = min(80, max(1, round(seconds(encode) / step)))
     beside, after = [], []
     for _ in range(args.rounds):
         for key in range(8):
-            one.end(key)
-            begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+            one.release(key)
+            prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
 
         def both() -> None:
             other = Thread(target=encode)
@@ -163,8 +163,8 @@ def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
 
         beside.append(seconds(both))
         for key in range(8):
-            one.end(key)
-            begin(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+            one.release(key)
+            prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
 
         def apart() -> None:
             encode()

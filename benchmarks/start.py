@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--picture", type=Path, default=Path(__file__).parent.parent / "docs" / "samples" / "scene.png")
     args = parser.parse_args()
-    files = resolve.find(catalog.NANO)
+    files = resolve.find_files(catalog.NANO)
     threads = str(len(os.sched_getaffinity(0)))
     caption = (*SMOLCLI, "caption", str(args.picture), "-m", "nano", "-b", "llamacpp", "--threads", threads, "-q")
     script = (PYTHON, "-c", MINIMAL, str(files.gguf), str(files.mmproj), str(args.picture))

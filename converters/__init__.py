@@ -14,11 +14,20 @@ import logging
 
 from .convert import Output, Plan, convert, plan, write
 from .lora import Adapter
-from .memory_estimate import run_memory
+from .memory_estimate import estimate_run_memory
 from .verify import Agreement, check_libraries, verify
 
 logging.getLogger("gguf").setLevel(logging.CRITICAL)  # its warnings about model cards are not for users
 
 __all__ = [
-    "Adapter", "Agreement", "Output", "Plan", "check_libraries", "convert", "plan", "run_memory", "verify", "write",
+    "Adapter",
+    "Agreement",
+    "Output",
+    "Plan",
+    "check_libraries",
+    "convert",
+    "estimate_run_memory",
+    "plan",
+    "verify",
+    "write",
 ]  # fmt: skip

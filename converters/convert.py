@@ -52,7 +52,7 @@ class Output:
 
     path: Path
     quantization: Quantization
-    kinds: dict[str, GgmlType] = field(repr=False)
+    types: dict[str, GgmlType] = field(repr=False)
     size: int
     fallbacks: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class Plan:
     """
 
     checkpoint: Checkpoint
-    halves: tuple[GgufModel, GgufModel]
+    models: tuple[GgufModel, GgufModel]
     language: tuple[Output, ...]
     vision: tuple[Output, ...]
     kept: frozenset[Path]
@@ -81,17 +81,21 @@ class Plan:
     def notices(self) -> list[str]:
         """Lines for the user: tensors of other types, things that the checkpoint lacks."""
         lines = [f"{output.path}: {line}" for output in self.outputs for line in output.fallbacks]
-        return [*lines, *(line for model in self.halves for line in model.notices)]
+        return [*lines, *(line for model in self.models for line in model.notices)]
 
     @property
-    def made(self) -> list[Output]:
+    def new_outputs(self) -> list[Output]:
         """The files that will be written and stay."""
         return [output for output in self.outputs if output.path not in self.kept]
 
     @property
-    def work(self) -> list[Output]:
+    def files_to_write(self) -> list[Output]:
         """All files that will be written: `source` first if it is temporary, then those that stay."""
-        return self.made if self.source is None or self.source in self.made else [self.source, *self.made]
+        return (
+            self.new_outputs
+            if self.source is None or self.source in self.new_outputs
+            else [self.source, *self.new_outputs]
+        )
 
 
 def convert(
@@ -156,16 +160,18 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
     type, OutputError for a full disk, UsageError for a directory that cannot be written, EngineError if llama.cpp's
     quantizer crashes.
     """
-    if not plan.work:
+    if not plan.files_to_write:
         return
-    out_dir = plan.work[0].path.parent
+    out_dir = plan.files_to_write[0].path.parent
     with convert_os_errors(out_dir):
         _check_space(plan)
     with PartFiles(plan.overwrite) as part_files:
-        parts = {output.path: part_files.path(output.path, output not in plan.made) for output in plan.work}
+        parts = {
+            output.path: part_files.path(output.path, output not in plan.new_outputs) for output in plan.files_to_write
+        }
         with convert_os_errors(out_dir):
             _write_direct(plan, parts, progress)
-        for output in plan.work:
+        for output in plan.files_to_write:
             if output.quantization.tensor is None and plan.source is not None:
                 source, part = parts[plan.source.path], parts[output.path]
                 arguments = (source, part, output.quantization.file, usable_cores(), output.path)
@@ -177,11 +183,11 @@ def write(plan: Plan, progress: Progress = lambda _: None, verbose: bool = False
 
 def _write_direct(plan: Plan, parts: Mapping[Path, Path], progress: Progress) -> None:
     """Write the files that do not need llama.cpp's quantizer; `parts` has the path of each part file."""
-    direct = [output for output in plan.work if output.quantization.tensor is not None]
-    for model, of_model in zip(plan.halves, ((*plan.language, plan.source), plan.vision), strict=True):
+    direct = [output for output in plan.files_to_write if output.quantization.tensor is not None]
+    for model, of_model in zip(plan.models, ((*plan.language, plan.source), plan.vision), strict=True):
         with ExitStack() as stack:
             files = [
-                stack.enter_context(closing(model.start(parts[output.path], output.quantization, output.kinds)))
+                stack.enter_context(closing(model.start(parts[output.path], output.quantization, output.types)))
                 for output in direct
                 if output in of_model
             ]
@@ -286,7 +292,7 @@ def _kept(outputs: Sequence[Output], if_exists: str) -> frozenset[Path]:
 
 
 def _check_space(plan: Plan) -> None:
-    needed_bytes = sum(output.size for output in plan.work)
+    needed_bytes = sum(output.size for output in plan.files_to_write)
     check_free_space(
-        plan.work[0].path.parent.absolute(), needed_bytes, "make room, or choose another directory with -o"
+        plan.files_to_write[0].path.parent.absolute(), needed_bytes, "make room, or choose another directory with -o"
     )

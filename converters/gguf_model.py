@@ -27,7 +27,7 @@ class GgufModel:
     describe: Callable[[GGUFWriter, Quantization], None]
     notices: tuple[str, ...] = ()
 
-    def start(self, path: Path, quantization: Quantization, types: Mapping[str, GgmlType]) -> Started:
+    def start(self, path: Path, quantization: Quantization, types: Mapping[str, GgmlType]) -> GgufFile:
         """Write the header of a file that stores each weight as its type in `types` (by GGUF name). Raises OSError."""
         writer = GGUFWriter(None, self.architecture)
         for weight in self.weights:
@@ -35,7 +35,7 @@ class GgufModel:
             size = tensor_bytes(weight, type)
             writer.add_tensor_info(weight.name, weight.shape, np.dtype(np.float32), size, raw_dtype=type)
         self.describe(writer, quantization)
-        return Started(path, writer, types)
+        return GgufFile(path, writer, types)
 
     def data_size(self, types: Mapping[str, GgmlType]) -> int:
         """Return the bytes of all weights in a file, including padding."""
@@ -43,11 +43,11 @@ class GgufModel:
         return sum(GGUFWriter.ggml_pad(size, GGUF_DEFAULT_ALIGNMENT) for size in sizes)
 
 
-class Started:
+class GgufFile:
     """A GGUF file whose header is written and whose weights are to be written in the order of the header."""
 
     def __init__(self, path: Path, writer: GGUFWriter, types: Mapping[str, GgmlType]) -> None:
-        self.kinds = types
+        self.types = types
         self._writer = writer
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()

@@ -22,7 +22,7 @@ from smolcli.system.atomic_file import PartFile
 
 from .checkpoint import Checkpoint
 from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
-from .gguf_model import Started
+from .gguf_model import GgufFile
 from .quantization import GgmlType, Quantization, encode
 from .tensor_mapping import Weight, interleave
 
@@ -46,7 +46,7 @@ Progress = Callable[[int], object]  # called with the number of bytes just writt
 
 
 def write_weights(
-    checkpoint: Checkpoint, weights: Sequence[Weight], files: Sequence[Started], progress: Progress
+    checkpoint: Checkpoint, weights: Sequence[Weight], files: Sequence[GgufFile], progress: Progress
 ) -> None:
     """Read each weight once, in blocks of rows, and write it to every file as the type that it has there.
 
@@ -59,7 +59,7 @@ def write_weights(
                 rows = interleave(rows, (stop - start) * weight.rotary_heads // weight.shape[0])
             encoded: dict[GgmlType, np.ndarray] = {}
             for file in files:
-                type = file.kinds[weight.name]
+                type = file.types[weight.name]
                 if type not in encoded:
                     try:
                         encoded[type] = encode(rows, type)

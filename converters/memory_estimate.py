@@ -10,7 +10,7 @@ BATCH = 512  # tokens evaluated at once
 F16, F32 = 2, 4  # bytes of a key or value, of an attention score
 
 
-def run_memory(text: Text, files: int) -> int:
+def estimate_run_memory(text: Text, files: int) -> int:
     """Return the resident bytes of a process that answers about one picture; `files` is the bytes of both files.
 
     It counts the weights, keys and values of a context, and the attention scores of one layer and batch.

@@ -194,8 +194,8 @@ def compare_pair(
             divergences.append(divergence(trace.logits, logits))
             cosines.append(cosine(trace.embeddings, embeddings))
             for position in np.flatnonzero(wanted[-1] != said[-1])[:1].tolist():
-                texts = [backend.words(trace.answer[:position])]
-                texts += [backend.words([int(tokens[-1][position])]) for tokens in (wanted, said)]
+                texts = [backend.detokenize(trace.answer[:position])]
+                texts += [backend.detokenize([int(tokens[-1][position])]) for tokens in (wanted, said)]
                 differences.append(Difference(trace.probe, position + 1, *texts))
     kl, similarities = np.concatenate(divergences), np.concatenate(cosines)
     return Agreement(

@@ -34,9 +34,9 @@ def _begin(words: list[str]) -> None:
     from smolcli import registry
 
     if words[0] in registry.TASKS:
-        from smolcli.process.spawn import ENGINE, begin
+        from smolcli.process.spawn import ENGINE, prestart
 
-        begin(ENGINE, "-v" in words or "--verbose" in words)
+        prestart(ENGINE, "-v" in words or "--verbose" in words)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from smolcli import registry
 from smolcli.errors import UsageError
 from smolcli.terminal.words import enumerate_words
 
-MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
-MOST_JOBS = 32
-MOST_FRAMES = 100_000  # of a video, or of a segment of it
+MAX_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
+MAX_JOBS = 32
+MAX_FRAMES = 100_000  # of a video, or of a segment of it
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -50,34 +50,34 @@ def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) ->
     return field(default=original.default if default is MISSING else default, metadata=metadata)
 
 
-def choice_parser(option: str, names: Collection[str], unsaid: Collection[str] = ()) -> Callable[[str], str]:
+def choice_parser(option: str, names: Collection[str], unlisted: Collection[str] = ()) -> Callable[[str], str]:
     """Return a parser for Typer that takes one of `names` in any case, or one of `unsaid`, which no message lists."""
 
     def parse(word: str) -> str:
-        if word.lower() not in (*names, *unsaid):
+        if word.lower() not in (*names, *unlisted):
             raise UsageError(f"{option} {word} is not known", f"choose one of {', '.join(names)}")
         return word.lower()
 
     return parse
 
 
-def choice(option: str, names: Collection[str], unsaid: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
+def choice(option: str, names: Collection[str], unlisted: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
     """Return the metadata of an option that takes one of `names`, or of `unsaid`, which help and completion leave out.
 
     `option` is its name in errors; the metavar is its last word where none is given.
     """
-    parser, metavar = choice_parser(option, names, unsaid), metavar or option.split()[-1].upper()
-    return {"parser": parser, "metavar": metavar, "autocompletion": completed(names)}
+    parser, metavar = choice_parser(option, names, unlisted), metavar or option.split()[-1].upper()
+    return {"parser": parser, "metavar": metavar, "autocompletion": complete_from(names)}
 
 
-def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
+def complete_from(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return a function that tells a shell which of `names` begin with what is typed."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def complete_model_names(incomplete: str) -> list[str]:
     """Tell a shell the models whose names begin with what is typed."""
-    return completed(registry.load(registry.LIBRARIES, "models")())(incomplete)
+    return complete_from(registry.load(registry.ON_DEMAND, "models")())(incomplete)
 
 
 def parse_detail(word: str) -> str:
@@ -113,7 +113,7 @@ class Model:
         "-b",
         "--backend",
         short=True,
-        **choice("backend", ("auto", *registry.backends()), unsaid=registry.BACKENDS),
+        **choice("backend", ("auto", *registry.backends()), unlisted=registry.BACKENDS),
     )
     device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps; for PyTorch only.", id_key="device", metavar="DEVICE")
     dtype: str = opt(
@@ -123,7 +123,7 @@ class Model:
         **choice("dtype", DTYPES),
     )
     threads: int | None = opt(
-        None, "CPU threads.", min=1, max=MOST_THREADS, metavar="N", show_default="the CPU cores this process may use"
+        None, "CPU threads.", min=1, max=MAX_THREADS, metavar="N", show_default="the CPU cores this process may use"
     )
     jobs: int | None = opt(
         None,
@@ -131,7 +131,7 @@ class Model:
         "-j",
         "--jobs",
         min=1,
-        max=MOST_JOBS,
+        max=MAX_JOBS,
         metavar="N",
         show_default="by CPU cores and memory",
     )
@@ -150,7 +150,7 @@ class Model:
         short=True,
         parser=parse_detail,
         metavar="DETAIL",
-        autocompletion=completed(DETAILS),
+        autocompletion=complete_from(DETAILS),
     )
     offline: bool = opt(False, "Use no network, not even for the URLs given.", "--offline")
 
@@ -280,7 +280,7 @@ class Sampling:
         id_key="frames",
         short=True,
         min=1,
-        max=MOST_FRAMES,
+        max=MAX_FRAMES,
         metavar="N",
         show_default="one a second, 4 to 50 in all, 4 to 8 of a part",
     )
@@ -325,7 +325,7 @@ def _format_option(formats: Sequence[str]) -> Any:
         "--format",
         short=True,
         show_default="by the suffix of -o, else text",
-        **choice("format", formats, unsaid=registry.WRITERS),
+        **choice("format", formats, unlisted=registry.WRITERS),
     )
 
 
@@ -338,7 +338,7 @@ def _sidecar_option(names: Sequence[str]) -> Any:
         short=True,
         parser=parse_suffix,
         metavar="SUFFIX",
-        autocompletion=completed(names),
+        autocompletion=complete_from(names),
     )
 
 

@@ -135,7 +135,7 @@ COMMANDS = {
     ),
     "help": Entry("smolcli.commands.help:show_help", about="Show every option of a command, or a topic."),
 }
-LIBRARIES = {
+ON_DEMAND = {
     "models": Entry("smolcli.models.resolve:model_names"),
     "convert": Entry("smolcli.commands.convert_to_gguf.run:convert", "convert", ("gguf", "safetensors")),
     "pair": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),

@@ -59,7 +59,7 @@ def records(
     stream = io.StringIO()
     sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False))
     work = Work(backend, ModelFiles("echo"), Model(), Input(), generate)
-    LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).over(items)
+    LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).run(items)
     return [json.loads(line) for line in stream.getvalue().splitlines()], sink
 
 

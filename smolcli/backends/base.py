@@ -52,7 +52,7 @@ class Backend(Protocol):
     """What runs a model."""
 
     name: str  # its key in registry.BACKENDS
-    computes: str  # the device and the settings it computes with, for people, as "cuda, bfloat16"
+    device_summary: str  # the device and the settings it computes with, for people, as "cuda, bfloat16"
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -70,7 +70,7 @@ class Backend(Protocol):
         """
         ...
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Free the cached tiles, embeddings and KV cache, so that the next prompt is computed in full."""
         ...
 

@@ -17,7 +17,7 @@ class Echo:
     """
 
     name = "echo"
-    computes = "nothing"
+    device_summary = "nothing"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         pass
@@ -30,7 +30,7 @@ class Echo:
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         return schedule(
             prompts,
-            lambda prompt: (self.words(prompt), len(prompt.frames)),
+            lambda prompt: (self.reply_words(prompt), len(prompt.frames)),
             lambda index, prepared, _: self._reply(index, prepared, options),
             options.has_length,
         )
@@ -48,14 +48,14 @@ class Echo:
         yield Piece(index, "", Finish(reason, Tokens(len(prompt_words), pictures, new)))
 
     @staticmethod
-    def words(prompt: Prompt) -> list[str]:
+    def reply_words(prompt: Prompt) -> list[str]:
         """Return the words of the reply to `prompt`."""
         parts = (
             f"[{part.width}x{part.height}]" if isinstance(part, Frame) else part for part in prompt.turns[-1].parts
         )
         return " ".join(parts).split()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Do nothing: there is no cache."""
 
     def gpu_peak(self) -> int:

@@ -69,7 +69,7 @@ class ImageProcessor:
         self._cache.clear()
 
 
-def fitted(frame: Frame, tile: int) -> Frame:
+def shrink_to_tile(frame: Frame, tile: int) -> Frame:
     """Resize a picture so that its longest edge is `tile` pixels: the first of the two resizes of `cut` to one tile.
 
     So a frame of a video takes no more memory than what the model sees of it.

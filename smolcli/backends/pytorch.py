@@ -70,7 +70,7 @@ class PyTorch:
         self._image_token = int(self.model.config.image_token_id)
         self._image_processor = ImageProcessor(self.layout, options.detail)
         self._embedding_cache = EmbeddingCache(self._encode_batch, BATCH_SIZE)
-        self.computes = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
+        self.device_summary = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
         self._load_seconds = time.perf_counter() - started
 
     @staticmethod
@@ -122,7 +122,7 @@ class PyTorch:
         """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
         return self._encode(self._prepare(prompt)[1]).float()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._image_processor.clear()
         self._embedding_cache.clear()
 
@@ -134,7 +134,7 @@ class PyTorch:
 
     def close(self) -> None:
         """Free the model."""
-        self.forget()
+        self.clear_cache()
         self.model = None
 
     @torch.inference_mode()

@@ -62,7 +62,7 @@ class Configuration:
     def file_bytes(self) -> int:
         """The size of the files that the backend reads."""
         if _reads_checkpoint(self.backend) and self.files.checkpoint is not None:
-            return sum(file.stat().st_size for file in model_files.weights(self.files.checkpoint))
+            return sum(file.stat().st_size for file in model_files.weight_files(self.files.checkpoint))
         return sum(file.stat().st_size for file in (self.files.gguf, self.files.mmproj) if file is not None)
 
     @property
@@ -174,7 +174,7 @@ def _files(
         names = tuple(registry.backends("gguf"))
     gguf = [name for name in names if name in registry.backends("gguf")]
     if not gguf or not variants.quant:
-        files, name = resolve.choose(options, names)
+        files, name = resolve.resolve_with_backend(options, names)
         pairs.show_once(files.notice)
         check_options(options, name)
         yield files, name, _quantization(files, name, variants)
@@ -217,13 +217,13 @@ class _QuantizedPairs:
         """The pair of a model. Raises ModelError if there is none, and no checkpoint to convert."""
         options = Model(model=model)
         try:
-            files, _ = resolve.choose(options, registry.backends("gguf"))
+            files, _ = resolve.resolve_with_backend(options, registry.backends("gguf"))
         except ModelError:
-            files, _ = resolve.choose(options, registry.backends("checkpoint"))
+            files, _ = resolve.resolve_with_backend(options, registry.backends("checkpoint"))
         if files.gguf is not None:
-            folder, base = files.gguf.parent, model_files.base(files.gguf.name)
+            folder, stem = files.gguf.parent, model_files.model_stem(files.gguf.name)
             names = [path.name for path in folder.iterdir()]
-            others = {name for name in model_files.languages(names) if model_files.base(name) != base}
+            others = {name for name in model_files.language_halves(names) if model_files.model_stem(name) != stem}
             pair = model_files.pair([name for name in names if name not in others], quant)
             if pair is not None:
                 return replace(files, gguf=folder / pair[0], mmproj=folder / pair[1])
@@ -235,7 +235,7 @@ class _QuantizedPairs:
         return self._convert(files, files.checkpoint, quant)
 
     def _convert(self, files: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:
-        convert = registry.load(registry.LIBRARIES, "pair")
+        convert = registry.load(registry.ON_DEMAND, "pair")
         if self._folder is None:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="smolcli-bench-")))
         folder = self._folder / f"{files.name}-{len(list(self._folder.iterdir()))}"

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from smolcli.errors import Exit, UsageError
-from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.stdout import write_stdout
 
 PANELS = ("Arguments", "Inputs", "Frames", "Model", "Answer", "Output", "Many inputs", "Options", "Help")  # in order
 MAX_WIDTH = 100
@@ -110,7 +110,7 @@ def has_color(stream: IO[str]) -> bool:
 def show(text: str) -> None:
     """Print `text`; on a terminal in a pager ($PAGER, else less), which ends at once where all fits the screen."""
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        write_stderr(f"{text}\n")
+        write_stdout(f"{text}\n")
         return
     import pydoc  # takes 20 ms, for a terminal alone
 

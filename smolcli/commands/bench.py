@@ -60,7 +60,7 @@ class Data:
 
 def _run(name: str, *options: Any) -> None:
     try:
-        code = registry.load(registry.LIBRARIES, f"bench {name}")(*options)
+        code = registry.load(registry.ON_DEMAND, f"bench {name}")(*options)
     except BrokenPipeError:
         code = Exit.OK  # whoever read the report has enough
     raise typer.Exit(code)

@@ -10,7 +10,7 @@ from smolcli import registry
 from smolcli.cli import help as pages
 from smolcli.cli.topics import TOPICS
 from smolcli.errors import UsageError
-from smolcli.options import completed
+from smolcli.options import complete_from
 from smolcli.terminal.words import closest
 
 NAMES = (*registry.TASKS, *registry.COMMANDS, *TOPICS)
@@ -23,7 +23,7 @@ def show_help(
         typer.Argument(
             metavar="[COMMAND|TOPIC]",
             help=f"A command, or a topic: {', '.join(TOPICS)}.",
-            autocompletion=completed(NAMES),
+            autocompletion=complete_from(NAMES),
             show_default=False,
             rich_help_panel="Arguments",
         ),

@@ -15,8 +15,8 @@ from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import UsageError
 from smolcli.models import catalog, hub_cache, resolve
-from smolcli.options import choice, completed, opt
-from smolcli.terminal.stdout import write_stderr
+from smolcli.options import choice, complete_from, opt
+from smolcli.terminal.stdout import write_stdout
 from smolcli.terminal.words import enumerate_words
 
 # What --for takes, and the file format that is downloaded for it: a backend stands for the format it reads.
@@ -50,7 +50,7 @@ class Download:
         argument=True,
         panel="Arguments",
         metavar="NAME",
-        autocompletion=completed(catalog.CATALOG),
+        autocompletion=complete_from(catalog.CATALOG),
     )
     quant: str | None = opt(None, "Quantization of the language model.", metavar="QUANT", show_default="q8_0")
     backend: str = opt(
@@ -70,23 +70,23 @@ def list_models(options: Listing) -> None:
     """Write the known models, and those on this machine, to standard output."""
     rows = list(model_rows())
     if options.as_json:
-        write_stderr(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        write_stdout(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
         _show_table(rows)
     else:
         for row in rows:
             cells = [row["name"], ",".join(row["here"]), row["pair_bytes"], row["checkpoint_bytes"]]
             cells += [row["licence"], row["repo"], row["about"]]
-            write_stderr("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
+            write_stdout("\t".join("" if cell is None else str(cell) for cell in cells) + "\n")
 
 
 def pull(options: Download) -> None:
     """Download a model and write the paths of its files to standard output."""
-    download = registry.load(registry.LIBRARIES, "hub")
+    download = registry.load(registry.ON_DEMAND, "hub")
     files = download(options.name, FORMATS[options.backend], options.quant, offline=options.offline)
     for path in (files.gguf, files.mmproj, files.checkpoint):
         if path is not None:
-            write_stderr(f"{path}\n")
+            write_stdout(f"{path}\n")
 
 
 LIST_HELP = """List the models smolcli knows and those on this machine.
@@ -133,11 +133,11 @@ def model_rows() -> Iterator[dict[str, Any]]:
 def _row(
     name: str, repo: str | None, pair_bytes: int | None, checkpoint_bytes: int | None, licence: str | None, about: str
 ) -> dict[str, Any]:
-    files = resolve.whole(name)
+    files = resolve.find_or_empty(name)
     paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
     return {
         "name": name,
-        "here": [backend for backend in sorted(registry.backends()) if files.serves(backend)],
+        "here": [backend for backend in sorted(registry.backends()) if files.can_run_on(backend)],
         "pair_bytes": pair_bytes,
         "checkpoint_bytes": checkpoint_bytes,
         "licence": licence,

@@ -217,7 +217,7 @@ class Engine:
             case ("ready",):
                 return self._on_ready()
             case ("error", parts):
-                raise child.received(parts)
+                raise child.rebuild_error(parts)
             case ("give up", fault):
                 raise _too_many_crashes(fault)
             case ("reply", number, slot, reply, peak, gpu_peak):
@@ -262,7 +262,7 @@ class Engine:
         if reply.finish.fault is None:
             self._quarantine.reply_succeeded()
         if self._recycler.is_due and self._child_state.child is not None:
-            held = memory.own(self._child_state.child.pid)
+            held = memory.private_bytes(self._child_state.child.pid)
             self._child_state.is_retiring = self._recycler.has_outgrown(held)
         self._finish(request)
         return [ReplyReceived(*request, reply)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy  # noqa: F401 - every model needs it, and it can be loaded while it is not yet known which one
 
 from smolcli import registry
-from smolcli.backends.image_processor import fitted
+from smolcli.backends.image_processor import shrink_to_tile
 from smolcli.backends.llamacpp.bindings import load_llama_cpp
 from smolcli.engine.protocol import (
     CELLS,
@@ -40,7 +40,7 @@ from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
 from smolcli.system.file_stamp import stamp_of
-from smolcli.system.memory import peak
+from smolcli.system.memory import peak_rss_bytes
 from smolcli.types import Content, Fault, Finish, Frame, Item, Media, ModelLimits, Piece, Prompt, Reply
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def serve(pipe: Pipe, work: Work) -> None:
     backend = _load_backend(work.backend)(work.files, work.model)
     server.gpu_peak = backend.gpu_peak
     if is_verbose():
-        print(f"smolcli: {work.files.name} on {backend.name}: {backend.computes}", file=sys.stderr, flush=True)
+        print(f"smolcli: {work.files.name} on {backend.name}: {backend.device_summary}", file=sys.stderr, flush=True)
     server.send(("ready",))
     replies = ReplyCollector()
     for piece in backend.generate(server.prompts(), work.generate):
@@ -187,7 +187,7 @@ class EngineServer:
                 self.send(("piece", *request, piece.text))
         if reply := replies.add(piece):
             del self._requests[piece.index], self._reply_cells[piece.index]
-            self.send(("reply", *request, reply, peak(), self.gpu_peak()))
+            self.send(("reply", *request, reply, peak_rss_bytes(), self.gpu_peak()))
             self._cells.clear(cell)
             if self._decoded_bytes:
                 self._free_decoded(request)
@@ -278,12 +278,12 @@ class EngineServer:
             frames: dict[int, Frame] = {}
             if indices:
                 tile = limits_of(self._work.backend, self._work.files).tile
-                frames = {n: fitted(frame, tile) for n, frame in opened.video.pictures(indices)}
+                frames = {n: shrink_to_tile(frame, tile) for n, frame in opened.video.pictures(indices)}
                 if opened.stamp and opened.stamp != stamp_of(opened.path):
                     raise InputError("was changed while it was looked at", "run it again", kind="changed")
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
-            self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak(), 0))
+            self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak_rss_bytes(), 0))
             return
         self.send(("decoded", number, time.perf_counter() - started, tuple(opened.video.faults)))
         with self._changed:

@@ -24,7 +24,7 @@ class Executor(Protocol):
         """Whether nothing would be lost now: no prompt is unanswered, and no record is being written."""
         ...
 
-    def over(self, source: Iterable[Item]) -> None:
+    def run(self, source: Iterable[Item]) -> None:
         """Give the record of every item to the sink, in order.
 
         Raises what `source` and the sink raise, ModelError, EngineError, and UnavailableError for a missing cluster.

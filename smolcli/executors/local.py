@@ -22,12 +22,12 @@ from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
-from smolcli.system.memory import peak
+from smolcli.system.memory import peak_rss_bytes
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import ResultsFile, State
+    from smolcli.records.resume import InputState, ResultsFile
 
 AHEAD = 32  # items that are opened, or wait to be, before the model has come to them
 VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
@@ -102,7 +102,7 @@ class LocalExecutor:
         """When the model was loaded, by time.perf_counter; 0 before."""
         return self._engine.ready_at
 
-    def over(self, source: Iterable[Item]) -> None:
+    def run(self, source: Iterable[Item]) -> None:
         """Give the record of every item to the sink, in order.
 
         Raises what `source` and the sink raise, ModelError and EngineError.
@@ -163,7 +163,7 @@ class LocalExecutor:
             match event:
                 case PieceReceived():
                     if job.is_shown:
-                        self._sink.piece(event.text)
+                        self._sink.write_piece(event.text)
                 case Decoded():
                     job.seconds += Seconds(media=event.seconds)
                     job.notices.update(dict.fromkeys(event.notices))
@@ -278,7 +278,7 @@ class LocalExecutor:
         """Tell the sink how far a video is."""
         if self._work.sampling is not None and job.media is not None:
             done, total = len(job.replies) - job.unanswered, len(job.replies)
-            self._sink.part(job.item.path, done, total, len(job.media.frames))
+            self._sink.show_video_progress(job.item.path, done, total, len(job.media.frames))
 
     # ---- its record is made and given out ------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class LocalExecutor:
         return Record(
             job.item.path, job.id, content.sha256, content.stamp, identity.task, answer.text, answer.data,
             identity.model, identity.backend, reason, job.tokens, job.seconds, tuple(job.notices),
-            replace(self._engine.memory, parent=peak()), fault,
+            replace(self._engine.memory, parent=peak_rss_bytes()), fault,
         )  # fmt: skip
 
     def _copy(self, job: Job, answered: Record) -> Record:
@@ -310,10 +310,10 @@ class LocalExecutor:
         state = self._state(job)
         return state == "done" or (state == "failed" and not self._retry_failed)
 
-    def _state(self, job: Job) -> State:
+    def _state(self, job: Job) -> InputState:
         if self._results is None or job.media is None:
             return "new"
-        return self._results.state_of(job.item.path, job.id, job.media.content.stamp)
+        return self._results.state_by_id(job.item.path, job.id, job.media.content.stamp)
 
     def _skip(self, job: Job) -> None:
         """Leave out an item whose record is among the results."""
@@ -324,7 +324,7 @@ class LocalExecutor:
         """Give a record to the sink; items of the same content get a copy, or are asked about if it failed."""
         duplicates = self._remove(job)
         self._is_delivering = True
-        if not self._sink.take(record):
+        if not self._sink.write_record(record):
             self.is_stopping = self._stops_at_once = True
         self._is_delivering = False
         for duplicate in duplicates:

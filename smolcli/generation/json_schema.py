@@ -54,7 +54,7 @@ def parse(word: str) -> Schema:
     return _parse_short_form(text)
 
 
-def canonical(word: str) -> str:
+def canonicalize(word: str) -> str:
     """Return `parse(word)` as compact JSON text, equal for equal schemas wherever they come from; parse accepts it."""
     return json.dumps(parse(word), separators=(",", ":"))
 

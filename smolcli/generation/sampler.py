@@ -155,7 +155,7 @@ def sampler_factory(options: Generate, load_tokenizer: Callable[[], LLTokenizer]
     """
     if options.schema is None:
         return lambda penalty: Sampler(options, penalty)
-    grammar_class = registry.load(registry.LIBRARIES, "--schema")
+    grammar_class = registry.load(registry.ON_DEMAND, "--schema")
     grammar = grammar_class(load_tokenizer(), options.schema)
     return lambda penalty: Sampler(options, penalty, grammar.start())
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import IO, BinaryIO
 
 from smolcli.errors import UsageError
-from smolcli.inputs.walk import Wanted, split_pattern, walk
+from smolcli.inputs.walk import FileFilter, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
 from smolcli.system.file_stamp import stamp_of
@@ -56,7 +56,7 @@ class InputCollector:
     # ---- what can be said before anything is read ----
 
     @property
-    def is_many(self) -> bool:
+    def has_many(self) -> bool:
         """Whether there may be more than one item."""
         arguments = self._input.inputs
         if self._input.files_from is not None or self._input.watch or len(arguments) != 1:
@@ -86,7 +86,7 @@ class InputCollector:
             if data is not None or not is_done(shown, stamp):
                 yield Item(shown, (Source(path, data),))
 
-    def look_ahead(self) -> None:
+    def collect_in_background(self) -> None:
         """Begin to find the inputs and their stamps in a child process, if another process can read the list."""
         list_name = self._input.files_from
         if (list_name is None or os.path.isfile(list_name)) and "-" not in self._input.inputs:
@@ -123,7 +123,7 @@ class InputCollector:
             and self._is_in_shard(path)
         )
 
-    def watched(self) -> Iterator[str]:
+    def existing_files(self) -> Iterator[str]:
         """Yield the inputs that are in the watched folders already."""
         for folder in self._input.watch:
             yield from filter(self._is_in_shard, walk(folder, self._input.recursive, self._filter))
@@ -234,10 +234,10 @@ def read_up_to(file: IO[bytes], limit: int) -> bytes:
     return bytes(data)
 
 
-def _file_filter(input: Input, output: Output, reads: str) -> Wanted:
+def _file_filter(input: Input, output: Output, reads: str) -> FileFilter:
     outputs = [path for path in (output.output, output.out_dir) if path is not None]
     sidecars = output.sidecar if output.out_dir is None else ()
-    return Wanted(input.include, input.exclude, outputs, sidecars, reads)
+    return FileFilter(input.include, input.exclude, outputs, sidecars, reads)
 
 
 def _is_below(path: str, folder: str) -> bool:

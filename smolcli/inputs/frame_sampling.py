@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from smolcli.errors import InputError
-from smolcli.options import MOST_FRAMES, Sampling
+from smolcli.options import MAX_FRAMES, Sampling
 from smolcli.types import Span
 
 # Frames of a span if neither --frames nor --fps is given: at least, at most, and at most if there are several spans.
@@ -72,8 +72,8 @@ def _span_edges(start: float, end: float, sampling: Sampling, cuts: Sequence[flo
     own. Scenes longer than --segment are cut into equal parts.
     """
     size = sampling.segment or math.inf
-    if (end - start) / size > MOST_FRAMES:
-        raise InputError(f"has more than {MOST_FRAMES:,} segments", "make --segment longer", kind="too-large")
+    if (end - start) / size > MAX_FRAMES:
+        raise InputError(f"has more than {MAX_FRAMES:,} segments", "make --segment longer", kind="too-large")
     if not sampling.scene:
         count = max(1, math.floor((end - start) / size + 1 - MIN_TAIL))
         return [start, *(start + number * size for number in range(1, count)), end]

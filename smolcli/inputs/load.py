@@ -110,7 +110,7 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
     if is_url(source.word):
         if offline:
             raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
-        data: bytes = registry.load(registry.LIBRARIES, "download")(source.word)
+        data: bytes = registry.load(registry.ON_DEMAND, "download")(source.word)
         return data, ""
     with _open_file(source.word, "picture") as file:
         status = os.fstat(file.fileno())  # taken before reading, so that a change during the read changes the stamp

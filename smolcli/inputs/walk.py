@@ -26,13 +26,13 @@ SUFFIXES = {
         ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".divx", ".gif", ".apng",
     )),
 }  # fmt: skip
-MEDIA = SUFFIXES["image"] | SUFFIXES["video"]
+MEDIA_SUFFIXES = SUFFIXES["image"] | SUFFIXES["video"]
 MAX_SORTED_IN_MEMORY = 200_000  # names of one folder; more are sorted in parts, in temporary files
 _DIGITS = re.compile(r"\d+")
 _LISTING_FAILED = "/"  # stands for a name where a listing failed; no file name is like it
 
 
-class Wanted:
+class FileFilter:
     """Decides which files of a walk are inputs.
 
     A pattern without a slash is matched against the file name, one with a slash against the path below the directory
@@ -56,7 +56,7 @@ class Wanted:
         self._outputs = {path.name: path for path in outputs}
         self._sidecars = sidecars
 
-    def for_pattern(self, pattern: str) -> Wanted:
+    def for_pattern(self, pattern: str) -> FileFilter:
         """Return a filter for the matches of a shell pattern, which replaces the known suffixes.
 
         Here `*` does not match a slash, and `**` does. If the pattern matches a folder, its files with known suffixes
@@ -104,7 +104,7 @@ def split_pattern(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
 
 
-def walk(folder: str, recursive: bool, file_filter: Wanted, ordered: bool = True) -> Iterator[str]:
+def walk(folder: str, recursive: bool, file_filter: FileFilter, ordered: bool = True) -> Iterator[str]:
     """Yield the paths of the files in a folder that `file_filter` accepts, in natural order if `ordered`.
 
     Hidden files, links to folders and whatever is not a plain file are left out. For a folder that cannot be listed
@@ -156,7 +156,7 @@ def _shell_regex(pattern: str) -> re.Pattern[str]:
 
 
 def _list_folder(
-    folder: str, below: str, recursive: bool, file_filter: Wanted, ordered: bool
+    folder: str, below: str, recursive: bool, file_filter: FileFilter, ordered: bool
 ) -> Iterator[tuple[str, str | None]]:
     """Yield the accepted entries of one folder: files with None, folders with their path below the directory walked."""
     try:
@@ -176,7 +176,7 @@ def _list_folder(
 
 
 def _accepted_names(
-    entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, file_filter: Wanted
+    entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, file_filter: FileFilter
 ) -> Iterator[str]:
     """Yield the accepted names of one folder; those of folders end with a slash."""
     try:

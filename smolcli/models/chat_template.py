@@ -63,7 +63,7 @@ UNSPLIT = Grid()
 Segment = str | Tile
 
 
-def plain(text: str) -> str:
+def require_plain_text(text: str) -> str:
     """Return `text` unchanged. Raises UsageError if it is not UTF-8, or has a special token of the model in it."""
     try:
         text.encode()

@@ -52,7 +52,7 @@ class ModelFiles:
             available.add("gguf")
         return frozenset(available | {"any"} if available else ())
 
-    def serves(self, backend: str) -> bool:
+    def can_run_on(self, backend: str) -> bool:
         """Whether the model is available in the file format that `backend` reads."""
         return registry.BACKENDS[backend].file_format in self.formats
 
@@ -64,7 +64,7 @@ def scan(directory: Path) -> ModelFiles:
     """
     names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
     gguf_pair = pair(names)
-    is_checkpoint = {"config.json", "tokenizer.json"} <= set(names) and weights(directory)
+    is_checkpoint = {"config.json", "tokenizer.json"} <= set(names) and weight_files(directory)
     return ModelFiles(
         directory.resolve().name,
         checkpoint=directory if is_checkpoint else None,
@@ -73,7 +73,7 @@ def scan(directory: Path) -> ModelFiles:
     )
 
 
-def weights(checkpoint: Path) -> list[Path]:
+def weight_files(checkpoint: Path) -> list[Path]:
     """List the safetensors files of a checkpoint directory in order; an empty list if one of them is missing.
 
     Raises ModelError for an index of weights that cannot be read.
@@ -96,14 +96,14 @@ def pair(names: Iterable[str], quant: str | None = None) -> tuple[str, str] | No
     that is there.
     """
     names = list(names)
-    for name in sorted(languages(names), key=_preference):
+    for name in sorted(language_halves(names), key=_preference):
         mmproj = find_mmproj(name, names)
         if mmproj and (quant is None or quantization(name) == quant.upper()):
             return name, mmproj
     return None
 
 
-def languages(names: Iterable[str]) -> list[str]:
+def language_halves(names: Iterable[str]) -> list[str]:
     """Select the file names of language halves: .gguf, not split into shards, not an mmproj."""
     return [name for name in names if _is_gguf(name) and not is_mmproj(name) and not _SHARD.search(PurePath(name).stem)]
 
@@ -116,8 +116,8 @@ def find_mmproj(language: str, names: Iterable[str]) -> str | None:
     QUANTIZATIONS.
     """
     mmprojs = [name for name in names if is_mmproj(name)]
-    candidates = [name for name in mmprojs if base(name) == base(language)]
-    if not candidates and len({base(name) for name in mmprojs}) == 1:
+    candidates = [name for name in mmprojs if model_stem(name) == model_stem(language)]
+    if not candidates and len({model_stem(name) for name in mmprojs}) == 1:
         candidates = mmprojs
     own = quantization(language)
     return min(candidates, key=lambda name: (quantization(name) != own, _preference(name)), default=None)
@@ -134,7 +134,7 @@ def is_mmproj(name: str) -> bool:
     return _is_gguf(name) and "mmproj" in name.lower()
 
 
-def base(name: str) -> str:
+def model_stem(name: str) -> str:
     """Return a file name without its quantization and `mmproj`; both halves of a model have the same."""
     return re.sub(r"[-._]?mmproj[-._]?", "", _QUANTIZATION.sub("", PurePath(name).stem).lower())
 

@@ -7,7 +7,7 @@ import os
 
 from smolcli import registry
 from smolcli.errors import ModelError
-from smolcli.models.files import ModelFiles, weights
+from smolcli.models.files import ModelFiles, weight_files
 
 _MIB = 1 << 20
 
@@ -25,7 +25,7 @@ def fingerprint(files: ModelFiles, backend: str) -> str:
     elif files.checkpoint:
         configs = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json")
         paths = [files.checkpoint / name for name in configs if (files.checkpoint / name).is_file()]
-        paths += weights(files.checkpoint)
+        paths += weight_files(files.checkpoint)
     total = hashlib.sha256()
     for path in paths:
         try:

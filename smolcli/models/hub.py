@@ -45,7 +45,7 @@ def pull(name: str, file_format: Format = "auto", quant: str | None = None, *, o
     offline and not in the cache).
     """
     if name == catalog.NANO:
-        return resolve.find(name)
+        return resolve.find_files(name)
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or hub id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
@@ -53,7 +53,7 @@ def pull(name: str, file_format: Format = "auto", quant: str | None = None, *, o
     for repo, repo_format in _repos(name, file_format).items():
         sizes = _list_files(repo)
         _fetch(repo, {file: sizes[file] for file in select_files(repo, list(sizes), repo_format, quant)})
-    return resolve.find(name)
+    return resolve.find_files(name)
 
 
 def select_files(repo: str, names: list[str], file_format: Format, quant: str | None) -> list[str]:
@@ -63,7 +63,7 @@ def select_files(repo: str, names: list[str], file_format: Format, quant: str | 
     """
     top = [name for name in names if "/" not in name]
     if file_format == "auto":
-        file_format = "gguf" if model_files.languages(top) else "checkpoint"
+        file_format = "gguf" if model_files.language_halves(top) else "checkpoint"
     files: list[str] = []
     if file_format in ("gguf", "all"):
         files += _select_pair(repo, top, quant)
@@ -76,7 +76,7 @@ def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, s
     pair = model_files.pair(names, quant)
     if pair is not None:
         return pair
-    languages = [name for name in model_files.languages(names) if model_files.find_mmproj(name, names)]
+    languages = [name for name in model_files.language_halves(names) if model_files.find_mmproj(name, names)]
     quants = sorted({model_files.quantization(name) for name in languages})
     if quant and quants:
         raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
@@ -109,7 +109,7 @@ def _repos(name: str, file_format: Format) -> dict[str, Format]:
 
 def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
     """Return the files in the cache. Raises OfflineError if a format is not there; `reason` forbids the network."""
-    files = resolve.find(name)
+    files = resolve.find_files(name)
     if file_format == "all":
         formats = {"gguf", "checkpoint"}
     elif file_format == "auto":

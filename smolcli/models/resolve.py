@@ -37,10 +37,10 @@ def resolve(options: Model, backend: str) -> ModelFiles:
     that was pulled, else the built-in nano (with a notice). Raises ModelError if the files are not on this machine,
     UsageError for a broken config file.
     """
-    return choose(options, (backend,))[0]
+    return resolve_with_backend(options, (backend,))[0]
 
 
-def choose(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
+def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
     """Resolve the model for the first of `backends` (best first) that can run it, and return that backend too.
 
     Raises as `resolve` does.
@@ -52,19 +52,19 @@ def choose(options: Model, backends: Sequence[str]) -> tuple[ModelFiles, str]:
     try:
         if not name:
             return _best_available(backends)
-        files = find(name, label, options.mmproj)
+        files = find_files(name, label, options.mmproj)
     except OSError as error:
         path = error.filename or label
         raise ModelError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
     if options.mmproj and files.checkpoint and not files.gguf:
         raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
-        if files.serves(backend):
+        if files.can_run_on(backend):
             return files, backend
     raise _not_available(files, name, label, backends[0])
 
 
-def find(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
+def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
     """Find the files on this machine of a catalog name, hub id, directory or .gguf file; there may be none.
 
     `mmproj` replaces the vision half; `label` is the model's name in errors. Raises ModelError for a name that is
@@ -94,10 +94,10 @@ def advise_name(name: str) -> str:
     return f"did you mean {guess}?" if guess else "smolcli models list shows the names"
 
 
-def whole(name: str) -> ModelFiles:
+def find_or_empty(name: str) -> ModelFiles:
     """Find the files of a catalog name; of damaged files, as of missing ones, the result has no format."""
     try:
-        return find(name)
+        return find_files(name)
     except ModelError:
         return ModelFiles(name)
 
@@ -140,9 +140,9 @@ def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
     for name in (*CATALOG, NANO):
         if name == "docling":  # it replies in DocTags, which caption and ask have no use for
             continue
-        files = whole(name)
+        files = find_or_empty(name)
         for backend in backends:
-            if files.serves(backend):
+            if files.can_run_on(backend):
                 notice = NANO_NOTICE if name == NANO else ""
                 return replace(files, notice=notice), backend
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")

@@ -28,9 +28,9 @@ def show(
                 raise InputError(media.message, kind=media.kind)
             plan = plan_of(task, item.path, media)
         except InputError as error:
-            sink.count(item.path, Fault(error.kind, str(error)), ())
+            sink.count_outcome(item.path, Fault(error.kind, str(error)), ())
             continue
-        sink.count(item.path, None, media.notices)
+        sink.count_outcome(item.path, None, media.notices)
         output.write(f"{as_line(plan)}\n" if as_json else _text(plan))
         output.flush()
 

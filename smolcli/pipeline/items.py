@@ -48,8 +48,8 @@ def find_items(
         return inputs.items(is_done)
     end = Event()
     stack.callback(end.set)
-    watch_arrivals = registry.load(registry.LIBRARIES, "--watch")  # starts the watch: no file is missed meanwhile
-    arrivals = watch_arrivals(watched, inputs.accepts, end, request.input.recursive, existing=inputs.watched())
+    watch_arrivals = registry.load(registry.ON_DEMAND, "--watch")  # starts the watch: no file is missed meanwhile
+    arrivals = watch_arrivals(watched, inputs.accepts, end, request.input.recursive, existing=inputs.existing_files())
     return chain(inputs.items(is_done), (Item.of(path) for path in arrivals if not is_done(path, None)))
 
 
@@ -63,7 +63,7 @@ def is_done_before(request: Request, outputs: Outputs) -> IsDone:
     sidecars = outputs.sidecars if skips_existing else None
 
     def is_done(path: str, stamp: str | None = None) -> bool:
-        state = results.state(path, stamp) if results is not None else "new"
+        state = results.state_by_stamp(path, stamp) if results is not None else "new"
         has_record = state == "done" or (state == "failed" and not retry_failed)
         if has_record or (sidecars is not None and sidecars.exists(path)):
             outputs.sink.skip(path, state == "failed")

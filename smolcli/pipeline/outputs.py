@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from smolcli import registry
 from smolcli.inputs.collect import InputCollector, common_folder
-from smolcli.inputs.walk import MEDIA
+from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
@@ -54,7 +54,7 @@ def open_outputs(
     has_many = request.asks_many(inputs)
     results = open_results(request, identity, console)
     if results is not None and results.is_large and not request.task.together:
-        inputs.look_ahead()  # the inputs are found while the records are read
+        inputs.collect_in_background()  # the inputs are found while the records are read
     stream = stack.enter_context(destination(request.record_file, stdout, request.batch.resume))
     if results is not None:
         results.read()
@@ -79,7 +79,7 @@ def open_results(request: Request, identity: Identity, console: Console) -> Resu
     path = request.record_file
     if not request.batch.resume or path is None:
         return None
-    results: ResultsFile = registry.load(registry.LIBRARIES, "--resume")(path, identity)
+    results: ResultsFile = registry.load(registry.ON_DEMAND, "--resume")(path, identity)
     if torn_bytes := results.repair_torn_tail():
         console.notice(f"{path}: a record of {torn_bytes} bytes was torn and is made again")
     return results
@@ -102,8 +102,8 @@ def make_sidecars(request: Request) -> Sidecars | None:
     if not output.sidecar:
         return None
     base = "." if input.files_from is not None else common_folder((*input.inputs, *input.watch))
-    make = registry.load(registry.LIBRARIES, "--sidecar")
-    sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA)
+    make = registry.load(registry.ON_DEMAND, "--sidecar")
+    sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES)
     return sidecars
 
 
@@ -120,6 +120,6 @@ def start_progress(
     if not (has_many or is_video) or request.output.quiet or request.output.no_progress:
         return None
     answers_are_shown = is_terminal and request.record_format is not None and not is_video
-    make = registry.load(registry.LIBRARIES, "progress")
+    make = registry.load(registry.ON_DEMAND, "progress")
     progress: Progress = stack.enter_context(closing(make(console, inputs.survey(), answers_are_shown)))
     return progress

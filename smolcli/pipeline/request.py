@@ -10,7 +10,7 @@ from smolcli import registry
 from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.tasks.base import Task
-from smolcli.writers.destination import STDOUT, format_of
+from smolcli.writers.destination import STDOUT_NAMES, format_of
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Request:
 
     def asks_many(self, inputs: InputCollector) -> bool:
         """Whether there may be more than one item, and so more than one record."""
-        return inputs.is_many and not self.task.together
+        return inputs.has_many and not self.task.together
 
     @cached_property
     def record_file(self) -> Path | None:
         """The file that records are written to; None is standard output."""
         file = self.output.output
-        return None if file is None or str(file) in STDOUT else file
+        return None if file is None or str(file) in STDOUT_NAMES else file
 
     @cached_property
     def record_format(self) -> str | None:

@@ -19,7 +19,7 @@ from smolcli.executors.base import Executor
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import fingerprint, resolve
-from smolcli.options import MOST_JOBS, Batch, Generate, Input, Model, Output
+from smolcli.options import MAX_JOBS, Batch, Generate, Input, Model, Output
 from smolcli.pipeline.items import items_to_answer
 from smolcli.pipeline.outputs import Outputs, open_outputs
 from smolcli.pipeline.request import Request
@@ -68,7 +68,7 @@ def run(
             items = iter(listed)
         with interruptible(executor, console) as interrupted:
             try:
-                executor.over(items)
+                executor.run(items)
             except EngineError:
                 if not interrupted():
                     raise
@@ -87,12 +87,12 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> Jo
     Raises ModelError, UnavailableError and UsageError.
     """
     task, model = request.task, request.model
-    files, backend = resolve.choose(model, backend_candidates(model))
+    files, backend = resolve.resolve_with_backend(model, backend_candidates(model))
     model = settle_options(model, backend, files)
     if files.notice:
         console.notice(files.notice)
     if model.jobs is None and task.at_once and not request.asks_many(inputs):
-        model = replace(model, jobs=min(task.at_once, MOST_JOBS))  # more slots than prompts would waste memory
+        model = replace(model, jobs=min(task.at_once, MAX_JOBS))  # more slots than prompts would waste memory
     options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
     identity = Identity(request.name, files.name, backend, fingerprint.fingerprint(files, backend), options)
     work = Work(
@@ -117,7 +117,7 @@ def make_executor(request: Request, job: Job, outputs: Outputs) -> Executor:
 
 def show_plan(request: Request, inputs: InputCollector, job: Job, stdout: TextIO, console: Console) -> Exit:
     """--dry-run: writes which frames would be looked at, and asks no model."""
-    show = registry.load(registry.LIBRARIES, "--dry-run")
+    show = registry.load(registry.ON_DEMAND, "--dry-run")
     items = list(inputs.items())
     with destination(request.record_file, stdout) as stream:
         sink = RecordSink(NullWriter(stream), console)
@@ -155,7 +155,7 @@ def conclude(request: Request, sink: RecordSink, console: Console) -> Exit:
 
 def _canonical(generate: Generate) -> Generate:
     """The options with --schema as one canonical JSON Schema, so that equal schemas give equal ids."""
-    return generate if generate.schema is None else replace(generate, schema=json_schema.canonical(generate.schema))
+    return generate if generate.schema is None else replace(generate, schema=json_schema.canonicalize(generate.schema))
 
 
 def _without_unused_seed(generate: Generate) -> Generate:

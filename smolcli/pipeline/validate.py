@@ -11,7 +11,7 @@ from dataclasses import fields
 from smolcli import registry
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector, reads_path
-from smolcli.inputs.walk import MEDIA
+from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.types import is_url
 
@@ -59,7 +59,7 @@ def check_output_file(request: Request) -> None:
         return
     if reads_path(request.input, file):
         raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
-    if file.suffix.lower() in MEDIA and file.is_file():
+    if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
         raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
 
 
@@ -69,7 +69,7 @@ def check_format(request: Request, inputs: InputCollector) -> None:
     for name in (record_format, *output.sidecar):
         if name in registry.NEEDS_SEGMENTS and request.task.reads != "video":
             raise UsageError(f"{name} is for video-summarize", "choose text, json or jsonl")
-    if record_format in registry.NEEDS_SEGMENTS and inputs.is_many:
+    if record_format in registry.NEEDS_SEGMENTS and inputs.has_many:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
     if output.template is not None and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
@@ -90,7 +90,7 @@ def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
         return
     if reads_path(request.input, sheet) or (output_file is not None and sheet.resolve() == output_file.resolve()):
         raise UsageError(f"{sheet}: is an input or the output", "choose another file with --contact-sheet")
-    if inputs.is_many:
+    if inputs.has_many:
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")
     if request.batch.engine != "local":
         raise UsageError(f"--contact-sheet is not made with --engine {request.batch.engine}", "leave out one of them")

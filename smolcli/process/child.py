@@ -108,7 +108,7 @@ def call(target: str, *args: Any, verbose: bool = False, seconds: float | None =
     finally:
         child.close(at_once)
     if kind == "error":
-        raise received(value)
+        raise rebuild_error(value)
     return value
 
 
@@ -124,7 +124,7 @@ def stream(target: str, *args: Any) -> Iterator[Any]:
             while True:
                 kind, value = child.pipe.receive()
                 if kind == "error":
-                    raise received(value)
+                    raise rebuild_error(value)
                 if not value:
                     return
                 yield from value
@@ -136,7 +136,7 @@ def stream(target: str, *args: Any) -> Iterator[Any]:
     return values()
 
 
-def received(parts: ErrorParts) -> SmolError:
+def rebuild_error(parts: ErrorParts) -> SmolError:
     """The exception that another process has sent the parts of."""
     name, message, advice, kind = parts
     error: SmolError = getattr(errors, name)(message, advice, kind=kind)

@@ -105,7 +105,7 @@ class Process:
 _started_ahead: list[Process] = []  # at most one, until it is taken
 
 
-def begin(target: str, verbose: bool) -> None:
+def prestart(target: str, verbose: bool) -> None:
     """Start the process of the next Child of `target` now. Where that fails, the Child tries again and reports it."""
     with contextlib.suppress(OSError):
         _started_ahead.append(Process(target, verbose))

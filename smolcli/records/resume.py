@@ -37,7 +37,7 @@ _NO_ERROR = b'"error": null}\n'
 _START = b'{"path": "'
 _FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
-State = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
+InputState = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
 _TAIL = 2**16  # bytes
 
 
@@ -79,7 +79,7 @@ class ResultsFile:
         with self._path.open("rb", buffering=2**20) as file:
             self._index.load(self._entries_of_file(file))
 
-    def state(self, path: str, stamp: str | None = None) -> State:
+    def state_by_stamp(self, path: str, stamp: str | None = None) -> InputState:
         """Return the state of the file `path` by its stamp alone, without reading it.
 
         A changed file is "new". So is what has no stamp (a URL) unless it failed: only its content tells.
@@ -89,7 +89,7 @@ class ResultsFile:
             state = _state(self._index.find((_bytes(path), stamp.encode())))
         return state if stamp or state == "failed" else "new"
 
-    def state_of(self, path: str, id: str, stamp: str = "") -> State:
+    def state_by_id(self, path: str, id: str, stamp: str = "") -> InputState:
         """Return the state of an input that has been read: by its path and `id`, or by its path and stamp."""
         with self._lock:
             offset = self._index.find((_bytes(path), bytes.fromhex(id)))
@@ -163,7 +163,7 @@ class ResultsFile:
         return ((path, stamp), offset), ((path, id), offset), (id, offset)
 
 
-def _state(offset: int | None) -> State:
+def _state(offset: int | None) -> InputState:
     if offset is None:
         return "new"
     return "failed" if offset == _FAILED else "done"

@@ -40,18 +40,18 @@ class RecordSink:
         self._missing_inputs = 0
         self._synced_at = time.monotonic()
 
-    def piece(self, text: str) -> None:
+    def write_piece(self, text: str) -> None:
         """Show a piece of an answer while it is generated; only for a run of one input."""
         if self._progress is not None:
             self._progress.clear()
-        self._writer.piece(text)
+        self._writer.write_piece(text)
 
-    def part(self, path: str, done: int, of: int, frames: int) -> None:
+    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         """Show that `done` of the `of` notes on a video of `frames` frames have been made."""
         if self._progress is not None:
-            self._progress.part(path, done, of, frames)
+            self._progress.show_video_progress(path, done, of, frames)
 
-    def take(self, record: Record) -> bool:
+    def write_record(self, record: Record) -> bool:
         """Write one record and return whether the run should go on.
 
         The sidecars come first, because the record says that everything about the input is done; if they cannot be
@@ -62,7 +62,7 @@ class RecordSink:
                 self._sidecars.write(record)
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
-        self.count(record.path, record.error, record.notices)
+        self.count_outcome(record.path, record.error, record.notices)
         if self._verbose and record.error is None:
             tokens = record.tokens
             counts = f"{tokens.image} tokens of pictures, {tokens.prompt} with the question, {tokens.new} of the answer"
@@ -80,7 +80,7 @@ class RecordSink:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
         return record.error is None or not self._fail_fast
 
-    def count(self, path: str, fault: Fault | None, notices: Sequence[str]) -> None:
+    def count_outcome(self, path: str, fault: Fault | None, notices: Sequence[str]) -> None:
         """Count one input as done, and as failed if there is a `fault`; print the fault and the notices."""
         self.done += 1
         if fault is not None:

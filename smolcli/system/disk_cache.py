@@ -12,12 +12,12 @@ from pathlib import Path
 from smolcli.system.atomic_file import atomic_write
 
 
-def folder(name: str = "") -> Path:
+def cache_folder(name: str = "") -> Path:
     """Return the folder of one kind of files, or of all."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "smolcli" / name
 
 
-def keep(path: Path, parts: Iterable[bytes | memoryview], most: int) -> None:
+def store(path: Path, parts: Iterable[bytes | memoryview], most: int) -> None:
     """Write the `parts` to a file, whole or not at all, and remove the least recently used of more than `most` files.
 
     A file's modification time is the time of its last use. Raises OSError, also if the user's home does not exist.

@@ -14,7 +14,7 @@ MADV_DONTNEED = 4  # on Linux
 PEAK_FIELD = b"VmHWM:"  # in /proc/PID/status, in KiB
 
 
-def peak() -> int:
+def peak_rss_bytes() -> int:
     """Return the peak resident memory of this process in bytes, or 0 if the system does not report it.
 
     On Linux not from getrusage, which includes the memory of the parent from before the exec.
@@ -32,7 +32,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def available(
+def available_bytes(
     info: Path = Path("/proc/meminfo"),
     cgroup: Path = Path("/sys/fs/cgroup"),
     membership: Path = Path("/proc/self/cgroup"),
@@ -63,7 +63,7 @@ def _left_in_cgroup(folder: Path) -> int | None:
     return None
 
 
-def own(pid: int) -> int:
+def private_bytes(pid: int) -> int:
     """Return the resident memory of a process without mapped files, in bytes, or 0 if the system does not report it."""
     try:
         fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()

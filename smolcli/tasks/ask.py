@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smolcli.errors import UsageError
-from smolcli.models.chat_template import plain
+from smolcli.models.chat_template import require_plain_text
 from smolcli.options import opt
 from smolcli.tasks.base import Task
 from smolcli.types import Answer, Media, Part, Prompt, Reply
@@ -55,7 +55,7 @@ class Ask(Task):
         for question in (self.question, *self.also):
             if not question.strip():
                 raise UsageError("the question is empty", 'smolcli ask "What is this?" picture.png')
-            plain(question)
+            require_plain_text(question)
 
     @property
     def blocks(self) -> bool:

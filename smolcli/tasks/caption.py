@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolcli.errors import UsageError
-from smolcli.models.chat_template import plain
+from smolcli.models.chat_template import require_plain_text
 from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
 from smolcli.terminal.words import enumerate_words
@@ -43,7 +43,7 @@ class Caption(Task):
     def __post_init__(self) -> None:
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError("the prompt is empty", "leave it out for that of --style")
-        plain(self.prompt or "")
+        require_plain_text(self.prompt or "")
 
     @property
     def words(self) -> str:

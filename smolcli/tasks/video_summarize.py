@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli.errors import InputError, UsageError
-from smolcli.models.chat_template import plain, video_parts
+from smolcli.models.chat_template import require_plain_text, video_parts
 from smolcli.options import Sampling, VideoOutput, opt
 from smolcli.records.record_id import id_options
 from smolcli.tasks.base import Task
@@ -100,7 +100,7 @@ class VideoSummarize(Sampling, Task):
             raise UsageError("--segment 0 has no length", "give seconds, as --segment 30")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError("--end is not after --start", "give times as 75 or 1:15")
-        plain(self.question or "")
+        require_plain_text(self.question or "")
 
     @property
     def at_once(self) -> int:

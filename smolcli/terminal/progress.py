@@ -48,7 +48,7 @@ class Progress:
             self._tokens += tokens
             self._step(path)
 
-    def part(self, path: str, done: int, of: int, frames: int) -> None:
+    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         """Show that `done` of the `of` notes on a video of `frames` frames have been made."""
         with self._lock:
             notes = f"{done} of {pluralize(of, 'note')}, " if of > 1 else ""

@@ -52,7 +52,7 @@ def cannot_write(name: str, error: OSError) -> OutputError:
     return OutputError(f"{name}: cannot be written ({error.strerror})", "what was written before is whole")
 
 
-def write_stderr(text: str) -> None:
+def write_stdout(text: str) -> None:
     """Write `text` to standard output, for a command without a Writer.
 
     Raises OutputError, or ReaderGone if the reader has closed the other end.

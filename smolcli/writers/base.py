@@ -21,7 +21,7 @@ class Writer:
         self.has_many = has_many
         self.is_multiline = is_multiline
 
-    def piece(self, text: str) -> None:
+    def write_piece(self, text: str) -> None:
         """Show a piece of the answer while it is generated; only the format text does."""
 
     @property

@@ -19,7 +19,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # Names of standard output. They are not opened: claim_stdout has made descriptor 1 lead to standard error.
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def format_of(path: Path, known: Container[str]) -> str:
@@ -35,7 +35,7 @@ def destination(path: Path | None, stdout: TextIO, resume: bool = False) -> Iter
     What the file held is deleted at the first write, or never with `resume`. The file is locked, so that no second run
     writes to it. Raises UsageError if it cannot be opened or another run writes to it.
     """
-    if path is None or str(path) in STDOUT:
+    if path is None or str(path) in STDOUT_NAMES:
         yield stdout
         return
     try:

@@ -59,8 +59,8 @@ class Markdown(Writer):
     """
 
     def write(self, record: Record) -> None:
-        text = record.text if record.error is None else f"*{literal(f'error: {record.error.message}'.strip())}*"
-        path = literal(record.path)
+        text = record.text if record.error is None else f"*{escape_markdown(f'error: {record.error.message}'.strip())}*"
+        path = escape_markdown(record.path)
         if self.is_multiline:
             gap = "\n" if self.has_written else ""
             text = _video_text(record, self._folder()) if video_segments(record) else text
@@ -98,7 +98,7 @@ def _video_text(record: Record, folder: str) -> str:
     return "\n\n".join(parts)
 
 
-def literal(text: str) -> str:
+def escape_markdown(text: str) -> str:
     r"""Return one line of Markdown that shows `text` letter for letter; a newline becomes a character reference.
 
     >>> print(literal("my_scan *2*|\n.png"))

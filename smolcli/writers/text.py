@@ -17,7 +17,7 @@ class Text(Writer):
         self._shown = ""  # of the answer that is being generated
         self._is_first = True
 
-    def piece(self, text: str) -> None:
+    def write_piece(self, text: str) -> None:
         if self._is_streaming:
             text = text if self._shown else text.lstrip()
             self._shown += text

@@ -56,7 +56,7 @@ def noise(seed: int, side: int = 40) -> Frame:
 def detokenize(backend: Backend, token: int) -> str:
     if backend.name == "torch":
         return str(backend.tokenizer.decode([token]))  # type: ignore[attr-defined]
-    return str(backend.words([token]))  # type: ignore[attr-defined]
+    return str(backend.detokenize([token]))  # type: ignore[attr-defined]
 
 
 def texts(pieces: list[Piece]) -> dict[int, str]:
@@ -226,7 +226,7 @@ def test_every_entry_of_the_registry_loads() -> None:
     ):
         for name in table:
             assert registry.load(table, name) is not None
-    assert registry.load(registry.LIBRARIES, "hub") is not None
+    assert registry.load(registry.ON_DEMAND, "hub") is not None
 
 
 def test_a_second_question_about_a_picture_needs_no_encoding(backend: Backend) -> None:
@@ -257,7 +257,7 @@ def test_a_picture_is_cut_into_tiles_once_for_all_its_questions(
 
     ask()
     assert cuts == ([] if backend.name == "echo" else [picture, other])
-    backend.forget()
+    backend.clear_cache()
     ask()
     assert cuts[2:] == cuts[:2]
 
@@ -272,7 +272,7 @@ def test_after_the_cache_is_cleared_a_picture_is_encoded_again(backend: Backend)
         return finish.seconds.encode
 
     first, cached = encode(), encode()
-    backend.forget()
+    backend.clear_cache()
     assert cached < first / 2 < encode() * 2
 
 
@@ -286,5 +286,5 @@ def test_a_reply_of_a_fixed_length_is_not_stopped_for_repeating_itself(backend: 
 
 def test_the_built_in_model_serves_both_backends() -> None:
     for name in ("torch", "llamacpp"):
-        assert resolve.resolve(Model(model="nano"), name).serves(name)
+        assert resolve.resolve(Model(model="nano"), name).can_run_on(name)
     assert Path(resolve.resolve(Model(model="nano"), "torch").checkpoint or "").is_dir()

@@ -76,10 +76,10 @@ def test_auto_takes_an_installed_backend(machine: dict[str, bool]) -> None:
 def test_the_first_candidate_that_can_read_the_files_is_chosen(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "only", "v2", 0, tied=False, tile=64)
     for order in (("torch", "llamacpp"), ("llamacpp", "torch")):
-        assert resolve.choose(Model(model=str(tmp_path / "only")), order)[1] == "torch"
-        assert resolve.choose(Model(model="nano"), order)[1] == order[0]
+        assert resolve.resolve_with_backend(Model(model=str(tmp_path / "only")), order)[1] == "torch"
+        assert resolve.resolve_with_backend(Model(model="nano"), order)[1] == order[0]
     pair = files.BUILT_IN / "nano-F16.gguf"
-    assert resolve.choose(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
+    assert resolve.resolve_with_backend(Model(model=str(pair)), ("torch", "llamacpp"))[1] == "llamacpp"
 
 
 def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chosen(
@@ -139,7 +139,7 @@ def test_the_extras_of_the_registry_are_those_of_pyproject() -> None:
         import tomllib
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     tables = (
-        registry.BACKENDS, registry.LIBRARIES, registry.READERS, registry.WRITERS, registry.COMMANDS,
+        registry.BACKENDS, registry.ON_DEMAND, registry.READERS, registry.WRITERS, registry.COMMANDS,
         registry.EXECUTORS, registry.VISION_ENCODERS,
     )  # fmt: skip
     for entry in (entry for table in tables for entry in table.values()):

@@ -68,7 +68,7 @@ def test_weights_are_merged_as_peft_merges_them(kind: str, checkpoint: Path, tmp
     write(planned)
     before = load_file(checkpoint / "model.safetensors")
     changed = 0
-    for model, output in zip(planned.halves, planned.outputs, strict=True):
+    for model, output in zip(planned.models, planned.outputs, strict=True):
         stored = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(output.path).tensors}
         for weight in model.weights:
             array = stored[weight.name].reshape(weight.shape)

@@ -29,4 +29,4 @@ def test_every_tensor_and_key_is_that_of_llama_cpp(name: str, tmp_path: Path) ->
         for output in outputs:
             differing = differences(contents(output.path), expected[f"{name} {half} {output.quantization.name}"])
             assert differing == {"keys": INTENDED[pre].get(half, []), "tensors": []}
-            assert len(expected[f"{name} {half} {output.quantization.name}"]["tensors"]) == len(output.kinds)
+            assert len(expected[f"{name} {half} {output.quantization.name}"]["tensors"]) == len(output.types)

@@ -63,7 +63,7 @@ def test_divergence_and_cosine_are_those_of_torch() -> None:
 
 def test_the_built_in_model_is_converted_right(tmp_path: Path) -> None:
     """The promise of the project: with f16 each answer of PyTorch in float32, with q8_0 19 of 20 tokens."""
-    source = resolve.find("nano").checkpoint
+    source = resolve.find_files("nano").checkpoint
     assert source is not None
     planned = plan(source, tmp_path, ["f16", "q8_0"], ["f16"], "nano")
     write(planned)

@@ -47,7 +47,7 @@ PICTURE = png()
 class Trouble:
     """A backend that does to its process what the prompt says."""
 
-    name, computes = "trouble", "nothing"
+    name, device_summary = "trouble", "nothing"
     leaked: list[bytes] = []  # noqa: RUF012
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
@@ -118,7 +118,7 @@ class Preparing(Trouble):
             yield Piece(index, "fine")
             yield Piece(index, "", Finish("stop"))
 
-        scheduler.SMALL = -1  # every prompt is worth a thread
+        scheduler.MIN_THREADED_PIXELS = -1  # every prompt is worth a thread
         return scheduler.schedule(prompts, prepare, reply)
 
 
@@ -498,7 +498,7 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
                     engine.release(event.number)
                     state = engine._child_state
                     if state.child is not None and state.is_loaded:  # before, it may still be a copy of this process
-                        most = max(most, memory.own(state.child.pid))
+                        most = max(most, memory.private_bytes(state.child.pid))
         assert 5 < engine.restarts < 40  # each leaks more than 24 MiB, so 40 are too many
         assert most <= engine.memory.engine < 300e6  # with mapped files
         assert engine.memory.gpu == 4711  # what the backend reports

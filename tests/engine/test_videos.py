@@ -85,7 +85,7 @@ class Brightness(Echo):
     """Replies with the brightness of each frame."""
 
     @staticmethod
-    def words(prompt: object) -> list[str]:
+    def reply_words(prompt: object) -> list[str]:
         frames = getattr(prompt, "frames", [])
         return [str(round(float(np.frombuffer(frame.rgb, np.uint8).mean()) / 20)) for frame in frames] or ["all"]
 
@@ -95,7 +95,7 @@ def records(backend: str, *videos: bytes, model: str = "", timeout: float = 60.0
     work = Work(f"{__name__}:{backend}", ModelFiles(model), Model(), Input(), Generate(), sampling=summarize.sampling)
     batch = Batch(timeout=timeout)
     identity = Identity("video-summarize", model, backend)
-    LocalExecutor(summarize, identity, work, sink, None, batch).over(
+    LocalExecutor(summarize, identity, work, sink, None, batch).run(
         Item.of(f"{number}.gif", data) for number, data in enumerate(videos)
     )
     return sink
@@ -125,7 +125,7 @@ def test_a_stop_ends_with_the_video_that_is_under_way(when: str) -> None:
     executor = LocalExecutor(summarize, Identity("video-summarize", "", ""), work, sink, None, Batch())
     sink.then = lambda event: executor.stop() if event == when else None
     videos = (animation(4), animation(20), animation(2), animation(2))
-    executor.over(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))
+    executor.run(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))
     assert [record.path for record in sink.records][:1] == ["0.gif"] and executor.is_idle
 
 
@@ -164,7 +164,7 @@ class Tiny(Brightness):
         Video.pictures = pictures  # type: ignore[method-assign]
 
     @staticmethod
-    def words(prompt: object) -> list[str]:
+    def reply_words(prompt: object) -> list[str]:
         Tiny.answered += 1
         for _ in range(20):
             list(Tiny.again())

@@ -84,7 +84,7 @@ class Slots:
         source, slots, taken = iter(prompts), {}, 0
         while True:
             while len(slots) < 2 and (prompt := next(source, None)) is not None:
-                slots[taken] = iter(Echo.words(prompt))
+                slots[taken] = iter(Echo.reply_words(prompt))
                 taken += 1
             if not slots:
                 return
@@ -152,9 +152,7 @@ def test_items_are_taken_a_bounded_number_ahead_of_the_model() -> None:
             self.done += 1
 
     sink = RecordSink(Watching(io.StringIO()), Console())
-    LocalExecutor(Caption(), IDENTITY, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate()), sink).over(
-        source()
-    )
+    LocalExecutor(Caption(), IDENTITY, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate()), sink).run(source())
     assert sink.done == 300
     assert 1 < most <= AHEAD + 2
 
@@ -190,7 +188,7 @@ class Crashing(Echo):
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, prompt in enumerate(prompts):
             yield Piece(index, "")
-            if "[3x3]" in Echo.words(prompt):
+            if "[3x3]" in Echo.reply_words(prompt):
                 os.kill(os.getpid(), 11)
             yield Piece(index, "fine", Finish("stop"))
 
@@ -210,7 +208,7 @@ def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[di
     with path.open("a") as stream:
         sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
         work = Work(more.get("backend", ECHO), ModelFiles("echo"), Model(), Input(), Generate())
-        LocalExecutor(Caption(), more.get("identity", IDENTITY), work, sink, held).over(items)
+        LocalExecutor(Caption(), more.get("identity", IDENTITY), work, sink, held).run(items)
     return [json.loads(line) for line in path.read_text().splitlines()], sink
 
 
@@ -258,7 +256,7 @@ def test_an_input_whose_duplicate_was_deleted_is_asked_about_itself(tmp_path: Pa
         Caption(), IDENTITY,
         Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), sink, held,
     )  # fmt: skip
-    executor.over([Item.of(str(gone)), Item.of(str(kept))])
+    executor.run([Item.of(str(gone)), Item.of(str(kept))])
     kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
     assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no JSON object, but an answer
 

@@ -20,7 +20,7 @@ from smolcli.backends.pytorch import PyTorch
 from smolcli.converters import convert
 from smolcli.errors import EngineError, UnavailableError, UsageError
 from smolcli.generation.grammar import Grammar, GrammarState
-from smolcli.generation.json_schema import canonical
+from smolcli.generation.json_schema import canonicalize
 from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.sampler import Sampler
 from smolcli.models import resolve
@@ -99,7 +99,7 @@ def assert_valid(schema: dict[str, Any], reply: Reply) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_greedy_answers_are_valid_and_the_same_on_both_backends(pair: Pair, name: str) -> None:
-    options = Generate(max_tokens=400, schema=canonical(json.dumps(SCHEMAS[name])))
+    options = Generate(max_tokens=400, schema=canonicalize(json.dumps(SCHEMAS[name])))
     first, second = (replies(backend, options) for backend in pair)
     assert [reply.text for reply in first] == [reply.text for reply in second]
     for reply in first + second:
@@ -109,7 +109,7 @@ def test_greedy_answers_are_valid_and_the_same_on_both_backends(pair: Pair, name
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_sampled_answers_of_a_random_model_are_valid(tiny: Pair, name: str) -> None:
-    schema = canonical(json.dumps(SCHEMAS[name]))
+    schema = canonicalize(json.dumps(SCHEMAS[name]))
     same, texts = [], set()
     for seed in range(4):
         options = Generate(400, temperature=2.0, top_p=0.95, seed=seed, schema=schema)
@@ -126,11 +126,11 @@ def test_sampled_answers_of_a_random_model_are_valid(tiny: Pair, name: str) -> N
 @pytest.mark.parametrize("words", ["a, b int, c bool", "color str[], n int[], done bool?"])
 def test_the_short_form_is_enforced(tiny: Pair, words: str) -> None:
     """Strings may use up all tokens: a reply that is complete is valid, any other ran out of tokens."""
-    options = Generate(500, temperature=1.0, top_p=0.9, schema=canonical(words))
+    options = Generate(500, temperature=1.0, top_p=0.9, schema=canonicalize(words))
     for backend in tiny:
         for reply in replies(backend, options):
             if reply.finish.reason == "stop":
-                assert_valid(json.loads(canonical(words)), reply)
+                assert_valid(json.loads(canonicalize(words)), reply)
             else:
                 assert reply.finish.reason in ("length", "repetition")
                 with pytest.raises(json.JSONDecodeError):
@@ -139,7 +139,7 @@ def test_the_short_form_is_enforced(tiny: Pair, words: str) -> None:
 
 def test_an_object_longer_than_max_tokens_is_incomplete(pair: Pair) -> None:
     for backend in pair:
-        for reply in replies(backend, Generate(max_tokens=5, schema=canonical("vendor, total float"))):
+        for reply in replies(backend, Generate(max_tokens=5, schema=canonicalize("vendor, total float"))):
             assert (reply.finish.reason, reply.finish.tokens.new) == ("length", 5)
             with pytest.raises(json.JSONDecodeError):
                 json.loads(reply.text)
@@ -147,7 +147,7 @@ def test_an_object_longer_than_max_tokens_is_incomplete(pair: Pair) -> None:
 
 def test_an_object_of_exactly_max_tokens_is_complete(pair: Pair) -> None:
     """The token that completes the object ends the reply; no stop token is needed."""
-    schema = canonical(json.dumps(object_schema(a={"const": 1})))
+    schema = canonicalize(json.dumps(object_schema(a={"const": 1})))
     for backend in pair:
         reply = replies(backend, Generate(max_tokens=99, schema=schema))[0]
         assert reply.text == '{"a":1}'
@@ -196,7 +196,7 @@ def test_both_ways_to_make_a_tokenizer_give_the_same_tokens_and_masks(pair: Pair
     for token in range(first.vocab_size):
         assert first.decode_bytes([token]) == second.decode_bytes([token])
     text = '{"vendor":"Año 2 1 the picture\\n","n":[1.5,-20,7],"x y":true}'
-    schema = canonical(
+    schema = canonicalize(
         json.dumps(object_schema(**{"vendor": SHORT | {"maxLength": 99}, "n": {"items": {}}, "x y": {}}))
     )
     tokens = first.tokenize_str(text)
@@ -242,7 +242,7 @@ def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
 
 
 def test_a_token_that_is_not_allowed_is_an_engine_error(nano: Pair) -> None:
-    state = Grammar(nano[0]._grammar_tokenizer, canonical("a")).start()
+    state = Grammar(nano[0]._grammar_tokenizer, canonicalize("a")).start()
     with pytest.raises(EngineError, match="cannot be followed any further"):
         state.accept_token(5)
 
@@ -260,5 +260,5 @@ def test_llguidance_is_needed_for_a_schema_only(nano: Pair, monkeypatch: pytest.
     with pytest.raises(
         UnavailableError, match=r"--schema needs the library llguidance.*pip install 'smolcli\[schema\]'"
     ):
-        generate(Generate(schema=canonical("a")))
+        generate(Generate(schema=canonicalize("a")))
     assert list(generate(Generate(max_tokens=1)))

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.generation.json_schema import MAX_CHARACTERS, MAX_ITEMS, canonical, parse
+from smolcli.generation.json_schema import MAX_CHARACTERS, MAX_ITEMS, canonicalize, parse
 
 
 def property_types(word: str) -> dict[str, Any]:
@@ -111,18 +111,18 @@ def test_a_file_its_text_and_the_canonical_text_give_the_same_schema(tmp_path: P
     files[0].write_text(json.dumps(SCHEMA))
     files[1].write_text(json.dumps(SCHEMA, indent=4, ensure_ascii=False), encoding="utf-8")
     files[2].write_text(json.dumps(SCHEMA | {"type": "object"}), encoding="utf-8-sig")
-    texts = {canonical(str(file)) for file in files} | {canonical(json.dumps(SCHEMA, indent=1))}
+    texts = {canonicalize(str(file)) for file in files} | {canonicalize(json.dumps(SCHEMA, indent=1))}
     assert len(texts) == 1
     [text] = texts
-    assert canonical(text) == text
+    assert canonicalize(text) == text
     assert parse(text) == SCHEMA | {"type": "object", "additionalProperties": False}
     assert list(parse(text)["properties"]) == ["z", "a"]
 
 
 def test_different_schemas_have_different_canonical_texts() -> None:
     words = ("a", "b", "a int", "a, b", "b, a", "a: the first", "a?", "a str[]")
-    assert len({canonical(word) for word in words}) == len(words)
-    assert canonical("a,b int") == canonical(" a str\nb   int ")
+    assert len({canonicalize(word) for word in words}) == len(words)
+    assert canonicalize("a,b int") == canonicalize(" a str\nb   int ")
 
 
 def test_an_existing_file_has_precedence_over_the_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

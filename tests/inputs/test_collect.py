@@ -172,7 +172,7 @@ def test_list_from_a_pipe_is_read_in_this_process() -> None:
     os.write(write_end, b"a.png\nb.png\n")
     os.close(write_end)
     collector = InputCollector(Input(files_from=f"/dev/fd/{read_end}"))
-    collector.look_ahead()
+    collector.collect_in_background()
     assert [item.path for item in collector.items()] == ["a.png", "b.png"]
     os.close(read_end)
 
@@ -334,11 +334,11 @@ def test_suffixes_of_the_walk_are_those_of_the_formats_read() -> None:
 
 
 def test_is_many(tmp_path: Path) -> None:
-    def is_many(*inputs: str, **options: object) -> bool:
-        return InputCollector(Input(inputs, **options)).is_many
+    def has_many(*inputs: str, **options: object) -> bool:
+        return InputCollector(Input(inputs, **options)).has_many
 
-    assert is_many("a.png", "b.png") and is_many(str(tmp_path)) and is_many("*.png") and is_many(files_from="-")
-    assert not is_many("a.png")
+    assert has_many("a.png", "b.png") and has_many(str(tmp_path)) and has_many("*.png") and has_many(files_from="-")
+    assert not has_many("a.png")
 
 
 def test_names_that_are_not_utf8_or_have_a_newline(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.Captur
 def test_quant_ignores_case(server: Hub) -> None:
     files = hub.pull("256m", quant="F16")
     assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
-    assert files.serves("llamacpp")
+    assert files.can_run_on("llamacpp")
 
 
 def test_unknown_quant_lists_the_available_ones(server: Hub) -> None:
@@ -201,7 +201,7 @@ def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) ->
     with pytest.raises(ModelError, match="not on this machine"):
         resolve.resolve(Model(model="256m"), "llamacpp")
     server.cut.clear()
-    assert hub.pull("256m").serves("llamacpp")
+    assert hub.pull("256m").can_run_on("llamacpp")
     assert server.downloads().count("mmproj-" + name) == 1
 
 
@@ -216,12 +216,12 @@ def test_checkpoint_is_fetched_without_onnx(server: Hub) -> None:
 
 def test_all_fetches_both_formats(server: Hub) -> None:
     files = hub.pull("256m", "all")
-    assert files.serves("torch") and files.serves("llamacpp")
+    assert files.can_run_on("torch") and files.can_run_on("llamacpp")
 
 
 @pytest.mark.parametrize(("repo", "backend"), [(PAIR_REPO, "llamacpp"), (CHECKPOINT_REPO, "torch")])
 def test_hub_id_fetches_the_format_it_has(server: Hub, repo: str, backend: str) -> None:
-    assert hub.pull(repo).serves(backend)
+    assert hub.pull(repo).can_run_on(backend)
     assert resolve.resolve(Model(model=repo), backend).name == repo
 
 

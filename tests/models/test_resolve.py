@@ -90,7 +90,7 @@ def test_all_shards_are_needed(machine: Path) -> None:
     directory = fill(machine / "big", ["config.json", "tokenizer.json", *shards])
     index = {"weight_map": {"b": shards[1], "a": shards[0], "c": shards[1]}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert model_files.weights(directory) == [directory / name for name in shards]
+    assert model_files.weight_files(directory) == [directory / name for name in shards]
     assert resolve.resolve(Model(model=str(directory)), "torch").checkpoint == directory
     (directory / shards[1]).unlink()
     with pytest.raises(ModelError, match="holds neither"):
@@ -178,7 +178,7 @@ def test_names_that_are_no_model(machine: Path) -> None:
 def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
     files = resolve.resolve(Model(), backend)
     assert files.name == "nano"
-    assert files.serves("torch") and files.serves("llamacpp")
+    assert files.can_run_on("torch") and files.can_run_on("llamacpp")
     assert "no model is on this machine: using the built-in nano" in files.notice
     assert resolve.resolve(Model(model="nano"), backend).notice == ""
     shutil.rmtree(machine / "built_in")

@@ -8,7 +8,7 @@ import pytest
 
 from smolcli.engine.protocol import CELLS, FIRST_REPLY_CELL
 from smolcli.errors import EngineError, OutputError
-from smolcli.options import MOST_JOBS
+from smolcli.options import MAX_JOBS
 from smolcli.process.child import call
 from smolcli.process.spawn import SHARED_BYTES, Process
 
@@ -83,4 +83,4 @@ def test_a_child_has_one_malloc_arena_unless_the_user_says_otherwise(monkeypatch
 
 
 def test_shared_memory_holds_every_progress_cell() -> None:
-    assert SHARED_BYTES == 2 * CELLS * 8 and MOST_JOBS <= CELLS - FIRST_REPLY_CELL
+    assert SHARED_BYTES == 2 * CELLS * 8 and MAX_JOBS <= CELLS - FIRST_REPLY_CELL

@@ -52,7 +52,7 @@ def test_only_an_unchanged_file_with_a_record_is_done(tmp_path: Path) -> None:
         path.write_bytes(b"one")
     results = written(tmp_path / "r.jsonl", record(same), record(changed))
     changed.write_bytes(b"two")
-    assert [results.state(str(path)) for path in (same, changed, new)] == ["done", "new", "new"]
+    assert [results.state_by_stamp(str(path)) for path in (same, changed, new)] == ["done", "new", "new"]
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
@@ -64,16 +64,16 @@ def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert results.state(str(path)) == "new"
+    assert results.state_by_stamp(str(path)) == "new"
 
 
 def test_records_of_other_options_belong_to_another_job(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.touch()
     results = written(tmp_path / "r.jsonl", record(path, identity=OTHER))
-    assert results.state(str(path)) == "new"
+    assert results.state_by_stamp(str(path)) == "new"
     assert results.answer(IDENTITY.id_of("c")) is None
-    assert read(tmp_path / "r.jsonl", identity=OTHER).state(str(path)) == "done"
+    assert read(tmp_path / "r.jsonl", identity=OTHER).state_by_stamp(str(path)) == "done"
 
 
 @pytest.mark.parametrize("cut", range(1, 300, 19))
@@ -111,20 +111,20 @@ def test_an_answer_is_found_by_id_in_the_file_and_among_added_records(tmp_path: 
         stream.write(as_json(answers[2]) + "\n")
     results.add(answers[2], offset)
     assert results.answer(IDENTITY.id_of("2")) == answers[2]
-    assert results.state_of("2.png", IDENTITY.id_of("2")) == "done"
+    assert results.state_by_id("2.png", IDENTITY.id_of("2")) == "done"
     picture, stamp = tmp_path / "a.png", "3-1-2"
     results.add(replace(record(picture, "a"), stamp=stamp), offset)
-    assert results.state_of(str(picture), IDENTITY.id_of("a"), stamp) == "done"
-    assert results.state_of("2.png", IDENTITY.id_of("1")) == "new"
+    assert results.state_by_id(str(picture), IDENTITY.id_of("a"), stamp) == "done"
+    assert results.state_by_id("2.png", IDENTITY.id_of("1")) == "new"
 
 
 def test_a_failed_input_stays_failed_until_its_file_is_there(tmp_path: Path) -> None:
     late = tmp_path / "late.png"
     results = written(tmp_path / "r.jsonl", record("a.png"), failed("gone.png"), failed(late))
     late.touch()
-    assert results.state("gone.png") == "failed"
-    assert results.state(str(late)) == "new"
-    assert results.state_of("gone.png", IDENTITY.id_of("")) == "failed"
+    assert results.state_by_stamp("gone.png") == "failed"
+    assert results.state_by_stamp(str(late)) == "new"
+    assert results.state_by_id("gone.png", IDENTITY.id_of("")) == "failed"
 
 
 def test_compacting_removes_only_failures_that_have_a_later_record(tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_compacting_through_a_symbolic_link_keeps_the_link(tmp_path: Path) -> No
 def test_an_input_without_a_stamp_is_done_only_by_its_id(tmp_path: Path) -> None:
     """A URL, or several pictures of one conversation: only the content shows whether it is the same."""
     results = written(tmp_path / "r.jsonl", record("http://localhost/a.png"))
-    assert results.state("http://localhost/a.png") == "new"
-    assert results.state_of("http://localhost/a.png", IDENTITY.id_of("c")) == "done"
+    assert results.state_by_stamp("http://localhost/a.png") == "new"
+    assert results.state_by_id("http://localhost/a.png", IDENTITY.id_of("c")) == "done"
 
 
 def test_zeros_left_by_a_power_cut_are_skipped(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_path_may_have_any_bytes(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"\xff.png"), 'quo"te\\.png', "two\nlines.png", "é.png"):
         path = tmp_path / name
         path.touch()
-        assert written(tmp_path / "r.jsonl", record(path)).state(str(path)) == "done", name
+        assert written(tmp_path / "r.jsonl", record(path)).state_by_stamp(str(path)) == "done", name
 
 
 def test_lines_with_fields_in_another_order_are_read(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_lines_with_fields_in_another_order_are_read(tmp_path: Path) -> None:
     path.touch()
     fields = json.loads(as_json(record(path)))
     (tmp_path / "r.jsonl").write_text(json.dumps(dict(reversed(fields.items()))) + "\n")
-    assert read(tmp_path / "r.jsonl").state(str(path)) == "done"
+    assert read(tmp_path / "r.jsonl").state_by_stamp(str(path)) == "done"
     assert as_record(fields) == record(path)
 
 

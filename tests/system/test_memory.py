@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smolcli.system.memory import available
+from smolcli.system.memory import available_bytes
 
 
 def test_available_memory_is_what_the_smallest_limit_leaves(tmp_path: Path) -> None:
@@ -22,6 +22,6 @@ def test_available_memory_is_what_the_smallest_limit_leaves(tmp_path: Path) -> N
             (group / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
     (tmp_path / "groups2").write_text("0::/job/step\n")
     (tmp_path / "groups1").write_text("4:memory:/job/step\n3:cpu:/\n")
-    assert available(info, tmp_path / "v2", tmp_path / "groups2") == 2_500_000
-    assert available(info, tmp_path / "v1", tmp_path / "groups1") == 2_500_000
-    assert available(info, tmp_path / "nowhere", tmp_path / "groups2") == 32_000_000 * 1024
+    assert available_bytes(info, tmp_path / "v2", tmp_path / "groups2") == 2_500_000
+    assert available_bytes(info, tmp_path / "v1", tmp_path / "groups1") == 2_500_000
+    assert available_bytes(info, tmp_path / "nowhere", tmp_path / "groups2") == 32_000_000 * 1024

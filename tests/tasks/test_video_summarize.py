@@ -13,7 +13,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from transformers.models.smolvlm.video_processing_smolvlm import get_resize_output_image_size
 
-from smolcli.backends.image_processor import Layout, cut, fitted
+from smolcli.backends.image_processor import Layout, cut, shrink_to_tile
 from smolcli.errors import InputError, UsageError
 from smolcli.models import chat_template
 from smolcli.models.files import BUILT_IN
@@ -172,6 +172,6 @@ def test_a_frame_is_resized_as_the_reference_video_processor_does(size: tuple[in
     between = get_resize_output_image_size(noise.permute(2, 0, 1)[None], tile)
     first = image.resize((between[1], between[0]), Image.Resampling.LANCZOS)
     square = first.resize((tile, tile), Image.Resampling.LANCZOS)
-    frame = fitted(Frame(image.tobytes(), width, height, 1.5), tile)
+    frame = shrink_to_tile(Frame(image.tobytes(), width, height, 1.5), tile)
     assert (frame.rgb, frame.width, frame.height, frame.time) == (first.tobytes(), between[1], between[0], 1.5)
     assert cut(frame, Layout(tile, 4, 4 * tile), "high", split=False).pixels == [square.tobytes()]

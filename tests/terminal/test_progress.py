@@ -50,11 +50,11 @@ def test_a_quiet_console_prints_nothing(clock: list[float], capsys: pytest.Captu
 def test_the_notes_and_frames_of_a_video_are_shown(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     progress_line = Progress(Console(), iter([(1, 10)]))
     progress_line.survey_thread.join()
-    progress_line.part("film.mp4", 0, 12, 96)
+    progress_line.show_video_progress("film.mp4", 0, 12, 96)
     clock[0] += 90
-    progress_line.part("film.mp4", 3, 12, 96)
+    progress_line.show_video_progress("film.mp4", 3, 12, 96)
     clock[0] += 90
-    progress_line.part("clip.gif", 0, 1, 8)
+    progress_line.show_video_progress("clip.gif", 0, 1, 8)
     assert capsys.readouterr().err.splitlines() == [
         "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, film.mp4 (3 of 12 notes, 96 frames)",
         "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, clip.gif (8 frames)",

@@ -14,7 +14,7 @@ import pytest
 
 from smolcli.types import Fault, Record
 from smolcli.writers.columns import COLUMNS
-from smolcli.writers.table import Csv, Markdown, Tsv, literal
+from smolcli.writers.table import Csv, Markdown, Tsv, escape_markdown
 from tests.helpers import BAD, LINES, MARKDOWN, RECORD, written
 
 NASTY = replace(RECORD, path='a,"b"\t|.png', text='one,\r"two"\r\n\n\ttab \\n back\\slash ', data={"é": [1, "\ud83d"]})
@@ -133,4 +133,4 @@ def test_any_path_is_shown_letter_for_letter_in_a_table_and_in_a_heading() -> No
 
 def test_usual_paths_are_not_escaped() -> None:
     for name in ("photos/IMG_2024_01.jpg", "a (1).png", "-", "x-y.z!.png", "C#.png", "1. a.png", "ä.png"):
-        assert literal(name) == name
+        assert escape_markdown(name) == name

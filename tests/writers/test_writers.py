@@ -30,7 +30,7 @@ def test_a_terminal_shows_pieces_as_they_come_and_nothing_twice(pieces: list[str
     stream = Terminal()
     writer = Text(stream)
     for piece in pieces:
-        writer.piece(piece)
+        writer.write_piece(piece)
     writer.write(RECORD)
     assert stream.getvalue().strip() == "a cat"
     assert stream.getvalue().endswith("\n")
@@ -38,7 +38,7 @@ def test_a_terminal_shows_pieces_as_they_come_and_nothing_twice(pieces: list[str
 
 def test_a_pipe_and_a_run_of_several_inputs_show_no_pieces() -> None:
     for writer in (Text(io.StringIO()), Text(Terminal(), has_many=True)):
-        writer.piece("a")
+        writer.write_piece("a")
         assert writer.stream.getvalue() == ""
 
 

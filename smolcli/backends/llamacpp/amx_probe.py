@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from smolcli.models.files import BUILT_IN
 from smolcli.system.cpu import cpu_features, cpu_info
-from smolcli.system.disk_cache import folder, keep
+from smolcli.system.disk_cache import cache_folder, store
 
 PROBE = "import sys; sys.path[:] = {path!r}; from smolcli.backends.llamacpp import amx_probe; amx_probe.probe()"
 TIMEOUT = 60.0  # seconds; the probe takes one or two, and more on a busy machine
@@ -55,9 +55,6 @@ def is_supported() -> bool:
     return "amx_tile" in cpu_features() and _is_built_with_amx()
 
 
-is_there = is_supported
-
-
 def is_safe() -> bool:
     """Return whether llama.cpp is known to compute the same with its extra buffer types as without."""
     return verdict() is True
@@ -68,12 +65,12 @@ def verdict() -> bool | None:
     if not is_supported():
         return True
     key = repr((_libraries(), cpu_info().get("model name"), sorted(cpu_features()), FILE_TYPES, BATCHES, MIN_COSINE))
-    path = folder("amx") / hashlib.sha256(key.encode()).hexdigest()
+    path = cache_folder("amx") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError, KeyError):
         return VERDICTS[path.read_bytes()]
     if (result := _run_probe()) is not None:
         with suppress(OSError):
-            keep(path, [text for text, value in VERDICTS.items() if value is result], MAX_VERDICTS)
+            store(path, [text for text, value in VERDICTS.items() if value is result], MAX_VERDICTS)
     return result
 
 

@@ -94,10 +94,12 @@ class LlamaCpp:
         self._vocab_size = int(llama.llama_vocab_n_tokens(self._vocab))
         threads = options.threads or usable_cores()
         max_sequences = options.jobs or min(MAX_SEQUENCES, SEQUENCES_PER_CORE * threads)
-        self._sequences = Sequences(self._model, self._vocab_size, threads, max_sequences, memory.available() // 4)
+        self._sequences = Sequences(
+            self._model, self._vocab_size, threads, max_sequences, memory.available_bytes() // 4
+        )
         self._seconds: dict[int, Seconds] = {}  # of each reply
         self._last_step_at = 0.0  # when the last prefill or decode ended
-        self.computes = (
+        self.device_summary = (
             f"cpu, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"
         )
@@ -148,13 +150,13 @@ class LlamaCpp:
         tiles = self._vision.encode(_tiles(self._prepare(prompt)))
         return np.concatenate([np.empty((0, self._sequences.embedding_size), np.float32), *tiles])
 
-    def words(self, tokens: Sequence[int]) -> str:
+    def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens`; control tokens have none."""
         return b"".join(map(self._token_bytes, tokens)).decode("utf-8", "replace")
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._image_processor.clear()
-        self._vision.forget()
+        self._vision.clear_cache()
         self._sequences.clear_idle()
 
     def gpu_peak(self) -> int:

@@ -45,7 +45,7 @@ class VisionEncoder(Protocol):
         """
         ...
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Empty the cache of embeddings."""
         ...
 
@@ -77,8 +77,8 @@ class ThreadedEncoder:
     def encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._thread.submit(self._vision.encode, tiles, upcoming).result()
 
-    def forget(self) -> None:
-        self._thread.submit(self._vision.forget).result()
+    def clear_cache(self) -> None:
+        self._thread.submit(self._vision.clear_cache).result()
 
     def close(self) -> None:
         """Free the model and end the thread; may be called again."""

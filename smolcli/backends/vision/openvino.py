@@ -62,7 +62,7 @@ class OpenVinoEncoder:
     def encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
         return self._embedding_cache.get(tiles, upcoming)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self._embedding_cache.clear()
 
     def close(self) -> None:

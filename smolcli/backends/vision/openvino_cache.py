@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from smolcli.backends.vision.openvino_import import ov
-from smolcli.system.disk_cache import folder, keep
+from smolcli.system.disk_cache import cache_folder, store
 
 DIGEST = 64  # bytes: the SHA-256 of the model in hexadecimal digits, which precedes it in the file
 MAX_FILES = 4  # each is as large as the weights in the type they are computed in
@@ -34,7 +34,7 @@ def compile_or_load(
     key = repr(
         (_digest(np.memmap(source, np.uint8, "r").data), ov.get_version(), name, sorted(capabilities), key_parts)
     )
-    path = folder("openvino") / f"{hashlib.sha256(key.encode()).hexdigest()}.blob"
+    path = cache_folder("openvino") / f"{hashlib.sha256(key.encode()).hexdigest()}.blob"
     with suppress(OSError, ValueError, RuntimeError):
         mapped = np.memmap(path, np.uint8, "c")  # copy on write: OpenVINO asks for writable memory, but never writes
         if _digest(mapped[DIGEST:].data) == mapped[:DIGEST].tobytes():
@@ -45,7 +45,7 @@ def compile_or_load(
     model = core.compile_model(make(), "CPU", config)
     with suppress(OSError, MemoryError, RuntimeError):  # the blob is a second copy in memory
         blob = model.export_model().getbuffer()
-        keep(path, [_digest(blob), blob], MAX_FILES)
+        store(path, [_digest(blob), blob], MAX_FILES)
     return model, None
 
 

@@ -6,7 +6,6 @@ from smolcli.registry import VISION_ENCODERS, installed, require
 
 # Bytes of a vision half. A smaller one has encoded some pictures with mtmd before another encoder is loaded.
 MIN_BYTES_FOR_LOADED_ENCODER = 2**25
-LARGE = MIN_BYTES_FOR_LOADED_ENCODER
 
 
 def choose_vision_encoder(name: str, dtype: str, size: int = 0) -> str:

@@ -16,7 +16,7 @@ from smolcli.bench.performance.machine_noise import NoiseWatch
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import PictureSource
 from smolcli.bench.report.model import MEASURES, Figure, Result
-from smolcli.process.child import Child, received
+from smolcli.process.child import Child, rebuild_error
 from smolcli.process.pipe import PeerClosed
 
 QUESTION = "Describe this image."
@@ -109,7 +109,7 @@ def _measure_cases(
                 while left:
                     kind, value = child.pipe.receive()
                     if kind == "error" and not tile_tokens:
-                        raise received(value)  # the model cannot be loaded
+                        raise rebuild_error(value)  # the model cannot be loaded
                     if kind == "tokens":
                         tile_tokens = value
                     elif kind == "sample":
@@ -119,7 +119,7 @@ def _measure_cases(
                         yield tile_tokens, samples, value - cpu_before
                         left, samples, cpu_before = left[1:], [], value
                     else:
-                        yield tile_tokens, str(received(value)) if kind == "error" else value, 0.0
+                        yield tile_tokens, str(rebuild_error(value)) if kind == "error" else value, 0.0
                         left, samples = left[1:], []
                         if kind == "error":
                             break

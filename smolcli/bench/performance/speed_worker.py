@@ -80,7 +80,7 @@ def serve(
 
 def measure(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -> Sample:
     """One repetition of `case`. Raises EngineError if a reply has fewer tokens than asked for."""
-    backend.forget()
+    backend.clear_cache()
     started = time.perf_counter()
     opened = [pool.submit(_open, item) for item in case.items]
     finishes = _generate(backend, opened, text, case.new)

@@ -33,7 +33,7 @@ from smolcli.bench.quality.rows import (
     row_of,
 )
 from smolcli.errors import InputError
-from smolcli.inputs.walk import SUFFIXES, Wanted, walk
+from smolcli.inputs.walk import SUFFIXES, FileFilter, walk
 from smolcli.types import Source
 
 MAX_LINE = 2**26  # bytes; for a cell csv needs four times as much memory
@@ -55,7 +55,7 @@ def read(path: Path) -> Iterator[Row | BadRow]:
 
 def _folder(path: Path) -> Iterator[Row | BadRow]:
     os.scandir(path).close()  # raises OSError if the folder cannot be listed
-    files = list(walk(str(path), True, Wanted(include=("*",))))
+    files = list(walk(str(path), True, FileFilter(include=("*",))))
     if shards := [file for file in files if file.lower().endswith(".parquet")]:
         yield from _parquet(path, shards)
         return
@@ -320,7 +320,7 @@ def _parquet(path: Path, files: Sequence[str]) -> Iterator[Row | BadRow]:
 
 def _shard(name: str, file: str, folder: Path) -> Iterator[Row | BadRow]:
     """Yield the rows of one parquet file, eight in memory at a time; after an error the next row group is read."""
-    registry.require(registry.LIBRARIES, "parquet")
+    registry.require(registry.ON_DEMAND, "parquet")
     parquet: Any = import_module("pyarrow.parquet")
     broken = (OSError, ValueError, import_module("pyarrow").ArrowException)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from smolcli.errors import InputError, UsageError
-from smolcli.models.chat_template import plain
+from smolcli.models.chat_template import require_plain_text
 from smolcli.types import Source, is_url
 
 # The columns or keys that are understood; of several with the same meaning, the first with a value is used.
@@ -154,7 +154,7 @@ def _prompt_text(values: Values, roles: Sequence[str], what: str) -> str:
 def _checked_prompt(text: str, what: str) -> str:
     """The text as a part of a prompt. Raises InputError if it has special tokens of the model."""
     try:
-        return plain(text)
+        return require_plain_text(text)
     except UsageError as error:
         raise InputError(f"its {what} cannot be asked: {error.what}", "leave that out") from None
 

@@ -21,7 +21,7 @@ from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
 from smolcli.types import pluralize
 from smolcli.writers.base import NullWriter, Writer
-from smolcli.writers.destination import STDOUT, destination
+from smolcli.writers.destination import STDOUT_NAMES, destination
 from smolcli.writers.json_lines import JsonLines
 
 
@@ -29,7 +29,7 @@ def quality(data: Path, models: Sequence[str], variants: Variants, options: Qual
     """Ask every configuration the rows of `data`, score the answers and write the report."""
     console = Console(show.quiet)
     stdout = claim_stdout()
-    if options.records is not None and (str(options.records) in STDOUT or options.records.is_dir()):
+    if options.records is not None and (str(options.records) in STDOUT_NAMES or options.records.is_dir()):
         raise UsageError(f"{options.records}: no file for records", "name one: --records answers.jsonl")
     check_outputs(show, [data], [options.records] if options.records else [])
     rows = Rows(data, options, console)

@@ -164,8 +164,8 @@ class _ScoringSink(RecordSink):
         self.last_answer_at = 0.0  # by time.perf_counter
         self.engine_peak = self.answered = 0
 
-    def take(self, record: Record) -> bool:
-        goes_on = super().take(record)
+    def write_record(self, record: Record) -> bool:
+        goes_on = super().write_record(record)
         if record.error is None and record.seconds.prefill:  # not a copy of the answer to an equal input
             self.last_answer_at = time.perf_counter()
             self.answered += 1
@@ -225,7 +225,7 @@ class QualityRun:
         """Ask every row and score the answers. Raises EngineError and ModelError."""
         watch = NoiseWatch()
         try:
-            self.executor.over(self._items())
+            self.executor.run(self._items())
         finally:
             if self._progress is not None:
                 self._progress.close()

@@ -26,7 +26,7 @@ from rich.text import Text
 from smolcli.bench.report.model import Figure, Measure, Report, Result, escape_controls, heading
 from smolcli.terminal.console import printable
 from smolcli.types import pluralize
-from smolcli.writers.table import literal
+from smolcli.writers.table import escape_markdown
 
 NARROW = 24  # columns; where the terminal is narrow, names fold at this width, numbers never fold
 UNNAMED = ("model", "backend", "quant")  # settings whose values are shown without their name
@@ -305,7 +305,7 @@ def markdown(report: Report) -> str:
 
 
 def _literal(text: str) -> str:
-    return literal(printable(text))
+    return escape_markdown(printable(text))
 
 
 def _grid(keys: Mapping[str, Sequence[str]], figures: list[Column]) -> str:

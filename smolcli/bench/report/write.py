@@ -19,10 +19,10 @@ from smolcli.bench.options import FORMATS, Memory, Quality, Show, Speed, Variant
 from smolcli.bench.report import text
 from smolcli.bench.report.model import Kind, Report, Result
 from smolcli.errors import Exit, OutputError, UsageError
-from smolcli.inputs.walk import MEDIA
+from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.system.info import machine
 from smolcli.terminal.console import Console
-from smolcli.writers.destination import STDOUT, destination, format_of
+from smolcli.writers.destination import STDOUT_NAMES, destination, format_of
 
 PLOTS = (".png", ".svg")
 PAGES = (".html", ".htm")
@@ -53,7 +53,9 @@ def check_outputs(show: Show, inputs: Sequence[Path] = (), others: Sequence[Path
     for file, suffixes in ((show.report, PAGES), (show.plot, PLOTS)):
         if file is not None and file.suffix.lower() not in suffixes:
             raise UsageError(f"{file}: is no name of what would be written", f"name it {' or '.join(suffixes)}")
-    written = [file for file in (show.report, show.plot, show.output, *others) if file and str(file) not in STDOUT]
+    written = [
+        file for file in (show.report, show.plot, show.output, *others) if file and str(file) not in STDOUT_NAMES
+    ]
     for number, file in enumerate(written):
         if not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: its folder is not there", "make it first")
@@ -63,10 +65,10 @@ def check_outputs(show: Show, inputs: Sequence[Path] = (), others: Sequence[Path
             raise UsageError(f"{file}: is read, or written twice", "choose another file")
         folders = [path.resolve() for path in inputs if path.is_dir()]
         is_known = file == show.plot and not any(folder in file.resolve().parents for folder in folders)
-        if file.suffix.lower() in MEDIA and file.is_file() and not is_known:
+        if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file() and not is_known:
             raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file")
     if show.plot is not None:
-        registry.require(registry.LIBRARIES, "plot")
+        registry.require(registry.ON_DEMAND, "plot")
 
 
 def make_report(kind: Kind, variants: Variants, options: Speed | Memory | Quality, results: Iterable[Result]) -> Report:
@@ -94,12 +96,12 @@ def write_report(report: Report, show: Show, stdout: TextIO, console: Console) -
 def _write_page(report: Report, show: Show, stdout: TextIO) -> None:
     if show.report is not None:
         with destination(show.report, stdout) as stream:
-            stream.write(registry.load(registry.LIBRARIES, "page")(report))
+            stream.write(registry.load(registry.ON_DEMAND, "page")(report))
 
 
 def _write_plot(report: Report, show: Show, stdout: TextIO) -> None:
     if show.plot is not None:
-        registry.load(registry.LIBRARIES, "plot")(report, show.plot)
+        registry.load(registry.ON_DEMAND, "plot")(report, show.plot)
 
 
 def _write_text(report: Report, show: Show, stdout: TextIO) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MOST_THREADS, choice, complete_model_names, opt
+from smolcli.options import MAX_THREADS, choice, complete_model_names, opt
 from smolcli.terminal.words import enumerate_words
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
@@ -84,7 +84,7 @@ class Conversion:
         "CPU threads of a comparison.",
         panel="Verification",
         min=1,
-        max=MOST_THREADS,
+        max=MAX_THREADS,
         metavar="N",
         show_default="the CPU cores this process may use",
     )
@@ -109,7 +109,7 @@ class Conversion:
 
 
 def _run(options: Conversion) -> None:
-    registry.load(registry.LIBRARIES, "convert")(options)
+    registry.load(registry.ON_DEMAND, "convert")(options)
 
 
 convert_to_gguf = dataclass_command(_run, Conversion)

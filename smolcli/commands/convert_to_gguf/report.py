@@ -14,9 +14,9 @@ from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.table import Table
 
-from smolcli.converters import Agreement, Output, Plan, run_memory
+from smolcli.converters import Agreement, Output, Plan, estimate_run_memory
 from smolcli.converters.verify import Difference
-from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.stdout import write_stdout
 
 WIDE = 500  # columns of a table that is no terminal's
 
@@ -27,7 +27,7 @@ def write_report(planned: Plan | None, agreements: dict[Pair, Agreement], stream
     """Write the files of a plan and the results of comparisons; JSON always goes to standard output."""
     if as_json:
         report = _json_report(planned, agreements)
-        write_stderr(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        write_stdout(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         return
     is_terminal = stream.isatty()
     buffer = io.StringIO()
@@ -37,7 +37,7 @@ def write_report(planned: Plan | None, agreements: dict[Pair, Agreement], stream
     if agreements:
         _print_agreements(terminal, agreements)
     if stream is sys.stdout:
-        write_stderr(buffer.getvalue())
+        write_stdout(buffer.getvalue())
     else:
         print(buffer.getvalue(), end="", file=stream)
 
@@ -49,7 +49,7 @@ def _json_report(planned: Plan | None, agreements: dict[Pair, Agreement]) -> dic
         return {"files": [], "temporary_bytes": 0, "memory": [], "verify": verified}
     return {
         "files": [_file_values(planned, output) for output in planned.outputs],
-        "temporary_bytes": sum(output.size for output in planned.work if output not in planned.made),
+        "temporary_bytes": sum(output.size for output in planned.files_to_write if output not in planned.new_outputs),
         "memory": _run_memory(planned),
         "verify": verified,
     }
@@ -83,7 +83,7 @@ def _run_memory(planned: Plan) -> list[dict[str, Any]]:
         {
             "language": str(output.path),
             "vision": str(vision.path),
-            "bytes": run_memory(text, output.size + vision.size),
+            "bytes": estimate_run_memory(text, output.size + vision.size),
         }
         for output in planned.language
     ]
@@ -95,8 +95,8 @@ def _print_files(terminal: Terminal, planned: Plan) -> None:
     for output in planned.outputs:
         note = " (is there)" if output.path in planned.kept else ""
         table.add_row(escape(f"{output.path}{note}"), f"{output.size / 1e6:.1f}", memory.get(str(output.path), ""))
-    for output in planned.work:
-        if output not in planned.made:
+    for output in planned.files_to_write:
+        if output not in planned.new_outputs:
             table.add_row("(for llama.cpp's quantizer, meanwhile)", f"{output.size / 1e6:.1f}", "")
     terminal.print(table)
 

@@ -20,7 +20,7 @@ from smolcli.converters.lora import CONFIG as ADAPTER_CONFIG
 from smolcli.errors import ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.terminal.console import Console
-from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.stdout import write_stdout
 
 
 def convert(options: Conversion) -> None:
@@ -48,7 +48,7 @@ def convert(options: Conversion) -> None:
     for path in sorted(planned.kept):
         console.notice(f"{path}: is there and stays")
     if not options.as_json:
-        write_stderr("".join(f"{output.path}\n" for output in planned.outputs))
+        write_stdout("".join(f"{output.path}\n" for output in planned.outputs))
     agreements: dict[Pair, Agreement] = {}
     try:
         if options.verify:
@@ -66,7 +66,7 @@ def _verify_only(options: Conversion, console: Console, gguf: Path, against: str
     if not os.path.isfile(gguf):
         raise ModelError(f"{gguf}: no such file", "give the language model of a pair, a .gguf file")
     try:
-        files = resolve.find(str(gguf), mmproj=options.mmproj)
+        files = resolve.find_files(str(gguf), mmproj=options.mmproj)
     except OSError as error:
         raise ModelError(f"{gguf}: {error.strerror}", "check the path and its permissions") from error
     if files.gguf is None or files.mmproj is None:
@@ -112,9 +112,9 @@ def _base_model(word: str, path: Path, options: Conversion) -> str:
 
 def _find_checkpoint(word: str, options: Conversion) -> Path:
     """Return the checkpoint of a name or hub id, downloaded if it is not here."""
-    files = resolve.find(word)
+    files = resolve.find_files(word)
     if files.checkpoint is None:
-        files = registry.load(registry.LIBRARIES, "hub")(word, "checkpoint", offline=options.offline)
+        files = registry.load(registry.ON_DEMAND, "hub")(word, "checkpoint", offline=options.offline)
     if files.checkpoint is None:
         raise ModelError(f"{word}: its checkpoint is not here", f"smolcli models pull {word} --for torch")
     return Path(files.checkpoint)
@@ -129,7 +129,7 @@ def _written_pairs(planned: Plan) -> list[Pair]:
 @contextmanager
 def _progress_bar(planned: Plan, options: Conversion) -> Iterator[Callable[[int], object]]:
     """Show a bar of the bytes written, on a terminal; yields what to call with more bytes."""
-    total = sum(output.size for output in planned.work)
+    total = sum(output.size for output in planned.files_to_write)
     is_hidden = options.quiet or options.no_progress or not sys.stderr.isatty()
     with tqdm(total=total, unit="B", unit_scale=True, disable=is_hidden, leave=False, file=sys.stderr) as bar:
         yield bar.update

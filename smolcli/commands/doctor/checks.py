@@ -25,7 +25,7 @@ from smolcli.process.child import call
 from smolcli.registry import AnyEntry, Entry
 from smolcli.system import disk_cache
 from smolcli.system.info import machine, versions
-from smolcli.system.memory import available
+from smolcli.system.memory import available_bytes
 
 DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # of modules with another name
 NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "tqdm")  # by every command
@@ -95,7 +95,7 @@ class Default:
 def checkup() -> Report:
     """Check everything; takes as long as the slowest backend to answer."""
     default = _default()
-    nano = resolve.find(catalog.NANO)
+    nano = resolve.find_files(catalog.NANO)
     with ThreadPoolExecutor(3) as pool:  # each thread waits for a child process
         backends = list(pool.map(lambda name: _backend(name, nano), registry.backends()))
         decoders = list(pool.map(_decoder, registry.DECODERS))
@@ -107,7 +107,7 @@ def checkup() -> Report:
     cache, cache_problems = _cache()
     facts: dict[str, Any] = {
         "machine": this_machine,
-        "memory_free": available(),
+        "memory_free": available_bytes(),
         "amx": _amx(this_machine["features"], told_by_backends["amx"]),
         "gpus": told_by_backends["gpus"],
         "backends": [facts_of_backend for facts_of_backend, _ in backends],
@@ -141,7 +141,7 @@ def _most_urgent_first(problems: list[Problem]) -> tuple[Problem, ...]:
 
 def _default() -> Default:
     try:
-        files, backend = resolve.choose(Model(), backend_candidates(Model()))
+        files, backend = resolve.resolve_with_backend(Model(), backend_candidates(Model()))
     except SmolError as error:
         return Default(problem=Problem(error.what, error.advice, blocks=True))
     return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)
@@ -220,7 +220,7 @@ def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
 
 def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
     """The vision encoders of llama.cpp: which is used for a large and a small model, and what each computes in."""
-    sizes = {"large": select.LARGE, "small": 0}
+    sizes = {"large": select.MIN_BYTES_FOR_LOADED_ENCODER, "small": 0}
     used = {name: select.choose_vision_encoder("auto", "auto", size) for name, size in sizes.items()}
     engines = [_entry_facts(name, entry) for name, entry in registry.VISION_ENCODERS.items()]
     return {"engines": engines, **used, "precision": precisions}
@@ -233,7 +233,7 @@ def _amx(features: list[str], verdict: str | None) -> str:
 
 def _libraries() -> list[dict[str, Any]]:
     """The libraries that every command needs, and those of the extras."""
-    tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.LIBRARIES)
+    tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.ON_DEMAND)
     entries = [entry for table in tables for entry in table.values()]
     extras = {library: entry.extra for entry in entries for library in entry.needs}
     libraries = [
@@ -264,19 +264,23 @@ def _cache() -> tuple[dict[str, Any], list[Problem]]:
 
 def _model(name: str) -> dict[str, Any] | None:
     """Facts of a model in the cache, or None if it does not run."""
-    files = resolve.find(name)
-    here = [backend for backend in sorted(registry.backends()) if files.serves(backend)]
+    files = resolve.find_files(name)
+    here = [backend for backend in sorted(registry.backends()) if files.can_run_on(backend)]
     if not here:
         return None
     paths = [path for path in (files.gguf, files.mmproj) if path is not None]
-    paths += model_files.weights(files.checkpoint) if files.checkpoint is not None else []
+    paths += model_files.weight_files(files.checkpoint) if files.checkpoint is not None else []
     return {"name": name, "here": here, "bytes": sum(path.stat().st_size for path in paths)}
 
 
 def _folders() -> list[dict[str, Any]]:
     """The folders of models, of what is kept between runs and of temporary files, and the bytes that are free there."""
     folders = []
-    for name, path in (("cache", hub_cache.cache_dir()), ("kept", disk_cache.folder()), ("temporary", _temporary())):
+    for name, path in (
+        ("cache", hub_cache.cache_dir()),
+        ("kept", disk_cache.cache_folder()),
+        ("temporary", _temporary()),
+    ):
         existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
         is_writable = os.access(existing, os.W_OK | os.X_OK)
         free = shutil.disk_usage(existing).free

@@ -15,7 +15,7 @@ from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit
 from smolcli.options import choice, opt
 from smolcli.terminal.console import printable
-from smolcli.terminal.stdout import write_stderr
+from smolcli.terminal.stdout import write_stdout
 from smolcli.terminal.words import enumerate_words
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Doctor:
 
 def run_doctor(options: Doctor) -> None:
     """Check the machine and write the report to standard output; exit code 3 where nothing can be answered."""
-    report: Report = registry.load(registry.LIBRARIES, "doctor")()
+    report: Report = registry.load(registry.ON_DEMAND, "doctor")()
     if options.format == "json":
         values = {**report.facts, "problems": [asdict(problem) for problem in report.problems]}
-        write_stderr(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        write_stdout(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     else:
-        write_stderr("".join(f"{heading:<10} {printable(text)}\n" for heading, text in _lines(report)))
+        write_stdout("".join(f"{heading:<10} {printable(text)}\n" for heading, text in _lines(report)))
     raise typer.Exit(Exit.UNAVAILABLE if any(problem.blocks for problem in report.problems) else Exit.OK)
 
 

@@ -26,7 +26,7 @@ def answers(place: str, facts_place: str, files: ModelFiles, options: Model) -> 
         for piece in backend.generate([Prompt.user(white, "Describe this image.")], Generate(max_tokens=1)):
             if piece.finish is not None and piece.finish.fault is not None:
                 raise EngineError(piece.finish.fault.message)
-        return {"computes": backend.computes, **(resolve(facts_place)() if facts_place else {})}
+        return {"computes": backend.device_summary, **(resolve(facts_place)() if facts_place else {})}
 
 
 def loads(module: str) -> None:
@@ -60,6 +60,6 @@ def amx_facts() -> dict[str, Any]:
     """Whether llama.cpp uses AMX, as "amx": used, crashes, untried or left out (of the build)."""
     from smolcli.backends.llamacpp import amx_probe
 
-    if not amx_probe.is_there():
+    if not amx_probe.is_supported():
         return {"amx": "left out"}
     return {"amx": {True: "used", False: "crashes", None: "untried"}[amx_probe.verdict()]}

@@ -23,9 +23,9 @@ from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.executors.ray.connection import connected
 from smolcli.executors.ray.worker import WorkerJob, WorkerResult, with_moved_files
 from smolcli.executors.ray.worker_pool import CallResult, ItemBatch, WorkerNeeds, WorkerPool
-from smolcli.models.files import BUILT_IN, ModelFiles, weights
+from smolcli.models.files import BUILT_IN, ModelFiles, weight_files
 from smolcli.options import Batch
-from smolcli.process.child import received
+from smolcli.process.child import rebuild_error
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
@@ -92,7 +92,7 @@ class RayExecutor:
         """Whether no worker has a batch, and every record was delivered."""
         return not self._done and not self._pool.is_busy
 
-    def over(self, source: Iterable[Item]) -> None:
+    def run(self, source: Iterable[Item]) -> None:
         """Give the record of every item to the sink, in order.
 
         Raises what `source` and the sink raise, UnavailableError where there is no cluster or it lacks what is
@@ -167,7 +167,7 @@ class RayExecutor:
             result.slot.finish(result.batch)
             self._done.update(records)
         if error is not None:
-            self._error = received(error)
+            self._error = rebuild_error(error)
 
     def _on_death(self, result: CallResult) -> None:
         """Have the batches of a worker that has died sent to another one."""
@@ -228,13 +228,13 @@ class RayExecutor:
         fault = record.error and Fault(record.error.kind, _with_user_names(record.error.message, item, self._folder))
         record = replace(record, path=item.path, error=fault)
         if self._results is not None:
-            state = self._results.state_of(item.path, record.id, record.stamp)
+            state = self._results.state_by_id(item.path, record.id, record.stamp)
             if state == "done" or (state == "failed" and not self._retry_failed):
                 self._sink.skip(item.path, state == "failed")
                 return True
             if (answered := self._results.answer(record.id)) is not None:
                 record = replace(answered, path=item.path, stamp=record.stamp, seconds=record.seconds)
-        return self._sink.take(record)
+        return self._sink.write_record(record)
 
 
 def _unpickle_result(value: bytes) -> WorkerResult:
@@ -245,7 +245,7 @@ def _unpickle_result(value: bytes) -> WorkerResult:
 def _model_bytes(files: ModelFiles) -> int:
     """Bytes of a model's files."""
     paths = [path for path in (files.gguf, files.mmproj) if path] or (
-        weights(files.checkpoint) if files.checkpoint else []
+        weight_files(files.checkpoint) if files.checkpoint else []
     )
     return sum(path.stat().st_size for path in paths if path.is_file())
 

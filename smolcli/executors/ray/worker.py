@@ -47,10 +47,10 @@ class _RecordCollector(RecordSink):
         self.records: dict[int, Record] = {}
         self.changed = Condition()
 
-    def part(self, path: str, done: int, of: int, frames: int) -> None:
+    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         pass
 
-    def take(self, record: Record) -> bool:
+    def write_record(self, record: Record) -> bool:
         with self.changed:
             self.records[int(record.path)] = record
             self.changed.notify_all()
@@ -107,7 +107,7 @@ class Worker:
 
     def _run(self, executor: LocalExecutor) -> None:
         try:
-            executor.over(iter(self._inbox.get, None))
+            executor.run(iter(self._inbox.get, None))
         except SmolError as error:
             self._error = _error_parts(error)
         except BaseException as error:

@@ -14,7 +14,7 @@ import pytest
 
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.system import cpu as cpu_module
-from smolcli.system.disk_cache import folder
+from smolcli.system.disk_cache import cache_folder
 
 CPU = {"model name": "Sapphire", "flags": "fpu avx512f amx_tile amx_int8"}
 DIES = (
@@ -200,7 +200,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert amx_probe.is_safe() and amx_probe.is_safe()
-    assert len(probes) == 2 and not folder("amx").exists()
+    assert len(probes) == 2 and not cache_folder("amx").exists()
 
 
 def test_a_home_directory_that_does_not_exist_is_not_created(

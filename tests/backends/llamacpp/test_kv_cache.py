@@ -180,11 +180,11 @@ def test_a_second_question_about_a_picture_evaluates_only_its_own_tokens(files: 
     prompts = [Prompt.user(picture, f"Question {n}?") for n in range(3)]
     for jobs in (1, 3):
         with backend(files, jobs) as model:
-            alone = [replies(model, [prompt], options)[0].text for prompt in prompts if not model.forget()]
+            alone = [replies(model, [prompt], options)[0].text for prompt in prompts if not model.clear_cache()]
             decoded.clear()
-            model.forget()
+            model.clear_cache()
             length = replies(model, prompts[:1], options)[0].finish.tokens.prompt
-            model.forget()
+            model.clear_cache()
             decoded.clear()
             together = replies(model, prompts, options)
             assert [reply.text for reply in together] == alone
@@ -198,7 +198,7 @@ def test_after_the_cache_is_cleared_a_prompt_is_evaluated_again(files: ModelFile
     with backend(files) as model:
         length = replies(model, [prompt], options)[0].finish.tokens.prompt
         replies(model, [prompt], options)
-        model.forget()
+        model.clear_cache()
         replies(model, [prompt], options)
     assert decoded == [length, 1, length]
 
@@ -223,7 +223,7 @@ def limit_memory(files: ModelFiles, monkeypatch: pytest.MonkeyPatch, tokens: int
     with backend(files, 1) as model:
         bytes_per_token = model._sequences._bytes_per_token
     assert bytes_per_token == 2 * 2 * 2 * 32  # float16 keys and values of two layers, two heads of 16
-    monkeypatch.setattr("smolcli.system.memory.available", lambda: 4 * tokens * bytes_per_token)
+    monkeypatch.setattr("smolcli.system.memory.available_bytes", lambda: 4 * tokens * bytes_per_token)
 
 
 @pytest.mark.parametrize("jobs", [None, 8])

@@ -63,7 +63,7 @@ def difference_when_repeated(gguf: Path, mmproj: Path, name: str) -> float:
     with closing(LlamaCpp(ModelFiles("x", gguf=gguf, mmproj=mmproj), options)) as backend:
         logits = []
         for seed in (1, 2, 1):
-            backend.forget()
+            backend.clear_cache()
             logits.append(backend.logits(Prompt.user(Frame(noise(seed, side), side, side), "What is this?")))
     return float(np.abs(logits[2] - logits[0]).max() / np.abs(logits[1] - logits[0]).max())
 

@@ -124,7 +124,7 @@ def test_tiles_are_encoded_alike_alone_and_in_a_batch(mmproj: Path, encoder_name
     tiles = [noise(seed, 64) for seed in range(2 * MAX_BATCH_SIZE + 1)]
     with closing(make_encoder(mmproj, exact(encoder_name))) as vision:
         together = vision.encode(tiles)
-        vision.forget()
+        vision.clear_cache()
         alone = [vision.encode([tile])[0] for tile in tiles]
         assert vision.encode([]) == []
     assert all(
@@ -143,7 +143,7 @@ def test_a_tile_is_encoded_once_until_the_cache_is_cleared(
         monkeypatch.setattr(vision, "_encode", lambda tiles: batches.append(len(tiles)) or encode(tiles))
         first = vision.encode(tiles)
         vision.encode(tiles[:1])
-        vision.forget()
+        vision.clear_cache()
         vision.encode(tiles[:1])
     assert batches == [2, 1]
     assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])

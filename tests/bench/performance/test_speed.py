@@ -88,7 +88,7 @@ class Known:
             yield Piece(index, "")
             yield Piece(index, "", Finish("length", tokens, Seconds(0.0, 0.25, 1.0, 0.5, 2.0)))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         self.forgotten += 1
 
 

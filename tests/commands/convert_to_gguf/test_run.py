@@ -21,7 +21,7 @@ from gguf import GGUFReader, quants
 
 from smolcli.converters import convert, gguf_writer, plan, write
 from smolcli.converters.convert import Plan
-from smolcli.converters.gguf_model import Started
+from smolcli.converters.gguf_model import GgufFile
 from smolcli.converters.quantization import QUANTIZATIONS
 from smolcli.converters.safetensors_reader import Tensors
 from smolcli.errors import ModelError, OutputError, UsageError
@@ -63,7 +63,7 @@ def test_every_quantization_has_the_planned_size_and_types(checkpoint: Path, tmp
     }
     assert len(files) == len(ALL) + len(DIRECT)
     for output in planned.outputs:
-        assert {tensor.name: tensor.tensor_type for tensor in GGUFReader(output.path).tensors} == output.kinds
+        assert {tensor.name: tensor.tensor_type for tensor in GGUFReader(output.path).tensors} == output.types
 
 
 def test_k_quants_are_within_their_error(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_tensors_that_a_quantization_cannot_divide_fall_back_with_a_notice(check
 
 def test_the_output_matrix_keeps_eight_bits(checkpoint: Path, tmp_path: Path) -> None:
     [output] = plan(checkpoint, tmp_path, ["q4_0"], ["q4_0"]).language
-    assert output.kinds["output.weight"].name == "Q8_0"
-    assert output.kinds["token_embd.weight"].name == "Q4_0"
+    assert output.types["output.weight"].name == "Q8_0"
+    assert output.types["token_embd.weight"].name == "Q4_0"
     tied = make_checkpoint(tmp_path / "Tied", "v2", seed=1, tied=True)
-    assert plan(tied, tmp_path, ["q4_0"], ["f16"]).language[0].kinds["token_embd.weight"].name == "Q8_0"
+    assert plan(tied, tmp_path, ["q4_0"], ["f16"]).language[0].types["token_embd.weight"].name == "Q8_0"
 
 
 def test_every_weight_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_every_weight_is_read_once(checkpoint: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(gguf_writer, "BLOCK", 1000)
     planned = plan(checkpoint, tmp_path, ["f16", "q8_0", "q4_k_m"], ["f16", "q8_0"])
     write(planned)
-    assert read == {weight.source: weight.shape[0] for half in planned.halves for weight in half.weights}
+    assert read == {weight.source: weight.shape[0] for half in planned.models for weight in half.weights}
 
 
 def test_blocks_of_any_size_give_the_same_file(
@@ -137,7 +137,7 @@ def test_a_quantization_is_the_same_alone_and_among_others(checkpoint: Path, tmp
 def test_a_write_that_fails_leaves_nothing(quant: str, where: str, checkpoint: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: the system refuses a write in the middle of a file."""
     out = tmp_path / "out"
-    sizes = [output.size for output in plan(checkpoint, out, [quant], ["q4_0"]).work]
+    sizes = [output.size for output in plan(checkpoint, out, [quant], ["q4_0"]).files_to_write]
     done = smolcli(checkpoint, "-o", out, "--quant", quant, "--mmproj-quant", "q4_0", limit=max(sizes) // 1024 - 10)
     assert (done.returncode, done.stdout, names(out)) == (1, "", [])
     [line] = done.stderr.splitlines()
@@ -165,7 +165,7 @@ def test_a_full_disk_is_noticed_before_and_during_writing(
         patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=400_000))
         with pytest.raises(OutputError, match=r"needs [\d.]+ MB, .* has 0\.4 MB free; make room"):
             write(planned)
-    monkeypatch.setattr(Started, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    monkeypatch.setattr(GgufFile, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(OutputError, match=r"out: cannot be written \(No space left\); make room"):
         write(planned)
     assert names(tmp_path / "out") == []

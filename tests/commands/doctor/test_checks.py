@@ -170,7 +170,7 @@ def test_a_broken_vision_encoder_blocks_where_auto_uses_it(machine: Path, monkey
     folder.mkdir(parents=True)
     (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").touch()
     with (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").open("wb") as file:
-        file.truncate(select.LARGE)
+        file.truncate(select.MIN_BYTES_FOR_LOADED_ENCODER)
     assert problem(checks.checkup(), what).blocks
 
 

@@ -32,7 +32,7 @@ from smolcli.executors.ray.driver import RayExecutor
 from smolcli.executors.ray.worker import Worker, WorkerJob
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
-from smolcli.process.child import received
+from smolcli.process.child import rebuild_error
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
@@ -113,9 +113,9 @@ class CollectingSink(RecordSink):
         self.records: list[Record] = []
         self.then = then
 
-    def part(self, path: str, done: int, of: int, frames: int) -> None: ...
+    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None: ...
 
-    def take(self, record: Record) -> bool:
+    def write_record(self, record: Record) -> bool:
         self.records.append(replace(record, seconds=Seconds(), memory=Memory()))
         return self.then(record)
 
@@ -181,7 +181,7 @@ def records_of(
 ) -> list[Record]:
     """The records of a run over the items."""
     sink = sink or CollectingSink()
-    executor(kind, address, sink).over(items)
+    executor(kind, address, sink).run(items)
     return sink.records
 
 
@@ -233,7 +233,7 @@ def test_videos_are_summarized_as_in_a_local_run(nodes: Nodes, folder: Path) -> 
             "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
         )
         batch = Batch(address=address, timeout=60)
-        kind(task, Identity("video-summarize", "echo", "echo"), echo, sink, None, batch).over(items)
+        kind(task, Identity("video-summarize", "echo", "echo"), echo, sink, None, batch).run(items)
         return sink.records
 
     local = summaries(LocalExecutor, None)
@@ -293,7 +293,7 @@ def test_a_stop_finishes_items_under_way_and_begins_no_other(nodes: Nodes, folde
 
     sink = CollectingSink(stop)
     cluster = executor(RayExecutor, nodes.address, sink)
-    cluster.over(items)
+    cluster.run(items)
     assert cluster.is_stopping and cluster.is_idle
     paths = [record.path for record in sink.records]
     assert paths[:2] == ["in/0.png", "in/1.png"]
@@ -315,7 +315,7 @@ def test_errors_of_workers_are_raised_as_themselves(
     if version is not None:
         monkeypatch.setattr(worker_pool, "__version__", version)
     with pytest.raises(error, match=message) as raised:
-        executor(RayExecutor, nodes.address, CollectingSink(), ModelFiles("broken"), Model(threads=threads)).over(
+        executor(RayExecutor, nodes.address, CollectingSink(), ModelFiles("broken"), Model(threads=threads)).run(
             pictures(1)
         )
     assert type(raised.value) is error
@@ -333,7 +333,7 @@ def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> 
         job = pickle.dumps(WorkerJob(Caption(), identity, work, Batch(), False, Path("/built-in")))
         _, error = pickle.loads(Worker().start(__version__, job, 1, 0))
         with pytest.raises(ModelError, match=message):
-            raise received(error)
+            raise rebuild_error(error)
 
 
 def smolcli(*args: str) -> subprocess.CompletedProcess[str]:
