@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
+from smolcli.models.preprocessor_config import read_preprocessor_config
 
 from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
 from .lora import Adapter
@@ -133,9 +134,7 @@ class Checkpoint:
         return files
 
     def _preprocessor(self) -> dict[str, Any]:
-        # transformers 5 has the image processor's settings in processor_config.json.
-        settings = self.optional_json("preprocessor_config.json")
-        settings |= self.optional_json("processor_config.json").get("image_processor") or {}
+        settings = read_preprocessor_config(self.directory)
         for key in ("image_mean", "image_std", "size"):
             if key not in settings:
                 raise UnconvertibleError(f"has no {key}", "add the image processor's settings")

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO
@@ -65,13 +65,28 @@ class InputCollector:
 
     def reads_path(self, path: Path) -> bool:
         """Whether the file `path` is itself an input or the list of inputs, also if a link leads to it."""
-        return reads_path(self._input, path)
+        named = (*self._input.inputs, *filter(None, (self._input.files_from,)))
+        files = (name for name in named if name == "-" or os.path.isfile(name))
+        return path.is_file() and any(
+            os.path.samestat(os.fstat(0), path.stat()) if name == "-" else os.path.samefile(name, path)
+            for name in files
+        )
 
     def common_folder(self) -> str:
-        """The folder whose tree --out-dir repeats: the folder that all inputs and watched folders have in common."""
-        if self._input.files_from is not None:
+        """The folder whose tree --out-dir repeats: the one directory named, else what all inputs have in common.
+
+        URLs do not count; of a list of inputs it is the current directory.
+        """
+        paths = (*self._input.inputs, *self._input.watch)
+        folders = [_folder_of(path) for path in paths if not is_url(path)]
+        if self._input.files_from is not None or not folders:
             return "."
-        return common_folder((*self._input.inputs, *self._input.watch))
+        if len(paths) == 1:
+            return folders[0] or "."
+        try:
+            return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+        except ValueError:  # they are on two drives of Windows
+            return "."
 
     # ---- items ----
 
@@ -195,26 +210,6 @@ class InputCollector:
 def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath]:
     """Yield what InputCollector.collect_in_background finds in a child process."""
     return InputCollector(input, output, reads=reads).with_stamps()
-
-
-def reads_path(input: Input, path: Path) -> bool:
-    """Whether the file `path` is itself an input or the list of inputs, also if a link leads to it."""
-    named = (*input.inputs, *filter(None, (input.files_from,)))
-    files = (name for name in named if name == "-" or os.path.isfile(name))
-    return path.is_file() and any(
-        os.path.samestat(os.fstat(0), path.stat()) if name == "-" else os.path.samefile(name, path) for name in files
-    )
-
-
-def common_folder(paths: Sequence[str]) -> str:
-    """Return the one directory in `paths`, else the folder that all of them have in common; URLs do not count."""
-    folders = [_folder_of(path) for path in paths if not is_url(path)]
-    if len(paths) == 1 and folders:
-        return folders[0] or "."
-    try:
-        return os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else "."
-    except ValueError:  # they are on two drives of Windows
-        return "."
 
 
 def without_password(url: str) -> str:

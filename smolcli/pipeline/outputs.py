@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from smolcli import registry
-from smolcli.inputs.collect import InputCollector, common_folder
+from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.records.record_id import Identity
@@ -59,7 +59,7 @@ def open_outputs(
     if results is not None:
         results.read()
     writer = stack.enter_context(make_writer(request, stream, has_many))
-    sidecars = make_sidecars(request)
+    sidecars = make_sidecars(request, inputs)
     is_terminal = stream is stdout and stdout.isatty()
     progress = start_progress(request, inputs, console, has_many, is_terminal, stack)
     sink = RecordSink(
@@ -96,14 +96,15 @@ def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
     return writer
 
 
-def make_sidecars(request: Request) -> Sidecars | None:
+def make_sidecars(request: Request, inputs: InputCollector) -> Sidecars | None:
     """The writer of --sidecar; with --out-dir the tree below the inputs' common folder is repeated there."""
-    input, output = request.input, request.output
+    output = request.output
     if not output.sidecar:
         return None
-    base = "." if input.files_from is not None else common_folder((*input.inputs, *input.watch))
     make = registry.load(registry.ON_DEMAND, "--sidecar")
-    sidecars: Sidecars = make(output.sidecar, base, output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES)
+    sidecars: Sidecars = make(
+        output.sidecar, inputs.common_folder(), output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES
+    )
     return sidecars
 
 

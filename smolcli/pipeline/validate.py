@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from smolcli import registry
 from smolcli.errors import UnavailableError, UsageError
-from smolcli.inputs.collect import InputCollector, reads_path
+from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.types import is_url
@@ -22,7 +22,7 @@ def validate(request: Request, inputs: InputCollector) -> None:
     """Runs every check. Raises UsageError and UnavailableError."""
     check_inputs(request)
     check_question(request)
-    check_output_file(request)
+    check_output_file(request, inputs)
     check_format(request, inputs)
     check_dry_run(request)
     check_contact_sheet(request, inputs)
@@ -52,12 +52,12 @@ def check_question(request: Request) -> None:
         raise UsageError(f"{question} is a file, where the question should be", advice)
 
 
-def check_output_file(request: Request) -> None:
+def check_output_file(request: Request, inputs: InputCollector) -> None:
     """The run does not write over one of its inputs, nor over another picture or video."""
     file = request.output.output
     if file is None:
         return
-    if reads_path(request.input, file):
+    if inputs.reads_path(file):
         raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
     if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
         raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
@@ -88,7 +88,7 @@ def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
     sheet, output_file = request.task.sheet, request.output.output
     if sheet is None:
         return
-    if reads_path(request.input, sheet) or (output_file is not None and sheet.resolve() == output_file.resolve()):
+    if inputs.reads_path(sheet) or (output_file is not None and sheet.resolve() == output_file.resolve()):
         raise UsageError(f"{sheet}: is an input or the output", "choose another file with --contact-sheet")
     if inputs.has_many:
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")

@@ -15,7 +15,7 @@ from PIL import Image, features
 
 from smolcli.errors import InputError, UsageError
 from smolcli.inputs import collect, walk
-from smolcli.inputs.collect import InputCollector, common_folder, reads_path
+from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.image import FORMATS
 from smolcli.inputs.load import decode, load
 from smolcli.inputs.walk import natural_key
@@ -252,12 +252,11 @@ def test_reads_path_follows_links(tmp_path: Path) -> None:
     inside, outside = picture(tmp_path / "in/sub/a.png"), picture(tmp_path / "b.png")
     link = tmp_path / "link.png"
     link.symlink_to(inside)
-    assert reads_path(Input((str(inside),)), link)
-    assert reads_path(Input((str(link),)), inside)
-    assert reads_path(Input(files_from=str(link)), inside)
-    assert not reads_path(Input((str(inside),)), outside)
-    assert not reads_path(Input((str(inside),)), tmp_path / "new.png")
     assert InputCollector(Input((str(inside),))).reads_path(link)
+    assert InputCollector(Input((str(link),))).reads_path(inside)
+    assert InputCollector(Input(files_from=str(link))).reads_path(inside)
+    assert not InputCollector(Input((str(inside),))).reads_path(outside)
+    assert not InputCollector(Input((str(inside),))).reads_path(tmp_path / "new.png")
 
 
 def test_standard_input_is_read_when_collected_and_a_named_pipe_when_opened(tmp_path: Path) -> None:
@@ -351,11 +350,24 @@ def test_common_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in/a/x.png", "in/b/y.png"):
         picture(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert common_folder(["in"]) == "in"
-    assert common_folder(["in/a/x.png"]) == "in/a"
-    assert common_folder(["in/a", "in/b"]) == str(tmp_path / "in")
-    assert common_folder(["in/a/x.png", "in/b/y.png"]) == str(tmp_path / "in")
-    assert common_folder(["in/**/*.png"]) == "in"
-    assert InputCollector(Input(("in/a", "in/b"))).common_folder() == str(tmp_path / "in")
+    assert InputCollector(Input(("in",))).common_folder() == "in"
+    assert InputCollector(Input(("in/a/x.png",))).common_folder() == "in/a"
+    assert InputCollector(
+        Input(
+            (
+                "in/a",
+                "in/b",
+            )
+        )
+    ).common_folder() == str(tmp_path / "in")
+    assert InputCollector(
+        Input(
+            (
+                "in/a/x.png",
+                "in/b/y.png",
+            )
+        )
+    ).common_folder() == str(tmp_path / "in")
+    assert InputCollector(Input(("in/**/*.png",))).common_folder() == "in"
     (tmp_path / "list").write_text("in/a/x.png")
     assert InputCollector(Input(files_from="list")).common_folder() == "."
