@@ -34,7 +34,8 @@ class BackendEntry(NamedTuple):
     `options` are the fields of options.Model that this backend accepts and others may not. A hidden backend is for
     tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out. `machine_facts` names a
     function that reports what only this backend knows of the machine, and `source_build` the distribution that pip can
-    build for this CPU if the prebuilt one crashes.
+    build for this CPU if the prebuilt one crashes. `preload` names a function that the engine calls before it imports
+    the backend.
     """
 
     place: str
@@ -47,6 +48,7 @@ class BackendEntry(NamedTuple):
     is_hidden: bool = False
     machine_facts: str = ""
     source_build: str = ""
+    preload: str = ""
 
 
 AnyEntry = Entry | BackendEntry
@@ -75,6 +77,7 @@ BACKENDS = {
         "llamacpp",
         ("llama_cpp", "gguf"),
         title="llama.cpp",
+        preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
         options=frozenset({"dtype", "jobs", "vision_engine"}),
         machine_facts="smolcli.commands.doctor.probes:amx_facts",

@@ -11,6 +11,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from smolcli.errors import ErrorKind
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "repetition", "error"]
 
@@ -103,7 +105,7 @@ def format_time(seconds: float) -> str:
 
     Some containers round times to milliseconds, so a time up to 2 ms before a full second counts as that second.
 
-    >>> clock(75.9), clock(5.999), clock(3725)
+    >>> format_time(75.9), format_time(5.999), format_time(3725)
     ('01:15', '00:06', '1:02:05')
     """
     minutes, seconds = divmod(int(seconds + 0.002), 60)
@@ -113,7 +115,7 @@ def format_time(seconds: float) -> str:
 def pluralize(number: int, what: str) -> str:
     """Formats a count and its noun.
 
-    >>> counted(1, "frame"), counted(3, "frame")
+    >>> pluralize(1, "frame"), pluralize(3, "frame")
     ('1 frame', '3 frames')
     """
     return f"{number:,} {what}{'s' * (number != 1)}"
@@ -244,7 +246,7 @@ class Memory:
 class Fault:
     """Why an input has no answer: `kind` is for scripts, `message` is one line for people."""
 
-    kind: str
+    kind: ErrorKind
     message: str
 
 

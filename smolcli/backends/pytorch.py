@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, ImageProcessor, Layout
-from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
+from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError, UnavailableError
 from smolcli.generation.sampler import Sampler, run_decoding, sampler_factory
 from smolcli.generation.scheduler import ReplySteps, prompt_too_long, schedule
 from smolcli.models import chat_template
@@ -49,8 +49,10 @@ class PyTorch:
     name = "torch"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
-        """Load the model. Raises ModelError for damaged files, UnavailableError if the device cannot be used, and
-        EngineError of the kind "memory" if the model does not fit.
+        """Load the model.
+
+        Raises ModelError for damaged files, UnavailableError if the device cannot be used, and EngineError of kind
+        MEMORY if the model does not fit.
         """
         if files.checkpoint is None:
             raise _no_checkpoint(files)
@@ -276,7 +278,7 @@ def _name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
     except Exception as error:  # damaged files and unknown settings raise unrelated classes
         if is_out_of_memory(error):
             advice = "use a smaller model, or --dtype bfloat16"
-            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind="memory") from error
+            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind=ErrorKind.MEMORY) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{checkpoint} cannot be loaded: {reason}", "fetch or save the checkpoint again") from error
 

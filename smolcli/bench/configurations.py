@@ -1,6 +1,4 @@
-"""Which models a benchmark runs, and how: every combination of model, backend, quantization, threads, detail and vision
-encoder.
-"""
+"""The configurations that a benchmark runs: every combination of model, backend, quantization and settings."""
 
 from __future__ import annotations
 

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from smolcli import errors
 from smolcli.cli.help import Page, Row
-from smolcli.errors import Exit, SmolError
-
-EXIT_CODES = {
-    Exit.OK: "All done, or nobody reads the answers any more, as with `| head -1`.",
-    Exit.FAULT: "A fault in smolcli, an engine that keeps failing, a full disk; a comparison that found a difference "
-    "(convert-to-gguf --verify, bench compare).",
-    Exit.USAGE: "The command line is wrong; nothing was done.",
-    Exit.UNAVAILABLE: "A model, a library, a device or the network is not available.",
-    Exit.NO_INPUT: "Nothing to do: the directories hold no pictures or videos.",
-    Exit.SOME_FAILED: "Some inputs failed; the others are answered.",
-    Exit.ALL_FAILED: "All inputs failed.",
-    Exit.INTERRUPTED: "Ended by Ctrl-C; what was finished is written.",
-}
-SIGNALS = {129: "Ended by SIGHUP: open files are closed.", 143: "Ended by SIGTERM: open files are closed."}
+from smolcli.errors import ErrorKind, Exit
 
 
 class Variable(NamedTuple):
@@ -81,28 +66,18 @@ RECORD_FIELDS = {
 
 
 def exit_codes() -> str:
-    """Return the page of exit codes, and of the errors that end a run."""
+    """Return the page of exit codes and kinds of error."""
     page = Page()
     page.paragraph(
         "Exit codes of every command. Scripts may rely on them; take a code that is not listed as a failure."
     )
-    codes = {**{int(code): text for code, text in EXIT_CODES.items()}, **SIGNALS}
-    page.table("Exit codes", [Row(str(code), codes[code]) for code in sorted(codes)])
-    classes = sorted(error_classes(), key=lambda cls: cls.code)
-    rows = [Row(f"{cls.code:d} {cls.kind}", _first_sentence(cls)) for cls in classes]
-    page.table("Errors, by exit code and kind", rows)
+    page.table("Exit codes", [Row(str(int(code)), _sentence(code.meaning)) for code in Exit])
     page.paragraph(
         "Errors are one line on standard error, `smolcli: PATH: what is wrong; what to do`. A failed input does not "
-        "end a run of many; it becomes a record with `error`."
+        "end a run of many; it becomes a record with `error`, whose `kind` is one of these."
     )
+    page.table("Kinds of error", [Row(kind.value, _sentence(kind.meaning)) for kind in ErrorKind])
     return page.text()
-
-
-def error_classes() -> Iterator[type[SmolError]]:
-    """Yield the classes of errors.py that are reported."""
-    for value in vars(errors).values():
-        if inspect.isclass(value) and issubclass(value, SmolError) and value not in (SmolError, errors.ReaderGone):
-            yield value
 
 
 def environment() -> str:
@@ -125,10 +100,8 @@ def records() -> str:
     return page.text()
 
 
-def _first_sentence(cls: type) -> str:
-    """The first sentence of a class's docstring, for people."""
-    text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
-    return text.split("; `")[0].rstrip(".") + "."
+def _sentence(meaning: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]}."
 
 
 TOPICS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "environment": environment, "records": records}

@@ -42,7 +42,7 @@ from smolcli.engine.protocol import (
 from smolcli.engine.quarantine import CRASHES, Quarantine, Verdict
 from smolcli.engine.recycling import GROWTH, Recycler
 from smolcli.engine.watchdog import LOAD_SECONDS, IdleTimeout, LoadTimeout, RequestTimeout, Watchdog
-from smolcli.errors import EngineError
+from smolcli.errors import EngineError, ErrorKind
 from smolcli.process import child
 from smolcli.process.child import Child
 from smolcli.process.pipe import PeerClosed, Pipe
@@ -165,7 +165,9 @@ class Engine:
                 return self._on_timeout(request, activity)
             case IdleTimeout():
                 self._stop_child()
-                return self._judge_exit([], True, Fault("hang", "the engine did nothing with what it was given"))
+                return self._judge_exit(
+                    [], True, Fault(ErrorKind.HANG, "the engine did nothing with what it was given")
+                )
         return []
 
     def close(self) -> None:
@@ -251,7 +253,9 @@ class Engine:
         if before is None:
             return [Opened(number, media)]
         if before.sha256 != media.content.sha256:
-            return [Failed(number, Fault("changed", "was changed while it was read; run it again"), media.content)]
+            return [
+                Failed(number, Fault(ErrorKind.CHANGED, "was changed while it was read; run it again"), media.content)
+            ]
         return []
 
     def _on_reply(self, request: RequestId, reply: Reply, peaks: Memory) -> list[Event]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum
 
 from smolcli.engine.protocol import OPENING, RequestId
+from smolcli.errors import ErrorKind
 from smolcli.types import Fault
 
 CRASHES = 3  # in a row, with no answer between them, end the run
@@ -110,5 +111,5 @@ class Quarantine:
 
     def item_failed(self, fault: Fault) -> Verdict:
         """Count an item that failed. Returns RESTART, or END_RUN after too many crashes in a row."""
-        self._crashes += fault.kind != "timeout"  # a slow item says nothing about the next one
+        self._crashes += fault.kind != ErrorKind.TIMEOUT  # a slow item says nothing about the next one
         return Verdict.END_RUN if self._crashes >= CRASHES else Verdict.RESTART

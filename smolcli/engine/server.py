@@ -18,7 +18,6 @@ import numpy  # noqa: F401 - every model needs it, and it can be loaded while it
 
 from smolcli import registry
 from smolcli.backends.image_processor import shrink_to_tile
-from smolcli.backends.llamacpp.bindings import load_llama_cpp
 from smolcli.engine.protocol import (
     CELLS,
     DECODER_CELL,
@@ -31,7 +30,7 @@ from smolcli.engine.protocol import (
     RequestId,
     Work,
 )
-from smolcli.errors import InputError, ModelError, UnavailableError
+from smolcli.errors import ErrorKind, InputError, ModelError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.inputs.load import decode, load, open_video
 from smolcli.models.files import ModelFiles
@@ -68,8 +67,9 @@ def serve(pipe: Pipe, work: Work) -> None:
 def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
     """The class of a backend, "module:class". Raises UnavailableError where its libraries cannot be loaded."""
     try:
-        if target == registry.BACKENDS["llamacpp"].place:
-            load_llama_cpp()
+        for entry in registry.BACKENDS.values():
+            if entry.place == target and entry.preload:
+                resolve(entry.preload)()
         backend: Callable[[ModelFiles, Model], Backend] = resolve(target)
         return backend
     except (ImportError, OSError, RuntimeError) as error:  # it is installed, but not all of its native libraries are
@@ -219,7 +219,7 @@ class EngineServer:
         except InputError as error:
             fault = Fault(error.kind, str(error))
         except MemoryError:
-            fault = Fault("too-large", "does not fit in memory; make it smaller")
+            fault = Fault(ErrorKind.TOO_LARGE, "does not fit in memory; make it smaller")
         except Exception as error:  # a bug of ours, or an error of the decoder's that is not one of its documented ones
             fault = _unexpected(error)
         frames = media.frames
@@ -280,7 +280,7 @@ class EngineServer:
                 tile = limits_of(self._work.backend, self._work.files).tile
                 frames = {n: shrink_to_tile(frame, tile) for n, frame in opened.video.pictures(indices)}
                 if opened.stamp and opened.stamp != stamp_of(opened.path):
-                    raise InputError("was changed while it was looked at", "run it again", kind="changed")
+                    raise InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
             self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak_rss_bytes(), 0))
@@ -347,7 +347,7 @@ def _print_notices(item: Item, video: Video, sampling: Sampling) -> None:
 
 
 def _unexpected(error: Exception) -> Fault:
-    return Fault("fault", f"unexpected fault while it was opened: {type(error).__name__}: {error}")
+    return Fault(ErrorKind.FAULT, f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 
 def _size_of(frames: Iterable[Frame]) -> int:

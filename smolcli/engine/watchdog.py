@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from smolcli.engine.protocol import Activity, RequestId
+from smolcli.errors import ErrorKind
 from smolcli.types import Fault
 
 LOAD_SECONDS = 600.0  # most time to load a model, where the timeout of an item is shorter
@@ -134,7 +135,7 @@ class Watchdog:
             message = f"the answer had no end within {limit}; lower --max-tokens or raise --timeout"
         else:
             message = f"no word of an answer within {limit}; use --detail low or raise --timeout"
-        return Fault("timeout", message)
+        return Fault(ErrorKind.TIMEOUT, message)
 
     def _discount_late_check(self, now: float) -> None:
         """Do not count the time in which this process was stopped, or nobody read what it writes."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import Decoded, Event, Failed, InboxMessage, Opened, PieceReceived, Work
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records.record_id import Identity
@@ -362,5 +362,5 @@ def _parse_json(reply: Reply) -> Reply:
         json.dumps(data, allow_nan=False)  # 1e999 is a number in JSON's grammar that no reader can hold
     except (ValueError, RecursionError):
         message = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
-        return replace(reply, finish=replace(reply.finish, fault=Fault("schema", message)))
+        return replace(reply, finish=replace(reply.finish, fault=Fault(ErrorKind.SCHEMA, message)))
     return replace(reply, data=data)

@@ -25,7 +25,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from smolcli.errors import EngineError, SmolError
+from smolcli.errors import EngineError, ErrorKind, SmolError
 from smolcli.generation.repetition import RepetitionGuard
 from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
@@ -199,7 +199,7 @@ def prompt_too_long(tokens: int, context_length: int) -> Fault:
     message = (
         f"the prompt has {tokens} tokens, the model's context holds {context_length}; use --detail low, or fewer words"
     )
-    return Fault("too-long", message)
+    return Fault(ErrorKind.TOO_LONG, message)
 
 
 class ActiveReply(Generic[PreparedPrompt]):
@@ -394,6 +394,6 @@ def _to_fault(error: Exception) -> Fault:
     if isinstance(error, SmolError):
         return Fault(error.kind, str(error))
     if is_out_of_memory(error):
-        return Fault("memory", "the engine is out of memory; use a smaller model, --detail low or -j 1")
+        return Fault(ErrorKind.MEMORY, "the engine is out of memory; use a smaller model, --detail low or -j 1")
     description = " ".join(f"{type(error).__name__}: {error}".split())
-    return Fault("engine", f"the engine failed on it ({description[:300]}); run it alone with -v and report it")
+    return Fault(ErrorKind.ENGINE, f"the engine failed on it ({description[:300]}); run it alone with -v and report it")

@@ -1,4 +1,4 @@
-"""Downloads one input over HTTP or HTTPS, from an address that the user gave. [httpx2]"""
+"""Downloads one input over HTTP or HTTPS, from an address that the user gave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from smolcli import __version__
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 
 MAX_BYTES = 2**28  # a download is held in memory
 TIMEOUT = 30.0  # seconds for connecting, and for each read
@@ -84,7 +84,7 @@ def _percent_encode(url: str) -> str:
 def _read_body(response: httpx2.Response, max_bytes: int, end: _Deadline) -> bytes:
     status = response.status_code
     if status in (404, 410):
-        raise InputError(f"is not there (the server answers {status})", "check the address", kind="missing")
+        raise InputError(f"is not there (the server answers {status})", "check the address", kind=ErrorKind.MISSING)
     if status != 200:
         advice = "the address needs a login" if status in (401, 403) else "try again later or check the address"
         phrase = httpx2.codes.get_reason_phrase(status)
@@ -166,11 +166,11 @@ class _Deadline:
 
 def _too_large(max_bytes: int) -> InputError:
     message = f"has more than {max_bytes:,} bytes"
-    return InputError(message, "fetch it by other means and give the file", kind="too-large")
+    return InputError(message, "fetch it by other means and give the file", kind=ErrorKind.TOO_LARGE)
 
 
 def _unreachable(message: str, advice: str) -> InputError:
-    return InputError(message, advice, kind="unreachable")
+    return InputError(message, advice, kind=ErrorKind.UNREACHABLE)
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

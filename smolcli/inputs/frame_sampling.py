@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.options import MAX_FRAMES, Sampling
 from smolcli.types import Span
 
@@ -56,7 +56,7 @@ def bounds(duration: float, sampling: Sampling) -> tuple[float, float]:
     if (start and start >= duration) or (sampling.end is not None and sampling.end <= start):
         shown_end = duration if sampling.end is None else sampling.end
         message = f"has no frame between {start:g} s and {shown_end:g} s; it is {duration:.1f} s long"
-        raise InputError(message, "change --start or --end", kind="no-frames")
+        raise InputError(message, "change --start or --end", kind=ErrorKind.NO_FRAMES)
     return start, end
 
 
@@ -73,7 +73,7 @@ def _span_edges(start: float, end: float, sampling: Sampling, cuts: Sequence[flo
     """
     size = sampling.segment or math.inf
     if (end - start) / size > MAX_FRAMES:
-        raise InputError(f"has more than {MAX_FRAMES:,} segments", "make --segment longer", kind="too-large")
+        raise InputError(f"has more than {MAX_FRAMES:,} segments", "make --segment longer", kind=ErrorKind.TOO_LARGE)
     if not sampling.scene:
         count = max(1, math.floor((end - start) / size + 1 - MIN_TAIL))
         return [start, *(start + number * size for number in range(1, count)), end]

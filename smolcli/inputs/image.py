@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.options import Input
 from smolcli.types import Frame
 
@@ -65,23 +65,23 @@ def read(data: bytes, options: Input) -> tuple[Frame, ...]:
     except InputError:
         raise
     except MemoryError:
-        raise InputError("does not fit in memory", "make it smaller", kind="too-large") from None
+        raise InputError("does not fit in memory", "make it smaller", kind=ErrorKind.TOO_LARGE) from None
     except Exception as error:  # Pillow's decoders raise many classes for damaged data
-        raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind="truncated") from error
+        raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind=ErrorKind.TRUNCATED) from error
 
 
 def _not_readable(kind: str, data: bytes) -> InputError:
     is_matroska = data.startswith(b"\x1aE\xdf\xa3")
     if not kind and (data[4:8] == b"ftyp" or data[8:12] == b"AVI " or is_matroska):
-        return InputError("is a video", "smolcli video-summarize says what happens in it", kind="unsupported")
+        return InputError("is a video", "smolcli video-summarize says what happens in it", kind=ErrorKind.UNSUPPORTED)
     if not kind:
-        return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind="unsupported")
+        return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
     message = f"begins as {kind} and is cut short, damaged or of a rare sort"
-    return InputError(message, "get a whole copy or convert it to PNG or JPEG", kind="unsupported")
+    return InputError(message, "get a whole copy or convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
 
 
 def kind_of(data: bytes) -> str:
-    """Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
+    r"""Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
 
     >>> kind_of(b"\\x00\\x00\\x00\\x18ftypheic\\x00\\x00\\x00\\x00mif1heic")
     'HEIC'
@@ -99,7 +99,7 @@ def kind_of(data: bytes) -> str:
 
 def _decode(data: bytes, kind: str, max_pixels: int) -> Frame:
     if kind == "ICO":  # TGA has no signature, and its decoder would take some icons for TGA
-        raise InputError("is an icon (ICO)", "convert it to PNG or JPEG", kind="unsupported")
+        raise InputError("is an icon (ICO)", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
     if kind == "JPEG XL":
         return _decode_jpeg_xl(data, max_pixels)
     if kind == "PNG":
@@ -121,7 +121,9 @@ def _decode_with_pillow(data: bytes, kind: str, max_pixels: int) -> Frame:
         _load_plugin(kind).register_heif_opener()
         formats = ("HEIF",)
     if kind == "AVIF" and not features.check("avif"):
-        raise InputError("is AVIF, and this Pillow was built without it", "pip install -U pillow", kind="unsupported")
+        raise InputError(
+            "is AVIF, and this Pillow was built without it", "pip install -U pillow", kind=ErrorKind.UNSUPPORTED
+        )
     with Image.open(io.BytesIO(data), formats=formats) as image:
         return _to_frame(image, max_pixels)
 
@@ -134,7 +136,7 @@ def _load_plugin(kind: str) -> ModuleType:
         raise InputError(
             f"is {kind}, and the library {package} is not installed",
             "pip install 'smolcli[formats]'",
-            kind="unsupported",
+            kind=ErrorKind.UNSUPPORTED,
         ) from None
 
 
@@ -144,7 +146,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise InputError(
             f"has {width} x {height} pixels, over the limit of {max_pixels:,}",
             "make it smaller or raise --max-pixels",
-            kind="too-large",
+            kind=ErrorKind.TOO_LARGE,
         )
 
 
@@ -231,7 +233,7 @@ def _check_png_checksums(png: bytes) -> None:
     view = memoryview(png)
     for name, start, end in _chunks(png):
         if name == b"IDAT" and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise InputError("is damaged (a checksum is wrong)", "get a whole copy", kind="truncated")
+            raise InputError("is damaged (a checksum is wrong)", "get a whole copy", kind=ErrorKind.TRUNCATED)
 
 
 def _without_metadata(png: bytes) -> bytes:
@@ -246,7 +248,7 @@ def _check_jpeg_end(jpeg: bytes) -> None:
         is_padding = jpeg[offset + 1 : offset + 2] == b"\xff"
         offset += 1 if is_padding else 2 + int.from_bytes(jpeg[offset + 2 : offset + 4], "big")
     if jpeg.find(b"\xff\xd9", offset) < 0:
-        raise InputError("is cut short (it has no end)", "get a whole copy", kind="truncated")
+        raise InputError("is cut short (it has no end)", "get a whole copy", kind=ErrorKind.TRUNCATED)
 
 
 # ---- JPEG XL. Its Pillow plugin decodes while it opens, gives the last frame of an animation, and reads 16-bit grey
@@ -258,7 +260,7 @@ def _decode_jpeg_xl(data: bytes, max_pixels: int) -> Frame:
     width, height, is_animated = _parse_jpeg_xl_header(_codestream(data))
     check_size(width, height, max_pixels)
     if is_animated:
-        raise InputError("is an animated JPEG XL", "convert its first frame to PNG", kind="unsupported")
+        raise InputError("is an animated JPEG XL", "convert its first frame to PNG", kind=ErrorKind.UNSUPPORTED)
     is_jpeg, info, pixels, _, _ = decoder()(data)
     if is_jpeg:  # a repacked JPEG: `pixels` are its original bytes, with the orientation in its EXIF
         return _decode_with_pillow(bytes(pixels), "JPEG", max_pixels)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from smolcli import registry
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
 from smolcli.options import Input, Sampling
 from smolcli.system.file_stamp import stamp, stamp_of
@@ -74,7 +74,7 @@ def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = F
         content = Content(digest(file), stamp(status))
     video = make_video(source.word, sampling, options.max_pixels)
     if stamp_of(source.word) != content.stamp:
-        raise InputError("is being written", "wait until it is complete", kind="changed")
+        raise InputError("is being written", "wait until it is complete", kind=ErrorKind.CHANGED)
     return video, content
 
 
@@ -87,7 +87,7 @@ def digest(file: BinaryIO) -> str:
 
 
 def _empty(media: str) -> InputError:
-    return InputError("is empty", f"give a {media}", kind="empty")
+    return InputError("is empty", f"give a {media}", kind=ErrorKind.EMPTY)
 
 
 @contextlib.contextmanager
@@ -105,11 +105,13 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
     """Return the bytes of a source, and its stamp if it is a file, else ""."""
     if source.data is not None:
         if len(source.data) > MAX_PIPED_BYTES:
-            raise InputError(f"has more than {MAX_PIPED_BYTES:,} bytes", "give it as a file", kind="too-large")
+            raise InputError(f"has more than {MAX_PIPED_BYTES:,} bytes", "give it as a file", kind=ErrorKind.TOO_LARGE)
         return source.data, ""
     if is_url(source.word):
         if offline:
-            raise InputError("--offline forbids the network", "fetch it first, or leave out --offline", kind="offline")
+            raise InputError(
+                "--offline forbids the network", "fetch it first, or leave out --offline", kind=ErrorKind.OFFLINE
+            )
         data: bytes = registry.load(registry.ON_DEMAND, "download")(source.word)
         return data, ""
     with _open_file(source.word, "picture") as file:
@@ -117,7 +119,7 @@ def _read(source: Source, offline: bool) -> tuple[bytes, str]:
         file_stamp = stamp(status) if stat.S_ISREG(status.st_mode) else ""
         data = read_up_to(file, MAX_BYTES)
     if len(data) > MAX_BYTES:
-        raise InputError(f"has more than {MAX_BYTES:,} bytes", "give a picture", kind="too-large")
+        raise InputError(f"has more than {MAX_BYTES:,} bytes", "give a picture", kind=ErrorKind.TOO_LARGE)
     return data, file_stamp
 
 
@@ -128,13 +130,13 @@ def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        raise InputError("no such file", "check the path", kind="missing") from None
+        raise InputError("no such file", "check the path", kind=ErrorKind.MISSING) from None
     except IsADirectoryError:
         raise _unusable_folder(path, media) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot be read ({reason})", "check the path and its permissions", kind="unreadable"
+            f"cannot be read ({reason})", "check the path and its permissions", kind=ErrorKind.UNREADABLE
         ) from error
 
 
@@ -143,7 +145,7 @@ def _unusable_folder(folder: str, media: str) -> InputError:
     try:
         os.scandir(folder).close()
     except OSError as error:
-        return InputError(f"cannot be listed ({error.strerror})", "check its permissions", kind="unreadable")
+        return InputError(f"cannot be listed ({error.strerror})", "check its permissions", kind=ErrorKind.UNREADABLE)
     return InputError(
-        f"no {media} was found in it", f"name {media} files or a directory that has some", kind="no-input"
+        f"no {media} was found in it", f"name {media} files or a directory that has some", kind=ErrorKind.NO_INPUT
     )

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from smolcli import registry
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.pillow import Pillow
 from smolcli.inputs.frame_sampling import bounds, frame_at, sample_frames
@@ -102,7 +102,7 @@ def _open_decoder(source: str | bytes, name: str, max_pixels: int) -> decoders.D
     with decoders.open_source(source) as file:
         head = file.read(SIGNATURE_BYTES)
     if not head:
-        raise InputError("is empty", "give a video", kind="empty")
+        raise InputError("is empty", "give a video", kind=ErrorKind.EMPTY)
     kind = kind_of(head)
     if kind in ANIMATED:
         return Pillow(source, max_pixels)
@@ -119,4 +119,4 @@ def _stamp(source: str | bytes) -> str:
 
 
 def _being_written() -> InputError:
-    return InputError("is still being written", "try again when it is complete", kind="changed")
+    return InputError("is still being written", "try again when it is complete", kind=ErrorKind.CHANGED)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from watchfiles import Change, watch
 
-from smolcli.errors import InputError, UnavailableError, UsageError
+from smolcli.errors import ErrorKind, InputError, UnavailableError, UsageError
 
 if sys.platform == "linux":
     import fcntl
@@ -282,7 +282,7 @@ class _Changes:
     def _check_roots(self) -> None:
         for path, name in self._roots.items():
             if not os.path.isdir(path):
-                raise InputError(f"{name}: the folder is gone", "create it and start again", kind="missing")
+                raise InputError(f"{name}: the folder is gone", "create it and start again", kind=ErrorKind.MISSING)
 
     def _find_folders(self) -> dict[str, str]:
         """Map the real path of each folder to watch to its path, which begins as the first given folder that has it."""

@@ -1,4 +1,4 @@
-"""Renders a Prompt as the text of the model's chat template, for every backend.
+r"""Renders a Prompt as the text of the model's chat template, for every backend.
 
 The layout is that of transformers' Idefics3 and SmolVLM processors (chat template, row and column markers, the global
 tile last), on which the models were trained:
@@ -75,7 +75,7 @@ def require_plain_text(text: str) -> str:
 
 
 def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
-    """Render the conversation, up to where the reply begins, as text and tiles in order.
+    r"""Render the conversation, up to where the reply begins, as text and tiles in order.
 
     `grids` has one entry for each picture. Adjacent texts are joined into one segment, since tokenizing them apart
     could give other tokens.
@@ -100,7 +100,7 @@ def text(segments: Iterable[Segment], tokens_per_tile: int) -> str:
 
 
 def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
-    """Make the parts of a user turn that shows a video of `duration` seconds: each frame after its time.
+    r"""Make the parts of a user turn that shows a video of `duration` seconds: each frame after its time.
 
     The texts are those of transformers' SmolVLMProcessor, which drops fractions of a second too. The frames are not
     to be split into tiles. Raises ValueError for a frame without a time.

@@ -1,4 +1,4 @@
-"""Fetches model files from the Hugging Face hub into its standard cache. [huggingface_hub]
+"""Fetches model files from the Hugging Face hub into its standard cache.
 
     pull("256m")                                # the GGUF pair, both halves
     pull("org/name", "checkpoint")              # the checkpoint of any repository

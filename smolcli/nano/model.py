@@ -31,7 +31,7 @@ AttentionInterface.register("smolcli_plain", _attention)
 
 
 def config() -> SmolVLMConfig:
-    """nano's sizes: 4.6 million parameters; a tile of 128 x 128 pixels is 64 tokens, each of 16 x 16 pixels."""
+    """Nano's sizes: 4.6 million parameters; a tile of 128 x 128 pixels is 64 tokens, each of 16 x 16 pixels."""
     token = tokenizer().get_vocab()
     return SmolVLMConfig(
         image_token_id=token[IMAGE],

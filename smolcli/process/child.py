@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from smolcli import errors
-from smolcli.errors import EngineError, SmolError
+from smolcli.errors import EngineError, ErrorKind, SmolError
 from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
 from smolcli.process.spawn import get_process
 from smolcli.types import Fault
@@ -38,7 +38,7 @@ class Child:
         except OSError as error:
             message = f"the engine's process cannot be started ({error.strerror or error})"
             advice = "is the working directory still there, and are enough files allowed?"
-            raise EngineError(message, advice, kind="start") from error
+            raise EngineError(message, advice, kind=ErrorKind.START) from error
         self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
         with contextlib.suppress(PeerClosed):  # it has ended already, which the next use of the pipe shows
             self.pipe.send(args)
@@ -66,10 +66,10 @@ class Child:
         self.pipe.close()
         code = self._process.end(at_once=False)
         if code == -getattr(signal, "SIGKILL", 9):
-            fault = Fault("memory", f"the engine was killed, most likely for want of memory; {advice}")
+            fault = Fault(ErrorKind.MEMORY, f"the engine was killed, most likely for want of memory; {advice}")
         else:
             cause = _signal_name(-code) if code < 0 else f"exit code {code}"
-            fault = Fault("crash", f"the engine crashed ({cause}){self._last_line()}")
+            fault = Fault(ErrorKind.CRASH, f"the engine crashed ({cause}){self._last_line()}")
         self._process.close_log()
         return fault
 
@@ -98,12 +98,12 @@ def call(target: str, *args: Any, verbose: bool = False, seconds: float | None =
     at_once = True
     try:
         if seconds is not None and not child.pipe.poll(seconds):
-            raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind="timeout")
+            raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind=ErrorKind.TIMEOUT)
         kind, value = child.pipe.receive()
         at_once = False
     except PeerClosed:
         fault = child.post_mortem("end other programs, or use a machine with more")
-        advice = "-v shows what it printed" if fault.kind == "crash" else ""
+        advice = "-v shows what it printed" if fault.kind == ErrorKind.CRASH else ""
         raise EngineError(fault.message, advice, kind=fault.kind) from None
     finally:
         child.close(at_once)

@@ -9,7 +9,9 @@ import select
 import threading
 from typing import Any
 
-ErrorParts = tuple[str, str, str, str]  # a SmolError as it is sent: the name of its class, message, advice, kind
+from smolcli.errors import ErrorKind
+
+ErrorParts = tuple[str, str, str, ErrorKind]  # a SmolError as it is sent: its class's name, message, advice, kind
 
 
 class PeerClosed(Exception):

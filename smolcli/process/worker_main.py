@@ -14,7 +14,7 @@ from itertools import islice
 from mmap import mmap
 from typing import Any
 
-from smolcli.errors import SmolError
+from smolcli.errors import ErrorKind, SmolError
 from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
 from smolcli.process.spawn import ENGINE, INCOMING_FD, MEMORY_FD, OUTGOING_FD, SHARED_BYTES
 
@@ -64,7 +64,7 @@ def _run(pipe: Pipe, target: str) -> None:
     except BaseException as error:
         traceback.print_exc()
         message = f"the engine failed: {type(error).__name__}: {error}"
-        _send_error(pipe, ("EngineError", message, "run it again with -v and report it", "engine"))
+        _send_error(pipe, ("EngineError", message, "run it again with -v and report it", ErrorKind.ENGINE))
 
 
 @contextlib.contextmanager

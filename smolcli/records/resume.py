@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Literal
 
-from smolcli.errors import OutputError, UsageError
+from smolcli.errors import ErrorKind, OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
 from smolcli.records.record_id import Identity
 from smolcli.system.atomic_file import atomic_write
@@ -170,12 +170,12 @@ def _state(offset: int | None) -> InputState:
 
 
 def as_record(fields: dict[str, Any]) -> Record:
-    """Make a record of its JSON object. Raises KeyError or TypeError for another object."""
+    """Make a record of its JSON object. Raises KeyError, TypeError or ValueError for another object."""
     fields = dict(fields)
     error = fields.pop("error")
     tokens, seconds = Tokens(**fields.pop("tokens")), Seconds(**fields.pop("seconds"))
     notices, memory = tuple(fields.pop("notices", ())), Memory(**fields.pop("memory", {}))
-    fault = Fault(**error) if error else None
+    fault = Fault(ErrorKind(error["kind"]), error["message"]) if error else None
     return Record(**fields, tokens=tokens, seconds=seconds, error=fault, notices=notices, memory=memory)
 
 

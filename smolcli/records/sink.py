@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from smolcli.errors import Exit, InputError
+from smolcli.errors import ErrorKind, Exit, InputError
 from smolcli.terminal.console import Console
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
@@ -85,7 +85,7 @@ class RecordSink:
         self.done += 1
         if fault is not None:
             self.failed += 1
-            self._missing_inputs += fault.kind == "no-input"
+            self._missing_inputs += fault.kind == ErrorKind.NO_INPUT
             self._console.error(f"{path}: {fault.message}")
         for notice in notices:
             self._console.notice(f"{path}: {notice}")

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from smolcli.errors import InputError, UsageError
+from smolcli.errors import ErrorKind, InputError, UsageError
 from smolcli.models.chat_template import require_plain_text, video_parts
 from smolcli.options import Sampling, VideoOutput, opt
 from smolcli.records.record_id import id_options
@@ -225,7 +225,7 @@ class VideoSummarize(Sampling, Task):
 
 def _too_long(content: str, limits: ModelLimits) -> InputError:
     message = f"the question and the reply leave no space for {content} in the context of {limits.context} tokens"
-    return InputError(message, "shorten it, or lower --max-tokens", kind="too-long")
+    return InputError(message, "shorten it, or lower --max-tokens", kind=ErrorKind.TOO_LONG)
 
 
 def _groups(notes: Sequence[Note], max_tokens: int) -> list[list[Note]]:

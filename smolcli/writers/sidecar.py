@@ -20,7 +20,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from smolcli import __version__
-from smolcli.errors import InputError, SmolError
+from smolcli.errors import ErrorKind, InputError, SmolError
 from smolcli.system.atomic_file import atomic_write
 from smolcli.terminal.stdout import cannot_write
 from smolcli.types import Record
@@ -72,10 +72,10 @@ def sidecar_path(path: str, suffix: str, base: str | None, out_dir: Path | None,
     Raises InputError of kind `unsupported` for standard input, and for a URL without `out_dir`.
     """
     if path == "-":
-        raise InputError("standard input has no place for a sidecar", "use -o FILE", kind="unsupported")
+        raise InputError("standard input has no place for a sidecar", "use -o FILE", kind=ErrorKind.UNSUPPORTED)
     if url := URL.fullmatch(path):
         if out_dir is None:
-            raise InputError("a URL has no folder for a sidecar", "add --out-dir DIR", kind="unsupported")
+            raise InputError("a URL has no folder for a sidecar", "add --out-dir DIR", kind=ErrorKind.UNSUPPORTED)
         *folders, name = _url_parts(url)
         return out_dir.joinpath(*folders, name + suffix)
     folder, name = os.path.split(path)
@@ -121,7 +121,9 @@ class Sidecars:
         """Raise InputError if the input `path` should not be answered: it can have no sidecar, or must not have one."""
         paths = self._paths(path).values()
         if self._if_exists == "error" and (existing := next(filter(os.path.lexists, paths), None)):
-            raise InputError(f"{existing} exists already", "choose --if-exists skip or overwrite", kind="exists")
+            raise InputError(
+                f"{existing} exists already", "choose --if-exists skip or overwrite", kind=ErrorKind.EXISTS
+            )
 
     def write(self, record: Record) -> None:
         """Write the sidecars of one record, each whole or not at all; nothing for a failed record.
@@ -200,7 +202,7 @@ def _content(kind: str, record: Record, old: Path | None) -> bytes:
         text = NOT_XML.sub("", record.text)
         return _replace_description(_read(old), text, old) if old else _new_packet(text)
     if old and b"\0" in _read(old, 2**16):  # a picture of that name, perhaps itself an input
-        raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind="exists")
+        raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind=ErrorKind.EXISTS)
     if kind in SUBTITLES:
         return SUBTITLES[kind](video_segments(record)).encode()
     text = record.text if kind == ".txt" else as_json(record, indent=2)
@@ -231,7 +233,7 @@ def _cannot_write(path: Path, error: OSError) -> SmolError:
     return InputError(
         f"its sidecar {path} cannot be written ({error.strerror})",
         "use another folder with --out-dir",
-        kind="unwritable",
+        kind=ErrorKind.UNWRITABLE,
     )
 
 
@@ -254,7 +256,7 @@ def _replace_description(data: bytes, text: str, path: Path) -> bytes:
     except (ET.ParseError, LookupError, ValueError):  # the last two for an unknown encoding
         rdf = None
     if rdf is None:
-        raise InputError(f"{path} is not an XMP packet that can be read", "move it away", kind="exists")
+        raise InputError(f"{path} is not an XMP packet that can be read", "move it away", kind=ErrorKind.EXISTS)
     _set_description(rdf, text)
     has_declaration = b"<?xml " in data[:100].replace(b"\0", b"")
     return packet.serialize(root, has_declaration).encode()

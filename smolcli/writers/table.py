@@ -43,7 +43,7 @@ class Csv(Writer):
 
 
 class Tsv(Csv):
-    """Values between tabs without quotes; tab, newline, return and backslash are written \\t \\n \\r \\\\."""
+    r"""Values between tabs without quotes; tab, newline, return and backslash are written \\t \\n \\r \\\\."""
 
     _escapes = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 

@@ -21,7 +21,7 @@ import llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
-from smolcli.errors import EngineError
+from smolcli.errors import EngineError, ErrorKind
 from smolcli.generation.sampler import Logits
 
 EmbeddingKeys = NDArray[np.int64]  # (tokens,): equal numbers stand for equal embeddings
@@ -178,7 +178,7 @@ class Sequences:
             if not self._restore_state(number, state):  # its reply learns that it is lost from its next decode
                 self._cached[number], self._owners[number] = np.empty(0, np.int64), None
         if not is_created:
-            raise EngineError(message, "use a smaller model, --detail low or -j 1", kind="memory")
+            raise EngineError(message, "use a smaller model, --detail low or -j 1", kind=ErrorKind.MEMORY)
 
     def _create_context(self, count: int, length: int) -> bool:
         """Create a context of `count` empty sequences of `length` tokens; return whether that succeeded."""

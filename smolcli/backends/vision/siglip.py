@@ -21,7 +21,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from smolcli.errors import EngineError, ModelError
+from smolcli.errors import EngineError, ErrorKind, ModelError
 from smolcli.system.memory import is_out_of_memory
 
 FLOAT_TYPES = (Type.F32, Type.F16, Type.BF16)  # what the libraries compute with; others are converted to one of these
@@ -143,7 +143,7 @@ class SiglipFile:
 
 def engine_error(library: str, action: str, error: Exception) -> EngineError:
     """Return the EngineError "LIBRARY could not ACTION" for an exception of that library."""
-    kind = "memory" if is_out_of_memory(error) else None
+    kind = ErrorKind.MEMORY if is_out_of_memory(error) else None
     return EngineError(f"{library} could not {action}: {_last_line(error)}", "try --vision-engine mtmd", kind=kind)
 
 

@@ -32,7 +32,7 @@ from smolcli.bench.quality.rows import (
     reason,
     row_of,
 )
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.walk import SUFFIXES, FileFilter, walk
 from smolcli.types import Source
 
@@ -63,7 +63,7 @@ def _folder(path: Path) -> Iterator[Row | BadRow]:
     pictures = {stem for _, stem, suffix in stems if suffix.lower() in SUFFIXES["image"]}
     texts = {stem: file for file, stem, suffix in stems if suffix.lower() == ".txt"}
     if not pictures and not texts:
-        raise InputError(f"{path} has neither pictures nor parquet files", KINDS, kind="no-input")
+        raise InputError(f"{path} has neither pictures nor parquet files", KINDS, kind=ErrorKind.NO_INPUT)
     for file, stem, suffix in stems:
         name = _below(path, file)
         if stem in pictures and suffix.lower() in SUFFIXES["image"]:
@@ -100,22 +100,26 @@ def _below(path: Path, file: str) -> str:
 def _file(path: Path) -> Iterator[Row | BadRow]:
     """Yield the rows of one file; its first bytes tell its format."""
     if not path.exists():
-        raise InputError(f"there is no {path}", "check the path", kind="missing")
+        raise InputError(f"there is no {path}", "check the path", kind=ErrorKind.MISSING)
     if not path.is_file():
-        raise InputError(f"{path} is not a file that can be read twice", "give a file or a folder", kind="unsupported")
+        raise InputError(
+            f"{path} is not a file that can be read twice", "give a file or a folder", kind=ErrorKind.UNSUPPORTED
+        )
     with open(path, "rb") as file:
         head = file.read(2**12)
         if head.startswith(b"PAR1"):
             yield from _parquet(path, [str(path)])
             return
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{path} is UTF-16", "save it as UTF-8", kind="unsupported")
+            raise InputError(f"{path} is UTF-16", "save it as UTF-8", kind=ErrorKind.UNSUPPORTED)
         file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
         text = head.removeprefix(codecs.BOM_UTF8).lstrip()
         if text.startswith(b"["):
             yield from _json_array(path, file)
         elif text.partition(b"\n")[0].strip() == b"{":
-            raise InputError(f"{path} is one JSON object", "give an array, or an object a line", kind="unsupported")
+            raise InputError(
+                f"{path} is one JSON object", "give an array, or an object a line", kind=ErrorKind.UNSUPPORTED
+            )
         elif text.startswith(b"{") or path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
             yield from _json_lines(path, file)
         elif text:
@@ -232,11 +236,11 @@ def _table(path: Path, file: BinaryIO) -> Iterator[Row | BadRow]:
             tried.append((sum(map(is_known, header)), delimiter, header))
     known, delimiter, header = max(tried, default=(0, "", []))
     if not known:
-        raise InputError(f"{path} is of no known kind", KINDS, kind="unsupported")
+        raise InputError(f"{path} is of no known kind", KINDS, kind=ErrorKind.UNSUPPORTED)
     try:
         columns = columns_of(header)
     except InputError as error:
-        raise InputError(f"{path} {error.what}", error.advice, kind="unsupported") from None
+        raise InputError(f"{path} {error.what}", error.advice, kind=ErrorKind.UNSUPPORTED) from None
     places = {role: header.index(column) for role, column in columns.items()}
     width = len(header)
     pictures = _PicturesByIndex(path, start, delimiter, width, places) if {"index", "image"} <= places.keys() else None
@@ -331,7 +335,7 @@ def _shard(name: str, file: str, folder: Path) -> Iterator[Row | BadRow]:
     except broken as error:
         raise InputError(f"{name} cannot be read ({reason(error)})", "fetch it again") from error
     except InputError as error:
-        raise InputError(f"{name} {error.what}", error.advice, kind="unsupported") from None
+        raise InputError(f"{name} {error.what}", error.advice, kind=ErrorKind.UNSUPPORTED) from None
     begun = 0
     for group in range(opened.num_row_groups):
         number, begun = begun, begun + opened.metadata.row_group(group).num_rows

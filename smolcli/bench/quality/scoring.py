@@ -18,7 +18,7 @@ from smolcli.bench.quality.metrics import METRICS, Labels, Metric, Score, confid
 from smolcli.bench.quality.rows import BadRow, Row
 from smolcli.bench.report.model import Figure, Result, Worst
 from smolcli.engine.protocol import Work
-from smolcli.errors import EngineError, InputError
+from smolcli.errors import EngineError, ErrorKind, InputError
 from smolcli.executors.local import LocalExecutor
 from smolcli.inputs.load import digest
 from smolcli.options import Batch, Generate, Input
@@ -71,7 +71,7 @@ class Rows:
             for row in bad:
                 self.console.error(f"{row.name}: {row.message}")
             what = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
-            raise InputError(f"{self.path}: {what}", "see docs/bench.md for what a row is", kind="no-input")
+            raise InputError(f"{self.path}: {what}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
         suite = suites.SUITES[self.options.suite] if self.options.suite else None
         self._ask = suite.ask if suite else suites.ask
         self.sha256 = ""

@@ -16,7 +16,7 @@ from smolcli import registry
 from smolcli.backends.select import backend_candidates, gpu_may_be_here
 from smolcli.backends.vision import select
 from smolcli.cli.topics import ENVIRONMENT
-from smolcli.errors import ModelError, SmolError
+from smolcli.errors import ErrorKind, ModelError, SmolError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
 from smolcli.models.files import ModelFiles
@@ -193,9 +193,9 @@ def _probe(name: str, probe: str, *args: Any, rebuild: str = "") -> tuple[Any, P
     try:
         return call(f"{PROBES}:{probe}", *args, seconds=SECONDS), None
     except SmolError as error:
-        if error.kind == "start":  # no fault of the library
+        if error.kind == ErrorKind.START:  # no fault of the library
             return None, Problem(error.what, error.advice)
-        advice = REINSTALL if error.kind in ("crash", "engine") else error.advice or REINSTALL
+        advice = REINSTALL if error.kind in (ErrorKind.CRASH, ErrorKind.ENGINE) else error.advice or REINSTALL
         if "SIGILL" in error.what and rebuild:
             advice = f"build it for this CPU: {_build_command(rebuild)}"
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)

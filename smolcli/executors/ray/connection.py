@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, or to one of this machine alone that ends with the run. [ray]"""
+"""The connection to a Ray cluster, or to one of this machine alone that ends with the run."""
 
 from __future__ import annotations
 

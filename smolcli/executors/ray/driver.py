@@ -1,4 +1,4 @@
-"""Makes records of items on a Ray cluster: one loaded model for each worker, records in the order of the items. [ray]
+"""Makes records of items on a Ray cluster: one loaded model for each worker, records in the order of the items.
 
     item -> batch of items -> Worker.answer, on some node -> records, by number -> each in its turn -> RecordSink
 
@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from smolcli import registry
 from smolcli.engine.protocol import Work
 from smolcli.errors import SmolError, UsageError
 from smolcli.executors.producer import EndOfItems, Producer
@@ -65,7 +66,8 @@ class RayExecutor:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._producer = Producer(self._inbox)
         device = work.model.device
-        may_use_gpu = identity.backend == "torch" and device != "cpu"
+        entry = registry.BACKENDS.get(identity.backend)
+        may_use_gpu = entry is not None and entry.uses_gpu and device != "cpu"
         if may_use_gpu and device.startswith("cuda:"):
             raise UsageError(f"--device {device} is one of this machine", "with --engine ray give cuda")
         needs = WorkerNeeds(

@@ -1,4 +1,4 @@
-"""The workers of a run on the nodes of a Ray cluster: started on every node, replaced when they die. [ray]"""
+"""The workers of a run on the nodes of a Ray cluster: started on every node, replaced when they die."""
 
 from __future__ import annotations
 

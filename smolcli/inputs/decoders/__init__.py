@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.types import Frame
 
 CONTAINERS = (  # the demuxers of FFmpeg that read one file; others follow playlists, read text as video, open devices
@@ -68,38 +68,42 @@ def open_source(source: str | bytes) -> Iterator[BinaryIO]:
     try:
         file = open(source, "rb")
     except FileNotFoundError:
-        raise InputError("no such file", "check the path", kind="missing") from None
+        raise InputError("no such file", "check the path", kind=ErrorKind.MISSING) from None
     except (OSError, ValueError) as error:
         message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InputError(message, "check the path and its permissions", kind="unreadable") from error
+        raise InputError(message, "check the path and its permissions", kind=ErrorKind.UNREADABLE) from error
     with file:
         yield file
 
 
 def not_a_video() -> InputError:
     """The error for content that no decoder recognises as a video."""
-    return InputError("is not a video that can be read", "see with ffprobe what it is", kind="unsupported")
+    return InputError("is not a video that can be read", "see with ffprobe what it is", kind=ErrorKind.UNSUPPORTED)
 
 
 def still_picture() -> InputError:
     """The error for a picture without animation."""
-    return InputError("is a still picture", "smolcli caption or ask reads it", kind="unsupported")
+    return InputError("is a still picture", "smolcli caption or ask reads it", kind=ErrorKind.UNSUPPORTED)
 
 
 def no_video_stream(has_audio: bool) -> InputError:
     """The error for a file without a video stream."""
-    return InputError("is audio only" if has_audio else "has no video in it", ADVICE_NO_VIDEO, kind="unsupported")
+    return InputError(
+        "is audio only" if has_audio else "has no video in it", ADVICE_NO_VIDEO, kind=ErrorKind.UNSUPPORTED
+    )
 
 
 def unsupported_codec(name: str) -> InputError:
     """The error for a video whose codec is not available."""
     message = f"has video of a codec that cannot be read here ({name or 'unknown'})"
-    return InputError(message, "convert it to H.264", kind="unsupported")
+    return InputError(message, "convert it to H.264", kind=ErrorKind.UNSUPPORTED)
 
 
 def no_readable_frame() -> InputError:
     """The error for a video of which no frame can be decoded."""
-    return InputError("is damaged or cut short: no frame of it can be read", "get a whole copy", kind="truncated")
+    return InputError(
+        "is damaged or cut short: no frame of it can be read", "get a whole copy", kind=ErrorKind.TRUNCATED
+    )
 
 
 def not_openable(source: str | bytes) -> InputError:
@@ -110,7 +114,7 @@ def not_openable(source: str | bytes) -> InputError:
             if _has_index(file):
                 return no_readable_frame()
             message = "is cut short or still being written (its index is missing)"
-            return InputError(message, "get a whole copy", kind="truncated")
+            return InputError(message, "get a whole copy", kind=ErrorKind.TRUNCATED)
     if head.startswith(VIDEO_SIGNATURES):
         return no_readable_frame()
     return not_a_video()

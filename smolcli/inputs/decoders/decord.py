@@ -14,7 +14,7 @@ import decord
 import numpy as np
 from decord._ffi.base import DECORDError
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
 from smolcli.types import Frame
@@ -63,11 +63,11 @@ class Decord:
         try:
             return decord.VideoReader(file, ctx=decord.cpu(0), **size)
         except (DECORDError, RuntimeError, UnicodeError) as error:
-            raise InputError("cannot be read by decord", "leave out --decoder", kind="unsupported") from error
+            raise InputError("cannot be read by decord", "leave out --decoder", kind=ErrorKind.UNSUPPORTED) from error
 
     def _decode(self, reader: Any, number: int) -> np.ndarray:
         try:
             pixels: np.ndarray = reader[number].asnumpy()
         except (DECORDError, RuntimeError) as error:
-            raise InputError("cannot be decoded by decord", "leave out --decoder", kind="truncated") from error
+            raise InputError("cannot be decoded by decord", "leave out --decoder", kind=ErrorKind.TRUNCATED) from error
         return pixels

@@ -21,7 +21,7 @@ from typing import IO
 
 import numpy as np
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.image import check_size
 from smolcli.types import Frame, format_time
@@ -44,7 +44,7 @@ class Ffmpeg:
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
         if (program := shutil.which("ffmpeg")) is None:
             message = "cannot be read: there is no program ffmpeg"
-            raise InputError(message, "install ffmpeg, or leave out --decoder", kind="unsupported")
+            raise InputError(message, "install ffmpeg, or leave out --decoder", kind=ErrorKind.UNSUPPORTED)
         self._program, self._source, self._max_pixels = program, source, max_pixels
         self.faults: list[str] = []
         self.notices: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The order of imports is one way: a folder imports only those before it, and no two modules import each other."""
+"""The architecture holds: imports go one way, backends differ by data alone, and nothing grows beyond reading size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from smolcli import registry
+
 ROOT = Path(__file__).parent.parent
 # Folders and modules of smolcli, lowest first; those in one set do not know each other.
 ORDER: tuple[set[str], ...] = (
-    {"types", "errors"}, {"registry", "system", "terminal", "process"}, {"writers", "options"},
+    {"errors"}, {"types"}, {"registry", "system", "terminal", "process"}, {"writers", "options"},
     {"records", "inputs", "models", "generation"}, {"backends", "tasks"}, {"engine", "converters"}, {"executors"},
     {"pipeline"}, {"bench", "cli"}, {"commands"},
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
 ABOVE_ALL = {"nano", "__main__", "__init__"}  # the recipe of the built-in model, and the entry point
 
 
@@ -65,6 +69,25 @@ def test_the_package_holds_folders_and_the_modules_at_the_top() -> None:
     assert at_the_top == {"types", "options", "errors", "registry", "__main__", "__init__"}
 
 
+def test_only_backends_and_the_registry_know_a_backend_by_its_name() -> None:
+    """What differs between backends is data of registry.BackendEntry; libraries may have the same names."""
+    for module, path in MODULES.items():
+        if part(module) in {"backends", "registry"} or module == "smolcli.system.info":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant):
+                assert node.value not in registry.BACKENDS, f"{path}:{node.lineno} names the backend {node.value}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_and_no_function_is_too_long_to_read(module: str) -> None:
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
+            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
 def test_tests_do_not_import_each_other() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -72,6 +95,7 @@ def test_tests_do_not_import_each_other() -> None:
             assert not (module or "").split(".")[-1].startswith("test_"), f"{path} imports {module}"
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_tree(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
