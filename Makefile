@@ -1,5 +1,5 @@
 # One short command for each habit; .ci/run runs the same.
-.PHONY: all format lint types test docs docs-check
+.PHONY: all format lint types test test-slow docs docs-check
 
 SCRIPTS := $(wildcard docs/make_*.py)
 PAGES := README.md $(wildcard docs/*.md)
@@ -15,6 +15,8 @@ types:
 	python .ci/check_types.py
 test:
 	python -m pytest -q -n 2 --dist loadfile
+test-slow:
+	python -m pytest -q -m slow
 docs:
 	for script in $(SCRIPTS); do python $$script || exit 1; done
 	$(COG) -r $(PAGES)
