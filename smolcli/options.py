@@ -51,7 +51,7 @@ def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) ->
 
 
 def choice_parser(option: str, names: Collection[str], unlisted: Collection[str] = ()) -> Callable[[str], str]:
-    """Return a parser for Typer that takes one of `names` in any case, or one of `unsaid`, which no message lists."""
+    """Return a parser for Typer that takes one of `names` in any case, or one of `unlisted`, which no message lists."""
 
     def parse(word: str) -> str:
         if word.lower() not in (*names, *unlisted):
@@ -62,7 +62,7 @@ def choice_parser(option: str, names: Collection[str], unlisted: Collection[str]
 
 
 def choice(option: str, names: Collection[str], unlisted: Collection[str] = (), metavar: str = "") -> dict[str, Any]:
-    """Return the metadata of an option that takes one of `names`, or of `unsaid`, which help and completion leave out.
+    """Return the metadata of an option that takes one of `names`, or of `unlisted`, which help and completion omit.
 
     `option` is its name in errors; the metavar is its last word where none is given.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.backends.vision import select
 from smolcli.errors import UnavailableError, UsageError
+from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
@@ -35,6 +36,14 @@ def backend_candidates(options: Model) -> tuple[str, ...]:
 def _cpu_backend() -> str:
     """The backend to recommend if none is installed."""
     return next(name for name in registry.backends() if not registry.BACKENDS[name].uses_gpu)
+
+
+def select_backend(options: Model) -> tuple[ModelFiles, str]:
+    """Return the model's files and the backend that runs them: the first candidate whose file format is here.
+
+    Raises as `backend_candidates` and resolve.resolve do.
+    """
+    return resolve.resolve_with_backend(options, backend_candidates(options))
 
 
 def check_options(options: Model, backend: str) -> None:

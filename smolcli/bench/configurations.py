@@ -13,7 +13,7 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.backends.select import backend_candidates, check_options, may_use_gpu, settle_options
 from smolcli.bench.options import Variants
-from smolcli.bench.report.model import FAILED, Result
+from smolcli.bench.report.results import FAILED, Result
 from smolcli.errors import ModelError, UsageError
 from smolcli.models import catalog, fingerprint, resolve
 from smolcli.models import files as model_files

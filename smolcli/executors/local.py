@@ -307,8 +307,7 @@ class LocalExecutor:
         return replace(answered, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
 
     def _has_record_already(self, job: Job) -> bool:
-        state = self._state(job)
-        return state == "done" or (state == "failed" and not self._retry_failed)
+        return self._results is not None and self._results.is_skipped(self._state(job), self._retry_failed)
 
     def _state(self, job: Job) -> InputState:
         if self._results is None or job.media is None:

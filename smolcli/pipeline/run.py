@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from smolcli import registry
-from smolcli.backends.select import backend_candidates, settle_options
+from smolcli.backends.select import select_backend, settle_options
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit
 from smolcli.executors.base import Executor
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
-from smolcli.models import fingerprint, resolve
+from smolcli.models import fingerprint
 from smolcli.options import MAX_JOBS, Batch, Generate, Input, Model, Output
 from smolcli.pipeline.items import items_to_answer
 from smolcli.pipeline.outputs import Outputs, open_outputs
@@ -36,7 +36,7 @@ from smolcli.writers.destination import destination
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineJob:
     """What the engine is to do, and what its records' ids are made of."""
 
     work: Work
@@ -81,13 +81,13 @@ def run(
     return conclude(request, outputs.sink, console)
 
 
-def choose_job(request: Request, inputs: InputCollector, console: Console) -> Job:
+def choose_job(request: Request, inputs: InputCollector, console: Console) -> EngineJob:
     """Finds the model's files and the backend that runs them.
 
     Raises ModelError, UnavailableError and UsageError.
     """
     task, model = request.task, request.model
-    files, backend = resolve.resolve_with_backend(model, backend_candidates(model))
+    files, backend = select_backend(model)
     model = settle_options(model, backend, files)
     if files.notice:
         console.notice(files.notice)
@@ -103,10 +103,10 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> Jo
         request.generate,
         sampling=task.sampling,
     )
-    return Job(work, identity)
+    return EngineJob(work, identity)
 
 
-def make_executor(request: Request, job: Job, outputs: Outputs) -> Executor:
+def make_executor(request: Request, job: EngineJob, outputs: Outputs) -> Executor:
     """The executor of --engine; the engine streams pieces where one answer is shown on a terminal."""
     work = replace(job.work, streams=outputs.is_terminal and not outputs.has_many)
     executor: Executor = registry.load(registry.EXECUTORS, request.batch.engine)(
@@ -115,7 +115,7 @@ def make_executor(request: Request, job: Job, outputs: Outputs) -> Executor:
     return executor
 
 
-def show_plan(request: Request, inputs: InputCollector, job: Job, stdout: TextIO, console: Console) -> Exit:
+def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: TextIO, console: Console) -> Exit:
     """--dry-run: writes which frames would be looked at, and asks no model."""
     show = registry.load(registry.ON_DEMAND, "--dry-run")
     items = list(inputs.items())

@@ -79,6 +79,11 @@ class ResultsFile:
         with self._path.open("rb", buffering=2**20) as file:
             self._index.load(self._entries_of_file(file))
 
+    @staticmethod
+    def is_skipped(state: InputState, retry_failed: bool) -> bool:
+        """Whether a resumed run skips an input in this state: it has an answer, or it failed and is not retried."""
+        return state == "done" or (state == "failed" and not retry_failed)
+
     def state_by_stamp(self, path: str, stamp: str | None = None) -> InputState:
         """Return the state of the file `path` by its stamp alone, without reading it.
 

@@ -11,7 +11,7 @@ from smolcli.bench.options import Memory
 from smolcli.bench.performance import cli_runner
 from smolcli.bench.performance.speed import QUESTION, Tick, median_figure
 from smolcli.bench.pictures import PictureSource
-from smolcli.bench.report.model import Result
+from smolcli.bench.report.results import Result
 
 
 def measure_memory(configuration: Configuration, options: Memory, tick: Tick) -> Iterator[Result]:

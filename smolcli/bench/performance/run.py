@@ -13,7 +13,7 @@ from smolcli.bench.options import Compare, Memory, Show, Speed, Variants
 from smolcli.bench.performance.memory import measure_memory
 from smolcli.bench.performance.speed import Tick, measure_speed
 from smolcli.bench.report.compare import as_rows, compare_reports, differences, regressions, show_changes
-from smolcli.bench.report.model import FAILED, Kind, Report, Result, escape_controls
+from smolcli.bench.report.results import FAILED, Kind, Report, Result, escape_controls
 from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, progress_bar, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.terminal.console import Console

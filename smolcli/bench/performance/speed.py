@@ -15,7 +15,7 @@ from smolcli.bench.performance import cli_runner
 from smolcli.bench.performance.machine_noise import NoiseWatch
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import PictureSource
-from smolcli.bench.report.model import MEASURES, Figure, Result
+from smolcli.bench.report.results import MEASURES, Figure, Result
 from smolcli.process.child import Child, rebuild_error
 from smolcli.process.pipe import PeerClosed
 

@@ -11,7 +11,7 @@ from typing import TextIO
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Quality, Show, Variants
 from smolcli.bench.quality.scoring import NAME, QualityRun, Rows, identity_of
-from smolcli.bench.report.model import Result
+from smolcli.bench.report.results import Result
 from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.pipeline.signals import interruptible

@@ -16,7 +16,7 @@ from smolcli.bench.quality import suites
 from smolcli.bench.quality.datasets import read
 from smolcli.bench.quality.metrics import METRICS, Labels, Metric, Score, confidence_interval, total
 from smolcli.bench.quality.rows import BadRow, Row
-from smolcli.bench.report.model import Figure, Result, Worst
+from smolcli.bench.report.results import Figure, Result, Worst
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ErrorKind, InputError
 from smolcli.executors.local import LocalExecutor

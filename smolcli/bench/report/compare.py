@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from smolcli.bench.report.model import Figure, Measure, Report, Result, heading
+from smolcli.bench.report.results import Figure, Measure, Report, Result, heading
 from smolcli.bench.report.text import Column, cell, fit_tables, flat_pairs, setting_text
 from smolcli.errors import UsageError
 from smolcli.terminal.console import printable

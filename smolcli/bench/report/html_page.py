@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from smolcli.bench.report.html import Html, join, tag
-from smolcli.bench.report.model import MEASURES, Report, Worst, heading
+from smolcli.bench.report.results import MEASURES, Report, Worst, heading
 from smolcli.bench.report.svg_charts import badge, charts, result_name
 from smolcli.bench.report.text import ABSENT, categories, cell, flat_pairs, label, number
 from smolcli.types import pluralize

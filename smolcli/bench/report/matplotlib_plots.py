@@ -19,7 +19,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
-from smolcli.bench.report.model import MEASURES, Figure, Report, Result, heading
+from smolcli.bench.report.results import MEASURES, Figure, Report, Result, heading
 from smolcli.bench.report.svg_charts import BARS, LABEL_DISTANCE, best, by_batch, costs, place_labels, points
 from smolcli.bench.report.text import label
 from smolcli.errors import UsageError

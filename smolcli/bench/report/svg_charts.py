@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smolcli.bench.report.html import Html, tag
-from smolcli.bench.report.model import MEASURES, Figure, Measure, Report, Result, heading
+from smolcli.bench.report.results import MEASURES, Figure, Measure, Report, Result, heading
 from smolcli.bench.report.text import cell, label, number, setting_text
 
 LABEL_DISTANCE = 14.0  # from the centre of a point to that of its number

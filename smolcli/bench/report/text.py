@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smolcli.bench.report.model import Figure, Measure, Report, Result, escape_controls, heading
+from smolcli.bench.report.results import Figure, Measure, Report, Result, escape_controls, heading
 from smolcli.terminal.console import printable
 from smolcli.types import pluralize
 from smolcli.writers.table import escape_markdown
@@ -53,7 +53,7 @@ class Column:
 def number(value: float, measure: Measure, places: int | None = None) -> str:
     """`value` with at least three significant digits, bytes in MB; `places` overrides the decimal places.
 
-    >>> from smolcli.bench.report.model import MEASURES
+    >>> from smolcli.bench.report.results import MEASURES
     >>> number(5, MEASURES["load"]), number(1234.5, MEASURES["decode"]), number(512e6, MEASURES["engine"])
     ('5.00', '1,234', '512')
     """
@@ -72,7 +72,7 @@ def _places(value: float, measure: Measure) -> int:
 def spread(figure: Figure, measure: Measure) -> str:
     """The interval of a score, or half the interval of another figure; "" if it was measured once.
 
-    >>> from smolcli.bench.report.model import MEASURES
+    >>> from smolcli.bench.report.results import MEASURES
     >>> spread(Figure(47.1, 46.8, 47.6, 5), MEASURES["decode"])
     '±0.4'
     >>> spread(Figure(0.583, 0.55, 0.614, 90), MEASURES["score"])

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from smolcli import registry
 from smolcli.bench.options import FORMATS, Memory, Quality, Show, Speed, Variants
 from smolcli.bench.report import text
-from smolcli.bench.report.model import Kind, Report, Result
+from smolcli.bench.report.results import Kind, Report, Result
 from smolcli.errors import Exit, OutputError, UsageError
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.system.info import machine

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import registry
-from smolcli.backends.select import backend_candidates, gpu_may_be_here
+from smolcli.backends.select import gpu_may_be_here, select_backend
 from smolcli.backends.vision import select
 from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ErrorKind, ModelError, SmolError
@@ -141,7 +141,7 @@ def _most_urgent_first(problems: list[Problem]) -> tuple[Problem, ...]:
 
 def _default() -> Default:
     try:
-        files, backend = resolve.resolve_with_backend(Model(), backend_candidates(Model()))
+        files, backend = select_backend(Model())
     except SmolError as error:
         return Default(problem=Problem(error.what, error.advice, blocks=True))
     return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)

@@ -231,7 +231,7 @@ class RayExecutor:
         record = replace(record, path=item.path, error=fault)
         if self._results is not None:
             state = self._results.state_by_id(item.path, record.id, record.stamp)
-            if state == "done" or (state == "failed" and not self._retry_failed):
+            if self._results.is_skipped(state, self._retry_failed):
                 self._sink.skip(item.path, state == "failed")
                 return True
             if (answered := self._results.answer(record.id)) is not None:

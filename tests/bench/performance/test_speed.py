@@ -21,7 +21,7 @@ from smolcli.bench.performance import cli_runner, machine_noise, run, speed, spe
 from smolcli.bench.performance.speed import median_figure, stage_figures
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import PictureSource, thumbnails
-from smolcli.bench.report.model import Report, Result
+from smolcli.bench.report.results import Report, Result
 from smolcli.errors import EngineError, Exit, ModelError, UsageError
 from smolcli.options import Generate
 from smolcli.system.info import machine

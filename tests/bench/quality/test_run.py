@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from smolcli.bench.quality.metrics import METRICS
-from smolcli.bench.report.model import Report
+from smolcli.bench.report.results import Report
 from smolcli.errors import Exit
 from smolcli.types import Item, Question
 from tests.helpers import SAMPLES, smolcli

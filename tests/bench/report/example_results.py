@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from smolcli.bench.report.model import Figure, Report, Result, Worst
+from smolcli.bench.report.results import Figure, Report, Result, Worst
 
 LONG = "w" * 300
 

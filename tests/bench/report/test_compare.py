@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smolcli.bench.report.compare import Change, as_rows, compare_reports, differences, regressions, show_changes
-from smolcli.bench.report.model import MEASURES, Figure, Report, Result
+from smolcli.bench.report.results import MEASURES, Figure, Report, Result
 from smolcli.errors import UsageError
 from tests.bench.report.example_results import HOSTILE, hostile, memory, quality, speed
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from smolcli.bench.report.html_page import POLICY, STYLE, page
-from smolcli.bench.report.model import Figure, Report, Worst
+from smolcli.bench.report.results import Figure, Report, Worst
 from smolcli.bench.report.svg_charts import Axis, place_labels
 from smolcli.errors import OutputError, UsageError
 from tests.bench.report.example_results import HOSTILE, hostile, memory, quality, speed

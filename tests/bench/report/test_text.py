@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from smolcli.bench.report import text as text_report
-from smolcli.bench.report.model import MEASURES, Figure, Report
+from smolcli.bench.report.results import MEASURES, Figure, Report
 from tests.bench.report.example_results import HOSTILE, LONG, hostile, memory, quality, speed
 
 
