@@ -50,4 +50,4 @@ CATALOG = {
 }
 
 NANO = "nano"
-NANO_NOTICE = f"no model is on this machine: using the built-in {NANO}; for photographs: smolcli models pull 256m"
+NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; for photographs: smolcli models pull 256m"

@@ -179,7 +179,7 @@ def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
     files = resolve.resolve(Model(), backend)
     assert files.name == "nano"
     assert files.can_run_on("torch") and files.can_run_on("llamacpp")
-    assert "no model is on this machine: using the built-in nano" in files.notice
+    assert "using nano, which reads print and names drawn things" in files.notice
     assert resolve.resolve(Model(model="nano"), backend).notice == ""
     shutil.rmtree(machine / "built_in")
     for options in (Model(), Model(model="nano")):
