@@ -26,7 +26,7 @@ from PIL import Image
 from sides import compared
 
 from smolcli.backends.llamacpp.kv_cache import BATCH, UBATCH
-from smolcli.process.worker_main import SPINS
+from smolcli.process.worker_main import SPIN_COUNT
 
 SMOLCLI = (sys.executable, "-m", "smolcli")
 QUESTION = "Describe this image."
@@ -70,7 +70,7 @@ def llama_bench(args: argparse.Namespace) -> None:
 
     llama-bench runs as smolcli does: without flash attention and repacking, and with the same spin count.
     """
-    spins = {**os.environ, "GOMP_SPINCOUNT": str(SPINS)}
+    spins = {**os.environ, "GOMP_SPINCOUNT": str(SPIN_COUNT)}
     same = (
         "-t",
         args.threads,

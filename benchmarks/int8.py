@@ -21,7 +21,7 @@ from rivals import rough
 
 from smolcli.backends.vision.openvino import Graph
 from smolcli.backends.vision.openvino_import import Constant, op, ov
-from smolcli.backends.vision.siglip import Matrix, Siglip
+from smolcli.backends.vision.siglip import Matrix, SiglipFile
 from smolcli.models.gguf_header import read_header
 from smolcli.system.cpu import usable_cores
 
@@ -33,10 +33,10 @@ class Dynamic(Graph):
     """Weights as int8 with a scale; OpenVINO computes that of the activations at run time."""
 
     def _matrix(self, matrix: Matrix) -> Any:
-        weight = np.asarray(self.tower.weight(matrix), np.float32)
+        weight = np.asarray(self.file.weight(matrix), np.float32)
         scale = np.abs(weight).max(1, keepdims=True) / INT8_MAX
         data = np.round(weight / scale).astype(np.int8)
-        self._made.append(data)
+        self._converted.append(data)
         constant = Constant(ov.Tensor(data, ov.Shape(data.shape), ov.Type.i8), shared_memory=True)
         return op.multiply(op.convert(constant, "f32"), scale)
 
@@ -70,7 +70,7 @@ class Static(Graph):
     def _matrix(self, matrix: Matrix) -> Any:
         if matrix.name not in self.ranges:
             return super()._matrix(matrix)
-        weight = np.asarray(self.tower.weight(matrix), np.float32)
+        weight = np.asarray(self.file.weight(matrix), np.float32)
         limit = np.abs(weight).max(1, keepdims=True)
         return op.fake_quantize(op.constant(weight), -limit, limit, -limit, limit, 2 * INT8_MAX + 1)
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    tower = Siglip(args.mmproj, read_header(args.mmproj).shapes["mm.model.fc.weight"][1])
+    tower = SiglipFile(args.mmproj, read_header(args.mmproj).shapes["mm.model.fc.weight"][1])
     core = ov.Core()
 
     def request(graph: Graph, precision: str, **more: object) -> tuple[Any, Graph]:

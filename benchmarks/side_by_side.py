@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from smolcli.process.worker_main import SPINS
+from smolcli.process.worker_main import SPIN_COUNT
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
 COMMAND = [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "llamacpp", SAMPLES / "page.png", SAMPLES / "sign.png"]
@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3)
     args = parser.parse_args()
-    seconds(1, SPINS)  # warm-up
-    for spins in (SPINS, 300_000):
+    seconds(1, SPIN_COUNT)  # warm-up
+    for spins in (SPIN_COUNT, 300_000):
         times = {n: statistics.median(seconds(n, spins) for _ in range(args.repetitions)) for n in (1, 2)}
         print(
             json.dumps({"spins": spins, **{f"{n} at once": round(median, 2) for n, median in times.items()}}),

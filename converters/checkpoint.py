@@ -10,12 +10,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
+from smolcli.models.files import MODEL_TYPES
 from smolcli.models.preprocessor_config import read_preprocessor_config
 
 from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
 from .lora import Adapter
 from .safetensors_reader import Tensors, read_json
-from .tensor_mapping import COLOURS, LM_HEAD, MODEL_TYPES, PREFIX, Text, Vision
+from .tensor_mapping import COLOURS, LM_HEAD, PREFIX, Text, Vision
 
 # Defaults of transformers for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -57,7 +58,7 @@ class Checkpoint:
         self.adapter = adapter
         config = self.json("config.json")
         if config.get("model_type") not in MODEL_TYPES:
-            known, model_type = ", ".join(MODEL_TYPES), config.get("model_type")
+            known, model_type = ", ".join(sorted(MODEL_TYPES)), config.get("model_type")
             raise ModelError(f"{directory}: a model of type {model_type!r}", f"types that can be converted are {known}")
         self._tensors = Tensors(self._files())
         # The names in a model that was saved without its head lack the prefix.

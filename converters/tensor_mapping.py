@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MODEL_TYPES = ("idefics3", "smolvlm")
 COLOURS = 3  # channels of a picture
 
 # Tensors of a block: name in the checkpoint -> name in GGUF.

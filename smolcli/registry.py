@@ -156,7 +156,7 @@ ON_DEMAND = {
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
     "--resume": Entry("smolcli.records.resume:ResultsFile"),
     "--schema": Entry("smolcli.generation.grammar:Grammar", "schema", ("llguidance",)),
-    "download": Entry("smolcli.inputs.download:download"),
+    "download": Entry("smolcli.inputs.download:download", needs=("httpx2",)),
     "--watch": Entry("smolcli.inputs.watch:watch_arrivals", "watch", ("watchfiles",)),
 }
 

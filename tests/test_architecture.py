@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,17 @@ def test_no_file_and_no_function_is_too_long_to_read(module: str) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
             assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+def test_scripts_import_only_what_there_is() -> None:
+    for path in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "docs").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "smolcli":
+                for alias in node.names:
+                    submodule = f"{node.module}.{alias.name}"
+                    assert submodule in MODULES or hasattr(import_module(node.module), alias.name), (
+                        f"{path}: {submodule}"
+                    )
 
 
 def test_tests_do_not_import_each_other() -> None:

@@ -84,7 +84,7 @@ def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
 
     `detail` is low (one tile), high (the reference's longest edge), a number of tiles along the longest
     edge, or auto (the fewest that do not shrink the picture); the last two never give more tiles than high.
-    options.detail checks it.
+    options.parse_detail checks it.
 
     `split` False gives one tile, as low does and as the reference's video processor: the longest edge is resized to a
     tile's side, then the picture is stretched to the tile. (The reference's image processor without splitting first

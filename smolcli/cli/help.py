@@ -182,7 +182,7 @@ class HelpGroup(TyperGroup):
         if not args and not ctx.resilient_parsing:
             print(self.page(ctx, sys.stderr), file=sys.stderr)
             raise typer.Exit(Exit.USAGE)
-        if args[:1] == ["--help-all"]:
+        if args[:1] == ["--help-all"] and not ctx.resilient_parsing:  # completion parses the words too
             show(self.full_page(ctx))
             raise typer.Exit
         return super().parse_args(ctx, args)

@@ -83,7 +83,7 @@ def _not_readable(kind: str, data: bytes) -> InputError:
 def kind_of(data: bytes) -> str:
     r"""Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
 
-    >>> kind_of(b"\\x00\\x00\\x00\\x18ftypheic\\x00\\x00\\x00\\x00mif1heic")
+    >>> kind_of(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
     'HEIC'
     """
     if data[4:8] == b"ftyp":

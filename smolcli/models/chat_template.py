@@ -3,8 +3,8 @@ r"""Renders a Prompt as the text of the model's chat template, for every backend
 The layout is that of transformers' Idefics3 and SmolVLM processors (chat template, row and column markers, the global
 tile last), on which the models were trained:
 
-    <|im_start|>User:<fake><row_1_col_1>IMG<fake><row_1_col_2>IMG\\n\\n<fake><global-img>IMG<fake>
-    What is this?<end_of_utterance>\\nAssistant:
+    <|im_start|>User:<fake><row_1_col_1>IMG<fake><row_1_col_2>IMG\n\n<fake><global-img>IMG<fake>
+    What is this?<end_of_utterance>\nAssistant:
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
     ...     segment
     '<|im_start|>User:<fake_token_around_image><global-img>'
     Tile(picture=0, number=0)
-    '<fake_token_around_image>What is this?<end_of_utterance>\\nAssistant:'
+    '<fake_token_around_image>What is this?<end_of_utterance>\nAssistant:'
     """
     return _join_texts(_segments(prompt, grids))
 
@@ -108,10 +108,10 @@ def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
     >>> still = Frame(bytes(3), width=1, height=1, time=61.5)
     >>> for part in video_parts([still], duration=75.9):
     ...     part
-    'You are provided the following series of one frames from a 0:01:15 [H:MM:SS] video.\\n'
-    '\\nFrame from 01:01:'
+    'You are provided the following series of one frames from a 0:01:15 [H:MM:SS] video.\n'
+    '\nFrame from 01:01:'
     Frame(width=1, height=1, time=61.5)
-    '\\n\\n'
+    '\n\n'
     """
     length = timedelta(seconds=int(duration))
     parts: list[Part] = [VIDEO_INTRO.format(frames=in_words(len(frames)), duration=length)]

@@ -1,4 +1,4 @@
-r"""nano's tokenizer: a token for each byte, one for "\\n\\n", and the special tokens of the SmolVLM family."""
+r"""nano's tokenizer: a token for each byte, one for "\n\n", and the special tokens of the SmolVLM family."""
 
 from __future__ import annotations
 

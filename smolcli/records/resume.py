@@ -3,7 +3,7 @@
     results = ResultsFile(Path("out.jsonl"), identity)
     results.repair_torn_tail()
     results.read()
-    results.state("a.png")                              # from the file's path and stamp, without reading it
+    results.state_by_stamp("a.png")                              # from the file's path and stamp, without reading it
     results.answer(id)                                  # the record of the same content, under any path
     results.add(record, offset)
 

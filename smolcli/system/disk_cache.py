@@ -1,6 +1,6 @@
 """Files that are kept between runs in $XDG_CACHE_HOME/smolcli and only save time: all of them can be deleted.
 
-keep(folder("openvino") / "a.blob", [digest, blob], most=4)
+store(cache_folder("openvino") / "a.blob", [digest, blob], most=4)
 """
 
 from __future__ import annotations

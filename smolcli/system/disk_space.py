@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from smolcli.errors import OutputError, SmolError
 def existing_ancestor(folder: Path) -> Path:
     """Return `folder`, or the nearest folder above it that exists, as an absolute path."""
     folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))  # False where one may not look
 
 
 def free_bytes(folder: Path) -> int:

@@ -43,7 +43,7 @@ class Csv(Writer):
 
 
 class Tsv(Csv):
-    r"""Values between tabs without quotes; tab, newline, return and backslash are written \\t \\n \\r \\\\."""
+    r"""Values between tabs without quotes; tab, newline, return and backslash are written \t \n \r \\."""
 
     _escapes = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -101,7 +101,7 @@ def _video_text(record: Record, folder: str) -> str:
 def escape_markdown(text: str) -> str:
     r"""Return one line of Markdown that shows `text` letter for letter; a newline becomes a character reference.
 
-    >>> print(literal("my_scan *2*|\n.png"))
+    >>> print(escape_markdown("my_scan *2*|\n.png"))
     my_scan \*2\*\|&#10;.png
     """
     line = SPECIAL.sub(lambda match: f"\\{match[0]}", text)

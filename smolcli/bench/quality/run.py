@@ -71,7 +71,7 @@ def _ask_all(
         if options.records and options.resume:
             torn = ResultsFile(options.records, Identity(NAME, "", "")).repair_torn_tail()
         if torn:
-            console.notice(f"{options.records}: an incomplete record of {torn} bytes was removed and is made again")
+            console.notice(f"{options.records}: a record of {torn} bytes was torn and is made again")
         writer: Writer = NullWriter(stdout)
         if options.records is not None:
             writer = JsonLines(stack.enter_context(destination(options.records, stdout, options.resume)))

@@ -72,7 +72,7 @@ def ask(row: Row) -> RowPrompt:
     r"""The prompt without a suite: the question, with choices as the suites write them; without a question, as `ocr`.
 
     >>> ask(Row("a.csv:2", (), "Which one?", ("B",), (("A", "a cat"), ("B", "a dog")))).parts
-    ('Question: Which one?\\nChoices:\\nA. a cat\\nB. a dog\\nAnswer with the letter.',)
+    ('Question: Which one?\nChoices:\nA. a cat\nB. a dog\nAnswer with the letter.',)
     """
     if row.choices:
         return _letter(row)

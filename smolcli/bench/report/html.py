@@ -31,6 +31,6 @@ def join(parts: Iterable[str]) -> Html:
 
 
 def _escaped(text: str) -> str:
-    r"""The text escaped for HTML, with characters that HTML does not allow as \\x.. or \\u...."""
+    r"""The text escaped for HTML, with characters that HTML does not allow as \x.. or \u...."""
     allowed = NOT_ALLOWED.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
     return html.escape(allowed)

@@ -24,11 +24,12 @@ from smolcli.options import Model
 from smolcli.process.child import call
 from smolcli.registry import AnyEntry, Entry
 from smolcli.system import disk_cache
+from smolcli.system.disk_space import existing_ancestor, free_bytes
 from smolcli.system.info import machine, versions
 from smolcli.system.memory import available_bytes
 
 DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # of modules with another name
-NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "tqdm")  # by every command
+NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "httpx2", "tqdm")  # by every command
 VARIABLES = tuple(variable.name for variable in ENVIRONMENT if not variable.is_secret)
 LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
 FOLDERS = {  # the variable that moves a folder, and what does not work without it
@@ -281,10 +282,8 @@ def _folders() -> list[dict[str, Any]]:
         ("kept", disk_cache.cache_folder()),
         ("temporary", _temporary()),
     ):
-        existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
-        is_writable = os.access(existing, os.W_OK | os.X_OK)
-        free = shutil.disk_usage(existing).free
-        folders.append({"name": name, "path": str(path), "free": free, "writable": is_writable})
+        is_writable = os.access(existing_ancestor(path), os.W_OK | os.X_OK)
+        folders.append({"name": name, "path": str(path), "free": free_bytes(path), "writable": is_writable})
     return folders
 
 
