@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--detail", default="low")
     parser.add_argument("--tokens", type=int, default=32)
     args = parser.parse_args()
-    options = Model(model=str(args.model), device="cpu", dtype="float32", detail=args.detail, vision_engine="mtmd")
+    options = Model(model=str(args.model), device="cpu", dtype="float32", detail=args.detail, vision_encoder="mtmd")
     pictures = [frame(Image.open(path).convert("RGB")) for path in sorted(SAMPLES.glob("*.png"))]
     prompts = [Prompt.user(picture, "What is this?") for picture in pictures] + [Prompt.user(text) for text in TALK]
     backends, replies_by_backend = [], []

@@ -180,7 +180,7 @@ def compare_pair(
     wanted: list[NDArray[np.intp]] = []  # the top token of the checkpoint at each position, by probe
     said: list[NDArray[np.intp]] = []  # that of the pair
     divergences, cosines, differences = [], [], []
-    options = Model(threads=threads, vision_engine="mtmd")
+    options = Model(threads=threads, vision_encoder="mtmd")
     with closing(registry.load(registry.BACKENDS, GGUF_BACKEND)(files, options)) as backend:
         if backend.layout != layout:
             what = f"{mmproj}: splits pictures as {backend.layout}, its checkpoint as {layout}"

@@ -126,19 +126,14 @@ class Model:
         None, "CPU threads.", min=1, max=MAX_THREADS, metavar="N", show_default="the CPU cores this process may use"
     )
     jobs: int | None = opt(
-        None,
-        "Answers to generate at the same time; for llamacpp only.",
-        "-j",
-        "--jobs",
-        min=1,
-        max=MAX_JOBS,
-        metavar="N",
-        show_default="by CPU cores and memory",
-    )
-    vision_engine: str = opt(
+        None, "Answers to generate at the same time; for llamacpp only.", "-j", "--jobs", min=1, max=MAX_JOBS,
+        metavar="N", show_default="by CPU cores and memory",
+    )  # fmt: skip
+    vision_encoder: str = opt(
         "auto",
         f"What encodes pictures for llamacpp: {enumerate_words(('auto', *registry.VISION_ENCODERS))}. auto is openvino "
         "or torch where one is installed, and mtmd for a model as small as nano.",
+        "--vision-engine",
         id_key="vision_engine",
         **choice("vision engine", ("auto", *registry.VISION_ENCODERS), metavar="ENCODER"),
     )
@@ -389,9 +384,10 @@ class Batch:
     timeout: float = opt(
         600.0, "Give up an input after SECONDS of work on it.", min=0.001, metavar="SECONDS", show_default="600 seconds"
     )
-    engine: str = opt(
+    executor: str = opt(
         "local",
         "Where to run: local, on this machine, or ray, on a Ray cluster.",
+        "--engine",
         **choice("engine", registry.EXECUTORS),
     )
     address: str | None = opt(

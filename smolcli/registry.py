@@ -14,13 +14,13 @@ from smolcli.errors import UnavailableError, UsageError
 
 
 class Entry(NamedTuple):
-    """Where an object lives, `module:attribute`, which libraries it `needs`, and the extra that installs them.
+    """Where an object lives (`module:attribute`), which libraries it `needs`, and the extra that installs them.
 
     `about` is a command's line in the root help, so that the command need not be imported for it, and `group` the
     heading there of a command that is no task.
     """
 
-    place: str
+    target: str
     extra: str = ""
     needs: tuple[str, ...] = ()
     about: str = ""
@@ -38,7 +38,7 @@ class BackendEntry(NamedTuple):
     the backend.
     """
 
-    place: str
+    target: str
     extra: str = ""
     needs: tuple[str, ...] = ()
     title: str = ""
@@ -79,14 +79,14 @@ BACKENDS = {
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
-        options=frozenset({"dtype", "jobs", "vision_engine"}),
+        options=frozenset({"dtype", "jobs", "vision_encoder"}),
         machine_facts="smolcli.commands.doctor.probes:amx_facts",
         source_build="llama-cpp-python",
     ),
     "echo": BackendEntry(
         "smolcli.backends.echo:Echo",
         title="echo",
-        options=frozenset({"device", "dtype", "jobs", "vision_engine"}),
+        options=frozenset({"device", "dtype", "jobs", "vision_encoder"}),
         is_hidden=True,
     ),
 }
@@ -191,7 +191,7 @@ def load(table: Mapping[str, AnyEntry], name: str) -> Any:
         raise UsageError(f"{name} is not known", f"choose one of {', '.join(table)}")
     entry = table[name]
     require(table, name)
-    module, attribute = entry.place.split(":")
+    module, attribute = entry.target.split(":")
     return getattr(import_module(module), attribute)
 
 

@@ -15,7 +15,7 @@ from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
 # Options that not every backend takes: the field of options.Model, and its flag.
-FLAGS = {"vision_engine": "--vision-engine", "jobs": "-j", "device": "--device"}
+FLAGS = {"vision_encoder": "--vision-engine", "jobs": "-j", "device": "--device"}
 
 
 def backend_candidates(options: Model) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def backend_candidates(options: Model) -> tuple[str, ...]:
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
     is_gpu_wanted = may_use_gpu() if options.device == "auto" else options.device != "cpu"
-    gpu_first = is_gpu_wanted and options.vision_engine == "auto"
+    gpu_first = is_gpu_wanted and options.vision_encoder == "auto"
     order = sorted(registry.backends(), key=lambda name: registry.BACKENDS[name].uses_gpu != gpu_first)
     installed = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
     return installed or (registry.require(registry.BACKENDS, _cpu_backend()),)
@@ -53,7 +53,7 @@ def check_options(options: Model, backend: str) -> None:
     """
     entry = registry.BACKENDS[backend]
     is_given = {
-        "vision_engine": options.vision_engine != "auto",
+        "vision_encoder": options.vision_encoder != "auto",
         "jobs": options.jobs is not None,
         "device": options.device not in ("auto", "cpu"),
     }
@@ -62,12 +62,12 @@ def check_options(options: Model, backend: str) -> None:
             other = next(name for name in registry.backends() if field in registry.BACKENDS[name].options)
             message = f"{flag} is for {registry.BACKENDS[other].title}, and {entry.title} would run this"
             raise UsageError(message, f"leave it out, or add --backend {other}")
-    if entry.is_hidden or "vision_engine" not in entry.options:
+    if entry.is_hidden or "vision_encoder" not in entry.options:
         return
-    encoder = select.choose_vision_encoder(options.vision_engine, options.dtype)
+    encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype)
     if encoder != "mtmd" or options.dtype == "auto":
         return
-    if options.vision_engine == "mtmd":
+    if options.vision_encoder == "mtmd":
         raise UsageError("mtmd computes as its file's types say, and takes no --dtype", "leave out one of them")
     raise UnavailableError("--dtype needs OpenVINO or PyTorch beside llama.cpp", "pip install 'smolcli[openvino]'")
 
@@ -78,11 +78,11 @@ def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     Raises as check_options.
     """
     check_options(options, backend)
-    if registry.BACKENDS[backend].is_hidden or "vision_engine" not in registry.BACKENDS[backend].options:
+    if registry.BACKENDS[backend].is_hidden or "vision_encoder" not in registry.BACKENDS[backend].options:
         return options
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
-    encoder = select.choose_vision_encoder(options.vision_engine, options.dtype, size)
-    return replace(options, vision_engine=encoder)
+    encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype, size)
+    return replace(options, vision_encoder=encoder)
 
 
 def gpu_may_be_here() -> bool:

@@ -47,9 +47,9 @@ class Configuration:
         return Result(settings, {}, files=self.file_bytes, fingerprint=self.fingerprint, notices=notices)
 
     @property
-    def place(self) -> str:
+    def target(self) -> str:
         """Where the backend is defined, as "module:class"."""
-        return registry.BACKENDS[self.backend].place
+        return registry.BACKENDS[self.backend].target
 
     @property
     def fingerprint(self) -> str:
@@ -69,7 +69,7 @@ class Configuration:
         arguments = ["-m", str(self.files.checkpoint if _reads_checkpoint(self.backend) else self.files.gguf)]
         if not _reads_checkpoint(self.backend) and self.files.mmproj is not None:
             arguments += ["--mmproj", str(self.files.mmproj)]
-        flags = {"device": "--device", "vision_engine": "--vision-engine", "dtype": "--dtype"}
+        flags = {"device": "--device", "vision_encoder": "--vision-engine", "dtype": "--dtype"}
         for name, flag in flags.items():
             if name in registry.BACKENDS[self.backend].options:
                 arguments += [flag, getattr(self.options, name)]
@@ -86,9 +86,9 @@ def _reads_checkpoint(backend: str) -> bool:
     return registry.BACKENDS[backend].file_format == "checkpoint"
 
 
-def _has_vision_engine(backend: str) -> bool:
+def _has_vision_encoder(backend: str) -> bool:
     entry = registry.BACKENDS[backend]
-    return "vision_engine" in entry.options and not entry.is_hidden
+    return "vision_encoder" in entry.options and not entry.is_hidden
 
 
 @contextlib.contextmanager
@@ -114,11 +114,11 @@ def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -
     """The combinations of threads, detail and vision encoder for one model on one backend."""
     threads = dict.fromkeys(variants.threads or (usable_cores(),))
     details = dict.fromkeys(variants.detail or ("auto",))
-    engines = dict.fromkeys(variants.vision_engine or ("auto",)) if _has_vision_engine(backend) else ("auto",)
+    engines = dict.fromkeys(variants.vision_encoder or ("auto",)) if _has_vision_encoder(backend) else ("auto",)
     for count, detail, engine in product(threads, details, engines):
         options = Model(
             backend=backend, device=variants.device, dtype=variants.dtype, threads=count, detail=detail,
-            vision_engine=engine,
+            vision_encoder=engine,
         )  # fmt: skip
         options = settle_options(options, backend, files)
         device = _placement(variants.device, variants.dtype)[0] if registry.BACKENDS[backend].uses_gpu else "cpu"
@@ -126,8 +126,8 @@ def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -
             "model": files.name, "backend": backend, "quant": quant, "device": device, "threads": count,
             "detail": detail,
         }  # fmt: skip
-        if _has_vision_engine(backend):
-            settings["vision"] = options.vision_engine
+        if _has_vision_encoder(backend):
+            settings["vision"] = options.vision_encoder
         yield Configuration(files, backend, options, settings)
 
 
@@ -164,9 +164,9 @@ def _files(
     model: str | None, backend: str, variants: Variants, pairs: _QuantizedPairs
 ) -> Iterator[tuple[ModelFiles, str, str]]:
     """The files of a model, the backend that runs them, and their quantization: once, or for each of --quant."""
-    has_engines = backend == "auto" or _has_vision_engine(backend)
-    engine = next((name for name in variants.vision_engine if name != "auto" and has_engines), "auto")
-    options = Model(model=model, backend=backend, device=variants.device, dtype=variants.dtype, vision_engine=engine)
+    has_engines = backend == "auto" or _has_vision_encoder(backend)
+    engine = next((name for name in variants.vision_encoder if name != "auto" and has_engines), "auto")
+    options = Model(model=model, backend=backend, device=variants.device, dtype=variants.dtype, vision_encoder=engine)
     names = backend_candidates(options)
     if variants.quant and backend == "auto":
         names = tuple(registry.backends("gguf"))

@@ -42,7 +42,7 @@ class Variants:
     )
     device: str = same_as(Model, "device")
     dtype: str = same_as(Model, "dtype")
-    vision_engine: tuple[str, ...] = same_as(Model, "vision_engine", default=("auto",))
+    vision_encoder: tuple[str, ...] = same_as(Model, "vision_encoder", default=("auto",))
 
 
 def parse_image_or_none(word: str) -> str:
@@ -164,7 +164,7 @@ class Show:
     format: str | None = same_as(
         Output,
         "format",
-        help="Format of the report; without it the suffix of -o decides, else text.",
+        help="Format of the report.",
         **choice("format", FORMATS),
     )
     output: Path | None = same_as(Output, "output")

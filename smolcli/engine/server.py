@@ -68,12 +68,12 @@ def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
     """The class of a backend, "module:class". Raises UnavailableError where its libraries cannot be loaded."""
     try:
         for entry in registry.BACKENDS.values():
-            if entry.place == target and entry.preload:
+            if entry.target == target and entry.preload:
                 resolve(entry.preload)()
         backend: Callable[[ModelFiles, Model], Backend] = resolve(target)
         return backend
     except (ImportError, OSError, RuntimeError) as error:  # it is installed, but not all of its native libraries are
-        name = next((name for name, entry in registry.BACKENDS.items() if entry.place == target), target)
+        name = next((name for name, entry in registry.BACKENDS.items() if entry.target == target), target)
         message = f"{name} is installed and cannot be loaded ({error})"
         raise UnavailableError(message, "install it again; smolcli doctor says which libraries it needs") from error
 

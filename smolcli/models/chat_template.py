@@ -60,7 +60,7 @@ class Grid:
 
 MARKER = re.compile(r"<\|\w+\|>|<(?:end_of_utterance|fake_token_around_image|global-img|image|row_\d_col_\d)>")
 UNSPLIT = Grid()
-Segment = str | Tile
+PromptSegment = str | Tile
 
 
 def require_plain_text(text: str) -> str:
@@ -74,7 +74,7 @@ def require_plain_text(text: str) -> str:
     return text
 
 
-def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
+def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[PromptSegment]:
     r"""Render the conversation, up to where the reply begins, as text and tiles in order.
 
     `grids` has one entry for each picture. Adjacent texts are joined into one segment, since tokenizing them apart
@@ -90,7 +90,7 @@ def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[Segment]:
     return _join_texts(_segments(prompt, grids))
 
 
-def text(segments: Iterable[Segment], tokens_per_tile: int) -> str:
+def text(segments: Iterable[PromptSegment], tokens_per_tile: int) -> str:
     """Join segments into one string in which each tile is `tokens_per_tile` image tokens.
 
     >>> text(["Left: ", Tile(0, 0), " Right: ", Tile(1, 0)], 2)
@@ -142,7 +142,7 @@ def in_words(number: int) -> str:
     return f"{in_words(above)} {name}" + (link + in_words(rest) if rest else "")
 
 
-def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
+def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[PromptSegment]:
     picture_numbers = count()
     yield START
     for turn in prompt.turns:
@@ -160,7 +160,7 @@ def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[Segment]:
     yield "Assistant:"
 
 
-def _picture_segments(picture: int, grid: Grid) -> Iterable[Segment]:
+def _picture_segments(picture: int, grid: Grid) -> Iterable[PromptSegment]:
     tiles = (Tile(picture, number) for number in count())
     for row in range(1, grid.rows + 1):
         for column in range(1, grid.columns + 1):
@@ -174,8 +174,8 @@ def _picture_segments(picture: int, grid: Grid) -> Iterable[Segment]:
     yield FAKE
 
 
-def _join_texts(parts: Iterable[Segment]) -> list[Segment]:
-    joined: list[Segment] = []
+def _join_texts(parts: Iterable[PromptSegment]) -> list[PromptSegment]:
+    joined: list[PromptSegment] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
             joined[-1] += part

@@ -87,12 +87,12 @@ def open_results(request: Request, identity: Identity, console: Console) -> Resu
 
 def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
     """The writer of the records' format on `stream`."""
-    record_format, template, blocks = request.record_format, request.output.template, request.task.blocks
+    record_format, template, is_multiline = request.record_format, request.output.template, request.task.is_multiline
     if record_format is None:
         return NullWriter(stream)
     if template is not None:
-        return Template(stream, has_many, blocks, template=template)
-    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, blocks)
+        return Template(stream, has_many, is_multiline, template=template)
+    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, is_multiline)
     return writer
 
 

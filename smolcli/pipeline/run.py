@@ -96,7 +96,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
     options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
     identity = Identity(request.name, files.name, backend, fingerprint.fingerprint(files, backend), options)
     work = Work(
-        registry.BACKENDS[backend].place,
+        registry.BACKENDS[backend].target,
         files,
         model,
         replace(request.input, inputs=()),  # a shell may have named a hundred thousand
@@ -109,7 +109,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
 def make_executor(request: Request, job: EngineJob, outputs: Outputs) -> Executor:
     """The executor of --engine; the engine streams pieces where one answer is shown on a terminal."""
     work = replace(job.work, streams=outputs.is_terminal and not outputs.has_many)
-    executor: Executor = registry.load(registry.EXECUTORS, request.batch.engine)(
+    executor: Executor = registry.load(registry.EXECUTORS, request.batch.executor)(
         request.task, job.identity, work, outputs.sink, outputs.results, request.batch, request.output.verbose
     )
     return executor
@@ -131,9 +131,9 @@ def write_contact_sheet(item: Item | None, request: Request, work: Work) -> None
     """Writes the picture of --contact-sheet, if it is given; in a child process, since native code may crash."""
     task = request.task
     if task.sheet is not None and item is not None:
-        place = "smolcli.inputs.contact_sheet:write"
+        target = "smolcli.inputs.contact_sheet:write"
         args = (item, task.sampling, work.input, work.model.offline, task.sheet)
-        child.call(place, *args, verbose=request.output.verbose)
+        child.call(target, *args, verbose=request.output.verbose)
 
 
 def conclude(request: Request, sink: RecordSink, console: Console) -> Exit:

@@ -92,8 +92,8 @@ def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
         raise UsageError(f"{sheet}: is an input or the output", "choose another file with --contact-sheet")
     if inputs.has_many:
         raise UsageError("--contact-sheet is one picture, of one video", "give one video")
-    if request.batch.engine != "local":
-        raise UsageError(f"--contact-sheet is not made with --engine {request.batch.engine}", "leave out one of them")
+    if request.batch.executor != "local":
+        raise UsageError(f"--contact-sheet is not made with --engine {request.batch.executor}", "leave out one of them")
     if sheet.suffix.lower() not in registry.CONTACT_SHEET_FORMATS:
         raise UsageError(f"{sheet}: is not a name of a picture", "name it .jpg, .png or .webp")
     if not (sheet.parent.is_dir() and os.access(sheet.parent, os.W_OK)):
@@ -130,7 +130,7 @@ def check_sidecars(request: Request) -> None:
 
 def check_executor(request: Request) -> None:
     """--address names a Ray cluster."""
-    if request.batch.address is not None and request.batch.engine != "ray":
+    if request.batch.address is not None and request.batch.executor != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
 
 

@@ -58,7 +58,7 @@ class Ask(Task):
             require_plain_text(question)
 
     @property
-    def blocks(self) -> bool:
+    def is_multiline(self) -> bool:
         """An answer a line where there are several."""
         return bool(self.also)
 

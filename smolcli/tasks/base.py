@@ -38,7 +38,7 @@ class Task:
     panel = "Answer"
 
     @property
-    def blocks(self) -> bool:
+    def is_multiline(self) -> bool:
         """Whether answers have several lines, so that text output puts each under a heading."""
         return False
 

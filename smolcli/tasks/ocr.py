@@ -22,7 +22,7 @@ class Ocr(Task):
         "smolcli ocr scans/ --sidecar .txt --detail high",
     )
 
-    blocks = True
+    is_multiline = True
 
     @property
     def id_options(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class VideoSummarize(Sampling, Task):
     output_options = VideoOutput
     reads = noun = "video"
     example = "video.mp4"
-    blocks = True
+    is_multiline = True
 
     def __post_init__(self) -> None:
         if self.question is not None and not self.question.strip():

@@ -44,7 +44,7 @@ CASES = [(name, encoder) for name in registry.BACKENDS for encoder in VISION_ENC
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)
 def backend(request: pytest.FixtureRequest, files: ModelFiles) -> Iterator[Backend]:
     name, encoder = request.param
-    backend = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_engine=encoder))
+    backend = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_encoder=encoder))
     yield backend
     backend.close()
 

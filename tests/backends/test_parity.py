@@ -24,7 +24,7 @@ from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 from tests.tiny import make_checkpoint
 
-OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2", vision_engine="mtmd")
+OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2", vision_encoder="mtmd")
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 
 
@@ -38,7 +38,7 @@ class Reference:
 
 
 def llamacpp(files: ModelFiles, encoder: str) -> closing[LlamaCpp]:
-    return closing(LlamaCpp(files, replace(OPTIONS, vision_engine=encoder)))
+    return closing(LlamaCpp(files, replace(OPTIONS, vision_encoder=encoder)))
 
 
 def photo(seed: int, width: int, height: int) -> Frame:

@@ -88,15 +88,15 @@ def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chose
     def encoder(mmproj: Path, **options: str) -> str:
         return select.settle_options(
             Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)
-        ).vision_engine
+        ).vision_encoder
 
     small = files.BUILT_IN / "mmproj-nano-F16.gguf"
     large = tmp_path / "mmproj-large.gguf"
     with large.open("wb") as file:
         file.truncate(190_000_000)  # the 256M's in f16
     assert (encoder(small), encoder(large)) == ("mtmd", "openvino")
-    assert encoder(small, dtype="float32") == encoder(small, vision_engine="openvino") == "openvino"
-    assert encoder(large, vision_engine="mtmd") == "mtmd"
+    assert encoder(small, dtype="float32") == encoder(small, vision_encoder="openvino") == "openvino"
+    assert encoder(large, vision_encoder="mtmd") == "mtmd"
     machine["openvino"] = False
     assert (encoder(small), encoder(large), encoder(small, dtype="float32")) == ("mtmd", "torch", "torch")
     for missing in (("openvino", "torch"), ("gguf",)):
@@ -104,19 +104,19 @@ def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chose
         assert encoder(large) == "mtmd"
         for name, library in (("openvino", missing[0]), ("torch", missing[-1])):
             with pytest.raises(UnavailableError, match=rf"library {library}, .*pip install 'smolcli\[{name}\]'"):
-                encoder(large, vision_engine=name)
+                encoder(large, vision_encoder=name)
         with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
             encoder(large, dtype="float32")
     with pytest.raises(UsageError, match="mtmd .*takes no --dtype; leave out one"):
-        encoder(large, vision_engine="mtmd", dtype="float32")
+        encoder(large, vision_encoder="mtmd", dtype="float32")
 
 
 def test_only_llama_cpp_takes_a_vision_encoder(machine: dict[str, bool]) -> None:
     machine["gpu"] = True
     for encoder in registry.VISION_ENCODERS:
-        assert select.backend_candidates(Model(vision_engine=encoder, dtype="float32")) == ("llamacpp", "torch")
+        assert select.backend_candidates(Model(vision_encoder=encoder, dtype="float32")) == ("llamacpp", "torch")
         with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
-            select.check_options(Model(vision_engine=encoder), "torch")
+            select.check_options(Model(vision_encoder=encoder), "torch")
     with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
         select.check_options(Model(jobs=2), "torch")
     assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()

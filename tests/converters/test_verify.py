@@ -31,11 +31,11 @@ def one_reference() -> Iterator[None]:
     """Run PyTorch once a checkpoint for all tests that compare with it."""
     call, results = child.call, {}
 
-    def cached_call(place: str, *args: object, **options: object) -> object:
-        if not place.endswith(":run_reference"):
-            return call(place, *args, **options)
+    def cached_call(target: str, *args: object, **options: object) -> object:
+        if not target.endswith(":run_reference"):
+            return call(target, *args, **options)
         if args not in results:
-            results[args] = call(place, *args, **options)
+            results[args] = call(target, *args, **options)
         return results[args]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -62,7 +62,7 @@ def check(request: Request) -> None:
         (request(VideoSummarize(contact_sheet=Path("sheet.gif")), inputs=("a",)), "is not a name of a picture"),
         (request(VideoSummarize(contact_sheet=Path("none/s.jpg")), inputs=("a",)), "none/s.jpg: cannot be written"),
         (request(VideoSummarize(contact_sheet=Path("b.png")), inputs=("b.png",)), "is an input or the output"),
-        (request(VideoSummarize(contact_sheet=Path("s.jpg")), inputs=("a",), engine="ray"), "with --engine ray"),
+        (request(VideoSummarize(contact_sheet=Path("s.jpg")), inputs=("a",), executor="ray"), "with --engine ray"),
         (request(Ask("What?", together=True), watch=(".",)), "--together waits for all inputs"),
         (request(resume=True), "--resume continues a file of records"),
         (request(resume=True, output=Path("r.csv")), "--resume continues a file of records"),
@@ -96,7 +96,7 @@ def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request
         request(VideoSummarize(), inputs=("a.mp4",), format="srt"),
         request(VideoSummarize(dry_run=True), inputs=("a.mp4",), format="jsonl"),
         request(VideoSummarize(contact_sheet=Path("sheet.jpg")), inputs=("a.mp4",)),
-        request(engine="ray", address="auto"),
+        request(executor="ray", address="auto"),
     ],
 )
 def test_options_that_go_together_are_accepted(folder: Path, given: Request) -> None:

@@ -70,7 +70,7 @@ def test_an_id_is_the_hash_of_sorted_keys_and_values() -> None:
         (
             "ocr",
             Ocr(),
-            (Generate(), Model(detail="high", dtype="float32", vision_engine="mtmd")),
+            (Generate(), Model(detail="high", dtype="float32", vision_encoder="mtmd")),
             "2eb2d90280a873eb37a8f3ebd8b52d133c3fe23811b2931477a444fa4eb8e6c8",
         ),
         (

@@ -29,7 +29,7 @@ def tokenizer() -> Tokenizer:
 
 
 def video(*spans: tuple[float, float, int], context: int = 8192, reply: int = 512, tile_tokens: int = 64) -> Media:
-    """A video of stretches from, to, with so many frames at their middle moments."""
+    """A video of spans (start, end, frame count) whose frames lie evenly in them."""
     frames: list[Frame] = []
     made = []
     for start, end, count in spans:
@@ -70,7 +70,7 @@ def test_what_fits_is_one_prompt_and_its_reply_is_the_answer() -> None:
     assert (answer.data["duration"], answer.data["frames"]) == (75.9, 50)
 
 
-def test_stretches_get_a_note_each_with_their_times_and_then_a_summary() -> None:
+def test_segments_get_a_note_each_with_their_times_and_then_a_summary() -> None:
     media = video((0, 30, 4), (30, 60, 4), (3600, 3725, 4))
     notes = iter(("One.", "Two.", "Three.", "All."))
     rounds, answer = answered(VideoSummarize(), media, lambda prompt: next(notes))
@@ -92,7 +92,7 @@ def test_of_a_model_that_reads_no_notes_the_notes_are_the_summary() -> None:
     assert (len(rounds), answer.data["summary"]) == (1, "It moves up.; It stops.")
 
 
-def test_a_question_is_asked_of_each_stretch_and_of_the_notes() -> None:
+def test_a_question_is_asked_about_each_segment_and_the_notes() -> None:
     rounds, _ = answered(VideoSummarize(question="Does it rain?"), video((0, 9, 3), (9, 18, 3)), lambda prompt: "Yes.")
     assert [text_of(prompt).endswith("Does it rain?") for prompts in rounds for prompt in prompts] == [True] * 3
 
@@ -136,7 +136,7 @@ def test_no_prompt_overruns_the_context_whatever_is_replied(tokenizer: Tokenizer
 def test_a_question_that_leaves_no_room_is_told(tokenizer: Tokenizer) -> None:
     for question, spans in (("Why? " * 1800, 1), ("Why? " * 1500, 2)):
         media = video(*((start, start + 9, 3) for start in range(0, 9 * spans, 9)), reply=512)
-        with pytest.raises(InputError, match="leaves? no room for (frames|notes)") as told:
+        with pytest.raises(InputError, match="leave no space for (frames|notes)") as told:
             answered(VideoSummarize(question=question), media, lambda prompt: "No.")
         assert told.value.kind == "too-long"
 

@@ -68,7 +68,7 @@ class LlamaCpp:
         mtmd.mtmd_log_set(_log_callback, ctypes.c_void_p(0))
         self.layout = read_layout(files.mmproj)  # reports a wrong file before the seconds that the language half takes
         self._image_processor = ImageProcessor(self.layout, options.detail)
-        encoder_name = select.choose_vision_encoder(options.vision_engine, options.dtype, files.mmproj.stat().st_size)
+        encoder_name = select.choose_vision_encoder(options.vision_encoder, options.dtype, files.mmproj.stat().st_size)
         header = read_header(files.gguf)
         _check_is_language_half(files.gguf, header)
         self._token_embeddings = TokenEmbeddings(files.gguf, header)

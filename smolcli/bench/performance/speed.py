@@ -100,7 +100,14 @@ def _measure_cases(
         with closing(
             Child(
                 "smolcli.bench.performance.speed_worker:serve",
-                (configuration.place, configuration.files, configuration.options, left, options.warmup, options.repeat),
+                (
+                    configuration.target,
+                    configuration.files,
+                    configuration.options,
+                    left,
+                    options.warmup,
+                    options.repeat,
+                ),
                 verbose,
             )
         ) as child:

@@ -57,15 +57,15 @@ class Sample:
 
 
 def serve(
-    pipe: Pipe, place: str, files: ModelFiles, model: Model, cases: Sequence[Case], warmup: int, repeat: int
+    pipe: Pipe, target: str, files: ModelFiles, model: Model, cases: Sequence[Case], warmup: int, repeat: int
 ) -> None:
     """Measure the cases on the backend at `place` ("module:class") and send the messages below.
 
     ("tokens", of a tile) comes first. Each case sends ("sample", None) for a warm-up, ("sample", Sample) for each
     repetition, and ("done", CPU seconds of this process so far); if it cannot be measured, ("failed", error message).
     """
-    backend: Backend = resolve(place)(files, model)
-    pipe.send(("tokens", resolve(place).limits(files).tile_tokens))
+    backend: Backend = resolve(target)(files, model)
+    pipe.send(("tokens", resolve(target).limits(files).tile_tokens))
     with ThreadPoolExecutor(min(OPENERS, usable_cores())) as pool:
         for case in cases:
             try:

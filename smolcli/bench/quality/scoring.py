@@ -217,7 +217,7 @@ class QualityRun:
         self._progress = progress = Progress(console, survey) if show_progress else None
         self._sink = _ScoringSink(writer, console, results, progress, self._scores, self._rows)
         model = replace(configuration.options, offline=options.offline)
-        work = Work(configuration.place, configuration.files, model, Input(), generate)
+        work = Work(configuration.target, configuration.files, model, Input(), generate)
         batch = Batch(timeout=options.timeout, retry_failed=options.retry_failed)
         self.executor = LocalExecutor(ItemQuestion(), identity, work, self._sink, results, batch, verbose)
 

@@ -88,7 +88,7 @@ class Default:
     @property
     def vision_encoder(self) -> str | None:
         """The vision encoder that would be used; None where the backend encodes pictures itself."""
-        if self.backend is None or "vision_engine" not in registry.BACKENDS[self.backend].options:
+        if self.backend is None or "vision_encoder" not in registry.BACKENDS[self.backend].options:
             return None
         return select.choose_vision_encoder("auto", "auto", self.mmproj_bytes)
 
@@ -158,8 +158,8 @@ def _backend(name: str, files: ModelFiles) -> ProbeResult:
     if not facts["installed"]:
         return facts, None
     start = time.perf_counter()
-    place, model = entry.machine_facts, Model(vision_engine=BUILT_IN_ENCODER)
-    answer, problem = _probe(name, "answers", entry.place, place, files, model, rebuild=entry.source_build)
+    target, model = entry.machine_facts, Model(vision_encoder=BUILT_IN_ENCODER)
+    answer, problem = _probe(name, "answers", entry.target, target, files, model, rebuild=entry.source_build)
     if problem is None:
         facts.update(seconds=round(time.perf_counter() - start, 3), machine_facts=answer or {})
         facts["computes"] = facts["machine_facts"].pop("computes", None)
@@ -183,7 +183,7 @@ def _precision(item: tuple[str, Entry]) -> tuple[str, str | None, Problem | None
         return name, BUILT_IN_PRECISION, None
     if not registry.installed(entry):
         return name, None, None
-    return name, *_probe(name, "precision", entry.place.partition(":")[0])
+    return name, *_probe(name, "precision", entry.target.partition(":")[0])
 
 
 def _probe(name: str, probe: str, *args: Any, rebuild: str = "") -> tuple[Any, Problem | None]:
@@ -299,7 +299,7 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     """Yield what costs time or disables a part of smolcli, though it can answer."""
     yield from _unused_gpu(facts)
     vision = facts["vision"]
-    uses_encoders = facts["auto"]["backend"] and "vision_engine" in registry.BACKENDS[facts["auto"]["backend"]].options
+    uses_encoders = facts["auto"]["backend"] and "vision_encoder" in registry.BACKENDS[facts["auto"]["backend"]].options
     if uses_encoders and vision["large"] == BUILT_IN_ENCODER:
         install = next(engine["install"] for engine in vision["engines"] if engine["name"] == FASTEST_ENCODER)
         yield Problem("pictures are encoded several times slower without OpenVINO", install)

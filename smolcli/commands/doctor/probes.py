@@ -15,18 +15,18 @@ from smolcli.types import Frame, Prompt
 SIDE = 64  # pixels of the picture
 
 
-def answers(place: str, facts_place: str, files: ModelFiles, options: Model) -> dict[str, Any]:
-    """Generate one token about a white picture with the backend at `place`.
+def answers(target: str, facts_target: str, files: ModelFiles, options: Model) -> dict[str, Any]:
+    """Generate one token about a white picture with the backend at `target`.
 
-    Returns what it computes on and with ("computes"), and what the function at `facts_place` tells of the machine, if
+    Returns what it computes on and with ("computes"), and what the function at `facts_target` tells of the machine, if
     there is one. Raises EngineError where the backend refuses the picture.
     """
     white = Frame(b"\xff" * (SIDE * SIDE * 3), SIDE, SIDE)
-    with closing(resolve(place)(files, options)) as backend:
+    with closing(resolve(target)(files, options)) as backend:
         for piece in backend.generate([Prompt.user(white, "Describe this image.")], Generate(max_tokens=1)):
             if piece.finish is not None and piece.finish.fault is not None:
                 raise EngineError(piece.finish.fault.message)
-        return {"computes": backend.device_summary, **(resolve(facts_place)() if facts_place else {})}
+        return {"computes": backend.device_summary, **(resolve(facts_target)() if facts_target else {})}
 
 
 def loads(module: str) -> None:

@@ -57,7 +57,7 @@ def files(checkpoint: Path) -> ModelFiles:
 
 @pytest.fixture
 def backend(files: ModelFiles) -> Iterator[LlamaCpp]:
-    with closing(LlamaCpp(files, Model(threads=1, detail="2", vision_engine="mtmd"))) as backend:
+    with closing(LlamaCpp(files, Model(threads=1, detail="2", vision_encoder="mtmd"))) as backend:
         yield backend
 
 
@@ -133,7 +133,7 @@ def test_a_tile_has_the_embeddings_of_transformers_and_is_not_resized(tmp_path: 
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     scaled = torch.from_numpy(pixels).permute(2, 0, 1).float().div(127.5).sub(1)
     theirs = model.model.get_image_features(scaled[None, None], return_dict=True).pooler_output[0].double()
-    with closing(LlamaCpp(files, Model(threads=1, vision_engine="mtmd"))) as backend:
+    with closing(LlamaCpp(files, Model(threads=1, vision_encoder="mtmd"))) as backend:
         ours = torch.from_numpy(backend._vision.encode([pixels.tobytes()])[0]).double()
     assert ours.shape == theirs.shape
     assert float((ours - theirs).norm() / theirs.norm()) < 2e-3  # llama.cpp's GELU comes from a half precision table
@@ -224,7 +224,7 @@ def test_llama_cpp_prints_warnings_with_verbose_only(
     files: ModelFiles, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run() -> tuple[str, str]:
-        with closing(LlamaCpp(files, Model(threads=1, vision_engine="mtmd"))) as backend:
+        with closing(LlamaCpp(files, Model(threads=1, vision_encoder="mtmd"))) as backend:
             answer(backend, PROMPTS["one picture in tiles"])
         with pytest.raises(ModelError, match="cannot be loaded by llama.cpp"):
             LlamaCpp(ModelFiles("x", gguf=other, mmproj=files.mmproj), Model(threads=1))

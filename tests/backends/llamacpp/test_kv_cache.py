@@ -24,7 +24,7 @@ from smolcli.options import Generate, Model
 from smolcli.types import Frame, Prompt, Reply
 from tests.tiny import make_checkpoint
 
-OPTIONS = Model(threads=1, detail="2", vision_engine="mtmd")
+OPTIONS = Model(threads=1, detail="2", vision_encoder="mtmd")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def files(checkpoint: Path) -> ModelFiles:
 
 
 def backend(files: ModelFiles, jobs: int | None = 4) -> closing[LlamaCpp]:
-    return closing(LlamaCpp(files, Model(threads=1, detail="2", vision_engine="mtmd", jobs=jobs)))
+    return closing(LlamaCpp(files, Model(threads=1, detail="2", vision_encoder="mtmd", jobs=jobs)))
 
 
 def noise(seed: int, width: int = 40, height: int = 30) -> Frame:

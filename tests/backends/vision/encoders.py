@@ -19,12 +19,12 @@ from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 
 ENCODERS = tuple(name for name in registry.VISION_ENCODERS if name != "mtmd")
-MTMD = Model(model="nano", threads=1, vision_engine="mtmd")
+MTMD = Model(model="nano", threads=1, vision_encoder="mtmd")
 EMBEDDING_SIZE = 64  # of a tiny model
 
 
 def exact(name: str) -> Model:
-    return Model(model="nano", threads=1, device="cpu", dtype="float32", vision_engine=name)
+    return Model(model="nano", threads=1, device="cpu", dtype="float32", vision_encoder=name)
 
 
 def noise(seed: int, side: int) -> bytes:
@@ -32,7 +32,7 @@ def noise(seed: int, side: int) -> bytes:
 
 
 def make_encoder(mmproj: Path, options: Model, embedding_size: int = EMBEDDING_SIZE) -> Any:
-    encoder_class = registry.load(registry.VISION_ENCODERS, options.vision_engine)
+    encoder_class = registry.load(registry.VISION_ENCODERS, options.vision_encoder)
     return encoder_class(mmproj, read_layout(mmproj), LanguageModel(lambda: None, embedding_size), options)
 
 
@@ -58,7 +58,7 @@ def difference_when_repeated(gguf: Path, mmproj: Path, name: str) -> float:
 
     To be called in a child process, since llama.cpp may crash.
     """
-    options = Model(model="nano", threads=2, vision_engine=name)
+    options = Model(model="nano", threads=2, vision_encoder=name)
     side = read_layout(mmproj).tile
     with closing(LlamaCpp(ModelFiles("x", gguf=gguf, mmproj=mmproj), options)) as backend:
         logits = []

@@ -44,7 +44,9 @@ def encode(mmproj: Path, tiles: Sequence[bytes]) -> NDArray[np.float32]:
 
 def test_threads_and_precision_are_those_asked_for(mmproj: Path) -> None:
     for threads in (1, 2):
-        with closing(make_encoder(mmproj, Model(threads=threads, dtype="float32", vision_engine="openvino"))) as vision:
+        with closing(
+            make_encoder(mmproj, Model(threads=threads, dtype="float32", vision_encoder="openvino"))
+        ) as vision:
             properties = {key: vision._compiled.get_property(key) for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS")}
             assert properties == {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
             assert vision._compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.ov.Type.f32
@@ -159,7 +161,7 @@ def test_a_model_is_built_once(quantized: Path, built: list[Path], tmp_path: Pat
     for again in (quantized, copy):
         assert np.array_equal(encode(again, [TILE]), first)
     assert len(built) == 1 and cached_files() == [blob]
-    with closing(make_encoder(quantized, Model(threads=2, vision_engine="openvino"))) as vision:
+    with closing(make_encoder(quantized, Model(threads=2, vision_encoder="openvino"))) as vision:
         assert vision._compiled.get_property("INFERENCE_NUM_THREADS") == 2
         assert np.array_equal(vision.encode([TILE])[0], first[0])
     assert len(built) == 1

@@ -60,7 +60,7 @@ def test_matrix_products_are_computed_in_dtype(dtype: str) -> None:
         seen.add((value.dtype, weight.dtype))
         return linear(value, weight, bias)
 
-    with closing(make_threaded_encoder(NANO, Model(threads=1, dtype=dtype, vision_engine="torch"), 192)) as vision:
+    with closing(make_threaded_encoder(NANO, Model(threads=1, dtype=dtype, vision_encoder="torch"), 192)) as vision:
         pytorch.F.linear, before = spied, pytorch.F.linear
         try:
             [embeddings] = vision.encode([noise(1, side)])
@@ -77,7 +77,7 @@ def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytorch, "usable_cores", lambda: 3)
     try:
         for threads, expected in ((1, 1), (2, 2), (None, 3)):
-            make_encoder(NANO, Model(threads=threads, vision_engine="torch"), 192).close()
+            make_encoder(NANO, Model(threads=threads, vision_encoder="torch"), 192).close()
             assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)

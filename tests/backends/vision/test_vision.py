@@ -76,7 +76,7 @@ def test_every_shape_has_the_embeddings_of_mtmd_and_of_pytorch(
 @pytest.mark.parametrize("dtype", ["float32", "auto", "bfloat16"])
 def test_nano_has_the_embeddings_of_mtmd(encoder_name: str, dtype: str) -> None:
     files = resolve.resolve(MTMD, "llamacpp")
-    options = Model(threads=1, dtype=dtype, vision_engine=encoder_name)
+    options = Model(threads=1, dtype=dtype, vision_encoder=encoder_name)
     assert files.mmproj is not None
     side = read_layout(files.mmproj).tile
     tiles = [noise(1, side), bytes(3 * side * side)]
@@ -116,7 +116,7 @@ def test_every_type_that_the_converters_write(checkpoint: Path, tmp_path: Path, 
     assert min(cosines(ours, encode_with_mtmd(pair, tiles))) > 0.9995
     tensors = {tensor.name: tensor for tensor in GGUFReader(pair.mmproj).tensors}
     assert tensors["mm.model.fc.weight"].tensor_type == Type[kind.upper()]
-    low = encode(pair.mmproj, tiles, Model(threads=1, vision_engine=encoder_name))
+    low = encode(pair.mmproj, tiles, Model(threads=1, vision_encoder=encoder_name))
     assert min(cosines(low, ours)) > 0.9995
 
 

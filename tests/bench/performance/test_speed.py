@@ -164,7 +164,7 @@ def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
 def test_every_combination_once_in_order() -> None:
     engines = ("openvino", "auto", "torch", "mtmd")
     assert names(
-        ["nano"], backend=("llamacpp", "torch", "llamacpp"), threads=(1, 2), detail=("low",), vision_engine=engines
+        ["nano"], backend=("llamacpp", "torch", "llamacpp"), threads=(1, 2), detail=("low",), vision_encoder=engines
     ) == [
         "nano llamacpp f16 cpu 1 low openvino", "nano llamacpp f16 cpu 1 low mtmd", "nano llamacpp f16 cpu 1 low torch",
         "nano llamacpp f16 cpu 2 low openvino", "nano llamacpp f16 cpu 2 low mtmd", "nano llamacpp f16 cpu 2 low torch",
@@ -173,7 +173,7 @@ def test_every_combination_once_in_order() -> None:
 
 
 def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
-    variants = Variants(backend=("llamacpp",), vision_engine=("mtmd", "openvino"), dtype="auto")
+    variants = Variants(backend=("llamacpp",), vision_encoder=("mtmd", "openvino"), dtype="auto")
     with configurations(["nano"], variants, QUIET) as found:
         words = [" ".join(one.arguments) for one in found]
         ids = {one.identity("ask", Generate()).id_of("") for one in found}
@@ -182,7 +182,7 @@ def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
         )
     assert ["--vision-engine mtmd " in words[0], "--vision-engine openvino " in words[1]] == [True, True]
     assert len(ids) == 3
-    exact = replace(variants, vision_engine=("openvino",), dtype="float32")
+    exact = replace(variants, vision_encoder=("openvino",), dtype="float32")
     with configurations(["nano"], exact, QUIET) as [one]:
         assert "--dtype float32" in " ".join(one.arguments)
 

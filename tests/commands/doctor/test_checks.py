@@ -26,7 +26,7 @@ from smolcli.system.info import FEATURES
 from tests.helpers import LIBRARIES, loaded
 
 
-def answers(place: str, *_: object) -> None:
+def answers(target: str, *_: object) -> None:
     """Stands for probes.answers with a native library whose instructions this CPU lacks."""
     os.write(2, b"loading kernels\n")
     os.kill(os.getpid(), signal.SIGILL)
@@ -49,7 +49,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     values = {"answers": {"computes": "cpu, float32"}, "loads": None, "precision": "bfloat16"}
-    monkeypatch.setattr(checks, "call", lambda place, *_, **__: values[place.split(":")[1]])
+    monkeypatch.setattr(checks, "call", lambda target, *_, **__: values[target.split(":")[1]])
     monkeypatch.setattr(checks, "gpu_may_be_here", lambda: False)
     return tmp_path
 
@@ -158,10 +158,10 @@ def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
 def test_a_broken_vision_encoder_blocks_where_auto_uses_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call = checks.call
 
-    def broken(place: str, *args: Any, **options: Any) -> Any:
+    def broken(target: str, *args: Any, **options: Any) -> Any:
         if args == ("smolcli.backends.vision.openvino",):
             raise EngineError("the engine failed: ImportError: no plugin")
-        return call(place, *args, **options)
+        return call(target, *args, **options)
 
     monkeypatch.setattr(checks, "call", broken)
     what = "openvino is installed and does not work"
@@ -255,7 +255,7 @@ def test_that_no_process_starts_is_one_problem(machine: Path, monkeypatch: pytes
 
 def test_amx_that_crashes_has_a_remedy(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer: dict[str, object] = {"computes": "cpu, float32"}
-    monkeypatch.setattr(checks, "call", lambda place, *_, **__: dict(answer) if place.endswith("answers") else None)
+    monkeypatch.setattr(checks, "call", lambda target, *_, **__: dict(answer) if target.endswith("answers") else None)
     for word, text in (("crashes", "crashes with"), ("left out", "built without"), ("untried", ""), ("used", "")):
         answer["amx"] = word
         for features in (["amx_tile"], []):
@@ -273,8 +273,8 @@ def test_the_state_of_amx(machine: Path, monkeypatch: pytest.MonkeyPatch, amx: s
     }  # fmt: skip
     monkeypatch.setattr(checks, "machine", lambda: {"features": ["amx_tile"], "gpus": []})
 
-    def call(place: str, *_: object, **__: object) -> Any:
-        if place.endswith("answers"):
+    def call(target: str, *_: object, **__: object) -> Any:
+        if target.endswith("answers"):
             if amx is None:
                 raise EngineError("no process can be started", "are enough allowed?", kind="start")
             return {"computes": "cpu, float32", "amx": amx}
@@ -290,10 +290,10 @@ def test_only_a_backend_knows_its_facts_of_the_machine(
     """The child gets the place of the function that the registry names, and what it returns becomes a fact."""
     entry = registry.BACKENDS[name]
 
-    def call(place: str, *args: object, **_: object) -> Any:
-        if args[:2] == (entry.place, entry.machine_facts):
+    def call(target: str, *args: object, **_: object) -> Any:
+        if args[:2] == (entry.target, entry.machine_facts):
             return {"computes": "cpu", "gpus": [{"device": "cuda:0", "name": "A GPU", "memory": 1}]}
-        return {"computes": "cpu"} if place.endswith("answers") else None
+        return {"computes": "cpu"} if target.endswith("answers") else None
 
     monkeypatch.setattr(checks, "call", call)
     facts = checks.checkup().facts
@@ -312,8 +312,8 @@ def test_a_cache_that_cannot_be_read_is_a_problem(machine: Path, monkeypatch: py
 
 
 def test_a_backend_that_refuses_the_picture_does_not_answer(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(place: str, *_: object, **__: object) -> Any:
-        if place.endswith("answers"):
+    def refuses(target: str, *_: object, **__: object) -> Any:
+        if target.endswith("answers"):
             raise EngineError("the engine failed: no")
 
     monkeypatch.setattr(checks, "call", refuses)
