@@ -50,12 +50,12 @@ class CollectingSink(RecordSink):
         self.parts: list[tuple[int, int, int]] = []
         self.then: Callable[[str], None] = lambda event: None
 
-    def take(self, record: Record) -> bool:
+    def write_record(self, record: Record) -> bool:
         self.records.append(record)
         self.then("a record")
         return True
 
-    def part(self, path: str, done: int, of: int, frames: int) -> None:
+    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         self.parts.append((done, of, frames))
         if done:
             self.then("a note")

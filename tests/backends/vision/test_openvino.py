@@ -148,7 +148,7 @@ TILE = noise(7, 64)
 
 
 def cached_files() -> list[Path]:
-    return sorted(openvino_cache.folder("openvino").glob("*"))
+    return sorted(openvino_cache.cache_folder("openvino").glob("*"))
 
 
 def test_a_model_is_built_once(quantized: Path, built: list[Path], tmp_path: Path) -> None:
