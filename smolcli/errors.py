@@ -38,7 +38,7 @@ class Exit(IntEnum):
     )
     USAGE = 2, "the command line is wrong; nothing was done"
     UNAVAILABLE = 3, "a model, a library, a device or the network is not available"
-    NO_INPUT = 4, "nothing to do: the directories hold no pictures or videos"
+    NO_INPUT = 4, "nothing to do: no picture, video or usable row of data among the inputs"
     SOME_FAILED = 5, "some inputs failed; the others are answered"
     ALL_FAILED = 6, "all inputs failed"
     SIGHUP = 129, "ended by SIGHUP; open files are closed, and nothing is left half-written"

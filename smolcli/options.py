@@ -66,7 +66,7 @@ def choice(option: str, names: Collection[str], unlisted: Collection[str] = (), 
 
     `option` is its name in errors; the metavar is its last word where none is given.
     """
-    parser, metavar = choice_parser(option, names, unlisted), metavar or option.split()[-1].upper()
+    parser, metavar = choice_parser(option, names, unlisted), metavar or option.split()[-1].lstrip("-").upper()
     return {"parser": parser, "metavar": metavar, "autocompletion": complete_from(names)}
 
 
@@ -357,7 +357,7 @@ class Output:
     if_exists: str = opt(
         "skip",
         "Where a sidecar exists: skip the input, overwrite it, or make it an error.",
-        **choice("choice", ("skip", "overwrite", "error"), metavar="ACTION"),
+        **choice("--if-exists", ("skip", "overwrite", "error"), metavar="ACTION"),
     )
     no_progress: bool = opt(False, "Show no progress.", "--no-progress")
     quiet: bool = opt(False, "Show errors only.", "-q", "--quiet", short=True)

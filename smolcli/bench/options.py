@@ -11,6 +11,7 @@ from pathlib import Path
 
 from smolcli.errors import UsageError
 from smolcli.options import Batch, Generate, Model, Output, choice, opt, same_as
+from smolcli.terminal.words import enumerate_words
 
 NO_PICTURE = "none"
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")  # width and height in pixels
@@ -38,7 +39,8 @@ class Variants:
         Model,
         "detail",
         default=(),
-        help="How finely pictures are cut into tiles; default: auto, or high for bench quality --suite.",
+        help="How finely pictures are cut: low, auto, high or a number of tiles on the longest edge; repeatable.",
+        show_default="auto, and high with --suite",
     )
     device: str = same_as(Model, "device")
     dtype: str = same_as(Model, "dtype")
@@ -132,12 +134,15 @@ class Quality:
 
     panel = "Scoring"
 
-    suite: str | None = opt(None, "Ask and score as this published benchmark does.", **choice("suite", SUITES))
+    suite: str | None = opt(
+        None, f"Ask and score as this published benchmark does: {enumerate_words(SUITES)}.", **choice("--suite", SUITES)
+    )
     metric: str | None = opt(
         None,
-        "How answers are scored. Default: the suite's metric; without a suite choice for rows with choices, vqa for "
-        "rows with 4 answers or more, cer for rows without a question, else exact.",
-        **choice("metric", METRICS),
+        f"How answers are scored: {enumerate_words(METRICS)}.",
+        show_default="the suite's; without one choice for rows with choices, vqa for rows with 4 answers or more, cer "
+        "for rows without a question, else exact",
+        **choice("--metric", METRICS),
     )
     limit: int | None = opt(None, "Take the first N rows.", min=1, metavar="N")
     max_tokens: int = same_as(Generate, "max_tokens")
@@ -164,7 +169,7 @@ class Show:
     format: str | None = same_as(
         Output,
         "format",
-        help="Format of the report.",
+        help=f"Format of the report: {enumerate_words(FORMATS)}.",
         **choice("format", FORMATS),
     )
     output: Path | None = same_as(Output, "output")
@@ -193,7 +198,11 @@ class Compare:
         max=1e6,
     )
     format: str = same_as(
-        Output, "format", default="text", help="Format of the comparison.", **choice("format", ("text", "json"))
+        Output,
+        "format",
+        default="text",
+        help="Format of the comparison: text or json.",
+        **choice("format", ("text", "json")),
     )
     output: Path | None = same_as(Output, "output")
 

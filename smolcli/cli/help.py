@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -109,12 +110,14 @@ def has_color(stream: IO[str]) -> bool:
 
 def show(text: str) -> None:
     """Print `text`; on a terminal in a pager ($PAGER, else less), which ends at once where all fits the screen."""
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+    pager = os.environ.get("PAGER", "less").split() or ["cat"]
+    if not (sys.stdout.isatty() and sys.stdin.isatty()) or shutil.which(pager[0]) is None:
         write_stdout(f"{text}\n")
         return
     import pydoc  # takes 20 ms, for a terminal alone
 
-    os.environ.setdefault("LESS", "FRX")  # end if it fits, keep colours, leave the text on the screen
+    # F: end if it fits, X: leave the text on the screen, R: keep colours, whatever else the user wants of less.
+    os.environ["LESS"] = f"{os.environ['LESS']} -R" if "LESS" in os.environ else "FRX"
     pydoc.pager(f"{text}\n")
 
 

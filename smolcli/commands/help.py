@@ -37,12 +37,14 @@ def show_help(
     program: Any = ctx.find_root().command
     if not words:
         print(program.get_help(ctx.find_root()))
-    elif len(words) == 1 and words[0] in TOPICS:
-        pages.show(TOPICS[words[0]]())
     elif words[0] not in NAMES:
-        guess = closest(words[0], NAMES)
+        guess = closest("-".join(words).lower(), NAMES) or closest(words[0].lower(), NAMES)
         advice = f"did you mean {guess}?" if guess else "see smolcli --help"
         raise UsageError(f"No such command or topic {words[0]}", advice)
+    elif len(words) > 1 and (words[0] in TOPICS or words[0] in registry.TASKS):
+        raise UsageError(f"{words[0]} has no parts, and {words[1]} was asked for", f"smolcli help {words[0]}")
+    elif words[0] in TOPICS:
+        pages.show(TOPICS[words[0]]())
     else:
         program.main([*words, "--help-all"], prog_name="smolcli", standalone_mode=False)
 

@@ -130,7 +130,7 @@ class Watchdog:
         if self._per_prompt and not has_output:
             message = f"could not be looked at within {limit}; raise --timeout, or use fewer --frames"
         elif request.is_opening:
-            message = f"could not be opened within {limit}; is its disk or server there? or --timeout"
+            message = f"could not be opened within {limit}; is its disk or server there? else raise --timeout"
         elif has_output:
             message = f"the answer had no end within {limit}; lower --max-tokens or raise --timeout"
         else:

@@ -165,7 +165,7 @@ def test_the_list_of_inputs_is_not_overwritten(folder: Path) -> None:
     [
         (["{in}", "--resume"], "--resume continues a file of records"),
         (["{in}", "--sidecar", ".doc"], "sidecar .doc is not known"),
-        (["{in}", "--if-exists", "append"], "choice append is not known"),
+        (["{in}", "--if-exists", "append"], "--if-exists append is not known"),
         (["{in}", "--shard", "5/4"], "--shard 5/4 is not one of the shards"),
         (["{in}", "--timeout", "0"], "0 is not a number of 0.001 or more"),
         (["--files-from", "/nowhere/list"], "/nowhere/list: cannot be read"),
