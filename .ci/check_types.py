@@ -1,6 +1,7 @@
-"""Run mypy on smolcli as it is installed: the folder converters/ is its package smolcli.converters there.
+"""Run mypy on smolcli, its tests, and the scripts of benchmarks/ and docs/.
 
-mypy's command line finds modules by folder only, so the sources of that package are added to the others by name.
+smolcli is checked as it is installed: the folder converters/ is its package smolcli.converters there. mypy's command
+line finds modules by folder only and takes either packages or files, so that package and the scripts are added by name.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from mypy.main import process_options
 from mypy.modulefinder import BuildSource
 
 ROOT = Path(__file__).parent.parent
+SCRIPTS = ("benchmarks/*.py", "docs/*.py", "docs/samples/*.py")  # those of a folder import each other by file name
 
 
 def main() -> int:
-    """Check smolcli and the further arguments of mypy, print the errors, and return the exit code."""
+    """Check everything with the options of mypy in sys.argv, print the errors, and return the exit code."""
     os.chdir(ROOT)
-    sources, options = process_options(["-p", "smolcli", *sys.argv[1:]])
+    sources, options = process_options(["-p", "smolcli", "-p", "tests", *sys.argv[1:]])
     for path in sorted(Path("converters").glob("*.py")):
         name = ".".join(("smolcli", *path.with_suffix("").parts)).removesuffix(".__init__")
         sources.append(BuildSource(str(path), name, None))
+    for pattern in SCRIPTS:
+        sources += [BuildSource(str(path), path.stem, None) for path in sorted(Path().glob(pattern))]
     try:
         errors = build(sources, options).errors
     except CompileError as error:

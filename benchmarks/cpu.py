@@ -165,8 +165,8 @@ def shell_loop(args: argparse.Namespace, folder: Path) -> None:
         limits = limit(args.tiles, args.mmproj)
         runs = [mtmd_cli(args, folder, QUESTION, [path], *limits) for path in paths[:count]]
         seconds = sum(run.seconds for run in runs) * len(paths) / count
-        tokens = (sum(getattr(run, name) for run in runs) for name in ("prompt", "new", "tiles"))
-        rounds.append((mine, Run(seconds, count, *tokens, parts=f"of the first, {runs[0].parts}")))
+        tokens = {name: sum(getattr(run, name) for run in runs) for name in ("prompt", "new", "tiles")}
+        rounds.append((mine, Run(seconds, count, **tokens, parts=f"of the first, {runs[0].parts}")))
     scaled = f" ({count} timed, and scaled)" if count < args.pictures else ""
     what = f"{args.pictures} pictures of {tiles(args.tiles)}, smolcli on the folder and a loop of llama-mtmd-cli"
     report(f"{what}{scaled}, {about(args)}", rounds, args.tiles == 1)
@@ -230,7 +230,7 @@ def filmed(place: Path, seed: int, args: argparse.Namespace) -> tuple[Path, list
             image = rough(1000 * seed + number, side, side)
             paths.append(place / f"{number:03}.jpg")
             image.save(paths[-1], quality=90)
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
         container.mux(stream.encode())
     return place / "film.mp4", paths
 

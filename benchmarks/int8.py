@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    tower = SiglipFile(args.mmproj, read_header(args.mmproj).shapes["mm.model.fc.weight"][1])
+    file = SiglipFile(args.mmproj, read_header(args.mmproj).shapes["mm.model.fc.weight"][1])
     core = ov.Core()
 
     def request(graph: Graph, precision: str, **more: object) -> tuple[Any, Graph]:
@@ -90,9 +90,9 @@ def main() -> None:
         }  # fmt: skip
         return core.compile_model(graph.model(), "CPU", {**config, **more}).create_infer_request(), graph
 
-    observed = Observed(tower, bfloat16=False)
+    observed = Observed(file, bfloat16=False)
     calibration = request(observed, "f32")[0]
-    calibration.infer([tiles(tower.side, CALIBRATION, seed=1000)])
+    calibration.infer([tiles(file.side, CALIBRATION, seed=1000)])
     inputs = [calibration.get_output_tensor(1 + n).data for n in range(len(observed.inputs))]
     Static.ranges = {name: (inputs[n].min(), inputs[n].max()) for name, n in observed.names.items()}
     precisions = ["f32"]
@@ -100,12 +100,12 @@ def main() -> None:
         precisions.append("bf16")
     requests: dict[str, tuple[Any, Graph]] = {}
     for precision in precisions:
-        requests[precision] = request(Graph(tower, precision == "bf16"), precision)
+        requests[precision] = request(Graph(file, precision == "bf16"), precision)
         for unit, group in (("32 numbers", 32), ("token", 2**40)):
-            dynamic = request(Dynamic(tower, False), precision, DYNAMIC_QUANTIZATION_GROUP_SIZE=group)
+            dynamic = request(Dynamic(file, False), precision, DYNAMIC_QUANTIZATION_GROUP_SIZE=group)
             requests[f"{precision}, int8 dynamic, a scale for each {unit}"] = dynamic
-        requests[f"{precision}, int8 static"] = request(Static(tower, False), precision)
-    pixels = tiles(tower.side, args.tiles, seed=0)
+        requests[f"{precision}, int8 static"] = request(Static(file, False), precision)
+    pixels = tiles(file.side, args.tiles, seed=0)
     seconds: dict[str, list[float]] = {name: [] for name in requests}
     outputs = {}
     for number in range(args.rounds + 1):  # the first round also lays out the matrices
@@ -116,9 +116,9 @@ def main() -> None:
                 seconds[name].append((perf_counter() - started) / args.tiles)
             outputs[name] = infer_request.get_output_tensor(0).data.reshape(args.tiles, -1).astype(np.float64)
     exact = outputs["f32"]
-    for name, found in outputs.items():
-        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(found, axis=1)
-        cosine = ((exact * found).sum(1) / lengths).min()
+    for name, embeddings in outputs.items():
+        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(embeddings, axis=1)
+        cosine = ((exact * embeddings).sum(1) / lengths).min()
         ratio = np.median(np.array(seconds[name]) / np.array(seconds["f32"]))
         print(f"{name}: {1e3 * np.median(seconds[name]):.1f} ms a tile, {ratio:.2f} of float32, cosine {cosine:.6f}")
 

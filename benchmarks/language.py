@@ -17,8 +17,10 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
+from unittest.mock import patch
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as smolcli.process.child sets it, before llama.cpp is loaded
 
@@ -27,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sides import compared
 
-from smolcli.backends.llamacpp import kv_cache
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.llamacpp.kv_cache import Sequences
 from smolcli.models.files import ModelFiles
@@ -55,7 +56,7 @@ def main() -> None:
     encoding_beside(backend, args)
 
 
-def made(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
+def make_sequences(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
     return Sequences(backend._model, backend._vocab_size, args.threads, most, 2**40)
 
 
@@ -71,39 +72,39 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def prefill(one: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
+def prefill(sequences: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
     marks = np.arange(len(embeddings)) + 10**6 * (seed + 1)
-    one.prefill(key, marks, embeddings, len(embeddings) + STEPS + 1)
+    sequences.prefill(key, marks, embeddings, len(embeddings) + STEPS + 1)
 
 
 def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
     parts = [rows(backend, size) for _ in range(TILES) for size in (BETWEEN, TOKENS)]
     whole, chunked = [], []
-    one = made(backend, args, 1)
+    sequences = make_sequences(backend, args, 1)
     for number in range(args.rounds + 1):  # the first round is a warm-up
-        one.release(0)
-        one.clear_idle()
-        whole.append(seconds(lambda number=number: prefill(one, np.concatenate(parts), seed=number)))
+        sequences.release(0)
+        sequences.clear_idle()
+        whole.append(seconds(partial(prefill, sequences, np.concatenate(parts), seed=number)))
 
         def by_parts(number: int = number) -> None:
             for count in range(1, len(parts) + 1):  # the prefix in the cache is not computed again
-                prefill(one, np.concatenate(parts[:count]), seed=100 + number)
+                prefill(sequences, np.concatenate(parts[:count]), seed=100 + number)
 
-        one.release(0)
-        one.clear_idle()
+        sequences.release(0)
+        sequences.clear_idle()
         chunked.append(seconds(by_parts))
-    one.close()
+    sequences.close()
     compared(f"a prompt of {TILES} tiles, in one call and part by part", whole[1:], chunked[1:], "s")
 
 
 def replies_by_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
     for count in (1, 2, 4, 8, 16):
-        one = made(backend, args, count)
+        sequences = make_sequences(backend, args, count)
         prompt = rows(backend, CONTEXT)
         for key in range(count):
-            prefill(one, prompt, key, key)
-        steps = [seconds(lambda: one.decode(dict.fromkeys(range(count), 100))) for _ in range(STEPS)]  # noqa: B023
-        one.close()
+            prefill(sequences, prompt, key, key)
+        steps = [seconds(partial(sequences.decode, dict.fromkeys(range(count), 100))) for _ in range(STEPS)]
+        sequences.close()
         step = statistics.median(steps[4:])
         print(f"{count} replies: {1e3 * step:.1f} ms a step, {count / step:.0f} tokens/s in all", flush=True)
 
@@ -111,22 +112,21 @@ def replies_by_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
 def flash_attention(backend: LlamaCpp, args: argparse.Namespace) -> None:
     off = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     prompt = rows(backend, TILES * (TOKENS + BETWEEN))
-    found: dict[tuple[str, int], list[float]] = {}
+    measured: dict[tuple[str, int], list[float]] = {}
     for number in range(args.rounds + 1):
         for kind in (llama.LLAMA_FLASH_ATTN_TYPE_ENABLED, off):
-            kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = kind
-            one = made(backend, args, 1)
-            prefill(one, prompt, seed=99)  # creates the context
-            one.release(0)
-            before = seconds(lambda one=one, number=number: prefill(one, prompt, seed=number))
-            after = statistics.median(seconds(lambda one=one: one.decode({0: 100})) for _ in range(STEPS))
-            one.close()
+            sequences = make_sequences(backend, args, 1)
+            with patch.object(llama, "LLAMA_FLASH_ATTN_TYPE_DISABLED", kind):  # which kv_cache.py asks for
+                prefill(sequences, prompt, seed=99)  # creates the context
+            sequences.release(0)
+            before = seconds(partial(prefill, sequences, prompt, seed=number))
+            after = statistics.median(seconds(partial(sequences.decode, {0: 100})) for _ in range(STEPS))
+            sequences.close()
             for name, value in (("prompt", before), ("token", after)):
-                found.setdefault((name, kind), []).append(value)
-    kv_cache.llama.LLAMA_FLASH_ATTN_TYPE_DISABLED = off
+                measured.setdefault((name, kind), []).append(value)
     for name in ("prompt", "token"):
-        on = found[name, llama.LLAMA_FLASH_ATTN_TYPE_ENABLED][1:]
-        compared(f"a {name}, with flash attention and without", on, found[name, off][1:], "s")
+        on = measured[name, llama.LLAMA_FLASH_ATTN_TYPE_ENABLED][1:]
+        compared(f"a {name}, with flash attention and without", on, measured[name, off][1:], "s")
 
 
 def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
@@ -137,23 +137,23 @@ def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
     def encode() -> None:
         backend._vision.encode([np.random.default_rng(next(numbers)).bytes(3 * side * side) for _ in range(8)])
 
-    one = made(backend, args, 8)
+    sequences = make_sequences(backend, args, 8)
     for key in range(8):
-        prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+        prefill(sequences, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
     steps = 0
 
     def reply() -> None:
         for _ in range(steps):
-            one.decode(dict.fromkeys(range(8), 100))
+            sequences.decode(dict.fromkeys(range(8), 100))
 
     encode()
-    step = statistics.median(seconds(lambda: one.decode(dict.fromkeys(range(8), 100))) for _ in range(5))
+    step = statistics.median(seconds(lambda: sequences.decode(dict.fromkeys(range(8), 100))) for _ in range(5))
     steps = min(80, max(1, round(seconds(encode) / step)))
     beside, after = [], []
     for _ in range(args.rounds):
         for key in range(8):
-            one.release(key)
-            prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+            sequences.release(key)
+            prefill(sequences, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
 
         def both() -> None:
             other = Thread(target=encode)
@@ -163,8 +163,8 @@ def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
 
         beside.append(seconds(both))
         for key in range(8):
-            one.release(key)
-            prefill(one, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
+            sequences.release(key)
+            prefill(sequences, rows(backend, CONTEXT)[: CONTEXT - 100], key, key)
 
         def apart() -> None:
             encode()
@@ -172,7 +172,7 @@ def encoding_beside(backend: LlamaCpp, args: argparse.Namespace) -> None:
 
         after.append(seconds(apart))
     compared(f"8 tiles and {steps} steps of 8 replies, at the same time and one after the other", beside, after, "s")
-    one.close()
+    sequences.close()
 
 
 if __name__ == "__main__":

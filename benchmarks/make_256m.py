@@ -138,7 +138,8 @@ def make_model(reader: GGUFReader, tokenizer: Tokenizer) -> SmolVLMForConditiona
     model.generation_config = GenerationConfig.from_dict(
         {"bos_token_id": 1, "eos_token_id": [end, TURN_END], "pad_token_id": TURN_END}
     )
-    return model.to(torch.bfloat16)
+    torch.nn.Module.to(model, torch.bfloat16)
+    return model
 
 
 def language_state(reader: GGUFReader, end: int, line_feed: int) -> dict[str, torch.Tensor]:

@@ -205,7 +205,7 @@ class Server:
         """Send all requests, `at_once` at a time; the seconds are the client's wall time."""
         begun = time.perf_counter()
         with ThreadPoolExecutor(at_once) as pool:
-            replies = list(pool.map(lambda request: self.ask(*request, cache), requests))
+            replies = list(pool.map(lambda request: self.ask(request[0], request[1], cache), requests))
         seconds = time.perf_counter() - begun
         prompt, new = (sum(reply["usage"][f"{name}_tokens"] for reply in replies) for name in ("prompt", "completion"))
         assert new == len(requests) * self._new, new

@@ -20,7 +20,8 @@ from pathlib import Path
 from smolcli.process.worker_main import SPIN_COUNT
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
-COMMAND = [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "llamacpp", SAMPLES / "page.png", SAMPLES / "sign.png"]
+PAGES = [str(SAMPLES / name) for name in ("page.png", "sign.png")]
+COMMAND = [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "llamacpp", *PAGES]
 
 
 def seconds(processes: int, spins: int) -> float:

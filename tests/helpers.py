@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy  # noqa: F401 - whose library for matrices is looked for
 from markdown_it import MarkdownIt
 from PIL import Image
 
 from smolcli.engine.protocol import Work
+from smolcli.errors import ErrorKind
 from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
@@ -54,8 +56,8 @@ def records(
     backend: str = ECHO,
     results: ResultsFile | None = None,
     generate: Generate = Generate(),  # noqa: B008
-    **batch: bool,
-) -> tuple[list[dict], RecordSink]:
+    **batch: Any,
+) -> tuple[list[dict[str, Any]], RecordSink]:
     stream = io.StringIO()
     sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False))
     work = Work(backend, ModelFiles("echo"), Model(), Input(), generate)
@@ -123,7 +125,7 @@ LINES = replace(RECORD, text="one\n\ntwo")
 
 
 BAD = replace(
-    RECORD, path="b.png", text="", finish_reason="error", error=Fault("missing", "no such file; check the path")
+    RECORD, path="b.png", text="", finish_reason="error", error=Fault(ErrorKind.MISSING, "no such file; check the path")
 )
 
 

@@ -75,7 +75,8 @@ def make_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     roles = GRANITE if variant == "docling" else SMOL
     tokenizer = make_tokenizer(roles)
-    model = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width).to(dtype)
+    model: Any = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width)
+    model.to(dtype)
     if exact:
         _set_exact_weights(model, seed)
     ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
@@ -142,7 +143,8 @@ def make_model(
     else:
         model = SmolVLMForConditionalGeneration(SmolVLMConfig(**shared))
     _randomise(model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:

@@ -53,8 +53,8 @@ def film() -> Iterator[Image.Image]:
 
 def main() -> None:
     scene(256, ("red", "circle", 66, 120, 40), ("blue", "square", 186, 136, 44)).save(HERE / "scene.png")
-    things = [("green", "star", 44, 110, 34), ("orange", "heart", 128, 140, 36), ("purple", "ring", 210, 118, 34)]
-    scene(256, *things).save(HERE / "three.png")
+    shapes = [("green", "star", 44, 110, 34), ("orange", "heart", 128, 140, 36), ("purple", "ring", 210, 118, 34)]
+    scene(256, *shapes).save(HERE / "three.png")
     circles = [("green", "circle", 50, 120, 30), ("green", "circle", 128, 132, 34), ("green", "circle", 208, 124, 32)]
     scene(256, *circles).save(HERE / "circles.png")
     printed((256, 256), "white", "black", ["OPEN", "9:00 - 18:30", "Sunday closed", "Tel. 555 0123"], 34, 56).save(
@@ -69,7 +69,8 @@ def main() -> None:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryslow", "x264-params": "threads=1"})
         stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
         for image in film():
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            frame = av.VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_auto_ignores_a_gpu_that_this_build_of_pytorch_cannot_use(
 def test_a_gpu_hidden_by_the_environment_is_ignored(
     visible: str | None, is_expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select.Path, "exists", lambda self: True)
+    monkeypatch.setattr(Path, "exists", lambda self: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -85,7 +86,7 @@ def test_the_first_candidate_that_can_read_the_files_is_chosen(tmp_path: Path) -
 def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chosen(
     machine: dict[str, bool], tmp_path: Path
 ) -> None:
-    def encoder(mmproj: Path, **options: str) -> str:
+    def encoder(mmproj: Path, **options: Any) -> str:
         return select.settle_options(
             Model(**options), "llamacpp", ModelFiles("m", gguf=mmproj, mmproj=mmproj)
         ).vision_encoder

@@ -31,8 +31,8 @@ class Manner:
     tags: tuple[str, ...] = opt((), "Tags.", "-t", "--tag")
 
 
-def run(*words: str) -> tuple[list[tuple[Words, Manner]], typer.testing.Result]:
-    seen: list[tuple[Words, Manner]] = []
+def run(*words: str) -> tuple[list[tuple[Manner, Words]], typer.testing.Result]:
+    seen: list[tuple[Manner, Words]] = []
     app = typer.Typer()
     app.command(cls=HelpCommand)(dataclass_command(lambda *values: seen.append(values), Manner, Words))
     return seen, typer.testing.CliRunner().invoke(app, list(words))

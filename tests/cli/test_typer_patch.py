@@ -55,7 +55,7 @@ def parse(words: list[str]) -> tuple[dict[str, Any], str]:
 )
 def test_values_are_those_of_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = parse(words)
-    monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
+    monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)  # type: ignore[attr-defined]
     skip_pydantic()
     assert repr(parse(words)) == repr(expected)  # nan is not equal to itself
     assert expected[0] or "Error" in expected[1] or "Invalid" in expected[1]
@@ -74,6 +74,6 @@ def test_values_are_those_of_typer(words: list[str], monkeypatch: pytest.MonkeyP
 )
 def test_the_error_says_what_a_number_must_be(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not parse(words)[0]  # Typer refuses it too
-    monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)
+    monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)  # type: ignore[attr-defined]
     skip_pydantic()
     assert message in parse(words)[1]

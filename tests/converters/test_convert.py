@@ -144,7 +144,7 @@ def test_tokens_and_logits_are_those_of_transformers(source: Path, pair: tuple[P
 
 
 def test_image_embeddings_are_those_of_transformers(source: Path, pair: tuple[Path, Path]) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
+    model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
     side = model.config.vision_config.image_size
     tokens = (side // model.config.vision_config.patch_size // model.config.scale_factor) ** 2
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)

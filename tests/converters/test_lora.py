@@ -48,7 +48,7 @@ def train(checkpoint: Path, directory: Path, **options: Any) -> Path:
     with torch.no_grad():
         for weight in (weight for weight in wrapped.parameters() if weight.requires_grad):
             weight.add_(torch.randn_like(weight) * 0.1)
-    wrapped.save_pretrained(directory)
+    wrapped.save_pretrained(str(directory))
     merged = peft.PeftModel.from_pretrained(
         AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32), directory
     ).merge_and_unload()

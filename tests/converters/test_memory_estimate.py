@@ -76,7 +76,7 @@ SHAPES = {
     "256M": (TEXT_256M, VISION_256M, None),
     "2.2B": (TEXT_2B, VISION_2B, None),
 }
-MEMORY = [pytest.param(name, marks=[] if SHAPES[name][2] else [pytest.mark.slow]) for name in SHAPES]
+MEMORY = [pytest.param(name, marks=[] if SHAPES[name][2] else [pytest.mark.gigabytes]) for name in SHAPES]
 
 
 @pytest.mark.parametrize("name", MEMORY)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -31,7 +32,7 @@ def one_reference() -> Iterator[None]:
     """Run PyTorch once a checkpoint for all tests that compare with it."""
     call, results = child.call, {}
 
-    def cached_call(target: str, *args: object, **options: object) -> object:
+    def cached_call(target: str, *args: object, **options: Any) -> object:
         if not target.endswith(":run_reference"):
             return call(target, *args, **options)
         if args not in results:
@@ -164,7 +165,7 @@ def test_an_adapter_is_compared_with_what_peft_merges(checkpoint: Path, tmp_path
         for name, weight in tuned.named_parameters():
             if "lora_B" in name:
                 weight.normal_(0, 0.5)
-    tuned.save_pretrained(tmp_path / "tuned")
+    tuned.save_pretrained(str(tmp_path / "tuned"))
     done = smolcli(tmp_path / "tuned", "-o", tmp_path, "--quant", "f16", "--verify")
     assert done.returncode == 0, done.stderr
     assert "Tiny-tuned-F16.gguf" in done.stdout

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy  # noqa: F401 - its BLAS library is looked for
 import pytest
@@ -25,7 +26,9 @@ from smolcli.engine.protocol import (
     FIRST_REPLY_CELL,
     OPENERS,
     OPENING,
+    Event,
     Failed,
+    InboxMessage,
     Opened,
     PieceReceived,
     ReplyReceived,
@@ -112,7 +115,7 @@ class Preparing(Trouble):
                 os.kill(os.getpid(), signal.SIGKILL)
             return flag
 
-        def reply(index: int, flag: str, penalty: float) -> Iterator[Piece]:
+        def reply(index: int, flag: str, penalty: float) -> scheduler.ReplySteps:
             while not os.path.exists(flag):
                 yield Piece(index, "")  # the next prompt is taken between two pieces; it ends the process
             yield Piece(index, "fine")
@@ -149,7 +152,8 @@ class Long(Trouble):
     """Answers every prompt but `long`; its process ends after `last`, and after that whenever `long` is under way."""
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        index, flags = 0, []
+        index = 0
+        flags: list[str] = []
         for prompt in prompts:
             if prompt is None:
                 if os.path.exists(flags[0]):
@@ -178,12 +182,12 @@ class Early(Trouble):
             yield Piece(index, "", Finish("stop"))
 
 
-def work(files: str = "fine", backend: str = "Trouble", **more: bool) -> Work:
+def work(files: str = "fine", backend: str = "Trouble", **more: Any) -> Work:
     return Work(f"{__name__}:{backend}", ModelFiles(files), Model(), Input(), Generate(), **more)
 
 
 def outcomes_of(
-    *words: object, files: str = "fine", items: list[Item] | None = None, **more: object
+    *words: object, files: str = "fine", items: list[Item] | None = None, **more: Any
 ) -> list[tuple[int, str, str | None]]:
     """Ask each word about a picture of its own, all at once. Returns the number, text and kind of fault of each."""
     return [
@@ -196,7 +200,7 @@ def faults(
     growth: int = 2**30, backend: str = "Trouble",
 ) -> list[tuple[int, str, tuple[str, str] | None]]:  # fmt: skip
     """The same with the kind and the message of each fault."""
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     ended: list[tuple[int, str, tuple[str, str] | None]] = []
     opened: set[int] = set()
     asked = 0
@@ -233,7 +237,7 @@ def test_a_crash_fails_one_input_and_the_engine_goes_on() -> None:
 
 
 def test_a_kill_says_memory_and_a_crash_says_the_signal_and_the_last_words_of_this_crash() -> None:
-    by_number = {number: fault for number, _, fault in faults("SIGKILL", "SIGSEGV", "one", "exit")}
+    by_number = {number: fault or ("", "") for number, _, fault in faults("SIGKILL", "SIGSEGV", "one", "exit")}
     assert by_number[0][0] == "memory"
     assert "memory" in by_number[0][1]
     assert "SIGSEGV" in by_number[1][1] and "GGML_ASSERT failed" in by_number[1][1]
@@ -257,7 +261,7 @@ def test_an_input_that_ends_the_engine_once_and_not_when_it_is_tried_alone_is_an
 
 
 def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> None:
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     replied: list[int] = []
     with closing(Engine(work(), inbox)) as engine:
         for number in range(4):
@@ -266,6 +270,7 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
         while len(opened) < 4:
             opened |= {event.number for event in engine.handle(inbox.get(timeout=60)) if isinstance(event, Opened)}
         cells = engine._child_state.cells
+        assert cells is not None
         while any(cells.values()[:OPENERS]):
             pass
         cells.begin(0, RequestId(3, OPENING))  # as when the child ends between sending that it is open and clearing it
@@ -283,9 +288,10 @@ def test_an_input_that_hangs_and_one_without_end_are_told_apart(tmp_path: Path) 
     os.mkfifo(tmp_path / "never.png")
     items = [Item.of("0.png", PICTURE), Item.of(str(tmp_path / "never.png")), *[Item.of("x", PICTURE)] * 2]
     outcomes = {
-        number: (text, fault) for number, text, fault in faults("hang", "", "endless", "one", items=items, timeout=1.0)
+        number: (text, fault or ("", ""))
+        for number, text, fault in faults("hang", "", "endless", "one", items=items, timeout=1.0)
     }
-    assert outcomes[3] == ("one!", None)
+    assert outcomes[3] == ("one!", ("", ""))
     assert {outcomes[number][1][0] for number in (0, 1, 2)} == {"timeout"}
     assert "no word of an answer within 1 s" in outcomes[0][1][1]
     assert "could not be opened within 1 s" in outcomes[1][1][1]
@@ -306,7 +312,7 @@ def test_an_input_that_others_overtake_is_blamed_for_what_it_does(tmp_path: Path
 
 def test_time_in_which_this_process_was_stopped_does_not_count_as_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """By Ctrl-Z, or because nobody read what it writes."""
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     with closing(Engine(work(), inbox, timeout=50.0)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         while not any(state.is_in_model for state in engine._activity().values()):  # until it has begun
@@ -318,15 +324,16 @@ def test_time_in_which_this_process_was_stopped_does_not_count_as_the_inputs(mon
             pass
         now = time.monotonic()
         engine.check()
-        monkeypatch.setattr(client_module.time, "monotonic", lambda: now + 3600)
+        monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
         assert engine.check() == []
-        monkeypatch.setattr(client_module.time, "monotonic", lambda: now + 3600.9)
+        monkeypatch.setattr(time, "monotonic", lambda: now + 3600.9)
         assert engine.check() == []
-        ended = []
+        ended: list[Event] = []
         for second in range(60):  # then this process goes on
-            monkeypatch.setattr(client_module.time, "monotonic", lambda second=second: now + 3601 + second)
+            monkeypatch.setattr(time, "monotonic", lambda second=second: now + 3601 + second)
             ended += engine.check()
-        assert [event.fault.kind for event in ended] == ["timeout"]
+        assert [event.fault.kind for event in ended if isinstance(event, Failed)] == ["timeout"]
+        assert len(ended) == 1
 
 
 class QuietChild:
@@ -358,7 +365,7 @@ class Watched:
     ) -> None:
         self.now = 1000.0
         monkeypatch.setattr(client_module, "Child", QuietChild)
-        monkeypatch.setattr(client_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         self.engine = Engine(replace(work(), sampling=sampling), SimpleQueue(), timeout=600.0)
         for number in {number for number, _ in prompts}:
             self.engine.open(number, Item.of("a.png", PICTURE))
@@ -482,7 +489,7 @@ def test_a_prompt_that_ends_the_engine_before_its_first_piece_is_found() -> None
 
 def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
     """800 inputs leak a MiB each, 800 MB in all; no child grows beyond 200 MB, and no input is lost."""
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     most, done, asked = 0, 0, 0
     with closing(Engine(work(), inbox, growth=24 * 2**20)) as engine:
         while done < 800:
@@ -509,7 +516,7 @@ def test_a_file_that_changes_before_a_new_child_opens_it_fails(tmp_path: Path) -
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
     os.mkfifo(tmp_path / "slow.png")  # being opened when the child ends, so that both are tried again
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of(str(file)))
         engine.open(1, Item.of(str(tmp_path / "slow.png")))
@@ -524,8 +531,8 @@ def test_a_file_that_changes_before_a_new_child_opens_it_fails(tmp_path: Path) -
 
 
 def test_pieces_are_events_where_the_work_streams() -> None:
-    inbox: SimpleQueue[object] = SimpleQueue()
-    events = []
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
+    events: list[Event] = []
     with closing(Engine(work(streams=True), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         while not any(isinstance(event, ReplyReceived) for event in events):
@@ -536,7 +543,7 @@ def test_pieces_are_events_where_the_work_streams() -> None:
 
 
 def test_an_item_whose_reply_is_in_the_inbox_is_in_progress() -> None:
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         engine.open(1, Item.of("a.png", PICTURE))
@@ -551,7 +558,7 @@ def test_an_item_whose_reply_is_in_the_inbox_is_in_progress() -> None:
 
 def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    inbox: SimpleQueue[object] = SimpleQueue()
+    inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         inbox.get(timeout=60)

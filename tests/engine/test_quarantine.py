@@ -6,10 +6,11 @@ import pytest
 
 from smolcli.engine.protocol import OPENING, RequestId
 from smolcli.engine.quarantine import Quarantine, Verdict
+from smolcli.errors import ErrorKind
 from smolcli.types import Fault
 
 A, B, C = RequestId(1, 0), RequestId(2, 0), RequestId(3, OPENING)
-CRASH, TIMEOUT = Fault("crash", "the engine crashed"), Fault("timeout", "no word of an answer")
+CRASH, TIMEOUT = Fault(ErrorKind.CRASH, "the engine crashed"), Fault(ErrorKind.TIMEOUT, "no word of an answer")
 
 
 def test_suspects_are_tried_one_by_one_in_the_order_of_their_items() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ class Breaking(Echo):
             video.faults.append("a frame is damaged")
             return whole(video, numbers)
 
-        Video.pictures = pictures  # type: ignore[method-assign]
+        Video.pictures = pictures  # type: ignore[method-assign,assignment]
 
 
 class Brightness(Echo):
@@ -161,7 +162,7 @@ class Tiny(Brightness):
             Tiny.again = staticmethod(lambda: whole(video, numbers))
             return whole(video, numbers)
 
-        Video.pictures = pictures  # type: ignore[method-assign]
+        Video.pictures = pictures  # type: ignore[method-assign,assignment]
 
     @staticmethod
     def reply_words(prompt: object) -> list[str]:
@@ -233,7 +234,7 @@ def test_the_contact_sheet_shows_each_frame_with_its_timestamp(tmp_path: Path) -
     assert code == 0 and f"![frames](<{sheet}>)" in out
     picture = Image.open(sheet).convert("RGB")
     width = picture.width // 3
-    centres = [picture.getpixel((width * column + 20, 20)) for column in range(3)]
+    centres: list[Any] = [picture.getpixel((width * column + 20, 20)) for column in range(3)]
     for colour, background in zip(centres, ((255, 255, 255), (170, 170, 170), (248, 240, 200)), strict=True):
         assert np.abs(np.subtract(colour, background)).max() < 20
 

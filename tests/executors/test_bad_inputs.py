@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -81,7 +82,7 @@ def cut(kind: str, tenth: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def by_name(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+def by_name(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The records of all of CONTENTS and TRUNCATED from one run, by name; the first and the last are good pictures."""
     folder = tmp_path_factory.mktemp("bad")
     for name, (content, _) in (CONTENTS | TRUNCATED).items():
@@ -94,7 +95,7 @@ def by_name(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("name", [*CONTENTS, *TRUNCATED, "0 good", "z good"])
-def test_content(by_name: dict[str, dict], name: str) -> None:
+def test_content(by_name: dict[str, dict[str, Any]], name: str) -> None:
     _, expected = (CONTENTS | TRUNCATED).get(name, (None, "[3x2]"))
     record = by_name[name]
     if record["error"]:
@@ -105,7 +106,7 @@ def test_content(by_name: dict[str, dict], name: str) -> None:
         assert record["text"] == f"{expected} ?"
 
 
-def results_of(*words: object, output: Output | None = None, **options: object) -> dict[str, tuple[str, str]]:
+def results_of(*words: object, output: Output | None = None, **options: Any) -> dict[str, tuple[str, str]]:
     """Run over the inputs. Returns the text and the kind of the error of each, by its file name."""
     items = list(InputCollector(Input(tuple(map(str, words)), **options), output).items())
     written, _ = records(Caption(prompt="?"), items)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,8 @@ class Slots:
         self.most = 0
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        source, slots, taken = iter(prompts), {}, 0
+        source, taken = iter(prompts), 0
+        slots: dict[int, Iterator[str]] = {}
         while True:
             while len(slots) < 2 and (prompt := next(source, None)) is not None:
                 slots[taken] = iter(Echo.reply_words(prompt))
@@ -187,6 +189,7 @@ class Crashing(Echo):
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, prompt in enumerate(prompts):
+            assert prompt is not None
             yield Piece(index, "")
             if "[3x3]" in Echo.reply_words(prompt):
                 os.kill(os.getpid(), 11)
@@ -202,7 +205,7 @@ def test_a_crash_is_one_record_in_its_place_and_the_others_are_answered() -> Non
     assert "SIGSEGV" in written[2]["error"]["message"]
 
 
-def run_into(path: Path, items: Iterable[Item], **more: object) -> tuple[list[dict], RecordSink]:
+def run_into(path: Path, items: Iterable[Item], **more: Any) -> tuple[list[dict[str, Any]], RecordSink]:
     """Run over the items with the results in `path`. Returns all records of the file, and the sink with its counts."""
     held = results(path)
     with path.open("a") as stream:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jsonschema
@@ -194,7 +195,7 @@ def test_both_ways_to_make_a_tokenizer_give_the_same_tokens_and_masks(pair: Pair
     first, second = (backend._grammar_tokenizer for backend in pair)
     assert first.vocab_size == second.vocab_size == len(pair[1].logits(PROMPTS[0])[0])
     for token in range(first.vocab_size):
-        assert first.decode_bytes([token]) == second.decode_bytes([token])
+        assert first.decode_bytes([int(token)]) == second.decode_bytes([int(token)])
     text = '{"vendor":"Año 2 1 the picture\\n","n":[1.5,-20,7],"x y":true}'
     schema = canonicalize(
         json.dumps(object_schema(**{"vendor": SHORT | {"maxLength": 99}, "n": {"items": {}}, "x y": {}}))
@@ -233,7 +234,7 @@ def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
         allowed = np.flatnonzero(state.allowed_tokens())
         assert len(allowed)
         for token in allowed:
-            longer = text + tokenizer.decode_bytes([token])
+            longer = text + tokenizer.decode_bytes([int(token)])
             assert any(whole.startswith(longer) for whole in language)
             walk(longer, [*tokens, int(token)])
 
@@ -254,8 +255,7 @@ def test_llguidance_is_needed_for_a_schema_only(nano: Pair, monkeypatch: pytest.
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-    find = registry.find_spec
-    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llguidance" else find(name))
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llguidance" else find_spec(name))
     generate = partial(nano[1].generate, PROMPTS)
     with pytest.raises(
         UnavailableError, match=r"--schema needs the library llguidance.*pip install 'smolcli\[schema\]'"

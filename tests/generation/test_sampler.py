@@ -113,7 +113,7 @@ def test_logits_are_not_written_to() -> None:
 
 
 def test_the_first_of_equal_logits_wins() -> None:
-    assert Sampler(Generate()).sample(np.float32([1, 2, 2, 0])) == 1
+    assert Sampler(Generate()).sample(np.array([1, 2, 2, 0], np.float32)) == 1
 
 
 def test_logits_that_differ_in_the_last_digits_draw_the_same_tokens() -> None:
@@ -126,7 +126,7 @@ def test_logits_that_differ_in_the_last_digits_draw_the_same_tokens() -> None:
 
 
 def test_extreme_logits_and_temperatures_give_no_warnings() -> None:
-    logits = np.float32([-3e38, 3e38, 0, -np.inf])
+    logits = np.array([-3e38, 3e38, 0, -np.inf], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for temperature in (1e-300, 1e-9, 1.0):

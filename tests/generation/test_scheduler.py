@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import pytest
 
@@ -194,6 +194,7 @@ def test_closing_waits_for_the_prompt_being_prepared_and_ends_the_reply() -> Non
             log.append("reply ended")
 
     pieces = schedule(to_prompts("ab"), prepare, reply)
+    assert isinstance(pieces, Generator)
     assert [next(pieces).text for _ in range(2)] == ["", "x"]
     assert started.wait(TIMEOUT)
     closer = threading.Thread(target=lambda: (pieces.close(), log.append("closed")))
@@ -248,9 +249,15 @@ def test_a_text_cut_off_by_max_tokens_may_be_a_loop_and_one_that_ends_by_itself_
     """Where the last check was at 192 characters."""
     unit = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
     text = ("." + unit * 9)[:length]
-    for reason, is_loop in (("length", length > 200), ("stop", False)):
+    endings: list[tuple[FinishReason, bool]] = [("length", length > 200), ("stop", False)]
+    for reason, is_loop in endings:
         attempts: list[float] = []
-        _, [reply] = run(["a"], make_model(lambda _, penalty, to=attempts: to.append(penalty) or text, reason))
+
+        def texts(word: str, penalty: float, attempts: list[float] = attempts) -> str:
+            attempts.append(penalty)
+            return text
+
+        _, [reply] = run(["a"], make_model(texts, reason))
         assert len(attempts) == 1 + is_loop
         assert (reply.finish.reason, reply.text == text) == ("repetition" if is_loop else reason, not is_loop)
 

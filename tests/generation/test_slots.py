@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +46,7 @@ class CountingSlots:
             raise EngineError("cannot go on")
         for index in tokens:
             self.running[index] += 1
-        return {index: np.float32([self.running[index]]) for index in tokens if index not in self.lost}
+        return {index: np.array([self.running[index]], np.float32) for index in tokens if index not in self.lost}
 
     def release(self, index: int) -> None:
         self.running.pop(index, None)
@@ -137,6 +137,7 @@ def test_a_lost_sequence_is_the_fault_of_its_reply() -> None:
 def test_closing_ends_every_reply() -> None:
     slots = CountingSlots(2)
     pieces = schedule([Prompt.user(word) for word in ("aaa", "bbb")], lambda _: "aaa", repeat_word, True, slots)
+    assert isinstance(pieces, Generator)
     while len(slots.running) < 2:
         next(pieces)
     pieces.close()

@@ -9,6 +9,7 @@ import random
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, features
@@ -29,13 +30,11 @@ def picture(path: Path) -> Path:
     return path
 
 
-def items(
-    *inputs: object, output: Output | None = None, stdin: io.BytesIO | None = None, **options: object
-) -> list[Item]:
+def items(*inputs: object, output: Output | None = None, stdin: io.BytesIO | None = None, **options: Any) -> list[Item]:
     return list(InputCollector(Input(tuple(map(str, inputs)), **options), output, stdin).items())
 
 
-def paths(*inputs: object, **options: object) -> list[str]:
+def paths(*inputs: object, **options: Any) -> list[str]:
     return [item.path for item in items(*inputs, **options)]
 
 
@@ -91,7 +90,7 @@ def test_include_and_exclude(tmp_path: Path) -> None:
     for name in ("a.png", "a.dat", "b.jpg", "old/a.png", "new/a.png", "new/raw/c.png"):
         picture(tmp_path / name)
 
-    def below(**options: object) -> list[str]:
+    def below(**options: Any) -> list[str]:
         return [os.path.relpath(path, tmp_path) for path in paths(tmp_path, **options)]
 
     assert below(include=("*.dat", "b.*")) == ["a.dat", "b.jpg"]
@@ -333,7 +332,7 @@ def test_suffixes_of_the_walk_are_those_of_the_formats_read() -> None:
 
 
 def test_is_many(tmp_path: Path) -> None:
-    def has_many(*inputs: str, **options: object) -> bool:
+    def has_many(*inputs: str, **options: Any) -> bool:
         return InputCollector(Input(inputs, **options)).has_many
 
     assert has_many("a.png", "b.png") and has_many(str(tmp_path)) and has_many("*.png") and has_many(files_from="-")

@@ -87,8 +87,10 @@ def test_frame_of_two_spans_has_two_numbers(tmp_path: Path) -> None:
 
 def test_frame_durations_of_animations(tmp_path: Path) -> None:
     pictures = [Image.fromarray(draw_number(number)) for number in range(4)]
-    for name, more in (("a.gif", {}), ("a.webp", {"lossless": True}), ("a.png", {})):
-        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=[0, 50, 300, 20], **more)
+    for name in ("a.gif", "a.webp", "a.png"):
+        pictures[0].save(
+            tmp_path / name, save_all=True, append_images=pictures[1:], duration=[0, 50, 300, 20], lossless=True
+        )
         opened = Video(str(tmp_path / name), Sampling(frames=9), MAX_PIXELS)
         assert opened.times == pytest.approx((0.0, 0.1, 0.15, 0.45)), name  # 0 counts as 0.1 s
         assert opened.duration == pytest.approx(0.47)

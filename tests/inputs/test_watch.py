@@ -6,12 +6,14 @@ No test sleeps: each waits for the next file, and `stop` ends the watch if none 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +46,7 @@ Watch = Callable[..., Iterator[str]]
 
 @pytest.fixture
 def watching(stop: threading.Event) -> Watch:
-    def start(*folders: object, accepts: Callable[[str], bool] = lambda path: True, **more: bool) -> Iterator[str]:
+    def start(*folders: object, accepts: Callable[[str], bool] = lambda path: True, **more: Any) -> Iterator[str]:
         return watch_arrivals([str(folder) for folder in folders], accepts, stop, settle=SETTLE, **more)
 
     return start
@@ -119,19 +121,19 @@ def test_file_open_for_writing_is_waited_for(watching: Watch, tmp_path: Path) ->
 def test_writer_during_the_lease_does_not_end_the_process(
     watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fcntl, path = watch.fcntl.fcntl, tmp_path / "a.png"
+    call, path = fcntl.fcntl, tmp_path / "a.png"
 
     def disturbed(file: int, command: int, argument: int) -> int:
-        if command == watch.fcntl.F_SETLEASE and argument == watch.fcntl.F_UNLCK:
+        if command == fcntl.F_SETLEASE and argument == fcntl.F_UNLCK:
             with pytest.raises(BlockingIOError):
                 os.open(path, os.O_WRONLY | os.O_NONBLOCK)
             disturbances.append(path)
-        return fcntl(file, command, argument)
+        return call(file, command, argument)
 
     disturbances: list[Path] = []
     signals: list[int] = []
     before = signal.signal(signal.SIGIO, lambda number, frame: signals.append(number))  # its default ends the process
-    monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", disturbed)
+    monkeypatch.setattr("smolcli.inputs.fcntl.fcntl", disturbed)
     arrivals = watching(tmp_path)
     path.write_text("a")
     assert next(arrivals) == str(path)
@@ -146,7 +148,7 @@ def test_file_only_has_to_settle_if_no_lease_is_granted(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     if sys.platform == "linux":
-        monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", refused)
+        monkeypatch.setattr("smolcli.inputs.fcntl.fcntl", refused)
     arrivals = watching(tmp_path)
     with (tmp_path / "a.png").open("w") as file:
         file.write("a")

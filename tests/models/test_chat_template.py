@@ -56,7 +56,7 @@ def ids(tokenizer: Tokenizer, prompt: Prompt, tiles_along: int) -> list[int]:
 
 
 def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
-    messages = [
+    messages: list[Any] = [
         {
             "role": turn.role,
             "content": [{"type": "image"} if isinstance(p, Frame) else {"type": "text", "text": p} for p in turn.parts],
@@ -153,7 +153,7 @@ def test_video(
 ) -> None:
     frames = [Frame(bytes(3), 1, 1, time=index / fps) for index in indices]
     prompt = Prompt.user(*chat_template.video_parts(frames, duration), "What happens?", system="Watch.", split=False)
-    messages = [
+    messages: list[Any] = [
         {"role": "system", "content": [{"type": "text", "text": "Watch."}]},
         {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "What happens?"}]},
     ]
@@ -161,7 +161,9 @@ def test_video(
     text = text.replace("<video>", reference_video(indices, fps, duration))
     expected = tokenizer.encode(text, add_special_tokens=False).ids
     assert ids(tokenizer, prompt, 1) == expected
-    assert expected.count(tokenizer.token_to_id(chat_template.IMAGE)) == len(indices) * TOKENS
+    image = tokenizer.token_to_id(chat_template.IMAGE)
+    assert image is not None
+    assert expected.count(image) == len(indices) * TOKENS
 
 
 def test_video_frame_without_time() -> None:

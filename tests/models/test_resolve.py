@@ -47,7 +47,7 @@ def cached(machine: Path, repo: str, names: list[str], revision: str = "abc", ma
 
 
 def names(files: model_files.ModelFiles) -> tuple[str | None, str | None]:
-    return files.gguf and files.gguf.name, files.mmproj and files.mmproj.name
+    return files.gguf.name if files.gguf else None, files.mmproj.name if files.mmproj else None
 
 
 @pytest.mark.parametrize("name", catalog.CATALOG)

@@ -28,7 +28,7 @@ def rng(*seed: int) -> np.random.Generator:
 
 def scene(*shapes: tuple[str, str, int, int]) -> Picture:
     """A white picture with shapes given as colour, name, x and y."""
-    image = synthetic_images.Image.new("RGB", (TILE, TILE), "white")
+    image = Image.new("RGB", (TILE, TILE), "white")
     return Picture(image, [Annotation(name, x, y, 20, colour) for colour, name, x, y in shapes], ground="white")
 
 
@@ -109,7 +109,8 @@ def test_motion_answers_match_the_frames() -> None:
         assert tuple(moved) == MOVES[direction]
         directions.add(direction)
         for when, centre in (("start", first), ("end", last)):
-            region = questions.region(*centre, TILE, TILE)  # "" near a border, where the two centres may differ
+            x, y = centre
+            region = questions.region(x, y, TILE, TILE)  # "" near a border, where the two centres may differ
             assert not region or answers.get(f"Where is it at the {when}?", region) == region
     assert directions == set(MOVES)
 
@@ -141,6 +142,8 @@ def scene_lesson(r: synthetic_images.Rng, stage: int) -> Lesson:
 def test_batch_follows_from_seed_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_single_lesson", scene_lesson)
     batch, repeated, other = (batches.lesson_batch(1, number, 2, 4) for number in (7, 7, 8))
+    assert batch.tiles is not None and repeated.tiles is not None and other.tiles is not None
+    assert batch.ids is not None and repeated.ids is not None
     assert np.array_equal(batch.tiles, repeated.tiles) and np.array_equal(batch.ids, repeated.ids)
     assert batch.tiles.shape != other.tiles.shape or not np.array_equal(batch.tiles, other.tiles)
 
@@ -185,6 +188,6 @@ def test_kl_of_equal_and_of_known_distributions() -> None:
         def __init__(self, *probabilities: float) -> None:
             self.logits: Callable[[object], np.ndarray] = lambda _: np.log(np.array([probabilities])) + 3
 
-    half = Fixed(0.5, 0.5)
-    assert evaluate.kl([half, half], [None]) == pytest.approx([0])
-    assert evaluate.kl([half, Fixed(0.25, 0.75)], [None]) == pytest.approx([0.5 * np.log(2) + 0.5 * np.log(2 / 3)])
+    half, prompt = Fixed(0.5, 0.5), Prompt.user("?")
+    assert evaluate.kl([half, half], [prompt]) == pytest.approx([0])
+    assert evaluate.kl([half, Fixed(0.25, 0.75)], [prompt]) == pytest.approx([0.5 * np.log(2) + 0.5 * np.log(2 / 3)])

@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,11 +48,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def read(file: Path) -> list[dict]:
+def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(record) for record in file.read_text().splitlines()]
 
 
-def by_path(records: list[dict]) -> dict[str, str]:
+def by_path(records: list[dict[str, Any]]) -> dict[str, str]:
     assert len({record["path"] for record in records}) == len(records)
     return {record["path"]: record["text"] for record in records}
 
@@ -269,7 +270,20 @@ def test_a_disk_that_fills_up_stops_the_run_with_one_error_and_it_is_resumed(fol
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
-    command = [sys.executable, "-m", "smolcli", "caption", "-b", "echo", "-q", "-o", out, "--resume", "--prompt", "Hm?"]
+    command = [
+        sys.executable,
+        "-m",
+        "smolcli",
+        "caption",
+        "-b",
+        "echo",
+        "-q",
+        "-o",
+        str(out),
+        "--resume",
+        "--prompt",
+        "Hm?",
+    ]
     full = subprocess.run([*command, folder], capture_output=True, preexec_fn=small, timeout=60)
     assert full.returncode == 1
     assert f"{out}: cannot be written (File too large)" in line(full)

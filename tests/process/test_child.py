@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolcli.engine.protocol import CELLS, FIRST_REPLY_CELL
-from smolcli.errors import EngineError, OutputError
+from smolcli.errors import EngineError, ErrorKind, OutputError
 from smolcli.options import MAX_JOBS
 from smolcli.process.child import call
 from smolcli.process.spawn import SHARED_BYTES, Process
@@ -19,7 +19,7 @@ def add(a: int, b: int) -> int:
 
 
 def fail() -> None:
-    raise OutputError("out.gguf: disk full", "make room", kind="output")
+    raise OutputError("out.gguf: disk full", "make room", kind=ErrorKind.OUTPUT)
 
 
 def crash() -> None:

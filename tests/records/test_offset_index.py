@@ -13,7 +13,8 @@ from smolcli.records.offset_index import OffsetIndex
 @pytest.mark.parametrize("fresh", [1, 7, 100_000])
 def test_it_finds_what_a_dictionary_finds(monkeypatch: pytest.MonkeyPatch, fresh: int) -> None:
     monkeypatch.setattr(offset_index, "FRESH", fresh)
-    dice, index, expected = random.Random(0), OffsetIndex(), {}
+    dice, index = random.Random(0), OffsetIndex()
+    expected: dict[tuple[bytes, int], int] = {}
     for _ in range(2000):
         key, offset = (b"path", dice.randrange(300)), dice.randrange(-1, 2**40)
         index.add(key, offset)

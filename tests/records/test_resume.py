@@ -8,10 +8,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from smolcli.errors import UsageError
+from smolcli.errors import ErrorKind, UsageError
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile, as_record
 from smolcli.system.file_stamp import stamp_of
@@ -23,15 +24,15 @@ IDENTITY = Identity("caption", "nano", "echo", "f", {"prompt": "o"})
 OTHER = replace(IDENTITY, options={"prompt": "another"})
 
 
-def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: object) -> Record:
-    fields = {"seconds": Seconds(decode=0.25), **more}
+def record(path: Path | str, content: str = "c", identity: Identity = IDENTITY, **more: Any) -> Record:
+    fields: dict[str, Any] = {"seconds": Seconds(decode=0.25), **more}
     return replace(
         RECORD, path=str(path), id=identity.id_of(content), sha256=content, stamp=stamp_of(str(path)), **fields
     )
 
 
 def failed(path: Path | str) -> Record:
-    return record(path, "", text="", finish_reason="error", error=Fault("missing", "no such file"))
+    return record(path, "", text="", finish_reason="error", error=Fault(ErrorKind.MISSING, "no such file"))
 
 
 def written(file: Path, *records: Record, torn: str = "") -> ResultsFile:

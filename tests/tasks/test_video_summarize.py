@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 from transformers.models.smolvlm.video_processing_smolvlm import get_resize_output_image_size
 
 from smolcli.backends.image_processor import Layout, cut, shrink_to_tile
-from smolcli.errors import InputError, UsageError
+from smolcli.errors import ErrorKind, InputError, UsageError
 from smolcli.models import chat_template
 from smolcli.models.files import BUILT_IN
 from smolcli.tasks.video_summarize import QUESTION, SUMMARY, VideoSummarize
@@ -42,7 +43,8 @@ def video(*spans: tuple[float, float, int], context: int = 8192, reply: int = 51
 
 def answered(task: VideoSummarize, media: Media, say: Say) -> tuple[list[list[Prompt]], Answer]:
     """The rounds of prompts, and the answer; a reply has a token for each byte."""
-    steps, rounds = task.steps(media), []
+    steps = task.steps(media)
+    rounds: list[list[Prompt]] = []
     replies: list[Reply] | None = None
     while True:
         try:
@@ -146,7 +148,7 @@ def test_parts_that_have_no_answer_are_left_out() -> None:
     steps = task.steps(media)
     asked = next(steps)
     replies = [Reply(f"note {number}", Finish("stop", Tokens(new=6))) for number in range(len(asked))]
-    replies[1] = Reply("", Finish("error", fault=Fault("truncated", "no frame of it can be read")))
+    replies[1] = Reply("", Finish("error", fault=Fault(ErrorKind.TRUNCATED, "no frame of it can be read")))
     [prompt] = steps.send(replies)
     assert "[00:00-00:09] note 0\n[00:18-00:27] note 2" in text_of(prompt)
     with pytest.raises(StopIteration) as end:
@@ -155,9 +157,10 @@ def test_parts_that_have_no_answer_are_left_out() -> None:
 
 
 def test_choices_that_contradict_each_other() -> None:
-    wrong_rates = [{"fps": rate} for rate in (math.inf, math.nan)]
-    wrong_times = [{"segment": 0.0}, {"start": 5.0, "end": 5.0}, {"end": 0.0}]
-    for wrong in ({"frames": 3, "fps": 1.0}, {"question": " "}, *wrong_rates, *wrong_times):
+    wrong_rates: list[dict[str, Any]] = [{"fps": rate} for rate in (math.inf, math.nan)]
+    wrong_times: list[dict[str, Any]] = [{"segment": 0.0}, {"start": 5.0, "end": 5.0}, {"end": 0.0}]
+    others: list[dict[str, Any]] = [{"frames": 3, "fps": 1.0}, {"question": " "}]
+    for wrong in (*others, *wrong_rates, *wrong_times):
         with pytest.raises(UsageError):
             VideoSummarize(**wrong)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from smolcli.terminal import progress
 from smolcli.terminal.console import Console
 from smolcli.terminal.progress import Progress
 
@@ -12,7 +13,7 @@ from smolcli.terminal.progress import Progress
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

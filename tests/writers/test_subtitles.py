@@ -47,7 +47,7 @@ def ffmpeg(*options: str, given: str | None = None) -> str:
 
 def cues(writer: type[Writer], record: Record) -> list[Cue]:
     """Return begin, end and text of each cue that ffmpeg reads in the file of one video."""
-    kind = {Srt: "srt", Vtt: "webvtt"}[writer]
+    kind = "srt" if writer is Srt else "webvtt"
     srt = ffmpeg("-f", kind, "-i", "-", "-f", "srt", "-", given=written(writer, record))
     blocks = re.findall(r"\d+\n(.*) --> (.*)\n((?:.+\n)*)\n", srt)
     if kind == "webvtt":

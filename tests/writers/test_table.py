@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from smolcli.errors import ErrorKind
 from smolcli.types import Fault, Record
 from smolcli.writers.columns import COLUMNS
 from smolcli.writers.table import Csv, Markdown, Tsv, escape_markdown
@@ -122,7 +123,7 @@ def test_any_path_is_shown_letter_for_letter_in_a_table_and_in_a_heading() -> No
     parts = [*"\\`*_[]<>&|~#!-+.(){}:=\"' \n\r\tab1é", "&amp;", "<br>", "**b**", "](u)", "``", " #", "http://h.de"]
     for _ in range(2000):
         name = "".join(dice.choices(parts, k=dice.randrange(1, 7)))
-        record, failed = replace(RECORD, path=name), replace(BAD, error=Fault("x", name.strip() or "-"))
+        record, failed = replace(RECORD, path=name), replace(BAD, error=Fault(ErrorKind.MISSING, name.strip() or "-"))
         assert table_rows(written(Markdown, record))[1] == [name, "a cat"], repr(name)
         assert table_rows(written(Markdown, failed))[1][1] == f"error: {name.strip() or '-'}", repr(name)
         tokens = MARKDOWN.parse(written(Markdown, record, is_multiline=True))

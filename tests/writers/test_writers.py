@@ -37,9 +37,10 @@ def test_a_terminal_shows_pieces_as_they_come_and_nothing_twice(pieces: list[str
 
 
 def test_a_pipe_and_a_run_of_several_inputs_show_no_pieces() -> None:
-    for writer in (Text(io.StringIO()), Text(Terminal(), has_many=True)):
+    pipe, terminal = io.StringIO(), Terminal()
+    for writer in (Text(pipe), Text(terminal, has_many=True)):
         writer.write_piece("a")
-        assert writer.stream.getvalue() == ""
+    assert (pipe.getvalue(), terminal.getvalue()) == ("", "")
 
 
 def test_jsonl_has_one_line_a_record_and_json_an_array_for_several() -> None:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llama_cpp as llama
 import numpy as np
 import pytest
 
 from smolcli.backends.llamacpp import amx_probe
+from smolcli.models.files import BUILT_IN
 from smolcli.system import cpu as cpu_module
 from smolcli.system.disk_cache import cache_folder
 
@@ -86,7 +88,7 @@ def test_every_outcome_of_the_probe(
 def test_a_probe_that_cannot_be_started_counts_as_unsafe(
     cpu: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amx_probe.sys, "executable", "/none/such")
+    monkeypatch.setattr(sys, "executable", "/none/such")
     assert not amx_probe.is_safe()
     assert not cache.exists()
 
@@ -176,9 +178,7 @@ def test_a_build_is_identified_by_its_libraries(tmp_path: Path, monkeypatch: pyt
     assert any("ggml-cpu" in name for name in names)
     for name in ("libllama.so", "libggml-cpu.so", "libggml-cpu-sapphirerapids.so"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr(
-        amx_probe.llama.llama_cpp, "_lib", type("Library", (), {"_name": str(tmp_path / "libllama.so")})
-    )
+    monkeypatch.setattr(llama.llama_cpp, "_lib", type("Library", (), {"_name": str(tmp_path / "libllama.so")}))
     first = amx_probe._libraries()
     assert [name for name, *_ in first] == ["libggml-cpu-sapphirerapids.so", "libggml-cpu.so", "libllama.so"]
     os.utime(tmp_path / "libggml-cpu.so", ns=(1, 1))
@@ -253,8 +253,8 @@ def test_the_probe_reports_different_logits(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("call", ["llama_model_load_from_file", "llama_init_from_model"])
 def test_a_probe_without_memory_raises_memory_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "probe.gguf"
-    amx_probe.quantize(amx_probe.BUILT_IN / "nano-F16.gguf", path, amx_probe.FILE_TYPES[0])
-    monkeypatch.setattr(amx_probe.llama, call, lambda *_: None)
+    amx_probe.quantize(BUILT_IN / "nano-F16.gguf", path, amx_probe.FILE_TYPES[0])
+    monkeypatch.setattr(llama, call, lambda *_: None)
     with pytest.raises(MemoryError):
         amx_probe.compute_logits(path, extra_buffers=False)
 
@@ -265,7 +265,7 @@ from pathlib import Path
 from smolcli.backends.llamacpp import amx_probe
 amx_probe._prevent_leftovers()
 path = Path(sys.argv[1])
-amx_probe.quantize(amx_probe.BUILT_IN / "nano-F16.gguf", path, amx_probe.llama.LLAMA_FTYPE_MOSTLY_Q8_0)
+amx_probe.quantize(BUILT_IN / "nano-F16.gguf", path, amx_probe.llama.LLAMA_FTYPE_MOSTLY_Q8_0)
 [logits, exact] = [amx_probe.compute_logits(path, extra) for extra in (sys.argv[2] == "True", False)]
 assert logits.shape == (sum(amx_probe.BATCHES), 320) and float(abs(logits).max()) > 5
 assert amx_probe.is_close(logits, exact)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import llama_cpp as llama
 import numpy as np
 import pytest
 import torch
@@ -18,9 +19,10 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from smolcli.backends.image_processor import Layout
+from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp import backend as llamacpp
 from smolcli.backends.llamacpp.backend import LlamaCpp
-from smolcli.backends.vision.mtmd import read_layout
+from smolcli.backends.vision.mtmd import MtmdEncoder, read_layout
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
 from smolcli.models.files import ModelFiles
@@ -76,7 +78,7 @@ def processor(checkpoint: Path) -> Idefics3Processor:
 
 def inputs(processor: Idefics3Processor, prompt: Prompt) -> dict[str, torch.Tensor]:
     """The inputs that transformers' own template and processor make of a prompt."""
-    messages = [
+    messages: list[Any] = [
         {
             "role": turn.role,
             "content": [{"type": "image"} if isinstance(p, Frame) else {"type": "text", "text": p} for p in turn.parts],
@@ -153,6 +155,7 @@ def test_the_tokens_and_seconds_of_a_reply(backend: LlamaCpp) -> None:
 
 def test_equal_tiles_are_encoded_once(backend: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
+    assert isinstance(backend._vision, MtmdEncoder)
     encode = backend._vision._encode
     monkeypatch.setattr(backend._vision, "_encode", lambda tile: calls.append(tile) or encode(tile))
     blank = Frame(b"\xff" * (3 * 2 * TILE * 2 * TILE), 2 * TILE, 2 * TILE)
@@ -249,18 +252,18 @@ def test_extra_buffers_are_used_if_they_are_safe_and_with_amx_the_file_is_not_ma
     files: ModelFiles, monkeypatch: pytest.MonkeyPatch, is_safe: bool, is_supported: bool
 ) -> None:
     modes: list[tuple[bool, int]] = []
-    load = llamacpp.llama.llama_model_load_from_file
+    load = llama.llama_model_load_from_file
 
     def spied(path: bytes, params: Any) -> Any:
         modes.append((params.use_extra_bufts, params.load_mode))
         params.use_extra_bufts = False  # do not run them, whatever this machine has
         return load(path, params)
 
-    monkeypatch.setattr(llamacpp.llama, "llama_model_load_from_file", spied)
-    monkeypatch.setattr(llamacpp.amx_probe, "is_safe", lambda: is_safe)
-    monkeypatch.setattr(llamacpp.amx_probe, "is_supported", lambda: is_supported)
+    monkeypatch.setattr(llama, "llama_model_load_from_file", spied)
+    monkeypatch.setattr(amx_probe, "is_safe", lambda: is_safe)
+    monkeypatch.setattr(amx_probe, "is_supported", lambda: is_supported)
     LlamaCpp(files, Model(threads=1)).close()
-    mode = llamacpp.llama.LLAMA_LOAD_MODE_NONE if is_safe and is_supported else MAPPED
+    mode = llama.LLAMA_LOAD_MODE_NONE if is_safe and is_supported else MAPPED
     assert modes == [(is_safe, mode)]
 
 
@@ -298,9 +301,8 @@ DAMAGE: dict[str, tuple[Callable[[bytes, int], bytes], str]] = {
 def test_a_damaged_file_is_reported_before_native_code_reads_it(
     files: ModelFiles, tmp_path: Path, half: str, how: str
 ) -> None:
-    pair = {"gguf": files.gguf, "mmproj": files.mmproj}
+    pair: dict[str, Any] = {"gguf": files.gguf, "mmproj": files.mmproj}
     source = pair[half]
-    assert source is not None
     edit, message = DAMAGE[how]
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(edit(source.read_bytes(), gguf.GGUFReader(source).data_offset))

@@ -111,7 +111,7 @@ def test_a_long_prompt_is_split_into_batches(files: ModelFiles, monkeypatch: pyt
     decode = llama.llama_decode
     monkeypatch.setattr(kv_cache, "BATCH", 64)
     monkeypatch.setattr(
-        kv_cache.llama, "llama_decode", lambda context, batch: batches.append(batch.n_tokens) or decode(context, batch)
+        llama, "llama_decode", lambda context, batch: batches.append(batch.n_tokens) or decode(context, batch)
     )
     prompt = Prompt.user(noise(1, 130, 90), "What is this?")
     with backend(files) as model:
@@ -161,7 +161,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     decode = llama.llama_decode
     monkeypatch.setattr(
-        kv_cache.llama, "llama_decode", lambda context, batch: calls.append(batch.n_tokens) or decode(context, batch)
+        llama, "llama_decode", lambda context, batch: calls.append(batch.n_tokens) or decode(context, batch)
     )
     return calls
 
@@ -209,7 +209,7 @@ def test_a_longer_reply_recreates_the_context_and_the_others_continue(
     context_sizes: list[int] = []
     init = llama.llama_init_from_model
     monkeypatch.setattr(
-        kv_cache.llama,
+        llama,
         "llama_init_from_model",
         lambda model, params: context_sizes.append(params.n_ctx) or init(model, params),
     )
@@ -237,7 +237,7 @@ def test_memory_limits_the_number_of_sequences(
     counts: list[int] = []
     init = llama.llama_init_from_model
     spied = lambda model, params: counts.append(params.n_seq_max) or init(model, params)  # noqa: E731
-    monkeypatch.setattr(kv_cache.llama, "llama_init_from_model", spied)
+    monkeypatch.setattr(llama, "llama_init_from_model", spied)
     with backend(files, jobs) as model:
         together = replies(model, MIXED, Generate(max_tokens=20, min_tokens=20))
     assert [reply.text for reply in together] == [reply.text for reply in alone]
@@ -258,7 +258,7 @@ def test_a_context_without_memory_is_the_fault_of_the_reply_that_needs_it(
 ) -> None:
     init = llama.llama_init_from_model
     small = lambda model, params: None if params.n_ctx > 2048 else init(model, params)  # noqa: E731
-    monkeypatch.setattr(kv_cache.llama, "llama_init_from_model", small)
+    monkeypatch.setattr(llama, "llama_init_from_model", small)
     long, short = Prompt.user("x " * 700), Prompt.user("short")
     for prompts in ([long, short], [short, long, short]):
         with backend(files, 4) as model:
@@ -279,7 +279,7 @@ def test_replies_continue_unchanged_when_a_longer_context_has_no_memory(
         expected = [reply.text for reply in replies(model, [first, last], forced)]
     init = llama.llama_init_from_model
     small = lambda model, params: None if params.n_ctx > 2048 else init(model, params)  # noqa: E731
-    monkeypatch.setattr(kv_cache.llama, "llama_init_from_model", small)
+    monkeypatch.setattr(llama, "llama_init_from_model", small)
     texts: dict[int, str] = {}
     faults = []
     with backend(files, 4) as model:
@@ -294,7 +294,7 @@ def test_replies_continue_unchanged_when_a_longer_context_has_no_memory(
 def test_a_cache_that_cannot_be_copied_is_not_used(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     with backend(files, 2) as model:
         before = replies(model, MIXED[:1], Generate(max_tokens=20))[0].text
-        monkeypatch.setattr(kv_cache.llama, "llama_state_seq_set_data", lambda *_: 0)
+        monkeypatch.setattr(llama, "llama_state_seq_set_data", lambda *_: 0)
         replies(model, MIXED[6:7], Generate(max_tokens=20))  # a larger context
         assert replies(model, MIXED[:1], Generate(max_tokens=20))[0].text == before
 
@@ -308,7 +308,7 @@ def test_a_running_reply_whose_cache_cannot_be_copied_is_lost_and_the_others_con
         expected = [reply.text for reply in replies(model, prompts, forced)]
     restore = llama.llama_state_seq_set_data
     only_first = lambda *args: restore(*args) if args[3] == 0 else 0  # noqa: E731
-    monkeypatch.setattr(kv_cache.llama, "llama_state_seq_set_data", only_first)
+    monkeypatch.setattr(llama, "llama_state_seq_set_data", only_first)
     texts, faults = dict.fromkeys(range(3), ""), []
     with backend(files, 4) as model:
         for piece in model.generate(prompts, forced):
@@ -328,7 +328,7 @@ def test_tokens_are_batched_in_the_order_of_their_sequences(files: ModelFiles, m
         orders.append([batch.seq_id[n][0] for n in range(batch.n_tokens)] if not batch.embd else [])
         return int(decode(context, batch))
 
-    monkeypatch.setattr(kv_cache.llama, "llama_decode", spied)
+    monkeypatch.setattr(llama, "llama_decode", spied)
     prompts = [Prompt.user(f"number {n}") for n in range(9)]
     with backend(files, 4) as model:
         for _ in range(2):  # sequences are assigned in another order the second time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ from smolcli import registry
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.vision import openvino, openvino_cache, select
 from smolcli.backends.vision.openvino import Graph
+from smolcli.backends.vision.openvino_import import ov
 from smolcli.converters import convert
 from smolcli.errors import EngineError, UnavailableError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
+from smolcli.system.disk_cache import cache_folder
 from tests.backends.vision import encoders
 from tests.backends.vision.encoders import exact, noise
 
@@ -49,7 +52,7 @@ def test_threads_and_precision_are_those_asked_for(mmproj: Path) -> None:
         ) as vision:
             properties = {key: vision._compiled.get_property(key) for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS")}
             assert properties == {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-            assert vision._compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.ov.Type.f32
+            assert vision._compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
             assert vision._compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
@@ -92,7 +95,7 @@ def test_an_exception_of_openvino_is_an_engine_error(mmproj: Path, monkeypatch: 
         vision._request = type("Request", (), {"infer": fail})()
         with pytest.raises(EngineError, match="OpenVINO could not encode a tile: no room; try --vision-engine mtmd"):
             vision.encode([noise(1, 64)])
-    monkeypatch.setattr(openvino.ov.Core, "compile_model", fail)
+    monkeypatch.setattr(ov.Core, "compile_model", fail)
     with pytest.raises(EngineError, match="OpenVINO could not compile .*: no room"):
         make_encoder(mmproj)
 
@@ -148,7 +151,7 @@ TILE = noise(7, 64)
 
 
 def cached_files() -> list[Path]:
-    return sorted(openvino_cache.cache_folder("openvino").glob("*"))
+    return sorted(cache_folder("openvino").glob("*"))
 
 
 def test_a_model_is_built_once(quantized: Path, built: list[Path], tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_a_model_of_another_file_type_or_version_is_not_loaded_from_the_cache(
     assert not np.array_equal(encode(other, [TILE]), first)
     monkeypatch.setattr(openvino, "_resolve_dtype", lambda core, dtype: "float16")
     encode(quantized, [TILE])
-    monkeypatch.setattr(openvino_cache.ov, "get_version", lambda: "2031.1")
+    monkeypatch.setattr(ov, "get_version", lambda: "2031.1")
     encode(quantized, [TILE])
     assert len(built) == len(cached_files()) == 4
     encode(other, [TILE])
@@ -241,7 +244,7 @@ def test_a_cache_that_cannot_be_written_is_ignored(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(openvino_cache.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     assert np.array_equal(encode(quantized, [TILE]), first)
     assert len(built) == 3 and cached_files() == []
 

@@ -60,12 +60,10 @@ def test_matrix_products_are_computed_in_dtype(dtype: str) -> None:
         seen.add((value.dtype, weight.dtype))
         return linear(value, weight, bias)
 
-    with closing(make_threaded_encoder(NANO, Model(threads=1, dtype=dtype, vision_encoder="torch"), 192)) as vision:
-        pytorch.F.linear, before = spied, pytorch.F.linear
-        try:
-            [embeddings] = vision.encode([noise(1, side)])
-        finally:
-            pytorch.F.linear = before
+    options = Model(threads=1, dtype=dtype, vision_encoder="torch")
+    with closing(make_threaded_encoder(NANO, options, 192)) as vision, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", spied)
+        [embeddings] = vision.encode([noise(1, side)])
     asked = getattr(torch, dtype)
     assert seen == {(asked, asked)}
     files = resolve.resolve(MTMD, "llamacpp")
@@ -88,7 +86,7 @@ def test_an_exception_of_pytorch_is_an_engine_error(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1]\nDefaultCPUAllocator: can't allocate memory: you tried")
 
     with closing(make_encoder(NANO, EXACT, 192)) as vision:
-        monkeypatch.setattr(pytorch.F, "scaled_dot_product_attention", fail)
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fail)
         with pytest.raises(EngineError, match="could not encode a tile: .*allocate memory.*try --vision-eng") as caught:
             vision.encode([noise(1, read_layout(NANO).tile)])
         assert caught.value.kind == "memory"

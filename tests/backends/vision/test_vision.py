@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import llama_cpp as llama
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smolcli import registry
-from smolcli.backends.llamacpp import amx_probe, kv_cache
+from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
 from smolcli.backends.vision.mtmd import MtmdEncoder, read_layout
@@ -182,7 +183,7 @@ def test_it_computes_in_a_single_thread_other_than_llama_cpps(
         (encoder_class, "__init__"),
         (encoder_class, "_encode"),
         (encoder_class, "close"),
-        (kv_cache.llama, "llama_decode"),
+        (llama, "llama_decode"),
     ):
         spy(owner, name)
     with closing(LlamaCpp(files, exact(encoder_name))) as backend:

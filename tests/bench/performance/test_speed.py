@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -272,7 +273,7 @@ def test_noisy_machine_gives_notices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: times)
     monkeypatch.setattr(machine_noise, "_own_seconds", lambda: 0.0)
     monkeypatch.setattr(machine_noise, "throttled", lambda: 0.0)
-    monkeypatch.setattr(machine_noise.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
     watch = machine_noise.NoiseWatch()
     assert watch.notices() == []
     monkeypatch.setattr(machine_noise, "_cpu_ticks", lambda: {**times, "user": 700, "idle": 250, "steal": 50})
@@ -289,7 +290,9 @@ def test_noisy_machine_gives_notices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_engine_does_not_count_as_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU seconds that the child says it had go into the watch, those of each case once."""
     cpu_seconds: list[float] = []
-    monkeypatch.setattr(speed.NoiseWatch, "notices", lambda self, seconds=0.0: cpu_seconds.append(seconds) or [])
+    monkeypatch.setattr(
+        machine_noise.NoiseWatch, "notices", lambda self, seconds=0.0: cpu_seconds.append(seconds) or []
+    )
     with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
         wanted = Speed(image=("none",), new_tokens=(3, 4, 5), repeat=1)
         assert len(list(speed.measure_speed(one, wanted, False, lambda: None))) == 3

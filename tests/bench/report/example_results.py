@@ -42,7 +42,7 @@ def speed() -> Report:
         figures = {"load": around(1.2), "tile": around(0.0123), "decode": around(47.1 * at), "images": around(0.5 * at)}
         settings: dict[str, str | int] = {"model": model, "backend": "llamacpp", "quant": quant, "threads": 2}
         results.append(Result(settings, figures, {"tiles": at, "prompt_tokens": 81}, 500_000_000, f"abc{at}"))
-    failed = {"model": "nano", "backend": "llamacpp", "quant": "f16", "threads": 2}
+    failed: dict[str, str | int] = {"model": "nano", "backend": "llamacpp", "quant": "f16", "threads": 2}
     results.append(Result(failed, {}, notices=("failed: out of memory",)))
     when = "2026-01-02T03:04:05+00:00"
     return Report(

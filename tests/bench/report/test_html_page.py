@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -259,7 +260,7 @@ def test_the_page_is_drawn_in_light_and_dark(dark: bool, tmp_path: Path) -> None
     whole = Image.open(shot).convert("RGB")
     for box in ((0, 0, 360, 3000), (360, 0, 1640, 3000)):
         part = whole.crop(box)
-        colours = part.getcolors(2**24)
+        colours: Any = part.getcolors(2**24)  # of a picture in RGB, count and (r, g, b)
         assert colours is not None
         count, ground = max(colours)
         assert count > 0.3 * part.width * part.height and len(colours) > 500

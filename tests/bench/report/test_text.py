@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from smolcli.bench.report import text as text_report
 from smolcli.bench.report.results import MEASURES, Figure, Report
+from smolcli.terminal.console import printable
 from tests.bench.report.example_results import HOSTILE, LONG, hostile, memory, quality, speed
 
 
@@ -123,7 +124,7 @@ def test_markdown_is_read_back_by_a_parser() -> None:
     cells = [token for token in tokens if token.type == "inline"]
     texts = ["".join(child.content for child in token.children or ()) for token in cells]
     for name in names:
-        assert text_report.printable(name) in texts
+        assert printable(name) in texts
     assert "0.300 [0.250, 0.340]" in texts
     assert {child.type for token in cells for child in token.children or ()} <= {"text", "text_special"}
     [fence] = [token for token in tokens if token.type == "fence"]

@@ -295,7 +295,7 @@ def test_a_closed_or_full_standard_output(words: list[str], checkpoint: Path, tm
         assert done.stderr.startswith("smolcli: standard output: cannot be written") if code else not done.stderr
 
 
-CARDS = {
+CARDS: dict[str, dict[str, Any]] = {
     "---\nlanguage: [en, no]\nlicense: 5\n---\n": {"general.languages": ["en", "no"], "general.license": "5"},
     "---\ntags: [1, null, a]\nauthor: [a]\n---\n": {"general.tags": ["1", "a"]},
     "---\nmodel_name: 2024-01-01\n---\n": {},

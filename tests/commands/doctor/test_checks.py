@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from smolcli.backends.vision import select
 from smolcli.commands import models as models_command
 from smolcli.commands.doctor import checks, command, probes
 from smolcli.commands.doctor.checks import Problem, Report
-from smolcli.errors import EngineError
+from smolcli.errors import EngineError, ErrorKind
 from smolcli.models import hub_cache
 from smolcli.system.cpu import usable_cores
 from smolcli.system.info import FEATURES
@@ -57,7 +58,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def remove(*names: str) -> None:
-        find_spec = registry.find_spec
+        find_spec = registry.find_spec  # type: ignore[attr-defined]
         monkeypatch.setattr(registry, "find_spec", lambda name: None if name in names else find_spec(name))
 
     return remove
@@ -156,7 +157,7 @@ def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
 
 
 def test_a_broken_vision_encoder_blocks_where_auto_uses_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = checks.call
+    call = checks.call  # type: ignore[attr-defined]  # the fixture's
 
     def broken(target: str, *args: Any, **options: Any) -> Any:
         if args == ("smolcli.backends.vision.openvino",):
@@ -205,7 +206,7 @@ def test_a_damaged_model_is_a_problem_and_not_the_end(machine: Path) -> None:
 def test_an_unused_gpu_and_a_full_disk_are_problems(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "gpu_may_be_here", lambda: True)
     usage = shutil.disk_usage(machine)
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
     report = checks.checkup()
     assert "pytorch.org" in problem(report, "a GPU is here that PyTorch does not see").advice
     assert "only 5 MB are free" in problem(report, str(hub_cache.cache_dir())).what
@@ -218,8 +219,8 @@ def test_folders_that_cannot_be_written_are_problems(machine: Path, monkeypatch:
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine / "cache"))
     monkeypatch.setenv("TMPDIR", str(machine / "tmp"))
-    monkeypatch.setattr(checks.tempfile, "gettempdir", nowhere)
-    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     report = checks.checkup()
     for folder, variable in ((machine / "hf/hub", "HF_HOME"), (machine / "cache/smolcli", "XDG_CACHE_HOME"),
                              (machine / "tmp", "TMPDIR")):  # fmt: skip
@@ -229,9 +230,12 @@ def test_folders_that_cannot_be_written_are_problems(machine: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (EngineError("the engine crashed (SIGSEGV)", "-v shows what it printed", kind="crash"), "install it again"),
+        (
+            EngineError("the engine crashed (SIGSEGV)", "-v shows what it printed", kind=ErrorKind.CRASH),
+            "install it again",
+        ),
         (EngineError("the engine failed: ImportError: no", "run it again with -v"), "install it again"),
-        (EngineError("the engine gave no answer in 180 seconds", kind="timeout"), "install it again"),
+        (EngineError("the engine gave no answer in 180 seconds", kind=ErrorKind.TIMEOUT), "install it again"),
     ],
 )
 def test_the_remedy_is_that_of_the_fault(
@@ -246,7 +250,9 @@ def test_the_remedy_is_that_of_the_fault(
 
 def test_that_no_process_starts_is_one_problem(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> Any:
-        raise EngineError("no process can be started (Too many open files)", "are enough allowed?", kind="start")
+        raise EngineError(
+            "no process can be started (Too many open files)", "are enough allowed?", kind=ErrorKind.START
+        )
 
     monkeypatch.setattr(checks, "call", fails)
     [only] = [problem for problem in checks.checkup().problems if "files" in problem.what]
@@ -276,7 +282,7 @@ def test_the_state_of_amx(machine: Path, monkeypatch: pytest.MonkeyPatch, amx: s
     def call(target: str, *_: object, **__: object) -> Any:
         if target.endswith("answers"):
             if amx is None:
-                raise EngineError("no process can be started", "are enough allowed?", kind="start")
+                raise EngineError("no process can be started", "are enough allowed?", kind=ErrorKind.START)
             return {"computes": "cpu, float32", "amx": amx}
 
     monkeypatch.setattr(checks, "call", call)

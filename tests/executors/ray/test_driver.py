@@ -41,7 +41,7 @@ from smolcli.types import Finish, Frame, Item, Memory, Piece, Prompt, Record, Se
 
 CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS = 101, 102, 103, 104  # widths of pictures
 ROOT = str(Path(__file__).parents[3])
-SMALL = {"object_store_memory": 2**27, "include_dashboard": False}
+SMALL: dict[str, Any] = {"object_store_memory": 2**27, "include_dashboard": False}
 
 
 class Scribe:
