@@ -48,8 +48,8 @@ def main() -> None:
     data = commands.add_parser("data")
     data.add_argument("folder", type=Path)
     data.add_argument("--rows", type=int, default=200, help="of each of three kinds")
-    for each in (beside, parts):
-        each.add_argument("--backend", default="llamacpp")
+    for command in (beside, parts):
+        command.add_argument("--backend", default="llamacpp")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
@@ -60,8 +60,8 @@ def main() -> None:
 def speed(model: object, args: argparse.Namespace, *words: object) -> dict[str, Any]:
     """Run `bench speed` with one repetition and return its only result."""
     command = (*SMOLCLI, "bench", "speed", model, "-b", args.backend, "--threads", args.threads, "--repeat", 1)
-    said = subprocess.run([*map(str, (*command, *words)), "-f", "json"], check=True, capture_output=True, text=True)
-    [result] = json.loads(said.stdout)["results"]
+    done = subprocess.run([*map(str, (*command, *words)), "-f", "json"], check=True, capture_output=True, text=True)
+    [result] = json.loads(done.stdout)["results"]
     return dict(result)
 
 
@@ -92,8 +92,8 @@ def llama_bench(args: argparse.Namespace) -> None:
 
     def theirs(*words: object) -> float:
         command = [str(word) for word in (args.tool, "-m", args.model, *same, *words)]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, env=spins)
-        return float(json.loads(said.stdout)[0]["avg_ts"])
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=spins)
+        return float(json.loads(done.stdout)[0]["avg_ts"])
 
     figures: dict[str, tuple[list[float], list[float]]] = {"prefill": ([], []), "decode": ([], [])}
     for _ in range(args.rounds):
@@ -153,8 +153,8 @@ def cost_of_scoring(args: argparse.Namespace) -> None:
                 begun = time.perf_counter()
                 subprocess.run([str(word) for word in command], check=True, capture_output=True)
                 seconds.append(time.perf_counter() - begun)
-        said = [[json.loads(line)["text"] for line in (place / name).open()] for name in ("a.jsonl", "b.jsonl")]
-        assert said[0] == said[1], "the two commands gave different answers"
+        answers = [[json.loads(line)["text"] for line in (place / name).open()] for name in ("a.jsonl", "b.jsonl")]
+        assert answers[0] == answers[1], "the two commands gave different answers"
     compared(f"{args.rows} rows, bench quality and ask", *sides, "s")
 
 

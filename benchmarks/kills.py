@@ -137,9 +137,9 @@ def fill_the_disk() -> None:
             results = disk / "r.jsonl"
             command = [*SMOLCLI, "caption", str(folder), "-b", "echo", "-q", "-o", str(results), "--resume"]
             full = subprocess.run(command, capture_output=True, text=True)
-            told = [line for line in full.stderr.splitlines() if "is not a picture" not in line]
-            print(f"exit {full.returncode}: {told}; {results.stat().st_size} bytes written")
-            assert full.returncode == 1 and len(told) == 1 and "No space left" in told[0]
+            errors = [line for line in full.stderr.splitlines() if "is not a picture" not in line]
+            print(f"exit {full.returncode}: {errors}; {results.stat().st_size} bytes written")
+            assert full.returncode == 1 and len(errors) == 1 and "No space left" in errors[0]
             subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
             resumed = subprocess.run(command, capture_output=True, text=True)
             assert resumed.returncode == 5, resumed.stderr

@@ -158,10 +158,10 @@ def language_state(reader: GGUFReader, end: int, line_feed: int) -> dict[str, to
     # The end of a turn is an exception: its input is a line feed's, because SmolLM2 knows no "Assistant:" after its own
     # end of a turn, and its output is 0.9 of that one's, because with all of it most answers would be empty.
     read = torch.cat([embeddings, embeddings.mean(0).expand(new, -1)])
-    said = torch.cat([embeddings, torch.zeros(new, TEXT.hidden)])
+    output = torch.cat([embeddings, torch.zeros(new, TEXT.hidden)])
     read[end] = embeddings[line_feed]
-    said[end], said[TURN_END] = 0.9 * embeddings[TURN_END], 0.0
-    return state | {"model.text_model.embed_tokens.weight": read, "lm_head.weight": said}
+    output[end], output[TURN_END] = 0.9 * embeddings[TURN_END], 0.0
+    return state | {"model.text_model.embed_tokens.weight": read, "lm_head.weight": output}
 
 
 def save_settings(out: Path) -> None:

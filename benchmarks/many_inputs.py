@@ -72,14 +72,14 @@ def run_loop(count: int, rounds: int) -> None:
             file = Path(place) / f"{number}.png"
             file.write_bytes(SAMPLES[number % len(SAMPLES)].read_bytes())
             files.append(str(file))
-        one, each = [], []
+        together, apart = [], []
         for _ in range(rounds):
-            one.append(timed([*SMOLCLI, "caption", "-q", place])[0])
+            together.append(timed([*SMOLCLI, "caption", "-q", place])[0])
             script = 'for file in "$@"; do "$PYTHON" -m smolcli caption -q "$file"; done'
-            each.append(timed(["bash", "-c", script, "loop", *files])[0])
-        ratio = statistics.median(each) / statistics.median(one)
-        print(f"{count} pictures with nano, medians of {rounds}: one process {statistics.median(one):.1f} s,")
-        print(f"a process each {statistics.median(each):.1f} s, {ratio:.1f} times as long")
+            apart.append(timed(["bash", "-c", script, "loop", *files])[0])
+        ratio = statistics.median(apart) / statistics.median(together)
+        print(f"{count} pictures with nano, medians of {rounds}: one process {statistics.median(together):.1f} s,")
+        print(f"a process each {statistics.median(apart):.1f} s, {ratio:.1f} times as long")
 
 
 def timed(command: list[str]) -> tuple[float, int]:

@@ -29,36 +29,36 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    direct = [one.name for one in QUANTIZATIONS.values() if one.tensor is not None]
+    direct = [quantization.name for quantization in QUANTIZATIONS.values() if quantization.tensor is not None]
     words = [word for name in QUANTIZATIONS for word in ("--quant", name)]
     words += [word for name in ("f16", *direct) for word in ("--mmproj-quant", name)]
     report = json.loads(smolcli("convert-to-gguf", args.model, "-o", args.out, *words, "--verify", "--json"))
     sizes = {file["path"]: file["bytes"] for file in report["files"]}
     texts = report["verify"][: len(QUANTIZATIONS)]
-    rounds = [[decoded(one) for one in texts] for _ in range(args.runs)]
+    rounds = [[decoded(check) for check in texts] for _ in range(args.runs)]
     head("language", "tokens/s")
-    for one, speed in zip(texts, map(max, zip(*rounds, strict=True)), strict=True):
-        print(f"| {one['quant']} | {row(one, sizes[one['language']])} | {speed:.0f} |", flush=True)
+    for check, speed in zip(texts, map(max, zip(*rounds, strict=True)), strict=True):
+        print(f"| {check['quant']} | {row(check, sizes[check['language']])} | {speed:.0f} |", flush=True)
     head("vision", "mean cosine")
-    for one in [texts[0], *report["verify"][len(QUANTIZATIONS) :]]:
-        print(f"| {one['mmproj_quant']} | {row(one, sizes[one['vision']])} | {one['cosine']:.6f} |")
+    for check in [texts[0], *report["verify"][len(QUANTIZATIONS) :]]:
+        print(f"| {check['mmproj_quant']} | {row(check, sizes[check['vision']])} | {check['cosine']:.6f} |")
 
 
 def head(half: str, last: str) -> None:
     print(f"\n| {half} half | MB | top-1 | mean KL | 99% KL | same answers | {last} |\n|---|---|---|---|---|---|---|")
 
 
-def row(one: dict[str, Any], size: int) -> str:
-    numbers = f"{one['top1']:.3f} | {one['kl']:.2g} | {one['kl_99']:.2g}"
-    return f"{size / 1e6:.1f} | {numbers} | {one['same']} of {one['probes']}"
+def row(check: dict[str, Any], size: int) -> str:
+    numbers = f"{check['top1']:.3f} | {check['kl']:.2g} | {check['kl_99']:.2g}"
+    return f"{size / 1e6:.1f} | {numbers} | {check['same']} of {check['probes']}"
 
 
-def decoded(one: dict[str, Any]) -> float:
+def decoded(check: dict[str, Any]) -> float:
     """The decoding speed of three answers, in tokens a second."""
     also = [word for question in QUESTIONS[1:] for word in ("-Q", question)]
-    model = ["-m", one["language"], "--mmproj", one["vision"]]
-    said = smolcli("ask", QUESTIONS[0], *also, PICTURE, *model, "-n", "64", "--detail", "low", "-q", "-f", "jsonl")
-    record = json.loads(said)
+    model = ["-m", check["language"], "--mmproj", check["vision"]]
+    line = smolcli("ask", QUESTIONS[0], *also, PICTURE, *model, "-n", "64", "--detail", "low", "-q", "-f", "jsonl")
+    record = json.loads(line)
     return float(record["tokens"]["new"] / record["seconds"]["decode"])
 
 

@@ -241,7 +241,7 @@ def by_transformers(args: argparse.Namespace) -> dict[str, int]:
 
     torch.set_num_threads(args.threads)
     try:
-        processor = AutoProcessor.from_pretrained(args.tool)
+        processor = AutoProcessor.from_pretrained(args.tool)  # type: ignore[no-untyped-call]
     except ImportError:  # its video processor needs torchvision; text and pictures are processed the same without it
         from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
         from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
@@ -249,9 +249,10 @@ def by_transformers(args: argparse.Namespace) -> dict[str, int]:
         words = AutoTokenizer.from_pretrained(args.tool)
         config = AutoConfig.from_pretrained(args.tool)
         size = (config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor) ** 2
-        images = AutoImageProcessor.from_pretrained(args.tool, backend="pil")
+        images = AutoImageProcessor.from_pretrained(args.tool, backend="pil")  # type: ignore[no-untyped-call]
         processor = Idefics3Processor(images, words, image_seq_len=size, chat_template=words.chat_template)
-    model = AutoModelForImageTextToText.from_pretrained(args.tool, dtype=getattr(torch, args.their_dtype)).eval()
+    model = AutoModelForImageTextToText.from_pretrained(args.tool, dtype=getattr(torch, args.their_dtype))
+    model.eval()  # type: ignore[no-untyped-call]
     content = [{"type": "image", "path": str(args.picture)}, {"type": "text", "text": QUESTION}]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,

@@ -79,8 +79,8 @@ def run(args: argparse.Namespace, folder: Path, path: Path, engine: tuple[str, s
 def seconds_by_stage(run: rivals.Run) -> dict[str, float]:
     """The seconds of each stage in the order of STAGES; their sum is the whole time."""
     parts = re.findall(r"([a-z ]+) ([\d.]+)(?:,|$)", run.parts)
-    found = {RENAMED.get(name.strip(), name.strip()): float(value) for name, value in parts}
-    return {name: found.get(name, 0.0) for name in STAGES} | {"start": run.seconds - sum(found.values())}
+    seconds = {RENAMED.get(name.strip(), name.strip()): float(value) for name, value in parts}
+    return {name: seconds.get(name, 0.0) for name in STAGES} | {"start": run.seconds - sum(seconds.values())}
 
 
 def draw(stages: dict[str, dict[str, float]], file: Path) -> None:

@@ -16,14 +16,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smolcli.models import catalog, resolve
 
 PYTHON = sys.executable
 SMOLCLI = (PYTHON, "-m", "smolcli")
-COMPLETIONS = {  # shell -> environment with which it asks to complete the last of some words
+COMPLETIONS: dict[
+    str, Callable[[str], dict[str, str]]
+] = {  # shell -> environment with which it asks to complete the last of some words
     "bash": lambda words: {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)},
     "zsh": lambda words: {"_TYPER_COMPLETE_ARGS": words},
     "fish": lambda words: {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
@@ -70,13 +72,13 @@ def embeddings(tile):
     marker = mtmd.mtmd_default_marker()
     text = mtmd.mtmd_input_text(marker, len(marker), False, True)
     assert mtmd.mtmd_tokenize(vision, chunks, ctypes.byref(text), (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap), 1) == 0
-    found = [mtmd.mtmd_input_chunks_get(chunks, n) for n in range(mtmd.mtmd_input_chunks_size(chunks))]
-    chunk = [one for one in found if mtmd.mtmd_input_chunk_get_type(one) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE][-1]
+    pieces = [mtmd.mtmd_input_chunks_get(chunks, n) for n in range(mtmd.mtmd_input_chunks_size(chunks))]
+    chunk = [piece for piece in pieces if mtmd.mtmd_input_chunk_get_type(piece) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE][-1]
     assert mtmd.mtmd_encode_chunk(vision, chunk) == 0
-    made = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(vision), (TOKENS, width)).copy()
+    rows = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(vision), (TOKENS, width)).copy()
     mtmd.mtmd_input_chunks_free(chunks)
     mtmd.mtmd_bitmap_free(bitmap)
-    return made
+    return rows
 
 
 def decode(run, position):
@@ -108,7 +110,7 @@ runs += [tokens(FAKE + "Describe this image in one sentence.<end_of_utterance>\n
 position = 0
 for run in runs:
     position = decode(run, position)
-said = b""
+reply = b""
 while True:
     scores = np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (size,))
     token = int(scores.argmax())
@@ -116,9 +118,9 @@ while True:
         break
     room = ctypes.create_string_buffer(64)
     count = llama.llama_token_to_piece(vocab, token, room, len(room), 0, False)
-    said += room.raw[:count]
+    reply += room.raw[:count]
     position = decode([token], position)
-print(said.decode().strip())
+print(reply.decode().strip())
 """
 
 
@@ -151,20 +153,20 @@ def main() -> None:
     for _ in range(args.rounds):
         imported, _ = timed((PYTHON, "-c", typer))
         for name, (command, more, other) in sides.items():
-            seconds, said = timed(command, more)
+            seconds, printed = timed(command, more)
             if other == typer:
                 ratios[name].append((seconds, imported))
             else:
-                alone, wanted = timed((*script, other, threads))
-                assert said == wanted != "", f"smolcli says {said!r}, the script {wanted!r}"
+                alone, expected = timed((*script, other, threads))
+                assert printed == expected != "", f"smolcli says {printed!r}, the script {expected!r}"
                 ratios[name].append((seconds, alone))
     for name, pairs in ratios.items():
         first, second = (statistics.median(side) * 1000 for side in zip(*pairs, strict=True))
-        each = sorted(a / b for a, b in pairs)
+        rounds = sorted(a / b for a, b in pairs)
         beside = "import typer" if sides[name][2] == typer else "the script"
         print(
-            f"{name}: {first:.0f} ms, {beside} {second:.0f} ms; ratio of a round {statistics.median(each):.2f} "
-            f"({each[0]:.2f} to {each[-1]:.2f})"
+            f"{name}: {first:.0f} ms, {beside} {second:.0f} ms; ratio of a round {statistics.median(rounds):.2f} "
+            f"({rounds[0]:.2f} to {rounds[-1]:.2f})"
         )
 
 

@@ -73,8 +73,8 @@ def write_digests(sdist: Path, folder: Path) -> None:
         checkpoint = make_checkpoint(folder / name, variant, 5, exact=True, **options)
         for quant in TYPES:
             for half in ("language", "vision"):
-                made = upstream(sdist, checkpoint, quant, half, folder, pre)
-                files[f"{name} {half} {quant}"] = contents(made)
+                file = upstream(sdist, checkpoint, quant, half, folder, pre)
+                files[f"{name} {half} {quant}"] = contents(file)
     DIGESTS.parent.mkdir(exist_ok=True)
     DIGESTS.write_text(json.dumps({"source": sdist.resolve().name, "files": files}, indent=1) + "\n", encoding="utf-8")
     print(f"{DIGESTS}: {len(files)} files")
@@ -93,7 +93,7 @@ def compare(sdist: Path, model: Path, quants: list[str], runs: int, folder: Path
         seconds["smolcli"].append(time.perf_counter() - begun)
     for key, name in names.items():
         print(json.dumps({"file": name, **differences(contents(ours[key]), contents(theirs[key]))}), flush=True)
-    medians = {who: round(statistics.median(each), 2) for who, each in seconds.items()}
+    medians = {who: round(statistics.median(times), 2) for who, times in seconds.items()}
     print(json.dumps({"seconds": medians, "ratio": round(medians["upstream"] / medians["smolcli"], 2)}))
 
 
@@ -110,7 +110,7 @@ def smolcli(model: Path, quants: list[str], out: Path) -> dict[tuple[str, str], 
 def upstream(sdist: Path, checkpoint: Path, quant: str, half: str, folder: Path, pre: str) -> Path:
     """The file that upstream makes of one half of a checkpoint."""
     source = mended(checkpoint, folder / "mended" / checkpoint.resolve().name)
-    made = folder / f"{half}-{quant}.gguf"
+    file = folder / f"{half}-{quant}.gguf"
     command = [
         sys.executable,
         __file__,
@@ -121,12 +121,12 @@ def upstream(sdist: Path, checkpoint: Path, quant: str, half: str, folder: Path,
         "--outtype",
         quant,
         "--outfile",
-        str(made),
+        str(file),
     ]
     done = subprocess.run(command + ["--mmproj"] * (half == "vision"), capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"upstream failed:\n{done.stderr[-2000:]}")
-    return made
+    return file
 
 
 def mended(checkpoint: Path, copy: Path) -> Path:

@@ -43,10 +43,10 @@ def main() -> None:
     seed.add_argument("file", type=Path)
     commands.add_parser("nano").add_argument("--clips", type=int, default=200)
     for name in ("one-reader", "one-run"):
-        one = commands.add_parser(name)
-        one.add_argument("name")
-        one.add_argument("file", type=Path)
-        one.add_argument("--checkpoint", type=Path)
+        measured = commands.add_parser(name)
+        measured.add_argument("name")
+        measured.add_argument("file", type=Path)
+        measured.add_argument("--checkpoint", type=Path)
     args = parser.parse_args()
     if args.command == "make":
         make(args.folder)
@@ -58,9 +58,9 @@ def main() -> None:
         judge_nano(args.clips)
     else:
         started = time.perf_counter()
-        found = RUNS[args.name](args.checkpoint, args.file) if args.checkpoint else digests(args.name, args.file)
+        result = RUNS[args.name](args.checkpoint, args.file) if args.checkpoint else digests(args.name, args.file)
         memory = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        print(json.dumps({"seconds": time.perf_counter() - started, "MB": memory / 1e3, "found": found}))
+        print(json.dumps({"seconds": time.perf_counter() - started, "MB": memory / 1e3, "result": result}))
 
 
 def make(folder: Path) -> None:
@@ -134,7 +134,7 @@ READERS: dict[str, Callable[[Path], Iterator[np.ndarray]]] = {
 
 def digests(name: str, file: Path) -> list[list[int]]:
     """Mean colours of 8 x 8 parts of each frame: they differ between frames, hardly between conversions to RGB."""
-    pictures = (Image.fromarray(each).resize((8, 8), Image.Resampling.BOX) for each in READERS[name](file))
+    pictures = (Image.fromarray(pixels).resize((8, 8), Image.Resampling.BOX) for pixels in READERS[name](file))
     return [list(picture.tobytes()) for picture in pictures]
 
 
@@ -143,17 +143,17 @@ def compare_readers(file: Path, rounds: int) -> None:
     for _ in range(rounds):
         for name in READERS:
             measured[name].append(child("one-reader", name, file))
-    ours = statistics.median(one["seconds"] for one in measured["smolcli"])
+    ours = statistics.median(run["seconds"] for run in measured["smolcli"])
     for name, runs in measured.items():
-        seconds = statistics.median(one["seconds"] for one in runs)
-        pairs = zip(runs[0]["found"], measured["smolcli"][0]["found"], strict=True)
+        seconds = statistics.median(run["seconds"] for run in runs)
+        pairs = zip(runs[0]["result"], measured["smolcli"][0]["result"], strict=True)
         apart = max(int(np.abs(np.subtract(a, b)).max()) for a, b in pairs)
         line = {
             "reader": name,
-            "frames": len(runs[0]["found"]),
+            "frames": len(runs[0]["result"]),
             "seconds": round(seconds, 2),
             "times smolcli's": round(seconds / ours, 2),
-            "peak MB": round(max(one["MB"] for one in runs)),
+            "peak MB": round(max(run["MB"] for run in runs)),
             "largest difference of colour": apart,
         }
         print(json.dumps(line), flush=True)
@@ -179,14 +179,14 @@ def by_transformers(checkpoint: Path, file: Path) -> dict[str, Any]:
 
     reader = decord.VideoReader(str(file))
     indices = chosen(len(reader))
-    pictures = [Image.fromarray(each) for each in reader.get_batch(indices).asnumpy()]
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    pictures = [Image.fromarray(pixels) for pixels in reader.get_batch(indices).asnumpy()]
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
     side = model.config.vision_config.image_size
     tokens = (side // model.config.vision_config.patch_size // model.config.scale_factor) ** 2
     from smolcli.backends.image_processor import Layout
 
     layout = Layout(side, tokens, side)  # its processor needs torchvision; tests show that the resize is the same
-    tiles = [cut(Frame(each.tobytes(), *each.size), layout, "low", False).pixels[0] for each in pictures]
+    tiles = [cut(Frame(picture.tobytes(), *picture.size), layout, "low", False).pixels[0] for picture in pictures]
     pixels = torch.stack([torch.frombuffer(bytearray(tile), dtype=torch.uint8).view(side, side, 3) for tile in tiles])
     pixels = pixels.permute(0, 3, 1, 2).float() / 255 * 2 - 1
     names: Any = SimpleNamespace(
@@ -233,8 +233,8 @@ RUNS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 
 def compare_runs(checkpoint: Path, file: Path) -> None:
     for name in RUNS:
-        found = child("one-run", name, file, "--checkpoint", str(checkpoint))
-        line = {"run": name, "seconds": round(found["seconds"], 1), "peak MB": round(found["MB"]), **found["found"]}
+        run = child("one-run", name, file, "--checkpoint", str(checkpoint))
+        line = {"run": name, "seconds": round(run["seconds"], 1), "peak MB": round(run["MB"]), **run["result"]}
         print(json.dumps(line), flush=True)
 
 
@@ -252,12 +252,18 @@ def judge_nano(clips: int) -> None:
             done = subprocess.run([*command, *asked], stdout=subprocess.PIPE, check=True)
             return [json.loads(line)["text"].strip().lower().rstrip(".") for line in done.stdout.splitlines()]
 
-        told = answers()
+        summaries = answers()
         ways = answers("--question", "Which way does it move?")
         colours = answers("--question", "What colour is it?")
     for name, rights in (
-        ("summary names the direction", [way in text.split() for (way, _), text in zip(truths, told, strict=True)]),
-        ("summary names the colour", [colour in text.split() for (_, colour), text in zip(truths, told, strict=True)]),
+        (
+            "summary names the direction",
+            [way in text.split() for (way, _), text in zip(truths, summaries, strict=True)],
+        ),
+        (
+            "summary names the colour",
+            [colour in text.split() for (_, colour), text in zip(truths, summaries, strict=True)],
+        ),
         ("direction, asked for", [way == text for (way, _), text in zip(truths, ways, strict=True)]),
         ("colour, asked for", [colour == text for (_, colour), text in zip(truths, colours, strict=True)]),
     ):
@@ -288,7 +294,7 @@ def render(rng: np.random.Generator, file: Path) -> tuple[str, str]:
             image = Image.new("RGB", (side, side), paper)
             along = span * number / (count - 1)
             synthetic_images.draw_shape(image, shape, fill, x0 + dx * along, y0 + dy * along, radius, paper)
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
         container.mux(stream.encode())
     return way, colour
 

@@ -30,8 +30,12 @@ from tests.inputs.clips import (
     run,
 )
 
+# Clips that stand for the others: each a container of its own, and frames out of order, rotated or at varying times.
+FAST = ("h264-varying", "h264-ts", "hevc-open", "vp9", "rotation-90", "gif")
+CLIPS_BY_SPEED = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in CLIPS]
 
-@pytest.mark.parametrize("name", CLIPS)
+
+@pytest.mark.parametrize("name", CLIPS_BY_SPEED)
 @pytest.mark.parametrize("decoder", ["av", "ffmpeg", "decord"])
 def test_right_frames_of_each_clip_and_decoder(
     decoder: str, name: str, clip: Clip, ffmpeg: None, request: pytest.FixtureRequest

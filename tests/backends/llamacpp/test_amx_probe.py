@@ -263,6 +263,7 @@ COMPUTE_LOGITS = """
 import sys
 from pathlib import Path
 from smolcli.backends.llamacpp import amx_probe
+from smolcli.models.files import BUILT_IN
 amx_probe._prevent_leftovers()
 path = Path(sys.argv[1])
 amx_probe.quantize(BUILT_IN / "nano-F16.gguf", path, amx_probe.llama.LLAMA_FTYPE_MOSTLY_Q8_0)
