@@ -251,8 +251,8 @@ def by_transformers(args: argparse.Namespace) -> dict[str, int]:
         size = (config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor) ** 2
         images = AutoImageProcessor.from_pretrained(args.tool, backend="pil")  # type: ignore[no-untyped-call]
         processor = Idefics3Processor(images, words, image_seq_len=size, chat_template=words.chat_template)
-    model = AutoModelForImageTextToText.from_pretrained(args.tool, dtype=getattr(torch, args.their_dtype))
-    model.eval()  # type: ignore[no-untyped-call]
+    model: Any = AutoModelForImageTextToText.from_pretrained(args.tool, dtype=getattr(torch, args.their_dtype))
+    model.eval()
     content = [{"type": "image", "path": str(args.picture)}, {"type": "text", "text": QUESTION}]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True,

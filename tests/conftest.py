@@ -28,9 +28,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    one = Server()
-    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
-    yield one
-    one.done.set()
-    one.shutdown()
-    one.server_close()
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.done.set()
+    server.shutdown()
+    server.server_close()

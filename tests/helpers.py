@@ -67,9 +67,9 @@ def records(
 
 def results(path: Path) -> ResultsFile:
     path.touch()
-    made = ResultsFile(path, IDENTITY)
-    made.read()
-    return made
+    file = ResultsFile(path, IDENTITY)
+    file.read()
+    return file
 
 
 SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
@@ -108,11 +108,11 @@ def loaded(*words: object, **env: str) -> tuple[set[str], str]:
 
 def line(done: subprocess.CompletedProcess[bytes]) -> str:
     """The one line that a failure is told in."""
-    said = done.stderr.decode()
-    assert said.count("\n") == 1, said
-    assert said.startswith("smolcli: ")
-    assert "Traceback" not in said
-    return said
+    message = done.stderr.decode()
+    assert message.count("\n") == 1, message
+    assert message.startswith("smolcli: ")
+    assert "Traceback" not in message
+    return message
 
 
 RECORD = Record(
@@ -131,10 +131,10 @@ BAD = replace(
 
 def written(writer: type, *records: Record, **options: bool) -> str:
     stream = io.StringIO()
-    made = writer(stream, **options)
+    opened = writer(stream, **options)
     for record in records:
-        made.write(record)
-    made.close()
+        opened.write(record)
+    opened.close()
     return stream.getvalue()
 
 

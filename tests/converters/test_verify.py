@@ -57,8 +57,10 @@ def smolcli(*words: object) -> subprocess.CompletedProcess[str]:
 def test_divergence_and_cosine_are_those_of_torch() -> None:
     torch.manual_seed(0)
     p, q = torch.randn(2, 5, 7) * 3
-    wanted = torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none").sum(-1)
-    assert divergence(p.numpy(), q.numpy()) == pytest.approx(wanted.numpy(), rel=1e-5)
+    expected = torch.nn.functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="none").sum(
+        -1
+    )
+    assert divergence(p.numpy(), q.numpy()) == pytest.approx(expected.numpy(), rel=1e-5)
     assert cosine(p.numpy(), q.numpy()) == pytest.approx(torch.cosine_similarity(p, q).numpy(), rel=1e-5)
 
 

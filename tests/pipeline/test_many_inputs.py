@@ -95,8 +95,8 @@ def test_sidecars_beside_the_inputs_are_all_the_output(folder: Path) -> None:
 def test_sidecars_of_a_tree_under_another_folder(folder: Path) -> None:
     out = folder.parent / "out"
     assert echo(folder, "--sidecar", ".txt", "--out-dir", out).returncode == 5
-    made = sorted(str(path.relative_to(out)) for path in out.rglob("*.txt"))
-    assert made == sorted(f"{'a' if number % 2 else 'b'}/{number}.txt" for number in range(1, 12))
+    paths = sorted(str(path.relative_to(out)) for path in out.rglob("*.txt"))
+    assert paths == sorted(f"{'a' if number % 2 else 'b'}/{number}.txt" for number in range(1, 12))
     assert not list(folder.rglob("*.txt"))
 
 
@@ -120,8 +120,8 @@ def test_no_two_inputs_write_one_sidecar(tmp_path: Path) -> None:
     out = tmp_path / "out"
     inputs = [tmp_path / "in", tmp_path / "in" / "x" / "a"]
     assert echo(*inputs, "--sidecar", ".txt", "--out-dir", out).returncode == 0
-    said = sorted(path.read_text() for path in out.rglob("*") if path.is_file())
-    assert said == [f"[{number}x1] Hm?\n" for number in range(1, 6)]
+    texts = sorted(path.read_text() for path in out.rglob("*") if path.is_file())
+    assert texts == [f"[{number}x1] Hm?\n" for number in range(1, 6)]
 
 
 def test_a_sidecar_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_several_pictures_of_one_conversation_are_resumed_as_one(folder: Path) -
 
 def test_a_shard_without_inputs_is_no_failure(folder: Path) -> None:
     done = [smolcli("caption", "-b", "echo", "-m", "nano", folder / "a" / "1.png", "--shard", f"{n}/2") for n in (1, 2)]
-    assert [one.returncode for one in done] == [0, 0]
-    assert sum(one.stdout.count(b"\n") for one in done) == 1
+    assert [run.returncode for run in done] == [0, 0]
+    assert sum(run.stdout.count(b"\n") for run in done) == 1
 
 
 def test_the_list_of_inputs_is_not_overwritten(folder: Path) -> None:
@@ -294,7 +294,9 @@ def test_a_disk_that_fills_up_stops_the_run_with_one_error_and_it_is_resumed(fol
 
 def test_shards_together_are_the_whole(folder: Path) -> None:
     parts = [echo(folder, "-f", "jsonl", "--shard", f"{n}/3").stdout.splitlines() for n in (1, 2, 3)]
-    assert sorted(json.loads(one)["path"] for part in parts for one in part) == sorted(map(str, folder.rglob("*.png")))
+    assert sorted(json.loads(line)["path"] for part in parts for line in part) == sorted(
+        map(str, folder.rglob("*.png"))
+    )
 
 
 def test_lists_and_patterns(folder: Path) -> None:
@@ -305,7 +307,7 @@ def test_lists_and_patterns(folder: Path) -> None:
     ]  # fmt: skip
     assert echo(folder, "--include", "1*.png", "--exclude", "b").stdout.count(b"\n") == 2
     literal = echo("--files-from", "-", "-f", "jsonl", stdin=f"{folder}/a/[1].png\r\n{folder}/a/1.png\r\n".encode())
-    assert [json.loads(one)["error"] is None for one in literal.stdout.splitlines()] == [False, True]
+    assert [json.loads(line)["error"] is None for line in literal.stdout.splitlines()] == [False, True]
     assert "add -0" in line(echo("--files-from", "-", stdin=b"a.png\0b.png\0"))
     (folder / "gone.png").symlink_to("nowhere.png")  # as of data that was not fetched
     assert "gone.png: no such file" in echo(folder).stderr.decode()

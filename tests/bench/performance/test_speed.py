@@ -39,7 +39,7 @@ QUIET = Console(quiet=True)
 def test_stage_figures_computed_by_hand() -> None:
     """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
     one = Sample(wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20)
-    found = {name: each.value for name, each in stage_figures([one], 2, 64).items()}
+    found = {name: figure.value for name, figure in stage_figures([one], 2, 64).items()}
     assert found == pytest.approx(
         {"prefill": 400 / 2, "decode": 18 / 1.5, "media": 0.6 / 2, "tile": 3.0 / 6, "images": 2 / 8}
     )
@@ -65,7 +65,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     for count in (5, 9, 12):
         found = [median_figure(list(rng.exponential(size=count))) for _ in range(4000)]
-        held = np.mean([one.low <= np.log(2) <= one.high for one in found])
+        held = np.mean([figure.low <= np.log(2) <= figure.high for figure in found])
         assert 0.92 < held < 0.985
 
 
@@ -82,7 +82,7 @@ class Known:
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         self.options.append(options)
-        for index, prompt in enumerate(each for each in prompts if each is not None):
+        for index, prompt in enumerate(prompt for prompt in prompts if prompt is not None):
             self.asked.append(prompt)
             words = sum(len(part.split()) for part in prompt.turns[0].parts if isinstance(part, str))
             tokens = Tokens(7 + words + 64 * len(prompt.frames), 64 * len(prompt.frames), options.max_tokens)
@@ -159,7 +159,7 @@ class Fixed:
 
 def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
     with configurations(words, Variants(**options), QUIET) as found:  # type: ignore[arg-type]
-        return [" ".join(map(str, one.settings.values())) for one in found]
+        return [" ".join(map(str, configuration.settings.values())) for configuration in found]
 
 
 def test_every_combination_once_in_order() -> None:

@@ -77,5 +77,5 @@ def quality(names: tuple[str, ...] = ("nano", "256m", "500m"), strange: tuple[st
 def hostile() -> Report:
     """Strange texts wherever a text comes from outside."""
     machine: dict[str, Any] = {text: text for text in HOSTILE} | {"libraries": {text: text for text in HOSTILE}}
-    made = quality(HOSTILE, HOSTILE)
-    return replace(made, command="\n".join(HOSTILE), machine=machine, options=machine, metric=HOSTILE[0])
+    report = quality(HOSTILE, HOSTILE)
+    return replace(report, command="\n".join(HOSTILE), machine=machine, options=machine, metric=HOSTILE[0])

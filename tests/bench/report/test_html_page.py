@@ -93,9 +93,9 @@ def test_page_is_well_formed(made: Callable[[], Report]) -> None:
     assert {name for _, attributes in tree.tags for name in attributes} <= set(ATTRIBUTES.split())
     assert len(tree.named("h1")) == len(tree.named("main")) == len(tree.named("title")) - len(tree.named("svg")) == 1
     assert {"http-equiv": "Content-Security-Policy", "content": POLICY} in tree.named("meta")
-    assert all(one.get("alt") for one in tree.named("img"))
-    assert all(one["role"] == "img" and one["aria-label"] for one in tree.named("svg"))
-    assert all(one["scope"] in ("row", "col") for one in tree.named("th"))
+    assert all(attributes.get("alt") for attributes in tree.named("img"))
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in tree.named("svg"))
+    assert all(attributes["scope"] in ("row", "col") for attributes in tree.named("th"))
     assert len(tree.named("table")) == len(tree.named("caption"))
     assert text.count("<style>") == 1 and "url(" not in STYLE and "@import" not in STYLE and "<" not in STYLE
 
@@ -114,7 +114,7 @@ def test_hostile_text_is_escaped() -> None:
     assert not {char for char in text if not char.isprintable()} - {"\n", "\u202e", "\u200d"}
     text.encode()
     for shown in ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\\x1b[31mred", "w" * 300, "\\ud83d"):
-        assert any(shown in each for each in tree.texts), shown
+        assert any(shown in text for text in tree.texts), shown
 
 
 @pytest.mark.parametrize(

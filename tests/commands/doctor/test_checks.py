@@ -165,14 +165,14 @@ def test_a_broken_vision_encoder_blocks_where_auto_uses_it(machine: Path, monkey
         return call(target, *args, **options)
 
     monkeypatch.setattr(checks, "call", broken)
-    what = "openvino is installed and does not work"
-    assert not problem(checks.checkup(), what).blocks  # nano is encoded by mtmd
+    broken_library = "openvino is installed and does not work"
+    assert not problem(checks.checkup(), broken_library).blocks  # nano is encoded by mtmd
     folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
     folder.mkdir(parents=True)
     (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").touch()
     with (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").open("wb") as file:
         file.truncate(select.MIN_BYTES_FOR_LOADED_ENCODER)
-    assert problem(checks.checkup(), what).blocks
+    assert problem(checks.checkup(), broken_library).blocks
 
 
 def test_a_missing_model_blocks(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
