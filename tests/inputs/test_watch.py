@@ -133,7 +133,7 @@ def test_writer_during_the_lease_does_not_end_the_process(
     disturbances: list[Path] = []
     signals: list[int] = []
     before = signal.signal(signal.SIGIO, lambda number, frame: signals.append(number))  # its default ends the process
-    monkeypatch.setattr("smolcli.inputs.fcntl.fcntl", disturbed)
+    monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", disturbed)
     arrivals = watching(tmp_path)
     path.write_text("a")
     assert next(arrivals) == str(path)
@@ -148,7 +148,7 @@ def test_file_only_has_to_settle_if_no_lease_is_granted(
         raise OSError(errno.EINVAL, "Invalid argument")
 
     if sys.platform == "linux":
-        monkeypatch.setattr("smolcli.inputs.fcntl.fcntl", refused)
+        monkeypatch.setattr("smolcli.inputs.watch.fcntl.fcntl", refused)
     arrivals = watching(tmp_path)
     with (tmp_path / "a.png").open("w") as file:
         file.write("a")
