@@ -89,7 +89,7 @@ def test_several_files_give_one_line_each_in_order() -> None:
     assert [line.split(": ")[0] for line in lines] == [str(file) for file in files]
     assert all(line.split(": ", 1)[1] for line in lines)
     assert done.stderr.decode().count("\n") == 1
-    assert "built-in nano" in done.stderr.decode()
+    assert "using nano" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
