@@ -30,7 +30,7 @@ class Variants:
     backend: tuple[str, ...] = same_as(Model, "backend", default=("auto",))
     quant: tuple[str, ...] = opt(
         (),
-        "Quantization of the language half for llama.cpp: that pair where it is beside the model, else one that is "
+        "Quantization of the language model for llama.cpp: that pair where it is beside the model, else one that is "
         "converted from the checkpoint and deleted afterwards.",
         metavar="QUANT",
     )

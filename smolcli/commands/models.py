@@ -127,7 +127,7 @@ def model_rows() -> Iterator[dict[str, Any]]:
         yield _row(entry.name, entry.repo, entry.pair_bytes, entry.checkpoint_bytes, entry.licence, entry.about)
     yield _row(catalog.NANO, None, None, None, "Apache-2.0", "built in; drawn pictures and print")
     for repo in hub_cache.cached_ids():
-        yield _row(repo, repo, None, None, None, "pulled by its hub id")
+        yield _row(repo, repo, None, None, None, "pulled by its Hugging Face id")
 
 
 def _row(

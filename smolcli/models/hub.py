@@ -47,7 +47,7 @@ def pull(name: str, file_format: Format = "auto", quant: str | None = None, *, o
     if name == catalog.NANO:
         return resolve.find_files(name)
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
-        raise ModelError(f"{name}: not a known name or hub id", resolve.advise_name(name))
+        raise ModelError(f"{name}: not a known name or Hugging Face id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
         return _require_cached(name, file_format, "--offline" if offline else "HF_HUB_OFFLINE")
     for repo, repo_format in _repos(name, file_format).items():

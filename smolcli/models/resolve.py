@@ -26,7 +26,7 @@ from smolcli.terminal.words import closest
 
 
 def model_names() -> list[str]:
-    """List the names that a model can be asked for by: the catalog, nano, and the hub ids that were pulled."""
+    """List the names that a model can be asked for by: the catalog, nano, and the Hugging Face ids that were pulled."""
     return [*CATALOG, NANO, *cached_ids()]
 
 
@@ -65,7 +65,7 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
 
 
 def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
-    """Find the files on this machine of a catalog name, hub id, directory or .gguf file; there may be none.
+    """Find the files on this machine of a catalog name, Hugging Face id, directory or .gguf file; there may be none.
 
     `mmproj` replaces the vision half; `label` is the model's name in errors. Raises ModelError for a name that is
     none of these, and for a .gguf file without its vision half.
@@ -84,7 +84,7 @@ def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelF
     elif HUB_ID.fullmatch(name) and not path.exists():
         files = cached_files(name)
     else:
-        raise ModelError(f"{label}: not a known name, hub id, directory or .gguf file", advise_name(name))
+        raise ModelError(f"{label}: not a known name, Hugging Face id, directory or .gguf file", advise_name(name))
     return replace(files, mmproj=_checked_mmproj(mmproj)) if mmproj and files.gguf else files
 
 

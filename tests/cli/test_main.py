@@ -160,7 +160,7 @@ def test_a_bad_file_is_reported_and_the_others_are_answered(tmp_path: Path) -> N
         (["caption", "--frob"], 2, "see smolcli caption --help"),
         (["convert-to-gguf", "nano", "--quant"], 2, "see smolcli convert-to-gguf --help"),
         (["caption", "https://example.com/a.png", "--offline"], 6, "--offline forbids the network"),
-        (["models", "pull", "../x"], 3, "not a known name or hub id"),
+        (["models", "pull", "../x"], 3, "not a known name or Hugging Face id"),
         (["caption", "{scene}", "--dtype", "int3"], 2, "dtype int3 is not known"),
         (["caption", "-", "-"], 2, "standard input can be read once"),
         (["caption", "{scene}", "--seed", "-1"], 2, "not a whole number from 0 to 4294967295"),
@@ -176,12 +176,16 @@ def test_a_bad_file_is_reported_and_the_others_are_answered(tmp_path: Path) -> N
         (["captoin"], 2, "No such command captoin; did you mean caption?"),
         (["caption", "--modle", "x"], 2, "No such option --modle; did you mean --model?"),
         (["caption", "--o", "x"], 2, "No such option --o; see smolcli caption --help"),
-        (["caption", "{scene}", "-m", "nanoo"], 3, "nanoo: not a known name, hub id, directory or .gguf file; did you"),
-        (["models", "pull", "256n"], 3, "256n: not a known name or hub id; did you mean 256m?"),
+        (
+            ["caption", "{scene}", "-m", "nanoo"],
+            3,
+            "nanoo: not a known name, Hugging Face id, directory or .gguf file; did you",
+        ),
+        (["models", "pull", "256n"], 3, "256n: not a known name or Hugging Face id; did you mean 256m?"),
         (["models", "pull"], 2, "no model was named; smolcli models list shows the names"),
         (["caption", "x.png", "-m", "no/such-model"], 3, "no/such-model"),
         (["caption", "{scene}", "-o", "/proc/nonexistent/out.txt"], 2, "/proc/nonexistent/out.txt: cannot be written"),
-        (["convert-to-gguf", "nowhere"], 3, "nowhere: not a directory, known name or hub id"),
+        (["convert-to-gguf", "nowhere"], 3, "nowhere: not a directory, known name or Hugging Face id"),
     ],
 )
 def test_usage_and_missing_files(tmp_path: Path, words: list[str], code: int, message: str) -> None:

@@ -294,7 +294,7 @@ def test_nano_needs_no_pull(server: Hub) -> None:
 
 
 def test_neither_name_nor_hub_id(server: Hub) -> None:
-    with pytest.raises(ModelError, match="1t: not a known name or hub id; smolcli models list"):
+    with pytest.raises(ModelError, match="1t: not a known name or Hugging Face id; smolcli models list"):
         hub.pull("1t")
 
 

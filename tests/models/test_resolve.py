@@ -162,10 +162,10 @@ def test_no_or_several_vision_halves(machine: Path) -> None:
 def test_names_that_are_no_model(machine: Path) -> None:
     file = fill(machine / "x", ["mmproj-a.gguf", "model.safetensors"])
     for word, message in {
-        "1t": "1t: not a known name, hub id, directory or .gguf file; smolcli models list",
+        "1t": "1t: not a known name, Hugging Face id, directory or .gguf file; smolcli models list",
         str(machine / "none.gguf"): "none.gguf: no such file",
         str(file / "mmproj-a.gguf"): "is the vision half of a model; give the language half",
-        str(file / "model.safetensors"): "not a known name, hub id, directory",
+        str(file / "model.safetensors"): "not a known name, Hugging Face id, directory",
         "org/none": "org/none: not on this machine; smolcli models pull org/none",
     }.items():
         with pytest.raises(ModelError, match=message):

@@ -89,12 +89,12 @@ def _find_source(word: str, options: Conversion) -> tuple[Path, Path | None]:
     if os.path.isdir(path):
         return path, options.lora
     if not hub_cache.HUB_ID.fullmatch(word):
-        raise ModelError(f"{word}: not a directory, known name or hub id", resolve.advise_name(word))
+        raise ModelError(f"{word}: not a directory, known name or Hugging Face id", resolve.advise_name(word))
     return _find_checkpoint(word, options), options.lora
 
 
 def _base_model(word: str, path: Path, options: Conversion) -> str:
-    """Return the directory or hub id of the model that the adapter in the directory `path` belongs to."""
+    """Return the directory or Hugging Face id of the model that the adapter in the directory `path` belongs to."""
     if list(path.glob("model*.safetensors")):
         raise UsageError(f"{word}: holds a checkpoint and an adapter", "put them apart: MODEL --lora DIR")
     if options.lora is not None:
@@ -111,7 +111,7 @@ def _base_model(word: str, path: Path, options: Conversion) -> str:
 
 
 def _find_checkpoint(word: str, options: Conversion) -> Path:
-    """Return the checkpoint of a name or hub id, downloaded if it is not here."""
+    """Return the checkpoint of a name or Hugging Face id, downloaded if it is not here."""
     files = resolve.find_files(word)
     if files.checkpoint is None:
         files = registry.load(registry.ON_DEMAND, "hub")(word, "checkpoint", offline=options.offline)
