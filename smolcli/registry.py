@@ -70,7 +70,7 @@ BACKENDS = {
         file_format="checkpoint",
         uses_gpu=True,
         options=frozenset({"device", "dtype"}),
-        machine_facts="smolcli.commands.doctor.probes:gpu_facts",
+        machine_facts="smolcli.backends.pytorch:machine_facts",
     ),
     "llamacpp": BackendEntry(
         "smolcli.backends.llamacpp.backend:LlamaCpp",
@@ -80,7 +80,7 @@ BACKENDS = {
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
         options=frozenset({"dtype", "jobs", "vision_encoder"}),
-        machine_facts="smolcli.commands.doctor.probes:amx_facts",
+        machine_facts="smolcli.backends.llamacpp.amx_probe:machine_facts",
         source_build="llama-cpp-python",
     ),
     "echo": BackendEntry(
@@ -196,6 +196,5 @@ def load(table: Mapping[str, AnyEntry], name: str) -> Any:
 
 
 def _missing(name: str, entry: AnyEntry, library: str) -> UnavailableError:
-    return UnavailableError(
-        f"{name} needs the library {library}, which is not installed", f"pip install 'smolcli[{entry.extra}]'"
-    )
+    package = f"'smolcli[{entry.extra}]'" if entry.extra else library
+    return UnavailableError(f"{name} needs the library {library}, which is not installed", f"pip install {package}")

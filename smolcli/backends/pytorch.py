@@ -328,3 +328,17 @@ class LapTimer:
         now = time.perf_counter()
         lap, self._last = now - self._last, now
         return lap
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return the GPUs that PyTorch sees, for doctor, as "gpus": device, name and memory in bytes of each."""
+    if torch.cuda.is_available():
+        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        gpus = [
+            {"device": f"cuda:{number}", "name": device.name, "memory": device.total_memory}
+            for number, device in enumerate(devices)
+        ]
+        return {"gpus": gpus}
+    if torch.backends.mps.is_available():
+        return {"gpus": [{"device": "mps", "name": "Apple", "memory": torch.mps.recommended_max_memory()}]}
+    return {"gpus": []}

@@ -177,3 +177,10 @@ def is_close(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
     return bool((cosines > MIN_COSINE).all())
+
+
+def machine_facts() -> dict[str, str]:
+    """Return whether llama.cpp uses AMX, for doctor, as "amx": used, crashes, untried or left out (of the build)."""
+    if not is_supported():
+        return {"amx": "left out"}
+    return {"amx": {True: "used", False: "crashes", None: "untried"}[verdict()]}

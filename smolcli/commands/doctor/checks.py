@@ -236,7 +236,7 @@ def _libraries() -> list[dict[str, Any]]:
     """The libraries that every command needs, and those of the extras."""
     tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.ON_DEMAND)
     entries = [entry for table in tables for entry in table.values()]
-    extras = {library: entry.extra for entry in entries for library in entry.needs}
+    extras = {library: entry.extra for entry in entries for library in entry.needs if entry.extra}
     libraries = [
         {"name": name, "installed": True, "version": version, "install": None}
         for name, version in versions(NEEDED).items()

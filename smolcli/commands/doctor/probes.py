@@ -38,28 +38,3 @@ def precision(module: str) -> str:
     """The dtype that --dtype auto means for a vision encoder on this CPU."""
     name: str = import_module(module).auto_dtype()
     return name
-
-
-def gpu_facts() -> dict[str, Any]:
-    """The GPUs that PyTorch sees, as "gpus": device, name and memory in bytes of each."""
-    import torch
-
-    if torch.cuda.is_available():
-        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        gpus = [
-            {"device": f"cuda:{number}", "name": device.name, "memory": device.total_memory}
-            for number, device in enumerate(devices)
-        ]
-        return {"gpus": gpus}
-    if torch.backends.mps.is_available():
-        return {"gpus": [{"device": "mps", "name": "Apple", "memory": torch.mps.recommended_max_memory()}]}
-    return {"gpus": []}
-
-
-def amx_facts() -> dict[str, Any]:
-    """Whether llama.cpp uses AMX, as "amx": used, crashes, untried or left out (of the build)."""
-    from smolcli.backends.llamacpp import amx_probe
-
-    if not amx_probe.is_supported():
-        return {"amx": "left out"}
-    return {"amx": {True: "used", False: "crashes", None: "untried"}[amx_probe.verdict()]}
