@@ -148,7 +148,8 @@ def test_batch_follows_from_seed_and_number(monkeypatch: pytest.MonkeyPatch) -> 
     assert batch.tiles.shape != other.tiles.shape or not np.array_equal(batch.tiles, other.tiles)
 
 
-@pytest.mark.parametrize("painters", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("painters", [1, 2])
 def test_interrupted_training_gives_the_same_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, painters: int
 ) -> None:
