@@ -175,6 +175,10 @@ def _report_other(error: Exception, is_verbose: bool) -> int:
     if hasattr(error, "format_message"):
         return _report(_usage_error(error), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was standard output that had no space: what it still holds must not fail once more
+            redirect_to_devnull(1)
         return _report(OutputError(str(error.strerror), "free some space and run it again"), Exit.FAULT, is_verbose)
     if is_verbose:
         return _report(error, Exit.FAULT, True)
