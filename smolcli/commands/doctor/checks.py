@@ -210,11 +210,11 @@ def _build_command(distribution: str) -> str:
 
 def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
     """Whether the libraries of a registry entry are installed, in which version, and the command that installs them."""
-    found = versions(DISTRIBUTIONS.get(library, library) for library in entry.needs)
+    installed_versions = versions(DISTRIBUTIONS.get(library, library) for library in entry.needs)
     return {
         "name": name,
         "installed": registry.installed(entry),
-        "version": ", ".join(found.values()),
+        "version": ", ".join(installed_versions.values()),
         "install": f"pip install 'smolcli[{entry.extra}]'" if entry.extra else None,
     }
 
