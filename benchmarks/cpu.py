@@ -114,12 +114,12 @@ def warm(args: argparse.Namespace, folder: Path) -> None:
     smolcli(args, folder, "ask", QUESTION, folder / "warm.png", "--detail", "low", new=1)
 
 
-def report(what: str, rounds: Sequence[tuple[Run, Run]], more_tiles: bool = False) -> None:
+def report(subject: str, rounds: Sequence[tuple[Run, Run]], more_tiles: bool = False) -> None:
     """Print the comparison and what both sides did in the first round.
 
     Raises AssertionError if they did different work, unless the rival had more tiles or fewer prompts by design.
     """
-    compared(what, [mine.seconds for mine, _ in rounds], [theirs.seconds for _, theirs in rounds], "s")
+    compared(subject, [mine.seconds for mine, _ in rounds], [theirs.seconds for _, theirs in rounds], "s")
     for number, (mine, theirs) in enumerate(rounds):
         sides = {"smolcli": mine, "rival": theirs}
         if not number:
@@ -168,8 +168,8 @@ def shell_loop(args: argparse.Namespace, folder: Path) -> None:
         tokens = {name: sum(getattr(run, name) for run in runs) for name in ("prompt", "new", "tiles")}
         rounds.append((mine, Run(seconds, count, **tokens, parts=f"of the first, {runs[0].parts}")))
     scaled = f" ({count} timed, and scaled)" if count < args.pictures else ""
-    what = f"{args.pictures} pictures of {tiles(args.tiles)}, smolcli on the folder and a loop of llama-mtmd-cli"
-    report(f"{what}{scaled}, {about(args)}", rounds, args.tiles == 1)
+    subject = f"{args.pictures} pictures of {tiles(args.tiles)}, smolcli on the folder and a loop of llama-mtmd-cli"
+    report(f"{subject}{scaled}, {about(args)}", rounds, args.tiles == 1)
 
 
 def slots(args: argparse.Namespace, folder: Path) -> None:
@@ -180,8 +180,10 @@ def slots(args: argparse.Namespace, folder: Path) -> None:
                 paths = new_pictures(folder, number, args)
                 mine = smolcli(args, folder, "ask", QUESTION, paths[0].parent, *detail(args.tiles))
                 rounds.append((mine, server.run([(QUESTION, path) for path in paths], count, True)))
-        what = f"{args.pictures} pictures of {tiles(args.tiles)}, smolcli's process and a warm server of {count} slots"
-        report(f"{what}, {about(args)}", rounds, args.tiles == 1)
+        subject = (
+            f"{args.pictures} pictures of {tiles(args.tiles)}, smolcli's process and a warm server of {count} slots"
+        )
+        report(f"{subject}, {about(args)}", rounds, args.tiles == 1)
 
 
 def questions(args: argparse.Namespace, folder: Path) -> None:
@@ -197,8 +199,8 @@ def questions(args: argparse.Namespace, folder: Path) -> None:
                 other = picture(folder / "in", 2 * number + cache, args)
                 runs.append((mine, server.run([(question, other) for question in asked], 1, cache)))
     for cache, runs in rounds.items():
-        what = f"{len(asked)} questions about a picture of {tiles(args.tiles)}, smolcli's process and a warm server"
-        report(f"{what}, cache_prompt {str(cache).lower()}, {about(args)}", runs, args.tiles == 1)
+        subject = f"{len(asked)} questions about a picture of {tiles(args.tiles)}, smolcli's process and a warm server"
+        report(f"{subject}, cache_prompt {str(cache).lower()}, {about(args)}", runs, args.tiles == 1)
 
 
 def video(args: argparse.Namespace, folder: Path) -> None:
@@ -213,8 +215,8 @@ def video(args: argparse.Namespace, folder: Path) -> None:
             chosen = [frames[index] for index in np.linspace(0, len(frames) - 1, count, dtype=int)]
             runs.append((mine, mtmd_cli(args, folder, QUESTION, chosen, *limit(1, args.mmproj))))
     for count, runs in rounds.items():
-        what = f"a film of {args.frames} frames, smolcli and llama-mtmd-cli with {count} of them as pictures"
-        report(f"{what} of two tiles each, {about(args)}", runs, more_tiles=True)
+        subject = f"a film of {args.frames} frames, smolcli and llama-mtmd-cli with {count} of them as pictures"
+        report(f"{subject} of two tiles each, {about(args)}", runs, more_tiles=True)
 
 
 def filmed(place: Path, seed: int, args: argparse.Namespace) -> tuple[Path, list[Path]]:
@@ -245,9 +247,9 @@ def memory(args: argparse.Namespace, folder: Path) -> None:
             sides[engine].append(smolcli(args, folder, "ask", QUESTION, path, *detail(args.tiles)))
         sides[""].append(mtmd_cli(args, folder, QUESTION, [path], *limit(args.tiles, args.mmproj)))
     for engine in args.engines:
-        what = f"peak memory with a picture of {tiles(args.tiles)}, smolcli with {engine} and llama-mtmd-cli"
+        subject = f"peak memory with a picture of {tiles(args.tiles)}, smolcli with {engine} and llama-mtmd-cli"
         ours, theirs = ([run.peak / 1e6 for run in sides[name]] for name in (engine, ""))
-        compared(f"{what}, {about(args)}", ours, theirs, "MB")
+        compared(f"{subject}, {about(args)}", ours, theirs, "MB")
 
 
 def transformers(args: argparse.Namespace, folder: Path) -> None:
@@ -259,8 +261,8 @@ def transformers(args: argparse.Namespace, folder: Path) -> None:
         command = (sys.executable, __file__, "one-transformers", args.tool, path, *same)
         seconds, peak, output = timed(command, folder / "theirs.log")
         rounds.append((mine, Run(seconds, 1, **json.loads(output), peak=peak, parts="not told apart")))
-    what = f"a picture of {tiles(args.tiles)}, smolcli and transformers in {args.their_dtype}, {about(args)}"
-    report(what, rounds, args.tiles != 13)
+    subject = f"a picture of {tiles(args.tiles)}, smolcli and transformers in {args.their_dtype}, {about(args)}"
+    report(subject, rounds, args.tiles != 13)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Path], None]] = {

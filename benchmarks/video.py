@@ -304,8 +304,8 @@ def child(command: str, name: str, file: Path, *more: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, __file__, command, name, str(file), *more], stdout=subprocess.PIPE, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 if __name__ == "__main__":

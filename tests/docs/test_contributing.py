@@ -29,7 +29,7 @@ class Example(NamedTuple):
 def examples() -> dict[str, Example]:
     """The sections under "Extend it", by their headings."""
     page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
-    found = {}
+    examples = {}
     for section in page.split("\n## Extend it\n")[1].split("\n### ")[1:]:
         blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
         [source, entry, session] = [text for _, text in blocks]
@@ -38,8 +38,8 @@ def examples() -> dict[str, Example]:
         table = re.search(r"The line, in `(\w+)`", section)
         assert path and table and command.startswith("$ smolcli "), section
         words = command.removeprefix("$ smolcli ").split()
-        found[section.split("\n", 1)[0]] = Example(path[1], source, table[1], entry, words, output)
-    return found
+        examples[section.split("\n", 1)[0]] = Example(path[1], source, table[1], entry, words, output)
+    return examples
 
 
 EXAMPLES = examples()

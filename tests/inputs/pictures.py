@@ -26,8 +26,8 @@ def pixels(data: bytes, options: Input = OPTIONS) -> np.ndarray:
     return np.frombuffer(frame.rgb, np.uint8).reshape(frame.height, frame.width, 3)
 
 
-def near(found: np.ndarray, expected: object, by: int = 1) -> bool:
-    return bool((np.abs(found.astype(int) - np.asarray(expected)) <= by).all())
+def near(pixels: np.ndarray, expected: object, by: int = 1) -> bool:
+    return bool((np.abs(pixels.astype(int) - np.asarray(expected)) <= by).all())
 
 
 def noise(width: int = 96, height: int = 64) -> Image.Image:

@@ -185,8 +185,8 @@ def test_many_new_folders_and_files_are_each_yielded_once(watching: Watch, tmp_p
         folder.mkdir(parents=True)
         (folder / "a.png").write_text("a")
         expected.add(f"{folder}/a.png")
-    got = [next(arrivals) for _ in expected]
-    assert set(got) == expected
+    arrived = [next(arrivals) for _ in expected]
+    assert set(arrived) == expected
     (tmp_path / "last.png").write_text("last")
     assert next(arrivals) == f"{tmp_path}/last.png"
 

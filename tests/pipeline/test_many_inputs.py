@@ -135,17 +135,19 @@ def test_a_sidecar_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None
 
 def test_the_same_input_twice_has_one_record_where_it_is_resumed(folder: Path) -> None:
     out = folder.parent / "r.jsonl"
-    one = folder / "a" / "1.png"
-    assert echo(one, one, folder / "bad.png", folder / "bad.png", one, "-o", out, "--resume").returncode == 5
-    assert [record["path"] for record in read(out)] == [str(one), str(folder / "bad.png")]
+    picture = folder / "a" / "1.png"
+    assert (
+        echo(picture, picture, folder / "bad.png", folder / "bad.png", picture, "-o", out, "--resume").returncode == 5
+    )
+    assert [record["path"] for record in read(out)] == [str(picture), str(folder / "bad.png")]
 
 
 def test_several_pictures_of_one_conversation_are_resumed_as_one(folder: Path) -> None:
     out = folder.parent / "r.jsonl"
-    one, two = folder / "a" / "1.png", folder / "b" / "2.png"
-    for pictures in ([one], [one, two], [one, two]):
+    first, second = folder / "a" / "1.png", folder / "b" / "2.png"
+    for pictures in ([first], [first, second], [first, second]):
         assert smolcli("ask", "Hm?", "--together", "-b", "echo", "-q", *pictures, "-o", out, "--resume").returncode == 0
-    assert by_path(read(out)) == {str(one): "[1x1] Hm?", f"{one} {two}": "[1x1] [2x1] Hm?"}
+    assert by_path(read(out)) == {str(first): "[1x1] Hm?", f"{first} {second}": "[1x1] [2x1] Hm?"}
 
 
 def test_a_shard_without_inputs_is_no_failure(folder: Path) -> None:
@@ -354,19 +356,19 @@ def test_progress_goes_to_a_terminal_as_one_line_and_nowhere_else(folder: Path) 
     running = subprocess.Popen([*command, "-o", str(out)], stderr=theirs, stdout=theirs)
     running.wait(timeout=60)
     os.close(theirs)
-    said = os.read(ours, 2**16).decode()
+    shown = os.read(ours, 2**16).decode()
     os.close(ours)
-    assert "/12" in said and "tokens/s" in said
-    assert said.count("\n") == 2  # the one error and the count; the line is taken away at the end
-    assert "bad.png: is not a picture" in said
+    assert "/12" in shown and "tokens/s" in shown
+    assert shown.count("\n") == 2  # the one error and the count; the line is taken away at the end
+    assert "bad.png: is not a picture" in shown
     piped = smolcli("caption", "-b", "echo", "-m", "nano", folder)
     assert piped.stderr.decode().count("\n") == 1
 
 
-def wait_for(what: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     """Until something in another process has happened; a minute at most."""
     end = time.monotonic() + 60
-    while not what():
+    while not condition():
         assert time.monotonic() < end
 
 

@@ -89,8 +89,8 @@ def test_of_a_model_that_reads_no_notes_the_notes_are_the_summary() -> None:
     media = video((0, 9, 3), (9, 18, 3), (18, 27, 3))
     assert media.limits is not None
     media = replace(media, limits=replace(media.limits, understands_text=False))
-    said = iter(("It moves up.", "It moves up.", "It stops."))
-    rounds, answer = answered(VideoSummarize(), media, lambda prompt: next(said))
+    replies = iter(("It moves up.", "It moves up.", "It stops."))
+    rounds, answer = answered(VideoSummarize(), media, lambda prompt: next(replies))
     assert (len(rounds), answer.data["summary"]) == (1, "It moves up.; It stops.")
 
 
@@ -138,9 +138,9 @@ def test_no_prompt_overruns_the_context_whatever_is_replied(tokenizer: Tokenizer
 def test_a_question_that_leaves_no_room_is_told(tokenizer: Tokenizer) -> None:
     for question, spans in (("Why? " * 1800, 1), ("Why? " * 1500, 2)):
         media = video(*((start, start + 9, 3) for start in range(0, 9 * spans, 9)), reply=512)
-        with pytest.raises(InputError, match="leave no space for (frames|notes)") as told:
+        with pytest.raises(InputError, match="leave no space for (frames|notes)") as raised:
             answered(VideoSummarize(question=question), media, lambda prompt: "No.")
-        assert told.value.kind == "too-long"
+        assert raised.value.kind == "too-long"
 
 
 def test_parts_that_have_no_answer_are_left_out() -> None:

@@ -306,10 +306,10 @@ def test_exiftool_reads_a_new_packet(here: Path) -> None:
     text = described(None)
     assert text.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta ')
     assert text.endswith('\n<?xpacket end="w"?>\n')
-    found = exiftool("a.png.xmp", "-XMP-dc:Description", "-XMP-xmp:CreatorTool", "-validate")
-    assert found["Description"] == NASTY
-    assert found["CreatorTool"] == f"smolcli {__version__}"
-    assert found["Validate"] in ("OK", "0 0 0")
+    metadata = exiftool("a.png.xmp", "-XMP-dc:Description", "-XMP-xmp:CreatorTool", "-validate")
+    assert metadata["Description"] == NASTY
+    assert metadata["CreatorTool"] == f"smolcli {__version__}"
+    assert metadata["Validate"] in ("OK", "0 0 0")
 
 
 OLD = {
@@ -328,11 +328,11 @@ def test_a_new_description_keeps_the_history_of_darktable(here: Path, old: str) 
     text = described(before)
     tags = ("-a", "-G1", "-struct", "-XMP:all")
     Path("before.xmp").write_text(before, "utf-8")
-    found, expected = exiftool("a.png.xmp", *tags), exiftool("before.xmp", *tags)
-    assert found.pop("XMP-dc:Description") == NASTY
+    metadata, expected = exiftool("a.png.xmp", *tags), exiftool("before.xmp", *tags)
+    assert metadata.pop("XMP-dc:Description") == NASTY
     expected.pop("XMP-dc:Description", None)
-    assert {**found, "SourceFile": ""} == {**expected, "SourceFile": ""}
-    assert found["XMP-darktable:History"][0]["Operation"] == "exposure"
+    assert {**metadata, "SourceFile": ""} == {**expected, "SourceFile": ""}
+    assert metadata["XMP-darktable:History"][0]["Operation"] == "exposure"
     assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<x:xmpmeta ')
     assert described(text) == text
 
@@ -383,8 +383,8 @@ def test_characters_that_xml_cannot_hold_are_dropped(here: Path) -> None:
     text = "a\0b\x0bc\x1bd\ufffee\ud800f\x85g\ufffdh\U0010ffff"
     without_a_node = '<x><q:RDF xmlns:q="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x>'
     for old in (None, DARKTABLE.replace("DESCRIPTION", ""), without_a_node):
-        found = ET.fromstring(described(old, text).encode())
-        texts = [li.text for li in found.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
+        packet = ET.fromstring(described(old, text).encode())
+        texts = [li.text for li in packet.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
         assert "abcdef\x85g\ufffdh\U0010ffff" in texts
 
 

@@ -106,8 +106,8 @@ TEXTS = {
 @pytest.mark.parametrize("writer", [Srt, Vtt])
 @pytest.mark.parametrize(("text", "expected"), TEXTS.values(), ids=TEXTS)
 def test_ffmpeg_reads_the_text(writer: type[Writer], text: Any, expected: str) -> None:
-    found = cues(writer, video([(0, 1, text), (1, 2, "next")]))
-    assert found == [("00:00:00,000", "00:00:01,000", expected), ("00:00:01,000", "00:00:02,000", "next")]
+    read_cues = cues(writer, video([(0, 1, text), (1, 2, "next")]))
+    assert read_cues == [("00:00:00,000", "00:00:01,000", expected), ("00:00:01,000", "00:00:02,000", "next")]
 
 
 @pytest.mark.parametrize("writer", [Srt, Vtt])
@@ -116,8 +116,8 @@ def test_ffmpeg_reads_any_text(writer: type[Writer]) -> None:
     parts = [*"<>&-\"'=/!#;:.,| 1aé{}\\\r\n\t\ufeff", "\n\n", "<b>", "</i>", "<font color=red>", "-->", "&lt;", "{y:i}"]
     parts += [r"{\an8}", r"\N", r"\n", r"\h"]
     texts = ["x" + "".join(dice.choices(parts, k=8)) + "x" for _ in range(400)]
-    found = cues(writer, video([(n, n + 1, text) for n, text in enumerate(texts)]))
-    for text, (_, _, read) in zip(texts, found, strict=True):
+    read_cues = cues(writer, video([(n, n + 1, text) for n, text in enumerate(texts)]))
+    for text, (_, _, read) in zip(texts, read_cues, strict=True):
         assert read == re.sub(r"\s*[\r\n]\s*", "\n", text)
 
 
@@ -152,18 +152,20 @@ def chaptered(clip: Path, record: Record, *options: str, kind: str = "mp4") -> l
     metadata_file.write_bytes(written(Chapters, record).encode())
     ffmpeg("-i", str(clip), "-i", str(metadata_file), *(options or ("-map_metadata", "1")), "-c", "copy", str(copy))
     text = metadata(copy)
-    found = []
+    read_chapters = []
     for base, start, end, title in re.findall(
         r"\[CHAPTER\]\nTIMEBASE=1/(\d+)\nSTART=(\d+)\nEND=(\d+)\ntitle=((?:\\[^\0]|[^\\\n])*)\n", text
     ):
         title = re.sub(r"\\([=;#\\\n])", r"\1", title)
-        found.append((round(int(start) / int(base), 2), round(int(end) / int(base), 2), title))
+        read_chapters.append((round(int(start) / int(base), 2), round(int(end) / int(base), 2), title))
     if shutil.which("ffprobe"):
         command = ["ffprobe", "-v", "error", "-show_chapters", "-of", "json", str(copy)]
         chapters = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["chapters"]
         times = [(round(float(chapter["start_time"]), 2), round(float(chapter["end_time"]), 2)) for chapter in chapters]
-        assert found == [(*time, chapter["tags"]["title"]) for time, chapter in zip(times, chapters, strict=True)]
-    return found
+        assert read_chapters == [
+            (*time, chapter["tags"]["title"]) for time, chapter in zip(times, chapters, strict=True)
+        ]
+    return read_chapters
 
 
 TITLES = {
@@ -188,8 +190,8 @@ def test_ffmpeg_puts_the_chapters_into_a_video(clip: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_chapters_that_begin_late_or_last_no_time(clip: Path, kind: str) -> None:
-    found = chaptered(clip, video([(2.5, 5, "late"), (5, 5, "short"), (5.5, 10, "")]), kind=kind)
-    assert [(start, title) for start, _, title in found] == [(0, ""), (2.5, "late"), (5, "short"), (5.5, "")]
+    read_chapters = chaptered(clip, video([(2.5, 5, "late"), (5, 5, "short"), (5.5, 10, "")]), kind=kind)
+    assert [(start, title) for start, _, title in read_chapters] == [(0, ""), (2.5, "late"), (5, "short"), (5.5, "")]
     assert chaptered(clip, video([]), kind=kind) == []
 
 

@@ -38,16 +38,20 @@ QUIET = Console(quiet=True)
 
 def test_stage_figures_computed_by_hand() -> None:
     """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
-    one = Sample(wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20)
-    found = {name: figure.value for name, figure in stage_figures([one], 2, 64).items()}
-    assert found == pytest.approx(
+    measured = Sample(
+        wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20
+    )
+    figures = {name: figure.value for name, figure in stage_figures([measured], 2, 64).items()}
+    assert figures == pytest.approx(
         {"prefill": 400 / 2, "decode": 18 / 1.5, "media": 0.6 / 2, "tile": 3.0 / 6, "images": 2 / 8}
     )
 
 
 def test_stage_figures_of_one_picture_and_of_text() -> None:
-    one = Sample(wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8)
-    assert stage_figures([one], 1, 64)["first"].value == 5.0 - 1.75
+    measured = Sample(
+        wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8
+    )
+    assert stage_figures([measured], 1, 64)["first"].value == 5.0 - 1.75
     text = Sample(wall=5.0, opening=0, cutting=0, encode=0, prefill=2.0, decode=1.0, prompt=512, image=0, new=1)
     assert set(stage_figures([text], 1, 64)) == {"prefill", "first"}
 
@@ -56,16 +60,16 @@ def test_stage_figures_of_one_picture_and_of_text() -> None:
 def test_the_interval_of_the_median_is_that_of_the_tables(count: int, outside: int) -> None:
     """Order statistics for 95 %: Conover's and Hahn and Meeker's tables; here for the 93.75 % that five can give."""
     values = list(np.random.default_rng(count).permutation(count).astype(float))
-    found = median_figure(values)
-    assert found.value == np.median(values)
-    assert (found.low, found.high, found.count) == (outside, count - 1 - outside, count)
+    figure = median_figure(values)
+    assert figure.value == np.median(values)
+    assert (figure.low, figure.high, figure.count) == (outside, count - 1 - outside, count)
 
 
 def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     for count in (5, 9, 12):
-        found = [median_figure(list(rng.exponential(size=count))) for _ in range(4000)]
-        held = np.mean([figure.low <= np.log(2) <= figure.high for figure in found])
+        figures = [median_figure(list(rng.exponential(size=count))) for _ in range(4000)]
+        held = np.mean([figure.low <= np.log(2) <= figure.high for figure in figures])
         assert 0.92 < held < 0.985
 
 
@@ -110,10 +114,10 @@ def sample(backend: Known, case: Case) -> Sample:
 def test_sample_sums_the_pictures() -> None:
     backend = Known()
     items = tuple(Item.of(str(SAMPLES / name)) for name in ("sign.png", "circles.png", "page.png"))
-    got = sample(backend, Case(items, "What is this?", 0, 5))
-    assert (got.cutting, got.encode, got.prefill, got.decode) == (0.75, 3.0, 1.5, 6.0)
-    assert (got.prompt, got.image, got.new) == (3 * (7 + 3 + 64), 3 * 64, 15)
-    assert 0 < got.opening < got.wall * 3
+    measured = sample(backend, Case(items, "What is this?", 0, 5))
+    assert (measured.cutting, measured.encode, measured.prefill, measured.decode) == (0.75, 3.0, 1.5, 6.0)
+    assert (measured.prompt, measured.image, measured.new) == (3 * (7 + 3 + 64), 3 * 64, 15)
+    assert 0 < measured.opening < measured.wall * 3
     assert backend.forgotten == 1
     assert backend.options[-1].has_length
     sizes = [(prompt.frames[0].width, prompt.frames[0].height) for prompt in backend.asked]
@@ -144,8 +148,8 @@ def test_start_is_the_time_outside_warm_stages(monkeypatch: pytest.MonkeyPatch) 
     warm = {"load": 0.0, "media": 0.25, "encode": 0.5, "prefill": 0.25, "decode": 0.25}
     ran = cli_runner.CompletedCommand(10.0, ({"seconds": cold}, {"seconds": warm}))
     monkeypatch.setattr(cli_runner, "run_ask", lambda *_: ran)
-    with configurations(["nano"], Variants(), QUIET) as [one]:
-        [(start, load)] = speed._cold_starts(one, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
+    with configurations(["nano"], Variants(), QUIET) as [configuration]:
+        [(start, load)] = speed._cold_starts(configuration, Fixed(), 1, lambda: None)  # type: ignore[arg-type]
     assert (start, load) == (10 - 4 - 0.25 - 2 * 1.0, 4.0)
 
 
@@ -158,8 +162,8 @@ class Fixed:
 
 
 def names(words: list[str], **options: tuple[object, ...]) -> list[str]:
-    with configurations(words, Variants(**options), QUIET) as found:  # type: ignore[arg-type]
-        return [" ".join(map(str, configuration.settings.values())) for configuration in found]
+    with configurations(words, Variants(**options), QUIET) as chosen:  # type: ignore[arg-type]
+        return [" ".join(map(str, configuration.settings.values())) for configuration in chosen]
 
 
 def test_every_combination_once_in_order() -> None:
@@ -175,28 +179,31 @@ def test_every_combination_once_in_order() -> None:
 
 def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
     variants = Variants(backend=("llamacpp",), vision_encoder=("mtmd", "openvino"), dtype="auto")
-    with configurations(["nano"], variants, QUIET) as found:
-        words = [" ".join(one.arguments) for one in found]
-        ids = {one.identity("ask", Generate()).id_of("") for one in found}
+    with configurations(["nano"], variants, QUIET) as chosen:
+        words = [" ".join(configuration.arguments) for configuration in chosen]
+        ids = {configuration.identity("ask", Generate()).id_of("") for configuration in chosen}
         ids.add(
-            replace(found[0], options=replace(found[0].options, device="cuda")).identity("ask", Generate()).id_of("")
+            replace(chosen[0], options=replace(chosen[0].options, device="cuda")).identity("ask", Generate()).id_of("")
         )
     assert ["--vision-engine mtmd " in words[0], "--vision-engine openvino " in words[1]] == [True, True]
     assert len(ids) == 3
     exact = replace(variants, vision_encoder=("openvino",), dtype="float32")
-    with configurations(["nano"], exact, QUIET) as [one]:
-        assert "--dtype float32" in " ".join(one.arguments)
+    with configurations(["nano"], exact, QUIET) as [configuration]:
+        assert "--dtype float32" in " ".join(configuration.arguments)
 
 
 def test_missing_pair_is_converted_and_deleted_afterwards() -> None:
-    with configurations(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as found:
-        assert [one.settings["quant"] for one in found] == ["f16", "q8_0+f16", "q4_k_m+f16"]
-        files = [one.files.gguf for one in found]
+    with configurations(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as chosen:
+        assert [configuration.settings["quant"] for configuration in chosen] == ["f16", "q8_0+f16", "q4_k_m+f16"]
+        files = [configuration.files.gguf for configuration in chosen]
         assert all(file is not None and file.exists() for file in files)
         sizes = [file.stat().st_size for file in files if file is not None]
-        assert sizes == sorted(sizes, reverse=True) and len({one.fingerprint for one in found}) == 3
-        assert [one.file_bytes for one in found] == [
-            sum(file.stat().st_size for file in (one.files.gguf, one.files.mmproj) if file) for one in found
+        assert (
+            sizes == sorted(sizes, reverse=True) and len({configuration.fingerprint for configuration in chosen}) == 3
+        )
+        assert [configuration.file_bytes for configuration in chosen] == [
+            sum(file.stat().st_size for file in (configuration.files.gguf, configuration.files.mmproj) if file)
+            for configuration in chosen
         ]
     assert files[0] is not None and files[0].exists()  # the model's own
     assert all(file is not None and not file.exists() for file in files[1:])
@@ -205,8 +212,8 @@ def test_missing_pair_is_converted_and_deleted_afterwards() -> None:
 def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="q9_9"):
         names(["nano"], quant=("q9_9",))
-    with configurations(["nano"], Variants(quant=("q8_0",)), QUIET) as [one]:
-        for half in (one.files.gguf, one.files.mmproj):
+    with configurations(["nano"], Variants(quant=("q8_0",)), QUIET) as [configuration]:
+        for half in (configuration.files.gguf, configuration.files.mmproj):
             assert half is not None
             (tmp_path / half.name).write_bytes(half.read_bytes())
     with pytest.raises(ModelError, match=r"q4_0 pair of it is here.*checkpoint"):
@@ -221,11 +228,11 @@ def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
 
 def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Path) -> None:
     with configurations(["nano"], Variants(quant=("f16", "q8_0")), QUIET) as [half, eighth]:
-        for one, name in ((half, "alpha"), (eighth, "beta")):
-            assert one.files.gguf and one.files.mmproj
-            quant = str(one.settings["quant"]).split("+")[0]
-            (tmp_path / f"{name}-{quant}.gguf").write_bytes(one.files.gguf.read_bytes())
-            (tmp_path / f"mmproj-{name}-f16.gguf").write_bytes(one.files.mmproj.read_bytes())
+        for configuration, name in ((half, "alpha"), (eighth, "beta")):
+            assert configuration.files.gguf and configuration.files.mmproj
+            quant = str(configuration.settings["quant"]).split("+")[0]
+            (tmp_path / f"{name}-{quant}.gguf").write_bytes(configuration.files.gguf.read_bytes())
+            (tmp_path / f"mmproj-{name}-f16.gguf").write_bytes(configuration.files.mmproj.read_bytes())
     with pytest.raises(ModelError, match="no q8_0 pair"):
         names([str(tmp_path / "alpha-f16.gguf")], quant=("q8_0",))
     assert names([str(tmp_path / "beta-q8_0.gguf")], quant=("q8_0",))
@@ -234,22 +241,22 @@ def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Pat
 def test_models_of_one_name_are_named_by_location(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place / "same").mkdir(parents=True)
-        with configurations(["nano"], Variants(), QUIET) as [one]:
-            for half in (one.files.gguf, one.files.mmproj):
+        with configurations(["nano"], Variants(), QUIET) as [configuration]:
+            for half in (configuration.files.gguf, configuration.files.mmproj):
                 assert half is not None
                 (tmp_path / place / "same" / half.name).write_bytes(half.read_bytes())
-    found = names([str(tmp_path / place / "same") for place in ("a", "b")])
-    assert [name.split()[0] for name in found] == [str(tmp_path / place / "same") for place in ("a", "b")]
+    labels = names([str(tmp_path / place / "same") for place in ("a", "b")])
+    assert [name.split()[0] for name in labels] == [str(tmp_path / place / "same") for place in ("a", "b")]
 
 
 # ---- pictures and the machine --------------------------------------------------------------------------
 
 
 def test_generated_pictures_have_their_size_and_differ(tmp_path: Path) -> None:
-    found = [item.path for item in PictureSource(tmp_path).items("320x200", 3)]
-    assert [Image.open(path).size for path in found] == [(320, 200)] * 3
-    assert len({Path(path).read_bytes() for path in found}) == 3
-    assert Path(found[0]).read_bytes() == Path(PictureSource(tmp_path / "..").items("320x200", 1)[0].path).read_bytes()
+    paths = [item.path for item in PictureSource(tmp_path).items("320x200", 3)]
+    assert [Image.open(path).size for path in paths] == [(320, 200)] * 3
+    assert len({Path(path).read_bytes() for path in paths}) == 3
+    assert Path(paths[0]).read_bytes() == Path(PictureSource(tmp_path / "..").items("320x200", 1)[0].path).read_bytes()
 
 
 def test_users_pictures_are_in_order_and_repeated_if_too_few(tmp_path: Path) -> None:
@@ -293,18 +300,18 @@ def test_engine_does_not_count_as_another_program(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         machine_noise.NoiseWatch, "notices", lambda self, seconds=0.0: cpu_seconds.append(seconds) or []
     )
-    with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [one]:
+    with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [configuration]:
         wanted = Speed(image=("none",), new_tokens=(3, 4, 5), repeat=1)
-        assert len(list(speed.measure_speed(one, wanted, False, lambda: None))) == 3
+        assert len(list(speed.measure_speed(configuration, wanted, False, lambda: None))) == 3
     assert len(cpu_seconds) == 3 and 0 < cpu_seconds[2] < cpu_seconds[0] / 2  # the first loads the libraries
 
 
 def test_the_machine_is_described() -> None:
-    found = machine()
-    assert found["cores"] >= 1
-    assert found["memory"] > 2**28
-    assert "llama-cpp-python" in found["libraries"]
-    json.dumps(found)
+    facts = machine()
+    assert facts["cores"] >= 1
+    assert facts["memory"] > 2**28
+    assert "llama-cpp-python" in facts["libraries"]
+    json.dumps(facts)
 
 
 # ---- the commands --------------------------------------------------------------------------------------
@@ -344,8 +351,8 @@ def test_memory_as_a_user_runs_it() -> None:
 def test_failed_configuration_does_not_affect_others(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    with configurations(["nano"], Variants(), QUIET) as [one]:
-        for half in (one.files.gguf, one.files.mmproj):
+    with configurations(["nano"], Variants(), QUIET) as [configuration]:
+        for half in (configuration.files.gguf, configuration.files.mmproj):
             assert half is not None
             (broken / half.name).write_bytes(half.read_bytes()[:4000])
     words = ("bench", "speed", broken, "nano", "--image", "none", "--new-tokens", 2, "--repeat", 1, "-f", "json")
@@ -431,7 +438,7 @@ def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("speed", "--image", "12y9"), "12y9"),
         (("speed", "--image", "0x9"), "0x9"),
@@ -452,8 +459,8 @@ def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
         (("speed", "--prompt-tokens", "3", "nano", "-b", "llamacpp", "--image", "none"), "prompt of 3 tokens"),
     ],
 )
-def test_impossible_requests_end_with_one_line(words: tuple[object, ...], said: str) -> None:
+def test_impossible_requests_end_with_one_line(words: tuple[object, ...], message: str) -> None:
     done = smolcli("bench", *words)
     assert done.returncode in (Exit.USAGE, Exit.UNAVAILABLE, Exit.ALL_FAILED)
-    assert said in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert len(done.stderr.decode().splitlines()) == 1

@@ -62,8 +62,8 @@ def labels(case: dict[str, Any]) -> Labels:
     return Labels(tuple(case["answers"]), choices, case.get("category", ""))
 
 
-def value(metric: str, said: str, *answers: str, choices: tuple[tuple[str, str], ...] = ()) -> float:
-    return METRICS[metric].score(said, Labels(answers, choices)).value
+def value(metric: str, reply: str, *answers: str, choices: tuple[tuple[str, str], ...] = ()) -> float:
+    return METRICS[metric].score(reply, Labels(answers, choices)).value
 
 
 def shares(right: int, wrong: int) -> list[Score]:
@@ -99,18 +99,18 @@ def test_worked_examples() -> None:
     assert value("cer", "kitten", "sitting") == pytest.approx(3 / 7)
     assert value("wer", "hello duck", "hello world") == 0.5, "the example of jiwer's README"
     assert [value("anls", "ab", "a" + "x" * length) for length in (1, 2)] == [0.5, 0], "half is enough"
-    assert [value("relaxed", said, "100") for said in ("95", "105", "94.9", "105.1")] == [1, 1, 0, 0], "of the answer"
-    assert [value("relaxed", said, "20%") for said in ("20%", "0.205", "20", "twenty")] == [1, 1, 0, 0]
+    assert [value("relaxed", reply, "100") for reply in ("95", "105", "94.9", "105.1")] == [1, 1, 0, 0], "of the answer"
+    assert [value("relaxed", reply, "20%") for reply in ("20%", "0.205", "20", "twenty")] == [1, 1, 0, 0]
 
 
 def test_right_options_are_named_by_letter_or_text() -> None:
     for metric in ("choice", "mmmu"):
         for right in ("B", " B", "a dog", "A Dog "):
-            assert [value(metric, said, right, choices=OPTIONS) for said in ("(B)", "(A)")] == [1, 0], (metric, right)
+            assert [value(metric, reply, right, choices=OPTIONS) for reply in ("(B)", "(A)")] == [1, 0], (metric, right)
         assert value(metric, "(B)", "1", choices=OPTIONS) == 0, "an index is no letter"
         assert value(metric, "(A)", "C", "A", choices=OPTIONS) == 1, "one of several"
         swapped = (("A", "B"), ("B", "A"))
-        assert [value(metric, said, "A", choices=swapped) for said in "AB"] == [1, 0], "letters come before texts"
+        assert [value(metric, reply, "A", choices=swapped) for reply in "AB"] == [1, 0], "letters come before texts"
     assert value("choice", "B", "B") == 0, "no options, nothing to name"
 
 
@@ -131,11 +131,11 @@ def test_an_error_rate_takes_the_nearest_answer_and_its_length() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_metrics_accept_any_text(metric: str) -> None:
-    for said in ODD + ODDER + HUGE:
-        for answer in ("", "5", "nan", "\ud800", said[:2000]):
+    for reply in ODD + ODDER + HUGE:
+        for answer in ("", "5", "nan", "\ud800", reply[:2000]):
             for choices in ((), (("A", answer), ("B", ""), ("C", "x"))):
                 for category in ("", "Handwritten Mathematical Expression Recognition"):
-                    score = METRICS[metric].score(said, Labels((answer, "A"), choices, category))
+                    score = METRICS[metric].score(reply, Labels((answer, "A"), choices, category))
                     assert math.isfinite(score.value) and score.value >= 0 and score.weight >= 0
                     assert score.value <= 1 or not METRICS[metric].higher_is_better
 

@@ -59,7 +59,7 @@ def lines(path: Path) -> list[Row]:
 
 
 def test_the_score_is_that_of_the_rows_and_of_each_category(data: Path) -> None:
-    report, said = quality(data, "-m", "nano")
+    report, stderr = quality(data, "-m", "nano")
     [result] = report.results
     score = result.figures["score"]
     assert (score.value, score.count) == (4 / 6, 6)
@@ -71,7 +71,7 @@ def test_the_score_is_that_of_the_rows_and_of_each_category(data: Path) -> None:
     assert result.worst[0].said == "[8x5] Say 1" and result.worst[0].wanted == ("something else",)
     assert Image.open(io.BytesIO(base64.b64decode(result.worst[0].picture.split(",")[1]))).size == (8, 5)
     assert (report.metric, report.data["rows"], report.data["left_out"]) == ("Exact match", 6, 0)
-    assert said == ""
+    assert stderr == ""
 
 
 def test_bad_rows_are_reported_and_the_others_scored(data: Path, rows: list[Row]) -> None:
@@ -79,14 +79,14 @@ def test_bad_rows_are_reported_and_the_others_scored(data: Path, rows: list[Row]
         file.write('no json\n{"image": "none.png", "question": "x", "answer": "y"}\n')
         file.write('{"image": "0.png", "question": "x", "answer": null}\n')
     (data.parent / "4.png").write_bytes(b"no picture")
-    report, said = quality(data, "-m", "nano", "-m", "nano", "--threads", 1, "--threads", 2, code=Exit.SOME_FAILED)
+    report, stderr = quality(data, "-m", "nano", "-m", "nano", "--threads", 1, "--threads", 2, code=Exit.SOME_FAILED)
     assert [result.failed for result in report.results] == [1, 1]
     assert [result.figures["score"].count for result in report.results] == [5, 5]
     assert report.data["left_out"] == 3
     for number in (7, 8, 9):
-        assert said.count(f"set.jsonl:{number}: ") == 1  # once, and not for each model
-    assert said.count("set.jsonl:5: ") == 2
-    assert "3 rows of 9" in said
+        assert stderr.count(f"set.jsonl:{number}: ") == 1  # once, and not for each model
+    assert stderr.count("set.jsonl:5: ") == 2
+    assert "3 rows of 9" in stderr
 
 
 def test_resume_continues_and_asks_changed_rows_again(data: Path, rows: list[Row], tmp_path: Path) -> None:
@@ -98,11 +98,11 @@ def test_resume_continues_and_asks_changed_rows_again(data: Path, rows: list[Row
     data = written(tmp_path, rows)
     with kept.open("a") as file:
         file.write('{"path": "to')
-    report, said = quality(data, "-m", "nano", "--records", kept, "--resume")
+    report, stderr = quality(data, "-m", "nano", "--records", kept, "--resume")
     assert kept.read_text().startswith(before)
     assert [Path(str(line["path"])).name for line in lines(kept)[4:]] == [f"set.jsonl:{n}" for n in (1, 5, 6)]
     assert (report.results[0].figures["score"].value, report.results[0].figures["score"].count) == (3 / 6, 6)
-    assert "bytes was torn and is made again" in said
+    assert "bytes was torn and is made again" in stderr
     again, _ = quality(data, "-m", "nano", "--records", kept, "--resume")
     assert len(lines(kept)) == 7
     assert again.results[0].figures["score"] == report.results[0].figures["score"]
@@ -113,11 +113,11 @@ def test_retry_failed_leaves_one_record(data: Path, tmp_path: Path) -> None:
     picture.write_bytes(b"no picture")
     words = ("-m", "nano", "--threads", 1, "--threads", 2, "--records", kept, "--resume")
     quality(data, *words, code=Exit.SOME_FAILED)
-    before, said = quality(data, *words, code=Exit.SOME_FAILED)
-    assert [result.failed for result in before.results] == [1, 1] and "--retry-failed" in said
-    assert "set.jsonl:5: " not in said
-    _, said = quality(data, *words, "--retry-failed", code=Exit.SOME_FAILED)
-    assert said.count("set.jsonl:5: ") == 2  # it was tried again, with 1 thread and with 2
+    before, stderr = quality(data, *words, code=Exit.SOME_FAILED)
+    assert [result.failed for result in before.results] == [1, 1] and "--retry-failed" in stderr
+    assert "set.jsonl:5: " not in stderr
+    _, stderr = quality(data, *words, "--retry-failed", code=Exit.SOME_FAILED)
+    assert stderr.count("set.jsonl:5: ") == 2  # it was tried again, with 1 thread and with 2
     assert len(lines(kept)) == 12
     picture.write_bytes(png(11))
     after, _ = quality(data, *words)  # what has changed is another row
@@ -163,14 +163,14 @@ def test_rows_per_second_fit_the_time_of_the_model(data: Path, tmp_path: Path) -
     done = smolcli("bench", "quality", data, "-m", "nano", *words)
     [result] = Report.of(json.loads(done.stdout)).results
     spent = [line["seconds"] for line in lines(kept)]
-    least = sum(one["encode"] + one["prefill"] + one["decode"] for one in spent)  # type: ignore[index]
+    least = sum(seconds["encode"] + seconds["prefill"] + seconds["decode"] for seconds in spent)  # type: ignore[index]
     assert 0 < result.figures["images"].value <= 6 / least
 
 
 def test_notice_for_a_metric_that_fits_only_the_first_row(data: Path, rows: list[Row], tmp_path: Path) -> None:
     rows[0]["answers"] = ["a", "b", "c", "d"]
-    _, said = quality(written(tmp_path, rows), "-m", "nano")
-    assert "5 rows would be scored by another metric than vqa" in said
+    _, stderr = quality(written(tmp_path, rows), "-m", "nano")
+    assert "5 rows would be scored by another metric than vqa" in stderr
 
 
 def test_limit_counts_usable_rows(data: Path) -> None:
@@ -217,7 +217,7 @@ def test_page_and_table_are_written(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words", "code", "said"),
+    ("content", "words", "code", "message"),
     [
         ("", (), Exit.NO_INPUT, "no row"),
         ("no json\n", (), Exit.NO_INPUT, "none of its 1 row"),
@@ -240,14 +240,14 @@ def test_page_and_table_are_written(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_impossible_requests_are_reported(
-    tmp_path: Path, content: str, words: tuple[str, ...], code: Exit, said: str
+    tmp_path: Path, content: str, words: tuple[str, ...], code: Exit, message: str
 ) -> None:
     (tmp_path / "0.png").write_bytes(png(7))
     (tmp_path / "set.jsonl").write_text(content)
     words = tuple(str(tmp_path / word) if word == "set.jsonl" else word for word in words)
     done = smolcli("bench", "quality", tmp_path / "set.jsonl", "-b", "echo", *words)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert (tmp_path / "set.jsonl").read_text() == content
 
 

@@ -111,9 +111,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("suite", "one", "text", "numbers"), CASES)
-def test_suite_prompts_equal_those_of_vlmevalkit(suite: str, one: Row, text: str, numbers: list[int]) -> None:
-    assert prompt(SUITES[suite].ask(one)) == (text, numbers)
+@pytest.mark.parametrize(("suite", "labelled_row", "text", "numbers"), CASES)
+def test_suite_prompts_equal_those_of_vlmevalkit(suite: str, labelled_row: Row, text: str, numbers: list[int]) -> None:
+    assert prompt(SUITES[suite].ask(labelled_row)) == (text, numbers)
 
 
 def test_every_suite_has_a_worked_example_and_a_metric_that_exists() -> None:

@@ -116,24 +116,24 @@ def test_results_are_matched_by_all_their_settings_in_any_order() -> None:
     slower = replace(before.results[1], figures={"decode": Figure(47.1, 47, 47.2, 5)})
     slower = replace(slower, settings=dict(reversed(list(slower.settings.items()))))
     added = replace(before.results[0], settings={**before.results[0].settings, "threads": 4})
-    found = compare_reports(before, replace(before, results=(added, slower)), 0.05)
-    told = [(change.settings, change.figure, change.verdict) for change in found]
+    changes = compare_reports(before, replace(before, results=(added, slower)), 0.05)
+    verdicts = [(change.settings, change.figure, change.verdict) for change in changes]
     first, second = "256m, llamacpp, q8_0, threads 2", "256m, llamacpp, f16, threads 2"
-    assert told[:4] == [(first, name, "only in before") for name in ("load", "tile", "decode", "images")]
-    assert (second, "decode", "worse") in told and (second, "load", "only in before") in told
-    assert told[-4:] == [
+    assert verdicts[:4] == [(first, name, "only in before") for name in ("load", "tile", "decode", "images")]
+    assert (second, "decode", "worse") in verdicts and (second, "load", "only in before") in verdicts
+    assert verdicts[-4:] == [
         ("256m, llamacpp, q8_0, threads 4", name, "only in after") for name in ("load", "tile", "decode", "images")
     ]
-    [change] = [change for change in found if change.verdict == "worse"]
+    [change] = [change for change in changes if change.verdict == "worse"]
     assert change.ratio == pytest.approx(0.5)
-    assert len(told) == len(set(told)) == 3 * 4 + 4
+    assert len(verdicts) == len(set(verdicts)) == 3 * 4 + 4
 
 
 def test_a_report_is_the_same_as_itself() -> None:
     for made in (speed, memory, quality, hostile):
-        found = compare_reports(made(), made(), 0.0)
-        assert {change.verdict for change in found} <= {"same", "not judged"}
-        assert "same" in {change.verdict for change in found}
+        changes = compare_reports(made(), made(), 0.0)
+        assert {change.verdict for change in changes} <= {"same", "not judged"}
+        assert "same" in {change.verdict for change in changes}
         assert differences(made(), made()) == []
 
 

@@ -46,9 +46,9 @@ def picture(colour: str = "teal") -> str:
 def pictured() -> Report:
     """A quality report as they are: models, some with long names, and worst answers with their pictures."""
     made = quality(("nano", "256m", "organization/a-model-with-quite-a-long-name-of-a-checkpoint"))
-    said = ("12", "I see a table. " * 60, "")
+    replies = ("12", "I see a table. " * 60, "")
     worst = tuple(
-        Worst(f"{at}.png", "What is the total?", ("1,204",), text, 0, picture()) for at, text in enumerate(said)
+        Worst(f"{at}.png", "What is the total?", ("1,204",), text, 0, picture()) for at, text in enumerate(replies)
     )
     return replace(made, results=tuple(replace(result, worst=worst) for result in made.results))
 
@@ -124,14 +124,14 @@ def test_hostile_text_is_escaped() -> None:
      "data:image/png;base64,"],
 )  # fmt: skip
 def test_only_pictures_inside_the_page_are_shown(uri: str) -> None:
-    def one(picture: str) -> list[dict[str, str]]:
+    def shown_pictures(picture: str) -> list[dict[str, str]]:
         made = quality(("nano",))
         worst = (Worst("a", "b", ("c",), "d", 0, picture),)
         return Tree(page(replace(made, results=(replace(made.results[0], worst=worst),)))).named("img")
 
-    assert one(uri) == []
+    assert shown_pictures(uri) == []
     for kind in ("jpeg", "png", "webp"):
-        [shown] = one(f"data:image/{kind};base64,AA+/==")
+        [shown] = shown_pictures(f"data:image/{kind};base64,AA+/==")
         assert shown["src"] == f"data:image/{kind};base64,AA+/=="
 
 
@@ -150,7 +150,7 @@ def test_every_figure_is_on_the_page() -> None:
 
 def test_bars_are_as_long_as_their_figures() -> None:
     tree = Tree(page(speed()))
-    widths = [float(one["width"].rstrip("%")) for one in tree.named("rect")]
+    widths = [float(bar["width"].rstrip("%")) for bar in tree.named("rect")]
     top = 47.1 * 3 * 1.01
     assert widths[:3] == pytest.approx([47.1 * at / top * 100 for at in (1, 2, 3)], abs=0.01)
 
@@ -173,10 +173,10 @@ def test_an_axis_holds_its_values_and_has_a_few_ticks(values: list[float]) -> No
 
 def test_numbers_of_points_do_not_cover_each_other() -> None:
     crowd = {at: (100.0 + at % 4 * 6, 100.0 + at // 4 * 6) for at in range(12)}
-    found = list(place_labels(crowd, (0, 200), (0, 200)).values())
-    gaps = [((x - u) ** 2 + (y - v) ** 2) ** 0.5 for at, (x, y, _) in enumerate(found) for u, v, _ in found[:at]]
+    places = list(place_labels(crowd, (0, 200), (0, 200)).values())
+    gaps = [((x - u) ** 2 + (y - v) ** 2) ** 0.5 for at, (x, y, _) in enumerate(places) for u, v, _ in places[:at]]
     assert min(gaps) >= 12
-    assert all(0 <= x <= 200 and 0 <= y <= 200 for x, y, _ in found)
+    assert all(0 <= x <= 200 and 0 <= y <= 200 for x, y, _ in places)
 
 
 def luminance(colour: str) -> float:
@@ -186,8 +186,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
+def contrast(color: str, other: str) -> float:
+    dark, light = sorted((luminance(color), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -242,12 +242,12 @@ def test_nothing_is_wider_than_a_phone(tmp_path: Path) -> None:
     made = [page(report()).replace("<details>", "<details open>") for report in (speed, memory, pictured, hostile)]
     shown = chromium(frames(*made, widths=(360, 1280), height=900) + MEASURE, tmp_path, "--dump-dom")
     [title] = re.findall("<title>(.*?)</title>", shown)
-    found = json.loads(html.unescape(title))
-    assert [one["width"] for one in found] == [360, 1280] * 4
-    for one in found:
-        assert one["count"] > 50 and one["scripts"] == 0
-        assert one["needed"] <= one["width"]
-        assert one["left"] >= 0 and one["right"] <= one["width"]
+    layouts = json.loads(html.unescape(title))
+    assert [layout["width"] for layout in layouts] == [360, 1280] * 4
+    for layout in layouts:
+        assert layout["count"] > 50 and layout["scripts"] == 0
+        assert layout["needed"] <= layout["width"]
+        assert layout["left"] >= 0 and layout["right"] <= layout["width"]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
@@ -277,10 +277,10 @@ def test_a_plot_is_the_same_every_time_and_its_texts_are_texts(made: Callable[[]
     from smolcli.bench.report.matplotlib_plots import plot
 
     for suffix in (".svg", ".png"):
-        one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix.upper()}"
-        plot(made(), one)
-        plot(made(), two)
-        assert one.read_bytes() == two.read_bytes()
+        plotted, plotted_again = tmp_path / f"one{suffix}", tmp_path / f"two{suffix.upper()}"
+        plot(made(), plotted)
+        plot(made(), plotted_again)
+        assert plotted.read_bytes() == plotted_again.read_bytes()
     root = ET.parse(tmp_path / "one.svg").getroot()
     assert not [node for node in root.iter() if node.tag.rsplit("}", 1)[-1] in ("script", "img", "image", "date")]
     written = "".join(root.itertext())
