@@ -13,6 +13,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from itertools import islice
@@ -38,7 +39,9 @@ from smolcli.types import Source
 
 MAX_LINE = 2**26  # bytes; for a cell csv needs four times as much memory
 MAX_LINES = 1000  # of one record of a table
-KINDS = "give JSON Lines, CSV, TSV, parquet, or a folder of pictures with a .txt beside each"
+KINDS = "give JSON Lines, CSV, TSV, parquet, or a folder of pictures with a .txt beside each or a metadata.jsonl"
+# The files of the Hugging Face hub's ImageFolder that label the pictures in their folder and below.
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 def read(path: Path) -> Iterator[Row | BadRow]:
@@ -56,6 +59,9 @@ def read(path: Path) -> Iterator[Row | BadRow]:
 def _folder(path: Path) -> Iterator[Row | BadRow]:
     os.scandir(path).close()  # raises OSError if the folder cannot be listed
     files = list(walk(str(path), True, FileFilter(include=("*",))))
+    if labels := [file for file in files if os.path.basename(file).lower() in METADATA]:
+        yield from _image_folder(path, labels, files)
+        return
     if shards := [file for file in files if file.lower().endswith(".parquet")]:
         yield from _parquet(path, shards)
         return
@@ -72,6 +78,20 @@ def _folder(path: Path) -> Iterator[Row | BadRow]:
             yield BadRow(name, "there is no picture of the same name; add it, or take the text away")
         elif os.path.isdir(file):
             yield BadRow(name, "cannot be listed; check its permissions")
+
+
+def _image_folder(path: Path, labels: Sequence[str], files: Sequence[str]) -> Iterator[Row | BadRow]:
+    """Yield the rows of the metadata files `labels`, then a BadRow for each picture that no row names."""
+    labelled: set[str] = set()
+    for label in labels:
+        name, below = os.path.basename(label), _below(path, label)
+        for row in _file(Path(label)):
+            if isinstance(row, Row):
+                labelled.update(os.path.normpath(source.word) for source in row.sources if source.data is None)
+            yield replace(row, name=below + row.name.removeprefix(name)) if len(labels) > 1 else row
+    for file in files:
+        if os.path.splitext(file)[1].lower() in SUFFIXES["image"] and os.path.normpath(file) not in labelled:
+            yield BadRow(_below(path, file), f"no row of {os.path.basename(labels[0])} names it; add one")
 
 
 def _pair(name: str, file: str, text: str | None) -> Row | BadRow:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from string import ascii_uppercase
 
+from smolcli.bench.quality.conversations import CONVERSATIONS, IMAGE_PLACE, place_pictures, question_and_answer
 from smolcli.errors import InputError, UsageError
 from smolcli.models.chat_template import require_plain_text
 from smolcli.types import Source, is_url
@@ -25,7 +26,9 @@ ANSWERS = ("answers", "answer", "label")
 TRANSCRIPT = "text"  # the answer if no column of ANSWERS is there
 CHOICES = ("choices", "options")  # or columns A, B ...
 CATEGORIES = ("category", "l2-category", "l2_category", "subject", "topic", "subfield", "question_type")
-ROLES = {*PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, "hint", "index"}
+ROLES = {
+    *PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, *CONVERSATIONS, "hint", "index"
+}  # fmt: skip
 NUMBERED = re.compile(r"image_(\d+)")
 
 MAX_INDEX = 64  # characters of a cell that may be the index of another row, as in VLMEvalKit; a longer one is base64
@@ -43,6 +46,7 @@ Values = Mapping[str, object]
 class Row:
     """One question about pictures and its right answers; with `choices` (letter and text) the answers are letters.
 
+    The pictures stand before the question, or where the question has `<image>`, once for each of them.
     `name` says where the row is: set.csv:18 is the line on which it begins, in set.parquet row 17 rows count from 1.
     """
 
@@ -97,7 +101,7 @@ def columns_of(names: Iterable[str]) -> dict[str, str]:
     columns = f"its columns are {', '.join(names)[:400]}"
     if not any(role in (*PICTURES, *FILES) or NUMBERED.fullmatch(role) for role in columns_by_role):
         raise InputError("has no column of pictures", f"call it image; {columns}")
-    if not any(role in (*ANSWERS, TRANSCRIPT) for role in columns_by_role):
+    if not any(role in (*ANSWERS, TRANSCRIPT, *CONVERSATIONS) for role in columns_by_role):
         raise InputError("has no column of answers", f"call it answer; {columns}")
     if TRANSCRIPT in columns_by_role and columns_by_role.keys() & set(ANSWERS):
         if not columns_by_role.keys() & set(QUESTIONS):
@@ -114,11 +118,12 @@ def row_of(
     `refer` gives the picture of another row by its index. `counts_from_zero` makes numeric answers indices of choices.
     """
     try:
-        choices = _choices(values)
-        question, hint = _prompt_text(values, QUESTIONS, "question"), _prompt_text(values, ("hint",), "hint")
+        values = _without_conversation(values)
+        choices, hint = _choices(values), _prompt_text(values, ("hint",), "hint")
         answers = _answers(values, choices, counts_from_zero)
         category = next((text for role in CATEGORIES if isinstance(text := values.get(role), str) and text.strip()), "")
         sources = _sources(name, values, str(folder), refer)
+        question = _question(values, len(sources))
         return Row(name, sources, question, answers, choices, " ".join(category.split()), hint)
     except InputError as error:
         return BadRow(name, str(error))
@@ -136,27 +141,50 @@ def _first_value(values: Values, roles: Iterable[str]) -> tuple[str, object]:
     return "", None
 
 
-def _text(value: object, what: str) -> str:
-    """A text, or a number as it is written. Raises InputError for anything else; `what` names the value."""
+def _without_conversation(values: Values) -> Values:
+    """The values with a training set's conversation as question and answer, unless the row has an answer beside it."""
+    role, conversation = _first_value(values, CONVERSATIONS)
+    if not role or _first_value(values, ANSWERS)[0]:
+        return values
+    conversation = _parsed(conversation) if isinstance(conversation, str) else conversation
+    question, answer = question_and_answer(conversation)
+    others = {key: value for key, value in values.items() if key not in (*CONVERSATIONS, *QUESTIONS, TRANSCRIPT)}
+    return {**others, "question": question, "answer": answer}
+
+
+def _text(value: object, name: str) -> str:
+    """A text, a number as it is written, yes or no for a truth value.
+
+    Raises InputError for anything else; `name` is that of the value.
+    """
     if isinstance(value, bool):
-        raise InputError(f"its {what} is {str(value).lower()}", "write the words that are expected, in quotes")
+        return "yes" if value else "no"
     if not isinstance(value, (str, int, float, Decimal)) or value != value:
-        raise InputError(f"its {what} is not text", "write it in quotes")
+        raise InputError(f"its {name} is not text", "write it in quotes")
     return str(value)
 
 
-def _prompt_text(values: Values, roles: Sequence[str], what: str) -> str:
+def _prompt_text(values: Values, roles: Sequence[str], name: str) -> str:
     """The text of the first role with a value, checked by _checked_prompt; "" if none has."""
     role, value = _first_value(values, roles)
-    return _checked_prompt(_text(value, what), what) if role else ""
+    return _checked_prompt(_text(value, name), name) if role else ""
 
 
-def _checked_prompt(text: str, what: str) -> str:
+def _question(values: Values, picture_count: int) -> str:
+    """The question with the places of its pictures; "" if there is none. Raises InputError."""
+    role, value = _first_value(values, QUESTIONS)
+    question = place_pictures(_text(value, "question"), picture_count) if role else ""
+    for text in question.split(IMAGE_PLACE):
+        _checked_prompt(text, "question")
+    return question
+
+
+def _checked_prompt(text: str, name: str) -> str:
     """The text as a part of a prompt. Raises InputError if it has special tokens of the model."""
     try:
         return require_plain_text(text)
     except UsageError as error:
-        raise InputError(f"its {what} cannot be asked: {error.what}", "leave that out") from None
+        raise InputError(f"its {name} cannot be asked: {error.what}", "leave that out") from None
 
 
 def _parsed(text: str) -> object:

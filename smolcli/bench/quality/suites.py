@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from smolcli.bench.quality.conversations import IMAGE_PLACE
 from smolcli.bench.quality.rows import Row
 from smolcli.tasks.ocr import QUESTION
 
@@ -93,8 +94,12 @@ def default_metric(row: Row) -> str:
 
 
 def _pictures_first(row: Row, text: str, prefill: str = "") -> RowPrompt:
-    """All pictures of the row, then the text."""
-    return RowPrompt((*range(len(row.sources)), text), prefill)
+    """All pictures of the row, then the text; the pictures in their places if the question has places for them."""
+    if IMAGE_PLACE not in row.question:
+        return RowPrompt((*range(len(row.sources)), text), prefill)
+    first, *others = text.split(IMAGE_PLACE)
+    parts = (first, *(part for number, other in enumerate(others) for part in (number, other)))
+    return RowPrompt(tuple(part for part in parts if part != ""), prefill)
 
 
 def _with_instruction(instruction: str) -> Callable[[Row], RowPrompt]:
@@ -133,7 +138,7 @@ def _pictures_in_text(row: Row) -> RowPrompt:
     """
     pictures: list[int] = []
     texts = [""]
-    for part in IMAGE_MARKER.split(_vlmevalkit_text(row)):
+    for part in IMAGE_MARKER.split(_numbered_places(_vlmevalkit_text(row))):
         if IMAGE_MARKER.fullmatch(part) and int(part[-2]) <= len(row.sources):
             pictures.append(int(part[-2]) - 1)
             texts.append("")
@@ -149,6 +154,12 @@ def _pictures_in_text(row: Row) -> RowPrompt:
         parts += [f"{before}<image {number}>:", picture]
         before = "\n"
     return RowPrompt((*parts, before + body), PREFILL if "A." in body and "B." in body else "")
+
+
+def _numbered_places(text: str) -> str:
+    """The text with each `<image>` as MMMU writes it: `<image 1>`, `<image 2>` ..."""
+    first, *others = text.split(IMAGE_PLACE)
+    return first + "".join(f"<image {number}>{other}" for number, other in enumerate(others, 1))
 
 
 SUITES = {

@@ -160,8 +160,14 @@ def test_a_row_without_answer_is_bad(folder: Path, answer: object) -> None:
     assert why(folder, answer=float("nan")) == "has no answer; write what is right, or leave the row out"
 
 
-def test_booleans_and_numpy_lists_are_not_answers(folder: Path) -> None:
-    assert why(folder, answer=True) == "its answer is true; write the words that are expected, in quotes"
+@pytest.mark.parametrize(("value", "word"), [(True, "yes"), (False, "no")])
+def test_a_truth_value_is_yes_or_no(folder: Path, value: bool, word: str) -> None:
+    assert of(folder, answer=value).answers == (word,)
+    assert of(folder, answers=[value]).answers == (word,)
+    assert of(folder, choices=["No", "Yes"], answer=value).answers == ("B" if value else "A",)
+
+
+def test_lists_as_numpy_writes_them_are_not_answers(folder: Path) -> None:
     assert "a list in it cannot be read" in why(folder, answer="['a' 'b']")  # Python would read ['ab']
     assert "a list in it cannot be read" in why(folder, choices=r"['\x', 'b']")
 
@@ -205,7 +211,7 @@ def test_choices_are_a_list_an_object_or_columns_with_letters(folder: Path) -> N
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ("a or b", "its choices are no list"), (["a", ["b"]], "its choice is not text"), ([True], "its choice is true"),
+        ("a or b", "its choices are no list"), (["a", ["b"]], "its choice is not text"),
         (["a"] * 27, "has 27 choices; there are 26 letters"), ({"AB": "a"}, "its choices have other names"),
         ({"A": "x", "a": "y"}, "two of its choices have one letter"), (["a <image>"], "its choice cannot be asked"),
     ],
@@ -233,7 +239,7 @@ def test_answer_that_matches_no_choice_or_two_is_bad(folder: Path) -> None:
 
 
 def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
-    assert why(folder, question="<image>\nWhat?").startswith("its question cannot be asked: the text has the model's")
+    assert why(folder, question="<global-img>What?").startswith("its question cannot be asked: the text has the model's")
     assert why(folder, question="half \ud83d").startswith("its question cannot be asked: the text is not UTF-8")
     assert why(folder, hint="<end_of_utterance>").startswith("its hint cannot be asked")
     assert why(folder, question=["What?"]) == "its question is not text; write it in quotes"
@@ -605,3 +611,64 @@ def test_a_data_set_without_rows_is_empty(folder: Path) -> None:
     for data in ("", "\n\n", "[]", "image,answer\n", "\ufeff"):
         (folder / "set.csv").write_text(data, encoding="utf-8")
         assert read_rows(folder / "set.csv") == []
+
+
+def turns(*texts: str, names: tuple[str, str] = ("human", "gpt")) -> list[dict[str, str]]:
+    return [{"from": names[number % 2], "value": text} for number, text in enumerate(texts)]
+
+
+def test_a_conversation_of_one_turn_is_a_question_and_its_answer(folder: Path) -> None:
+    """The forms of LLaVA's blip_laion_cc_sbu_558k.json and of messages as TRL and OpenAI have them."""
+    llava = {"id": "004539375", "image": "red.png", "conversations": turns("Which colour?\n<image>", "Red.")}
+    content = [{"type": "image"}, {"type": "text", "text": "Which colour?"}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "Red."}]
+    [first, second] = read_rows(json_lines(folder, llava, {"images": ["red.png"], "messages": messages}))
+    assert isinstance(first, Row) and isinstance(second, Row)
+    assert (first.question, first.answers) == ("Which colour?<image>", ("Red.",))
+    assert (second.question, second.answers) == ("Which colour?", ("Red.",))
+
+
+def test_a_conversation_in_a_cell_of_a_table_is_read(folder: Path) -> None:
+    path = folder / "set.csv"
+    cell = json.dumps(turns("<image>\nWhich colour?", "Red.")).replace('"', '""')
+    path.write_text(f'image,conversations\nred.png,"{cell}"\n')
+    row = only(path)
+    assert (row.question, row.answers) == ("Which colour?", ("Red.",))
+
+
+@pytest.mark.parametrize(
+    ("conversation", "message"),
+    [
+        (turns("a", "b", "c", "d"), "its conversation has the roles human, gpt, human, gpt; give one question"),
+        (turns("a", "b", names=("system", "human")), "its conversation has the roles system, human"),
+        (turns("a"), "its conversation has the roles human"),
+        ("a b", "its conversation is no list"), ([1, 2], "its conversation is no list"),
+        ([{"from": "human", "value": 1}, {"from": "gpt"}], "a message of its conversation is not text"),
+        ([{"role": "user", "content": [{"type": "audio"}]}, {"role": "assistant", "content": "b"}],
+         "a message of its conversation has a part that is neither text nor image"),
+        (turns("<image> and <image>", "b"), "its question has 2 times <image> for 1 picture"),
+        (turns("<|im_start|>", "b"), "its question cannot be asked"),
+    ],
+)  # fmt: skip
+def test_conversations_that_cannot_be_asked_are_bad(folder: Path, conversation: object, message: str) -> None:
+    [bad] = read_rows(json_lines(folder, {"image": "red.png", "conversations": conversation}))
+    assert isinstance(bad, BadRow) and bad.message.startswith(message), bad
+
+
+def test_a_folder_with_metadata_is_labelled_by_it(folder: Path) -> None:
+    """The worked example of the Hugging Face hub's page on ImageFolder: file_name beside the labels."""
+    (folder / "metadata.jsonl").write_text('{"file_name": "red.png", "text": "STOP"}\n')
+    [row, bad] = read_rows(folder)
+    assert isinstance(row, Row) and row.answers == ("STOP",) and row.sources == (Source(str(folder / "red.png")),)
+    assert row.name == "metadata.jsonl:1"
+    assert bad == BadRow(f"{folder.name}/blue.png", "no row of metadata.jsonl names it; add one")
+
+
+def test_each_metadata_file_labels_the_pictures_beside_it(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "0.png").write_bytes(RED)
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,text\n0.png,{split}\n")
+    rows = read_rows(tmp_path)
+    assert [row.answers for row in rows if isinstance(row, Row)] == [("test",), ("train",)]
+    assert [row.name for row in rows] == [f"{tmp_path.name}/{split}/metadata.csv:2" for split in ("test", "train")]

@@ -146,6 +146,16 @@ def test_prompt_without_a_suite() -> None:
     assert prompt(ask(NORTH)) == (SCIENCEQA, [0])
 
 
+def test_pictures_stand_where_the_question_has_their_places() -> None:
+    between = row("Is <image> like <image>?", pictures=2)
+    assert ask(between).parts == ("Is ", 0, " like ", 1, "?")
+    assert SUITES["ocrbench"].ask(between).parts[:4] == ("Is ", 0, " like ", 1)
+    assert SUITES["mmmu"].ask(between).parts == (
+        "Question: <image 1>:", 0, "\n<image 2>:", 1, "\nIs <image 1> like <image 2> ?"
+    )  # fmt: skip
+    assert ask(row("Read<image>")).parts == ("Read", 0)
+
+
 def test_default_metric_follows_from_the_row() -> None:
     assert default_metric(row("Which?", "a", "b", answers=("A",) * 9)) == "choice"
     assert default_metric(row(" ", answers=("a",) * 9)) == "cer"
