@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from smolcli.bench.report.results import UNSURE
 from smolcli.system.cpu import throttled
 
 MAX_STOLEN = 0.02  # fraction of CPU time that the host gave to others; a notice says more
@@ -31,11 +32,11 @@ class NoiseWatch:
             own = (_own_seconds() - own_before + engine_seconds) * os.sysconf("SC_CLK_TCK")
             others = (total - idle - own) / total
             if stolen > MAX_STOLEN:
-                notices.append(f"the machine is noisy: its host gave {stolen:.0%} of its time to others")
+                notices.append(f"{UNSURE}the host gave {stolen:.0%} of the CPU to others; run again when it is quiet")
             if others > MAX_OTHERS:
-                notices.append(f"the machine is noisy: other programs took {others:.0%} of its time; end them")
+                notices.append(f"{UNSURE}other programs took {others:.0%} of the CPU; run again when it is quiet")
         if (delay := throttled() - throttled_before) > 0:
-            notices.append(f"the machine is noisy: {delay:.1f} s of work were delayed by a CPU quota")
+            notices.append(f"{UNSURE}a CPU quota held the work back for {delay:.1f} s; raise the quota")
         return notices
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Literal, TextIO
 
@@ -26,6 +26,8 @@ from smolcli.terminal.console import printable
 Verdict = Literal["better", "worse", "same", "not judged", "only in before", "only in after"]
 Settings = frozenset[tuple[str, str | int]]
 STYLES = {"better": "green", "worse": "bold red"}  # of verdicts on a terminal
+# Repetitions of one run follow each other in one process and differ less than two runs do, by so many times.
+WIDENED = 2.0
 IGNORED_OPTIONS = ("records", "resume")  # they change no figure
 
 
@@ -46,8 +48,9 @@ def compare_reports(before: Report, after: Report, tolerance: float) -> list[Cha
     """Every figure of both reports, matched by all settings, in the order of `before`.
 
     A figure is better or worse if its value moved by more than `tolerance` and by more than chance. By chance, times,
-    rates and memory have overlapping intervals; scores differ by at most the root of the sum of the squares of half
-    their 95 % intervals (two independent samples). A time or rate that was measured once is not judged. The tolerance
+    rates and memory have intervals that overlap when each is WIDENED around its value; scores differ by at most the
+    root of the sum of the squares of half their 95 % intervals (two independent samples). A time or rate that was
+    measured once, or of which a notice says that the measurement was disturbed, is not judged. The tolerance
     is a fraction of the value before, for scores the difference itself: 0.05 is five points of a hundred. Raises
     UsageError if the reports do not measure the same, or have figures that are not numbers.
     """
@@ -62,7 +65,11 @@ def compare_reports(before: Report, after: Report, tolerance: float) -> list[Cha
         words = _settings_text(first or new[settings])
         for name in [name for name in dict.fromkeys([*before.shown, *after.shown]) if name in measured]:
             figures = (first.figures.get(name) if first else None, second.figures.get(name) if second else None)
-            changes.append(_change(words, name, before.measure(name), *figures, tolerance))
+            change = _change(words, name, before.measure(name), *figures, tolerance)
+            is_unsure = any(result is not None and result.unsure for result in (first, second))
+            if is_unsure and change.measure.is_timed and change.verdict in ("better", "worse"):
+                change = replace(change, verdict="not judged")
+            changes.append(change)
     return changes
 
 
@@ -78,7 +85,7 @@ def _change(
 
 
 def _verdict(measure: Measure, before: Figure, after: Figure, tolerance: float) -> Verdict:
-    is_single = min(before.count, after.count) == 1 and measure.unit not in ("", "bytes")
+    is_single = min(before.count, after.count) == 1 and measure.is_timed
     if measure.higher_is_better is None or is_single:
         return "not judged"
     moved = after.value - before.value
@@ -89,10 +96,19 @@ def _verdict(measure: Measure, before: Figure, after: Figure, tolerance: float) 
     if measure.unit == "":
         is_chance = abs(moved) <= math.hypot(before.high - before.low, after.high - after.low) / 2
     else:
-        is_chance = before.low <= after.high and after.low <= before.high
+        (low, high), (other_low, other_high) = _widened(before), _widened(after)
+        is_chance = low <= other_high and other_low <= high
     if is_chance:
         return "same"
     return "better" if (moved > 0) == measure.higher_is_better else "worse"
+
+
+def _widened(figure: Figure) -> tuple[float, float]:
+    """The interval of the figure, WIDENED times as far from its value."""
+    return (
+        figure.value - WIDENED * (figure.value - figure.low),
+        figure.value + WIDENED * (figure.high - figure.value),
+    )
 
 
 def regressions(changes: Iterable[Change]) -> list[str]:
@@ -136,8 +152,13 @@ def _settings_text(result: Result) -> str:
 
 
 def differences(before: Report, after: Report) -> list[str]:
-    """What else differs and may explain changes: the machine, libraries, options, data, files and failed rows."""
-    lines = []
+    """What may explain changes: disturbances, machine, libraries, options, data, files and failed rows."""
+    lines = [
+        f"{name}: {_settings_text(result)}: {notice}"
+        for name, report in (("before", before), ("after", after))
+        for result in report.results
+        for notice in result.unsure
+    ]
     for what, old, new in (
         ("machine", before.machine, after.machine),
         ("options", before.options, after.options),

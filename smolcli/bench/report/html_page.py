@@ -9,7 +9,7 @@ Content-Security-Policy forbids scripts and network access in any case.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from smolcli.bench.report.html import Html, join, tag
@@ -20,6 +20,8 @@ from smolcli.types import pluralize
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
+# Repetitions: the range of 5 holds the median with 1 - 2 / 2**5 = 94 % certainty, that of 6 with 97 %.
+LEAST_FOR_95 = 6
 LONG = 600  # characters; a longer answer gets a scrollbar of its own
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
@@ -37,11 +39,21 @@ def page(report: Report) -> str:
         tag("style", Html(STYLE)),
     )
     main = tag("main", *charts(report), *_figures(report), *_by_category(report), *_worst(report))
-    note = "± is half the interval in which the median of the repetitions lies, with a certainty of 95 %."
-    if report.kind == "quality":
-        note = "Whiskers and brackets are 95 % intervals of the score. " + note
-    body = tag("body", _header(report, title), main, tag("footer", tag("p", note)))
+    notes = list(_interval_notes(report))
+    body = tag("body", _header(report, title), main, tag("footer", tag("p", " ".join(notes))) if notes else "")
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _interval_notes(report: Report) -> Iterator[str]:
+    """What the intervals of this report mean, a sentence for each kind that it has."""
+    figures = [(name, figure) for result in report.results for name, figure in result.figures.items()]
+    if any(name == "score" for name, _ in figures):
+        yield "Whiskers and brackets are 95 % intervals of the score."
+    counts = {figure.count for name, figure in figures if name != "score"} - {1}
+    if any(count >= LEAST_FOR_95 for count in counts):
+        yield "± is half the interval in which the median of the repetitions lies with a certainty of 95 %."
+    if any(count < LEAST_FOR_95 for count in counts):
+        yield f"± is half the range of the repetitions where there are fewer than {LEAST_FOR_95}."
 
 
 def _header(report: Report, title: str) -> Html:
@@ -60,7 +72,8 @@ def _header(report: Report, title: str) -> Html:
 
 def _how(report: Report) -> Html:
     """What is needed to repeat the measurement: command, machine, data, options, settings and files."""
-    names = list(dict.fromkeys(name for result in report.results for name in result.settings))
+    names = report.varied
+    shared = {name: value for result in report.results for name, value in result.settings.items() if name not in names}
     facts = list(dict.fromkeys(name for result in report.results for name in result.facts))
     rows = []
     for index, result in enumerate(report.results):
@@ -71,7 +84,8 @@ def _how(report: Report) -> Html:
         rows.append(tag("tr", number_of, *(tag("td", text, dir="auto") for text in texts)))
     titles = [name.replace("_", " ") for name in [*names, *facts]] + ["files, MB", "fingerprint"]
     blocks = [tag("h3", "Command"), tag("pre", report.command)] if report.command else []
-    for title, fields in (("Machine", report.machine), ("Data", report.data), ("Options", report.options)):
+    for title, fields in (("Machine", report.machine), ("Data", report.data), ("Options", report.options),
+                          ("Settings of all results", shared)):  # fmt: skip
         if items := flat_pairs(fields):
             blocks += [tag("h3", title), _list(items)]
     head = tag("tr", *(tag("th", title, scope="col") for title in ("#", *titles)))

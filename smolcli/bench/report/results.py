@@ -16,6 +16,7 @@ from typing import Any, Literal
 from smolcli.errors import UsageError
 
 FAILED = "failed: "  # the prefix of the notice that says why there are no figures
+UNSURE = "figures are unsure: "  # the prefix of a notice that says what disturbed the measurement
 
 Kind = Literal["speed", "memory", "quality"]
 
@@ -28,6 +29,11 @@ class Measure:
     unit: str
     higher_is_better: bool | None
     about: str
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is a time or a rate, which depends on what else the machine does."""
+        return self.unit not in ("", "bytes")
 
 
 # In the order in which reports show them; a quality report has its metric's title instead of "score".
@@ -98,6 +104,11 @@ class Result:
     def is_broken(self) -> bool:
         """Whether nothing could be measured; the first notice says why."""
         return any(notice.startswith(FAILED) for notice in self.notices)
+
+    @property
+    def unsure(self) -> tuple[str, ...]:
+        """The notices that say what disturbed the measurement."""
+        return tuple(notice for notice in self.notices if notice.startswith(UNSURE))
 
     @property
     def name(self) -> str:

@@ -239,7 +239,9 @@ def test_answer_that_matches_no_choice_or_two_is_bad(folder: Path) -> None:
 
 
 def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
-    assert why(folder, question="<global-img>What?").startswith("its question cannot be asked: the text has the model's")
+    assert why(folder, question="<global-img>What?").startswith(
+        "its question cannot be asked: the text has the model's"
+    )
     assert why(folder, question="half \ud83d").startswith("its question cannot be asked: the text is not UTF-8")
     assert why(folder, hint="<end_of_utterance>").startswith("its hint cannot be asked")
     assert why(folder, question=["What?"]) == "its question is not text; write it in quotes"

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from smolcli.bench.report.html_page import POLICY, STYLE, page
-from smolcli.bench.report.results import Figure, Report, Worst
+from smolcli.bench.report.results import MEASURES, Figure, Report, Result, Worst
 from smolcli.bench.report.svg_charts import Axis, place_labels
 from smolcli.errors import OutputError, UsageError
-from tests.bench.report.example_results import HOSTILE, hostile, memory, quality, speed
+from tests.bench.report.example_results import HOSTILE, around, hostile, memory, quality, speed
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 VOID = {"meta", "img", "wbr"}
@@ -230,10 +230,26 @@ function measured(frame) {
   const shown = [...page.querySelectorAll("body *")].filter(one => !one.parentElement.closest(".scroll"));
   const boxes = shown.map(one => one.getBoundingClientRect()).filter(box => box.width);
   return { width: root.clientWidth, needed: root.scrollWidth, count: boxes.length, scripts: page.scripts.length,
+    cut: [...page.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth).length,
     right: Math.max(...boxes.map(box => box.right)), left: Math.min(...boxes.map(box => box.left)) };
 }
 onload = () => { document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measured)); }
 </script>"""
+
+
+@pytest.mark.parametrize(
+    ("made", "count", "has_95", "has_range"),
+    [(speed, 5, False, True), (speed, 6, True, False), (speed, 1, False, False), (quality, 1, True, False)],
+)
+def test_the_page_calls_an_interval_95_percent_only_where_it_is(
+    made: Callable[[], Report], count: int, has_95: bool, has_range: bool
+) -> None:
+    """Of 5 repetitions the range holds the median with 94 % certainty, of 6 with 97 % (1 - 2 / 2**n)."""
+    report = made()
+    figures = [{name: replace(figure, count=count) for name, figure in r.figures.items()} for r in report.results]
+    results = tuple(replace(r, figures=f) for r, f in zip(report.results, figures, strict=True))
+    text = page(replace(report, results=results))
+    assert ("95 %" in text, "half the range" in text) == (has_95, has_range)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
@@ -248,6 +264,30 @@ def test_nothing_is_wider_than_a_phone(tmp_path: Path) -> None:
         assert layout["count"] > 50 and layout["scripts"] == 0
         assert layout["needed"] <= layout["width"]
         assert layout["left"] >= 0 and layout["right"] <= layout["width"]
+
+
+def every_figure() -> Report:
+    """What bench speed measures with two backends: all its figures, settings and facts, at their usual lengths."""
+    units = {"s": 0.0123, "tokens/s": 12345.6, "1/s": 1.23}
+    figures = {name: around(units[measure.unit]) for name, measure in MEASURES.items() if measure.unit in units}
+    shared: dict[str, str | int] = {"device": "cpu", "threads": 2, "detail": "auto", "vision": "openvino", "batch": 1,
+                                    "image": "1024x768", "new_tokens": 64}  # fmt: skip
+    facts, fingerprint = {"tiles": 13, "prompt_tokens": 876, "image_tokens": 832}, "0123456789abcdef" * 2
+    results = [
+        Result(
+            {"model": "256m", "backend": backend, "quant": quant, **shared}, figures, facts, 500_000_000, fingerprint
+        )
+        for backend, quant in (("llamacpp", "q4_k_m+f16"), ("torch", "bfloat16"))
+    ]
+    return replace(speed(), results=tuple(results))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_no_column_is_cut_on_a_window_of_1100_pixels(tmp_path: Path) -> None:
+    made = [page(report()).replace("<details>", "<details open>") for report in (every_figure, memory, quality)]
+    shown = chromium(frames(*made, widths=(1100,), height=900) + MEASURE, tmp_path, "--dump-dom")
+    [title] = re.findall("<title>(.*?)</title>", shown)
+    assert [layout["cut"] for layout in json.loads(html.unescape(title))] == [0, 0, 0]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
