@@ -59,8 +59,8 @@ def main() -> None:
 
 def speed(model: object, args: argparse.Namespace, *words: object) -> dict[str, Any]:
     """Run `bench speed` with one repetition and return its only result."""
-    command = (*SMOLCLI, "bench", "speed", model, "-b", args.backend, "--threads", args.threads, "--repeat", 1)
-    done = subprocess.run([*map(str, (*command, *words)), "-f", "json"], check=True, capture_output=True, text=True)
+    command = (*SMOLCLI, "bench", "speed", "-m", model, "-b", args.backend, "--threads", args.threads, "--repeat", 1)
+    done = subprocess.run([*map(str, (*command, *words)), "--json"], check=True, capture_output=True, text=True)
     [result] = json.loads(done.stdout)["results"]
     return dict(result)
 
@@ -144,7 +144,7 @@ def cost_of_scoring(args: argparse.Namespace) -> None:
         (place / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         same = ("-m", "nano", "-b", "llamacpp", "--threads", args.threads, "-n", 32, "-q")
         commands = (
-            (*SMOLCLI, "bench", "quality", place / "set.jsonl", *same, "-f", "json", "--records", place / "a.jsonl"),
+            (*SMOLCLI, "bench", "quality", place / "set.jsonl", *same, "--json", "--records", place / "a.jsonl"),
             (*SMOLCLI, "ask", QUESTION, place / "in", *same, "-o", place / "b.jsonl"),
         )
         sides: tuple[list[float], list[float]] = ([], [])

@@ -16,7 +16,7 @@ from smolcli.terminal.words import enumerate_words
 NO_PICTURE = "none"
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")  # width and height in pixels
 MAX_PIXELS = 100_000_000  # of a generated picture; generating one takes twenty times as many bytes
-FORMATS = ("text", "json", "jsonl", "csv", "md")
+FORMATS = ("text", "jsonl", "csv", "md")  # besides --json
 SUITES = ("docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar", "mmmu")
 METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer", "mmmu")
 
@@ -172,12 +172,17 @@ class Show:
         help=f"Format of the report: {enumerate_words(FORMATS)}.",
         **choice("format", FORMATS),
     )
+    as_json: bool = opt(False, "Write the report as one JSON object, which bench compare reads.", "--json")
     output: Path | None = same_as(Output, "output")
     report: Path | None = opt(None, "Write an HTML page with tables and plots too.", metavar="FILE.html")
     plot: Path | None = opt(None, "Write a plot too.", metavar="FILE.png|svg")
     no_progress: bool = same_as(Output, "no_progress")
     quiet: bool = same_as(Output, "quiet")
     verbose: bool = same_as(Output, "verbose")
+
+    def __post_init__(self) -> None:
+        if self.as_json and self.format is not None:
+            raise UsageError(f"--json and --format {self.format} are two formats", "leave out one of them")
 
 
 @dataclass(frozen=True)
@@ -197,13 +202,7 @@ class Compare:
         min=0.0,
         max=1e6,
     )
-    format: str = same_as(
-        Output,
-        "format",
-        default="text",
-        help="Format of the comparison: text or json.",
-        **choice("format", ("text", "json")),
-    )
+    as_json: bool = opt(False, "Write one JSON object.", "--json")
     output: Path | None = same_as(Output, "output")
 
     def __post_init__(self) -> None:

@@ -23,38 +23,38 @@ app = typer.Typer(cls=HelpGroup, help="Measure the speed, memory and quality of 
 class Models:
     """Which models are measured."""
 
-    panel = "Arguments"
+    panel = "Models"
 
-    models: tuple[str, ...] = opt(
-        (),
-        "Names from `smolcli models list`, Hugging Face ids, directories or .gguf files. [default: the best model on "
-        "this machine]",
-        argument=True,
-        metavar="[MODEL...]",
-        autocompletion=complete_model_names,
-    )
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the models are asked, and which models."""
-
-    panel = "Inputs"
-
-    data: Path | None = opt(
-        None,
-        "JSON Lines, CSV, a VLMEvalKit TSV, Hugging Face parquet, or a directory of pictures with a .txt beside each.",
-        argument=True,
-        metavar="DATASET",
-        show_default=False,
-    )
     model: tuple[str, ...] = opt(
         (),
         "A name from `smolcli models list`, a Hugging Face id, a directory or a .gguf file. Repeatable.",
         "-m",
         "--model",
         metavar="MODEL",
+        show_default="the best model on this machine",
         autocompletion=complete_model_names,
+    )
+    unnamed: tuple[str, ...] = opt((), "Refused: models are named with -m.", argument=True, hidden=True)
+
+    def __post_init__(self) -> None:
+        if self.unnamed:
+            words = " ".join(f"-m {word}" for word in self.unnamed)
+            raise UsageError(f"{self.unnamed[0]}: models are named with -m, as in every command", f"write {words}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the models are asked."""
+
+    panel = "Inputs"
+
+    data: Path | None = opt(
+        None,
+        "JSON Lines, CSV, a VLMEvalKit TSV, Hugging Face parquet, or a directory of pictures with a .txt beside each "
+        "or a metadata.jsonl.",
+        argument=True,
+        metavar="DATASET",
+        show_default=False,
     )
 
 
@@ -67,13 +67,13 @@ def _run(name: str, *options: Any) -> None:
 
 
 def _run_models(name: str, models: Models, *options: Any) -> None:
-    _run(name, models.models, *options)
+    _run(name, models.model, *options)
 
 
-def _run_quality(data: Data, *options: Any) -> None:
+def _run_quality(data: Data, models: Models, *options: Any) -> None:
     if data.data is None:
         raise UsageError("no data set was given", "smolcli bench quality labelled.jsonl")
-    _run("quality", data.data, data.model, *options)
+    _run("quality", data.data, models.model, *options)
 
 
 def _add(name: str, help: str, examples: tuple[str, ...], command: Any) -> None:
@@ -84,16 +84,16 @@ _add(
     "speed",
     "Measure the time of every stage of an answer, for every combination of the options.",
     (
-        "smolcli bench speed nano",
-        "smolcli bench speed 256m --threads 2 --threads 4 --image 640x480",
-        "smolcli bench speed 256m --quant q8_0 --quant f16 --report speed.html",
+        "smolcli bench speed -m nano",
+        "smolcli bench speed -m 256m --threads 2 --threads 4 --image 640x480",
+        "smolcli bench speed -m 256m --quant q8_0 --quant f16 --report speed.html",
     ),
     dataclass_command(partial(_run_models, "speed"), Models, Variants, Speed, Show),
 )
 _add(
     "memory",
     "Measure the most memory that smolcli and its engine take, for every combination of the options.",
-    ("smolcli bench memory nano", "smolcli bench memory 256m 500m --batch 1 --batch 64 -f md"),
+    ("smolcli bench memory -m nano", "smolcli bench memory -m 256m -m 500m --batch 1 --batch 64 -f md"),
     dataclass_command(partial(_run_models, "memory"), Models, Variants, Memory, Show),
 )
 _add(
@@ -104,7 +104,7 @@ _add(
         "smolcli bench quality labelled.jsonl -m 256m -m 500m --report quality.html",
         "smolcli bench quality DocVQA_VAL.tsv --suite docvqa --limit 200",
     ),
-    dataclass_command(_run_quality, Data, Variants, Quality, Show),
+    dataclass_command(_run_quality, Data, Models, Variants, Quality, Show),
 )
 _add(
     "compare",

@@ -84,7 +84,7 @@ def compare(options: Compare) -> Exit:
     notices = differences(before, after)
     stdout = claim_stdout()
     with destination(options.output, stdout) as stream:
-        if options.format == "json":
+        if options.as_json:
             fields = {"changes": as_rows(changes), "notices": notices}
             stream.write(escape_controls(json.dumps(fields, ensure_ascii=False, indent=2)) + "\n")
         else:

@@ -163,7 +163,7 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """Read a file that `-f json` or `-o FILE.json` wrote. Raises UsageError for anything else."""
+        """Read a file that `--json` or `-o FILE.json` wrote. Raises UsageError for anything else."""
         try:
             return cls.of(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:

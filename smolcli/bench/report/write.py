@@ -105,7 +105,8 @@ def _write_plot(report: Report, show: Show, stdout: TextIO) -> None:
 
 
 def _write_text(report: Report, show: Show, stdout: TextIO) -> None:
-    format = show.format or (format_of(show.output, FORMATS) if show.output is not None else "text")
+    suffix_format = format_of(show.output, (*FORMATS, "json")) if show.output is not None else "text"
+    format = "json" if show.as_json else show.format or suffix_format
     with destination(show.output, stdout) as stream:
         if format == "text":
             text.show(report, stream)

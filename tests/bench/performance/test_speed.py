@@ -137,7 +137,7 @@ def test_padded_text_has_the_requested_tokens(wanted: int) -> None:
 
 def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
-    done = smolcli("bench", "speed", "nano", "-b", "echo", "--image", tmp_path / "bad.png", "--repeat", 1)
+    done = smolcli("bench", "speed", "-m", "nano", "-b", "echo", "--image", tmp_path / "bad.png", "--repeat", 1)
     assert done.returncode == Exit.ALL_FAILED
     assert b"bad.png" in done.stderr and done.stderr.count(b"\n") == 1
 
@@ -319,7 +319,7 @@ def test_the_machine_is_described() -> None:
 
 def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
     picture = SAMPLES / "sign.png"
-    words = ("nano", "-b", "llamacpp", "--image", picture, "--image", "none", "--new-tokens", 9, "--repeat", 2)
+    words = ("-m", "nano", "-b", "llamacpp", "--image", picture, "--image", "none", "--new-tokens", 9, "--repeat", 2)
     done = smolcli("bench", "speed", *words, "--warmup", 0, "-o", tmp_path / "speed.json")
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     seen, text = Report.read(tmp_path / "speed.json").results
@@ -338,7 +338,7 @@ def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
 
 def test_memory_as_a_user_runs_it() -> None:
     done = smolcli(
-        "bench", "memory", "nano", "--image", "64x64", "--batch", 1, "--batch", 3, "--new-tokens", 2, "-f", "json"
+        "bench", "memory", "-m", "nano", "--image", "64x64", "--batch", 1, "--batch", 3, "--new-tokens", 2, "--json"
     )
     assert done.returncode == 0, done.stderr
     report = Report.of(json.loads(done.stdout))
@@ -355,8 +355,8 @@ def test_failed_configuration_does_not_affect_others(tmp_path: Path) -> None:
         for half in (configuration.files.gguf, configuration.files.mmproj):
             assert half is not None
             (broken / half.name).write_bytes(half.read_bytes()[:4000])
-    words = ("bench", "speed", broken, "nano", "--image", "none", "--new-tokens", 2, "--repeat", 1, "-f", "json")
-    done = smolcli(*words)
+    words = ("bench", "speed", "-m", broken, "-m", "nano", "--image", "none", "--new-tokens", 2, "--repeat", 1)
+    done = smolcli(*words, "--json")
     assert done.returncode == Exit.SOME_FAILED
     assert done.stderr.decode().count("\n") == 1 and "broken" in done.stderr.decode()
     bad, good = Report.of(json.loads(done.stdout)).results
@@ -367,7 +367,7 @@ def test_failed_configuration_does_not_affect_others(tmp_path: Path) -> None:
 def test_failed_combination_does_not_affect_others(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     images = ("--image", SAMPLES / "sign.png", "--image", tmp_path / "bad.png", "--image", "none")
-    done = smolcli("bench", "speed", "nano", *images, "--new-tokens", 2, "--repeat", 1, "-f", "json")
+    done = smolcli("bench", "speed", "-m", "nano", *images, "--new-tokens", 2, "--repeat", 1, "--json")
     assert done.returncode == Exit.SOME_FAILED
     good, bad, text = Report.of(json.loads(done.stdout)).results
     assert good.figures["images"].value > 0 and text.figures["prefill"].value > 0
@@ -385,8 +385,8 @@ def test_too_short_reply_is_an_error() -> None:
 
 
 def test_repeated_pictures_give_no_encoding_time(tmp_path: Path) -> None:
-    words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "-f", "json")
-    [result] = Report.of(json.loads(smolcli("bench", "speed", "nano", *words).stdout)).results
+    words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "--json")
+    [result] = Report.of(json.loads(smolcli("bench", "speed", "-m", "nano", *words).stdout)).results
     assert not {"tile", "images"} & set(result.figures) and "were repeated" in " ".join(result.notices)
 
 
@@ -405,7 +405,7 @@ def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pyt
 
 
 def test_exit_code_of_a_worse_report(tmp_path: Path) -> None:
-    words = ("bench", "speed", "nano", "--image", "none", "--new-tokens", 2, "--repeat", 2, "-o")
+    words = ("bench", "speed", "-m", "nano", "--image", "none", "--new-tokens", 2, "--repeat", 2, "-o")
     assert smolcli(*words, tmp_path / "before.json").returncode == 0
     fields = json.loads((tmp_path / "before.json").read_text())
     fields["results"][0]["notices"] = []  # on a busy machine the figures are unsure, and not judged
@@ -429,7 +429,7 @@ def test_exit_code_of_a_worse_report(tmp_path: Path) -> None:
 
 
 def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "smolcli", "bench", "speed", "nano", "-b", "echo", "--repeat", "1"]
+    command = [sys.executable, "-m", "smolcli", "bench", "speed", "-m", "nano", "-b", "echo", "--repeat", "1"]
     command += ["--report", str(tmp_path / "page.html")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -441,6 +441,8 @@ def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("speed", "nano", "256m"), "nano: models are named with -m, as in every command; write -m nano -m 256m"),
+        (("speed", "-f", "md", "--json"), "--json and --format md are two formats"),
         (("speed", "--image", "12y9"), "12y9"),
         (("speed", "--image", "0x9"), "0x9"),
         (("speed", "--image", "99999x99999"), "is more than 100,000,000 pixels"),
@@ -450,14 +452,14 @@ def test_closed_standard_output_is_no_failure(tmp_path: Path) -> None:
         (("speed", "--report", "page.pdf"), ".html"),
         (("speed", "--plot", "plot.gif"), ".png or .svg"),
         (("speed", "-o", "/proc/nonexistent/x.json"), "folder"),
-        (("speed", "/proc/nonexistent"), "models list"),
+        (("speed", "-m", "/proc/nonexistent"), "models list"),
         (("speed", "--repeat", "0"), "repeat"),
         (("speed", "-o", SAMPLES / "sign.png"), "sign.png"),
         (("speed", "--image", SAMPLES / "sign.png", "--plot", SAMPLES / "sign.png"), "is read, or written twice"),
         (("speed", "-o", "."), "cannot be written"),
         (("compare", "a.json"), "two reports"),
         (("compare", SAMPLES / "README.md", SAMPLES / "README.md"), "is no report"),
-        (("speed", "--prompt-tokens", "3", "nano", "-b", "llamacpp", "--image", "none"), "prompt of 3 tokens"),
+        (("speed", "--prompt-tokens", "3", "-m", "nano", "-b", "llamacpp", "--image", "none"), "prompt of 3 tokens"),
     ],
 )
 def test_impossible_requests_end_with_one_line(words: tuple[object, ...], message: str) -> None:

@@ -49,7 +49,7 @@ def written(folder: Path, rows: list[Row]) -> Path:
 
 
 def quality(data: Path, *words: object, code: int = 0) -> tuple[Report, str]:
-    done = smolcli("bench", "quality", data, "-b", "echo", "-f", "json", "--no-progress", *words)
+    done = smolcli("bench", "quality", data, "-b", "echo", "--json", "--no-progress", *words)
     assert done.returncode == code, done.stderr
     return Report.of(json.loads(done.stdout)), done.stderr.decode()
 
@@ -134,7 +134,7 @@ def test_model_that_cannot_run_does_not_change_row_counts(data: Path, tmp_path: 
         (broken / half.name).write_bytes(half.read_bytes()[:4000])
     for models in (("nano", broken), (broken, "nano")):
         words = [word for model in models for word in ("-m", model)]
-        done = smolcli("bench", "quality", data, "-b", "llamacpp", "-f", "json", "--no-progress", "-n", 4, *words)
+        done = smolcli("bench", "quality", data, "-b", "llamacpp", "--json", "--no-progress", "-n", 4, *words)
         assert done.returncode == Exit.SOME_FAILED
         report = Report.of(json.loads(done.stdout))
         assert (report.data["rows"], report.data["left_out"]) == (6, 1)
@@ -147,7 +147,7 @@ def test_model_that_cannot_load_keeps_earlier_records(data: Path, tmp_path: Path
     (tmp_path / "openvino" / "__init__.py").write_text('raise ImportError("no plugin")')
     engines = ("--vision-engine", "mtmd", "--vision-engine", "openvino")
     done = smolcli(
-        "bench", "quality", data, "-m", "nano", "-b", "llamacpp", *engines, "-n", 4, "-f", "json", "--no-progress",
+        "bench", "quality", data, "-m", "nano", "-b", "llamacpp", *engines, "-n", 4, "--json", "--no-progress",
         PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     )  # fmt: skip
     assert done.returncode == Exit.SOME_FAILED, done.stderr
@@ -159,7 +159,7 @@ def test_model_that_cannot_load_keeps_earlier_records(data: Path, tmp_path: Path
 def test_rows_per_second_fit_the_time_of_the_model(data: Path, tmp_path: Path) -> None:
     """With several replies at once, whose records leave together."""
     kept = tmp_path / "kept.jsonl"
-    words = ("-b", "llamacpp", "-n", 4, "-f", "json", "--no-progress", "--records", kept)
+    words = ("-b", "llamacpp", "-n", 4, "--json", "--no-progress", "--records", kept)
     done = smolcli("bench", "quality", data, "-m", "nano", *words)
     [result] = Report.of(json.loads(done.stdout)).results
     spent = [line["seconds"] for line in lines(kept)]
@@ -196,7 +196,7 @@ def test_pairs_of_pictures_and_texts_are_read_by_the_built_in_model(tmp_path: Pa
     (tmp_path / "sign.png").write_bytes((SAMPLES / "sign.png").read_bytes())
     (tmp_path / "sign.txt").write_text("EXIT 28\n")
     done = smolcli(
-        "bench", "quality", tmp_path, "-m", "nano", "-b", "llamacpp", "-b", "torch", "-f", "json", "--no-progress"
+        "bench", "quality", tmp_path, "-m", "nano", "-b", "llamacpp", "-b", "torch", "--json", "--no-progress"
     )
     assert done.returncode == 0, done.stderr
     report = Report.of(json.loads(done.stdout))
