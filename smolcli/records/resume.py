@@ -19,7 +19,7 @@ from binascii import unhexlify
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 from smolcli.errors import ErrorKind, OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
@@ -29,16 +29,20 @@ from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Memory, Record, Seconds, Tokens
 from smolcli.writers.destination import lock_exclusively
 
-# The beginning and the end of a line as writers/json_lines.py makes it; any other line is parsed as JSON.
+# The beginning and the end of a line as writers/json_lines.py makes it; any other line is parsed as JSON, which takes
+# ten times as long. A record that other programs have changed may have its keys in another order and keys of its own.
 _BEGINNING = re.compile(
     rb'\{"path": "([^"\\]*)", "id": "([0-9a-f]{64})", "sha256": "([0-9a-f]*)", "stamp": "([^"\\]*)", '
 )
-_NO_ERROR = b'"error": null}\n'
+_NO_ERROR = (b', "error": null}\n', b', "error": null}\r\n')
 _START = b'{"path": "'
+_NO_TEXT = b"\0 \t\r\n"  # a power cut may leave zeros, an editor empty lines
 _FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
 InputState = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
 _TAIL = 2**16  # bytes
+_FIELDS = Record.__dataclass_fields__.keys()
+_Part = TypeVar("_Part", Tokens, Seconds, Memory)
 
 
 class ResultsFile:
@@ -103,14 +107,17 @@ class ResultsFile:
         return _state(offset)
 
     def answer(self, id: str) -> Record | None:
-        """Return a record with this id that has an answer, of any path, or None."""
+        """Return a record with this id that has an answer, of any path, or None, also where it cannot be read."""
         with self._lock:
             offset = self._index.find(bytes.fromhex(id))
         if offset is None or offset == _FAILED:
             return None
         with self._path.open("rb") as file:
-            file.seek(offset)
-            return as_record(json.loads(file.readline()))
+            fields = _fields_at(file, offset)
+        try:
+            return as_record(fields) if fields.get("error") is None else None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None  # another program has changed it: the input is answered anew
 
     def add(self, record: Record, offset: int) -> None:
         """Index a record that has been written at the byte `offset` of the file."""
@@ -124,7 +131,8 @@ class ResultsFile:
     def compact(self) -> None:
         """Rewrite the file without the failed records that have a later one of the same path, if there are any.
 
-        Raises OutputError, and leaves the file unchanged, if it cannot be rewritten.
+        A failed record to which somebody has added keys stays. Raises OutputError, and leaves the file unchanged, if
+        it cannot be rewritten.
         """
         if not self._outdated:
             return
@@ -132,26 +140,26 @@ class ResultsFile:
         try:
             with target.open("rb") as old:
                 lock_exclusively(old.fileno(), self._path)
+                removable = {offset for offset in self._outdated if _is_bare_failure(_fields_at(old, offset))}
+                if not removable:
+                    return
+                old.seek(0)
                 with atomic_write(target, sync=True, keep_mode=True) as new:
-                    self._copy_current(old, new)
+                    _copy_without(removable, old, new)
         except OSError as error:
             raise OutputError(
                 f"{self._path}: the failed records of inputs that were tried again cannot be removed "
                 f"({error.strerror})", "the file is whole and has both records",
             ) from error  # fmt: skip
 
-    def _copy_current(self, old: IO[bytes], new: IO[bytes]) -> None:
-        offset = 0
-        for line in old:
-            if offset not in self._outdated:
-                new.write(line)
-            offset += len(line)
-
     def _entries_of_file(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
         digest_of, offset = self._identity.digest_of, 0
-        for line in file:
-            if line[0] or line.strip(b"\0\r\n"):  # a power cut may leave zeros
-                path, id, sha256, stamp, is_failed = _parse(line, self._path)
+        for number, line in enumerate(file, 1):
+            if line[0] > 32 or line.strip(_NO_TEXT):
+                try:
+                    path, id, sha256, stamp, is_failed = _parse(line)
+                except ValueError:
+                    raise _not_records(self._path, number) from None
                 if id == digest_of(sha256):
                     yield from self._entries(path, id, stamp, is_failed, offset)
             offset += len(line)
@@ -175,30 +183,66 @@ def _state(offset: int | None) -> InputState:
 
 
 def as_record(fields: dict[str, Any]) -> Record:
-    """Make a record of its JSON object. Raises KeyError, TypeError or ValueError for another object."""
-    fields = dict(fields)
-    error = fields.pop("error")
-    tokens, seconds = Tokens(**fields.pop("tokens")), Seconds(**fields.pop("seconds"))
-    notices, memory = tuple(fields.pop("notices", ())), Memory(**fields.pop("memory", {}))
-    fault = Fault(ErrorKind(error["kind"]), error["message"]) if error else None
-    return Record(**fields, tokens=tokens, seconds=seconds, error=fault, notices=notices, memory=memory)
+    """Make a record of its JSON object; keys that a record does not have are left out.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for another object.
+    """
+    error = fields["error"]
+    values = {name: value for name, value in fields.items() if name in _FIELDS}
+    values |= {
+        "tokens": _part(Tokens, fields.get("tokens")),
+        "seconds": _part(Seconds, fields.get("seconds")),
+        "memory": _part(Memory, fields.get("memory")),
+        "notices": tuple(fields.get("notices") or ()),
+        "error": Fault(ErrorKind(error["kind"]), error["message"]) if error is not None else None,
+    }
+    return Record(**values)
 
 
-def _parse(line: bytes, source: Path) -> tuple[bytes, bytes, bytes, bytes, bool]:
+def _part(part: type[_Part], values: dict[str, Any] | None) -> _Part:
+    """Make the nested part of a record of its JSON object; what is missing has its default."""
+    return part(**{name: value for name, value in (values or {}).items() if name in part.__dataclass_fields__})
+
+
+def _parse(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bool]:
     """Return of one line's record the path, the id (32 bytes), the SHA-256 (in hex), the stamp, whether it failed.
 
-    Raises UsageError if the line is not a record.
+    Raises ValueError if the line is not a record.
     """
     match = _BEGINNING.match(line)
-    if match:
+    if match and line.endswith(_NO_ERROR):
         path, id, sha256, stamp = match.groups()
-        return path, unhexlify(id), sha256, stamp, not line.endswith(_NO_ERROR)
+        return path, unhexlify(id), sha256, stamp, False
     try:
         fields = json.loads(line)
         id, sha256, stamp = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
         return _bytes(fields["path"]), unhexlify(id), sha256, stamp, fields["error"] is not None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _not_records(source) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a record") from error
+
+
+def _fields_at(file: IO[bytes], offset: int) -> dict[str, Any]:
+    """Return the JSON object of the line that begins at `offset`; an empty one where there is none."""
+    file.seek(offset)
+    try:
+        fields = json.loads(file.readline())
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _is_bare_failure(fields: dict[str, Any]) -> bool:
+    """Whether a line's object is a failed record as a run writes it, without keys that somebody has added."""
+    return fields.get("error") is not None and fields.keys() <= _FIELDS
+
+
+def _copy_without(removable: set[int], old: IO[bytes], new: IO[bytes]) -> None:
+    """Copy the lines of `old` but for those that begin at the `removable` offsets."""
+    offset = 0
+    for line in old:
+        if offset not in removable:
+            new.write(line)
+        offset += len(line)
 
 
 def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
@@ -212,20 +256,22 @@ def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
     last = tail[tail.rfind(b"\n") + 1 :]
     if not last:
         return 0
-    if not (last.startswith(_START) or _START.startswith(last) or not last.strip(b"\0")):
-        raise _not_records(source)
     try:
-        json.loads(last)
+        _parse(last)
     except ValueError:
-        file.truncate(size - len(last))
-        return len(last)
+        if last.startswith(_START) or _START.startswith(last) or not last.strip(b"\0"):
+            file.truncate(size - len(last))
+            return len(last)
+        if last.strip(_NO_TEXT):
+            raise _not_records(source) from None
     file.seek(0, os.SEEK_END)
     file.write(b"\n")  # only the newline was missing
     return 0
 
 
-def _not_records(source: Path) -> UsageError:
-    return UsageError(f"{source}: holds something other than records", "choose another file with -o")
+def _not_records(source: Path, line: int | None = None) -> UsageError:
+    place = "" if line is None else f" in line {line}"
+    return UsageError(f"{source}: holds something other than records{place}", "choose another file with -o")
 
 
 def _bytes(path: str) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,89 @@ def test_lines_with_fields_in_another_order_are_read(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(json.dumps(dict(reversed(fields.items()))) + "\n")
     assert read(tmp_path / "r.jsonl").state_by_stamp(str(path)) == "done"
     assert as_record(fields) == record(path)
+    more = {**fields, "rating": 5, "tokens": {**fields["tokens"], "thought": 3}}
+    assert as_record(more) == record(path)
+
+
+RATED = b'"error": null, "rating": 5}'
+TOUCHES: dict[str, Callable[[bytes], bytes]] = {
+    "a key is appended": lambda data: data.replace(b'"error": null}', RATED),
+    "a key that is called error within another": lambda data: data.replace(
+        b'"error": null}', b'"error": null, "review": {"error": "bad", "x": [1]}}'
+    ),
+    "jq -c": lambda data: b"".join(
+        json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n" for line in data.splitlines()
+    ),
+    "sorted keys": lambda data: b"".join(
+        json.dumps(json.loads(line), sort_keys=True).encode() + b"\n" for line in data.splitlines()
+    ),
+    "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
+    "a byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "empty lines": lambda data: b"\n \n" + data.replace(b"\n", b"\n\r\n") + b"\n\n",
+    "no newline at the end": lambda data: data.removesuffix(b"\n"),
+    "no newline, other keys first": lambda data: data.replace(b'{"path"', b'{"rating": 5, "path"').removesuffix(b"\n"),
+    "without memory": lambda data: re.sub(rb', "memory": \{[^}]*\}', b"", data),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
+def test_a_file_that_another_program_has_written_anew_is_read(tmp_path: Path, touch: Callable[[bytes], bytes]) -> None:
+    """The answers are done and found, the failure is a failure, and nothing is removed where nothing was retried."""
+    pictures = [tmp_path / name for name in ("a.png", "b.png")]
+    for picture in pictures:
+        picture.touch()
+    file = tmp_path / "r.jsonl"
+    written(file, record(pictures[0], "a"), failed("gone.png"), record(pictures[1], "b"))
+    file.write_bytes(touch(file.read_bytes()))
+    before = file.read_bytes()
+    results = read(file)
+    results.compact()
+    assert [results.state_by_stamp(str(picture)) for picture in pictures] == ["done", "done"]
+    assert results.state_by_stamp("gone.png") == "failed"
+    answer = results.answer(IDENTITY.id_of("b"))
+    assert answer is not None
+    assert (answer.path, answer.text) == (str(pictures[1]), "a cat")
+    assert file.read_bytes().rstrip() == before.rstrip()
+
+
+def test_a_rated_answer_is_not_tried_again_and_a_noted_failure_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    noted = as_json(failed("b.png"))[:-1] + ', "note": "ask Ann"}'
+    lines = [as_json(record("a.png"))[:-1] + ', "rating": 5}', noted, as_json(failed("b.png"))]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    results = read(file)
+    answered = record("b.png", "b")
+    offset = file.stat().st_size
+    with file.open("a") as stream:
+        stream.write(as_json(answered) + "\n")
+    results.add(answered, offset)
+    results.compact()
+    assert file.read_text().splitlines() == [*lines[:2], as_json(answered)]
+    inode = file.stat().st_ino
+    read(file).compact()
+    assert file.stat().st_ino == inode  # nothing can be removed, so nothing is written
+
+
+def test_nothing_is_removed_where_the_file_has_changed_since_it_was_read(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    results = written(file, failed("a.png"), record("a.png"))
+    file.write_text(f"{as_json(record('c.png'))}\n{file.read_text()}")
+    results.compact()
+    assert [json.loads(line)["path"] for line in file.read_text().splitlines()] == ["c.png", "a.png", "a.png"]
+
+
+def test_an_answer_that_somebody_has_spoilt_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    written(file, record("a.png"))
+    file.write_text(file.read_text().replace('"a cat"', "a cat"))
+    assert read(file).answer(IDENTITY.id_of("c")) is None
+
+
+def test_the_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text(f"{as_json(RECORD)}\n\nnotes\n{as_json(RECORD)}\n")
+    with pytest.raises(UsageError, match="holds something other than records in line 3"):
+        read(file)
 
 
 @pytest.mark.parametrize("line", ["notes\n", "notes", "[1, 2]\n", '{"path": 3}\n', "\x00\x01\n", "[1]"])
