@@ -155,6 +155,7 @@ ON_DEMAND = {
     "progress": Entry("smolcli.terminal.progress:Progress"),
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
     "--resume": Entry("smolcli.records.resume:ResultsFile"),
+    "replaced records": Entry("smolcli.records.resume:replaced_records"),
     "--schema": Entry("smolcli.generation.grammar:Grammar", "schema", ("llguidance",)),
     "download": Entry("smolcli.inputs.download:download", needs=("httpx2",)),
     "--watch": Entry("smolcli.inputs.watch:watch_arrivals", "watch", ("watchfiles",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from smolcli import registry
@@ -75,14 +76,27 @@ def open_outputs(
 
 
 def open_results(request: Request, identity: Identity, console: Console) -> ResultsFile | None:
-    """The records of earlier runs, if --resume is given; a torn last line is cut off first."""
+    """The records of earlier runs, if --resume is given; a torn last line is cut off first.
+
+    Without --resume it is said how many records will be replaced.
+    """
     path = request.record_file
-    if not request.batch.resume or path is None:
+    if path is None:
+        return None
+    if not request.batch.resume:
+        if request.record_format == "jsonl" and path.exists():
+            say_what_is_replaced(path, console)
         return None
     results: ResultsFile = registry.load(registry.ON_DEMAND, "--resume")(path, identity)
     if torn_bytes := results.repair_torn_tail():
         console.notice(f"{path}: a record of {torn_bytes} bytes was torn and is made again")
     return results
+
+
+def say_what_is_replaced(path: Path, console: Console) -> None:
+    """Tells the user how many records of an earlier run the file holds, which this run writes anew."""
+    if notice := registry.load(registry.ON_DEMAND, "replaced records")(path):
+        console.notice(notice)
 
 
 def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from smolcli.errors import ErrorKind, UsageError
+from smolcli.records import resume
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import ResultsFile, as_record
+from smolcli.records.resume import ResultsFile, as_record, replaced_records
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Record, Seconds
 from smolcli.writers.json_lines import as_json
@@ -295,3 +296,42 @@ def test_a_file_that_another_run_writes_to_is_refused(tmp_path: Path) -> None:
         ResultsFile(file, IDENTITY).repair_torn_tail()
     holder.communicate("\n")
     ResultsFile(file, IDENTITY).repair_torn_tail()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("RECORD\n" * 100, "replaces 100 records of {}; --resume would keep them"),
+        ("RECORD\n", "replaces 1 record of {}; --resume would keep them"),
+        ("RECORD", "replaces 1 record of {}; --resume would keep them"),
+        ("RECORD\nRECORD", "replaces 2 records of {}; --resume would keep them"),
+        ("", ""),
+        ("notes\n", ""),
+        ("[1, 2]\n", ""),
+        ('{"path": "a.png", "label": "cat"}\n', ""),
+    ],
+)
+def test_the_records_that_a_run_replaces_are_counted(tmp_path: Path, content: str, says: str) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text(content.replace("RECORD", as_json(RECORD)))
+    assert replaced_records(file) == says.format(file)
+
+
+def test_only_the_beginning_of_a_huge_file_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "r.jsonl"
+    lines = [as_json(RECORD) + "\n"] * 5000
+    file.write_text("".join(lines))
+    monkeypatch.setattr(resume, "COUNTED", 2**20)
+    fewest, most = ((2**20 + part) // len(lines[0]) for part in (0, 2**20))
+    match = re.match("replaces over ([0-9,]+) records", replaced_records(file))
+    assert match
+    assert fewest <= int(match[1].replace(",", "")) <= most
+
+
+def test_nothing_is_said_of_what_is_no_file(tmp_path: Path) -> None:
+    assert (
+        replaced_records(tmp_path / "new.jsonl")
+        == replaced_records(tmp_path)
+        == replaced_records(Path("/dev/null"))
+        == ""
+    )

@@ -16,7 +16,7 @@ from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, ma
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.pipeline.signals import interruptible
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import ResultsFile
+from smolcli.records.resume import ResultsFile, replaced_records
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
 from smolcli.types import pluralize
@@ -74,6 +74,8 @@ def _ask_all(
             console.notice(f"{options.records}: a record of {torn} bytes was torn and is made again")
         writer: Writer = NullWriter(stdout)
         if options.records is not None:
+            if not options.resume and (notice := replaced_records(options.records)):
+                console.notice(notice)
             writer = JsonLines(stack.enter_context(destination(options.records, stdout, options.resume)))
         for configuration in all_configurations:
             if len(all_configurations) > 1:
