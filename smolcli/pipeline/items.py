@@ -64,11 +64,13 @@ def is_done_before(request: Request, outputs: Outputs) -> IsDone:
 
     def is_done(path: str, stamp: str | None = None) -> bool:
         state = results.state_by_stamp(path, stamp) if results is not None else "new"
-        has_record = results is not None and results.is_skipped(state, retry_failed)
-        if has_record or (sidecars is not None and sidecars.exists(path)):
+        if results is not None and results.is_skipped(state, retry_failed):
             outputs.sink.skip(path, state == "failed")
-            return True
-        return False
+        elif sidecars is not None and sidecars.exists(path):
+            outputs.sink.leave_alone(path)
+        else:
+            return False
+        return True
 
     return is_done
 

@@ -72,6 +72,8 @@ def run(
             except EngineError:
                 if not interrupted():
                     raise
+    for notice in outputs.sink.closing_notices():
+        console.notice(notice)
     if interrupted():
         return Exit.INTERRUPTED
     if outputs.results is not None:
@@ -143,10 +145,12 @@ def conclude(request: Request, sink: RecordSink, console: Console) -> Exit:
         if sink.failed_before:
             summary += f", {sink.failed_before} of them failed: --retry-failed tries again"
         console.notice(summary)
-    elif not sink.done and request.input.shard is not None:
+    elif sink.done or sink.left_alone:
+        pass  # there is nothing to add
+    elif request.input.shard is not None:
         console.notice(f"none of the inputs is of shard {request.input.shard}")
         return Exit.OK
-    elif not sink.done:
+    else:
         names = ", ".join((*request.input.inputs, *filter(None, (request.input.files_from,))))
         noun = request.task.noun
         console.error(f"{names}: no {noun} was found; name {noun} files or a directory that has some")

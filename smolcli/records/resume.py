@@ -17,6 +17,7 @@ import os
 import re
 from binascii import unhexlify
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Literal, TypeVar
@@ -111,6 +112,19 @@ class ResultsFile:
         """Return a record with this id that has an answer, of any path, or None, also where it cannot be read."""
         with self._lock:
             offset = self._index.find(bytes.fromhex(id))
+        return self._record_at(offset)
+
+    def record(self, path: str, id: str = "") -> Record | None:
+        """Return the record of an input that is done: by its `id`, or where that is not known by its path and stamp."""
+        if id:
+            record = self.answer(id)
+            return record and replace(record, path=path)
+        key = (_bytes(path), stamp_of(path).encode())
+        with self._lock:
+            offset = self._index.find(key)
+        return self._record_at(offset)
+
+    def _record_at(self, offset: int | None) -> Record | None:
         if offset is None or offset == _FAILED:
             return None
         with self._path.open("rb") as file:

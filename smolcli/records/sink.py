@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from smolcli.errors import ErrorKind, Exit, InputError
 from smolcli.terminal.console import Console
+from smolcli.terminal.words import enumerate_words
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
 
@@ -36,7 +38,9 @@ class RecordSink:
     ) -> None:
         self._writer, self._console, self._fail_fast, self._verbose = writer, console, fail_fast, verbose
         self._sidecars, self._results, self._progress = sidecars, results, progress
+        self._lock = RLock()  # inputs are skipped in the thread that finds them
         self.done = self.failed = self.skipped = self.failed_before = 0
+        self.left_alone = 0  # inputs that are not looked at because their sidecars exist
         self._missing_inputs = 0
         self._synced_at = time.monotonic()
 
@@ -57,6 +61,10 @@ class RecordSink:
         The sidecars come first, because the record says that everything about the input is done; if they cannot be
         written, the record becomes a failed one. Raises OutputError, and BrokenPipeError if nobody reads the output.
         """
+        with self._lock:
+            return self._write_record(record)
+
+    def _write_record(self, record: Record) -> bool:
         if self._sidecars is not None:
             try:
                 self._sidecars.write(record)
@@ -93,19 +101,46 @@ class RecordSink:
     def skip(self, path: str, failed: bool = False, id: str = "") -> None:
         """Count an input that has a record from an earlier run; `failed` says that it failed then.
 
-        `id` is the id of the record if it is known, for subclasses.
+        Sidecars that the earlier run was not asked for are written from its record. `id` is the id of the record if it
+        is known. Raises OutputError.
         """
-        self.skipped += 1
-        self.failed_before += failed
-        if self._progress is not None:
-            self._progress.skip(path)
+        with self._lock:
+            if self._sidecars is not None and self._results is not None and not failed:
+                failed = not self._complete_sidecars(self._sidecars, self._results, path, id)
+            self.skipped += 1
+            self.failed_before += failed
+            if self._progress is not None:
+                self._progress.skip(path)
+
+    def _complete_sidecars(self, sidecars: Sidecars, results: ResultsFile, path: str, id: str) -> bool:
+        """Write the sidecars that an input's record lacks; returns False, and says why, if that fails."""
+        try:
+            sidecars.complete(path, lambda: results.record(path, id))
+        except InputError as error:
+            self._console.error(f"{path}: {error}")
+            return False
+        return True
+
+    def leave_alone(self, path: str) -> None:
+        """Count an input that is not looked at because its sidecars, which are all that is asked for, exist."""
+        with self._lock:
+            self.left_alone += 1
+            if self._progress is not None:
+                self._progress.skip(path)
+
+    def closing_notices(self) -> Iterator[str]:
+        """Yield what is said once, at the end of a run, of all its inputs."""
+        if self._sidecars is not None and (left_alone := self.left_alone + self._sidecars.left_alone):
+            kinds = enumerate_words(self._sidecars.kinds)
+            yield f"{left_alone:,} left alone: a {kinds} is there; --if-exists overwrite"
 
     @property
     def exit_code(self) -> Exit:
         """The exit code of the whole run, from the counts."""
-        if self.done == self._missing_inputs and not self.skipped:
+        kept = self.skipped + self.left_alone
+        if self.done == self._missing_inputs and not kept:
             return Exit.NO_INPUT
         failed = self.failed + self.failed_before
         if not failed:
             return Exit.OK
-        return Exit.SOME_FAILED if failed < self.done + self.skipped else Exit.ALL_FAILED
+        return Exit.SOME_FAILED if failed < self.done + kept else Exit.ALL_FAILED

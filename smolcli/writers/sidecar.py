@@ -7,19 +7,14 @@ Two different inputs never have the same sidecar, and a sidecar is written whole
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
-from smolcli import __version__
 from smolcli.errors import ErrorKind, InputError, SmolError
 from smolcli.system.atomic_file import atomic_write
 from smolcli.terminal.stdout import cannot_write
@@ -27,38 +22,25 @@ from smolcli.types import Record
 from smolcli.writers.columns import video_segments
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.subtitles import srt, vtt
+from smolcli.writers.xmp import NOT_XML, new_packet, replace_description
 
 URL = re.compile(r"(https?)://([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 RESERVED = re.compile(r"_+(outside|https?)", re.IGNORECASE)  # folders with a meaning under --out-dir, and escapes
 
-DC = "http://purl.org/dc/elements/1.1/"
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-DESCRIPTION = f"{{{DC}}}description"  # the property; rdf:Description is the node that has properties
-NODE, ABOUT, ALT, LI = f"{{{RDF}}}Description", f"{{{RDF}}}about", f"{{{RDF}}}Alt", f"{{{RDF}}}li"
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML 1.0 does not allow
-PACKET = """\
-<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/">
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
-   <xmp:CreatorTool>smolcli {version}</xmp:CreatorTool>
-   <dc:description>
-    <rdf:Alt>
-     <rdf:li xml:lang="x-default">{text}</rdf:li>
-    </rdf:Alt>
-   </dc:description>
-  </rdf:Description>
- </rdf:RDF>
-</x:xmpmeta>
-<?xpacket end="w"?>
-"""
-
 SUBTITLES = {".srt": srt, ".vtt": vtt}
 CACHED_INPUTS = 1024  # whose sidecar paths are kept, from the check before an answer to the write after it
+COMPARED = 1000  # inputs of an earlier run whose sidecars are compared with their records
+MAX_LISTED = 500_000  # names of a folder that are kept in memory, 60 MB
 
 
-def sidecar_path(path: str, suffix: str, base: str | None, out_dir: Path | None, suffixes: frozenset[str]) -> Path:
+def sidecar_path(
+    path: str,
+    suffix: str,
+    base: str | None,
+    out_dir: Path | None,
+    suffixes: frozenset[str],
+    exists: Callable[[str], bool] = os.path.lexists,
+) -> Path:
     """Return the path of the sidecar of kind `suffix` of the input `path`.
 
     `suffixes` are the suffixes of the inputs of every command, in lower case, so that a.mp4 does not get the a.txt that
@@ -68,6 +50,8 @@ def sidecar_path(path: str, suffix: str, base: str | None, out_dir: Path | None,
     Under `out_dir` come the folders below `base` (default: the current folder), for an input outside `base` _outside/
     and all its folders, for a URL _https/host/path. A folder in `base` called _outside, _http or _https gets one more
     underscore.
+
+    `exists` tells whether a path exists.
 
     Raises InputError of kind `unsupported` for standard input, and for a URL without `out_dir`.
     """
@@ -80,7 +64,7 @@ def sidecar_path(path: str, suffix: str, base: str | None, out_dir: Path | None,
         return out_dir.joinpath(*folders, name + suffix)
     folder, name = os.path.split(path)
     stem, input_suffix = os.path.splitext(name)
-    if suffix != ".xmp" and _is_stem_unique(folder, stem, input_suffix, suffixes):
+    if suffix != ".xmp" and _is_stem_unique(folder, stem, input_suffix, suffixes, exists):
         name = stem
     if out_dir is None:
         return Path(folder, name + suffix)
@@ -105,6 +89,14 @@ class Sidecars:
         self._kinds, self._if_exists = tuple(dict.fromkeys(kinds)), if_exists
         self._base, self._out_dir, self._suffixes = base, out_dir, suffixes
         self._paths = lru_cache(CACHED_INPUTS)(self._find_paths)
+        self.left_alone = 0  # records of which a sidecar stays that was there and says something else
+        self._compared = 0
+        self._names_in = lru_cache(4)(_names_in)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The suffixes of the files that are written."""
+        return self._kinds
 
     def _find_paths(self, path: str) -> dict[str, Path]:
         """Return the path of each sidecar of the input `path`, by its kind."""
@@ -113,9 +105,37 @@ class Sidecars:
     def exists(self, path: str) -> bool:
         """Whether every sidecar of the input `path` exists; False for an input that can have none."""
         try:
-            return all(map(os.path.lexists, self._paths(path).values()))
+            paths = [
+                sidecar_path(path, kind, self._base, self._out_dir, self._suffixes, self._is_listed)
+                for kind in self._kinds
+            ]
         except InputError:
             return False
+        return all(map(os.path.lexists, paths))
+
+    def _is_listed(self, path: str) -> bool:
+        """Whether `path` was there when its folder was listed for the first time in this run.
+
+        A hundred names decide where the sidecar of an input is; to list a folder of inputs that are left out takes the
+        time of some look-ups. Before a file is written, the names are looked up anew.
+        """
+        folder, name = os.path.split(path)
+        names = self._names_in(folder)
+        return os.path.lexists(path) if names is None else name in names
+
+    def complete(self, path: str, find_record: Callable[[], Record | None]) -> None:
+        """Write the sidecars that an input lacks which is done; `find_record` gives its record.
+
+        The first COMPARED ones that exist are compared with their records, to say which are left alone; where all of
+        them agree, the others are taken to. Raises as `write` does, but not for a sidecar that exists.
+        """
+        is_overwritten = self._if_exists == "overwrite"
+        if not is_overwritten and self.exists(path):
+            if self._compared >= COMPARED and not self.left_alone:
+                return
+            self._compared += 1
+        if (record := find_record()) is not None:
+            self._write(record)
 
     def check(self, path: str) -> None:
         """Raise InputError if the input `path` should not be answered: it can have no sidecar, or must not have one."""
@@ -134,26 +154,50 @@ class Sidecars:
         if record.error is not None:
             return
         self.check(record.path)
-        contents = {}
+        self._write(record)
+
+    def _write(self, record: Record) -> None:
+        """Write the sidecars that are not there, or with `if_exists` overwrite those that say something else."""
+        contents, is_left_alone = {}, False
         for kind, path in self._paths(record.path).items():
-            if self._if_exists == "overwrite" or not os.path.lexists(path):
+            if not os.path.lexists(path) or self._if_exists == "overwrite":
                 contents[path] = _content(kind, record, path if os.path.exists(path) else None)
+            else:
+                is_left_alone |= not _holds(path, kind, record)
         for path, content in contents.items():
-            _save(path, content)
+            if not os.path.isfile(path) or _read(path) != content:
+                _save(path, content)
+        self.left_alone += is_left_alone
 
 
-def _is_stem_unique(folder: str, stem: str, suffix: str, suffixes: frozenset[str]) -> bool:
+def _is_stem_unique(
+    folder: str, stem: str, suffix: str, suffixes: frozenset[str], exists: Callable[[str], bool]
+) -> bool:
     """Whether the input stem + suffix is the only one in the folder whose sidecar can be called after `stem`.
 
     The possible names are looked up one by one, because the folder may hold a million files.
     """
-    if suffix not in suffixes and (suffix.lower() not in suffixes or suffix != suffix.upper()):
+    if suffix not in _spellings(suffix.lower()) or suffix.lower() not in suffixes:
         return False
     bare = os.path.join(folder, stem)
-    if os.path.lexists(bare) and not os.path.isdir(bare):  # as an input it would have the same sidecar
+    if exists(bare) and not os.path.isdir(bare):  # as an input it would have the same sidecar
         return False
-    others = (other for known in suffixes for other in (known, known.upper()) if other != suffix)
-    return not any(_is_another_file(bare + other, bare + suffix) for other in others)
+    others = (other for known in suffixes for other in _spellings(known) if other != suffix)
+    return not any(exists(bare + other) and _is_another_file(bare + other, bare + suffix) for other in others)
+
+
+def _spellings(suffix: str) -> frozenset[str]:
+    """Return a suffix as programs write it: .jpg, .JPG and .Jpg. Others, as .jPg, keep their whole names."""
+    return frozenset((suffix, suffix.upper(), f".{suffix[1:].capitalize()}"))
+
+
+def _names_in(folder: str) -> frozenset[str] | None:
+    """Return the names in a folder; None where there are too many."""
+    try:
+        names = frozenset(os.listdir(folder or "."))
+    except OSError:
+        return frozenset()
+    return names if len(names) <= MAX_LISTED else None
 
 
 def _is_another_file(name: str, path: str) -> bool:
@@ -200,13 +244,21 @@ def _content(kind: str, record: Record, old: Path | None) -> bytes:
     """Return the content of a sidecar; `old` is the file that it replaces."""
     if kind == ".xmp":
         text = NOT_XML.sub("", record.text)
-        return _replace_description(_read(old), text, old) if old else _new_packet(text)
+        return replace_description(_read(old), text, old) if old else new_packet(text)
     if old and b"\0" in _read(old, 2**16):  # a picture of that name, perhaps itself an input
         raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind=ErrorKind.EXISTS)
     if kind in SUBTITLES:
         return SUBTITLES[kind](video_segments(record)).encode()
     text = record.text if kind == ".txt" else as_json(record, indent=2)
     return f"{text}\n".encode("utf-8", "replace")
+
+
+def _holds(path: Path, kind: str, record: Record) -> bool:
+    """Whether the file `path` is what would be written for this record."""
+    try:
+        return _read(path) == _content(kind, record, path)
+    except SmolError:
+        return False
 
 
 def _read(path: Path, max_bytes: int = -1) -> bytes:
@@ -235,90 +287,3 @@ def _cannot_write(path: Path, error: OSError) -> SmolError:
         "use another folder with --out-dir",
         kind=ErrorKind.UNWRITABLE,
     )
-
-
-def _new_packet(text: str) -> bytes:
-    # XML readers turn a bare return into a newline
-    return PACKET.format(version=__version__, text=escape(text, {"\r": "&#13;"})).encode()
-
-
-def _replace_description(data: bytes, text: str, path: Path) -> bytes:
-    """Return the XMP packet `data` with `text` as its description; everything else, such as edits, is kept.
-
-    Descriptions in other languages are kept too. Raises InputError of kind `exists` if `data` is not an XMP packet.
-    """
-    packet = _Packet()
-    parser = ET.XMLParser(target=packet)
-    try:
-        parser.feed(data)
-        root = parser.close()
-        rdf = next(root.iter(f"{{{RDF}}}RDF"), None)
-    except (ET.ParseError, LookupError, ValueError):  # the last two for an unknown encoding
-        rdf = None
-    if rdf is None:
-        raise InputError(f"{path} is not an XMP packet that can be read", "move it away", kind=ErrorKind.EXISTS)
-    _set_description(rdf, text)
-    has_declaration = b"<?xml " in data[:100].replace(b"\0", b"")
-    return packet.serialize(root, has_declaration).encode()
-
-
-def _set_description(rdf: ET.Element, text: str) -> None:
-    nodes = rdf.findall(NODE) or [ET.SubElement(rdf, NODE, {ABOUT: ""})]
-    node = next((candidate for candidate in nodes if candidate.find(DESCRIPTION) is not None), nodes[0])
-    old = node.find(DESCRIPTION)
-    index, tail = (0, node.text) if old is None else (list(node).index(old), old.tail)
-    new = ET.Element(DESCRIPTION)
-    items = ET.SubElement(new, ALT)
-    ET.SubElement(items, LI, {LANGUAGE: "x-default"}).text = text
-    for other in nodes:
-        other.attrib.pop(DESCRIPTION, None)  # the short form, from programs that do not write languages
-        for description in other.findall(DESCRIPTION):
-            items.extend(li for li in description.iter(LI) if li.get(LANGUAGE, "x-default") != "x-default")
-            other.remove(description)
-    new.tail = tail
-    node.insert(index, new)
-
-
-class _Packet(ET.TreeBuilder):
-    """Builds the tree of an XMP packet, and keeps its prefixes and the instructions and comments around its root."""
-
-    def __init__(self) -> None:
-        super().__init__(insert_comments=True, insert_pis=True)
-        self._prefixes = {"dc": DC, "rdf": RDF}
-        self._before: list[str] = []
-        self._after: list[str] = []
-        self._around = self._before
-        self._depth = 0
-
-    def start_ns(self, prefix: str, uri: str) -> None:
-        self._prefixes[prefix] = uri
-
-    def start(self, tag: Any, attrs: Any, /) -> ET.Element:
-        self._depth += 1
-        self._around = self._after
-        return super().start(tag, attrs)
-
-    def end(self, tag: str, /) -> ET.Element:
-        self._depth -= 1
-        return super().end(tag)
-
-    def comment(self, text: str | None, /) -> Any:
-        if self._depth:
-            return super().comment(text)
-        self._around.append(f"<!--{text}-->")
-
-    def pi(self, target: str, text: str | None = None, /) -> Any:
-        if self._depth:
-            return super().pi(target, text)
-        self._around.append(f"<?{target} {text or ''}?>")
-
-    def serialize(self, root: ET.Element, has_declaration: bool) -> str:
-        """Return the whole packet, for UTF-8; `has_declaration` puts an XML declaration first."""
-        for prefix, uri in self._prefixes.items():
-            if prefix:  # a default namespace would also apply to elements that have none
-                with contextlib.suppress(ValueError):  # ns0, ns1 ... are reserved by ElementTree
-                    ET.register_namespace(prefix, uri)
-        # a bare return came from a character reference; written bare it would be read as a newline
-        body = ET.tostring(root, encoding="unicode").replace("\r", "&#13;")
-        first = ['<?xml version="1.0" encoding="UTF-8"?>'] if has_declaration else []
-        return "\n".join([*first, *self._before, body, *self._after, ""])

@@ -105,7 +105,8 @@ def test_existing_sidecars_are_left_replaced_or_refused(folder: Path) -> None:
     (folder / "a" / "1.txt").write_text("mine\n")
     done = smolcli("caption", "-b", "echo", "-m", "nano", folder, "--sidecar", ".txt")
     assert done.returncode == 0
-    assert "10 done now, 0 of them failed; 1 were done before" in done.stderr.decode()
+    assert "1 left alone: a .txt is there; --if-exists overwrite" in done.stderr.decode()
+    assert "before" not in done.stderr.decode()
     assert (folder / "a" / "1.txt").read_text() == "mine\n"
     refused = echo(folder, "--sidecar", ".txt", "--if-exists", "error", "-f", "jsonl")
     assert refused.returncode == 6
@@ -131,6 +132,22 @@ def test_a_sidecar_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None
     assert done.returncode == 5
     assert [json.loads(record)["error"] is None for record in done.stdout.splitlines()] == [False, True]
     assert "cannot be written (File name too long)" in line(done)
+
+
+def test_a_resumed_run_writes_the_sidecars_that_the_first_one_was_not_asked_for(folder: Path) -> None:
+    out, one = folder.parent / "r.jsonl", folder / "a" / "1.png"
+    assert echo(folder, "-o", out).returncode == 5
+    before = out.read_bytes()
+    one.with_suffix(".txt").write_text("of another command\n")
+    os.utime(folder / "a" / "3.png")  # it is read again, and has its record by its id
+    words = ("caption", "--prompt", "Hm?", "-b", "echo", folder, "-o", out)
+    done = smolcli(*words, "--resume", "--sidecar", ".txt", "--sidecar", ".json")
+    assert done.returncode == 5
+    assert "1 left alone: a .txt or .json is there" in done.stderr.decode()
+    assert (one.with_suffix(".txt").read_text(), out.read_bytes()) == ("of another command\n", before)
+    assert len(list(folder.rglob("*.txt"))) == len(list(folder.rglob("*.json"))) == 11
+    assert json.loads((folder / "a" / "3.json").read_text())["text"] == "[3x1] Hm?"
+    assert "smolcli: replaces 12 records of" in smolcli(*words).stderr.decode()
 
 
 def test_the_same_input_twice_has_one_record_where_it_is_resumed(folder: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from smolcli import __version__
 from smolcli.errors import InputError, OutputError
+from smolcli.types import Record
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.sidecar import sidecar_path
 from tests.helpers import BAD, KNOWN, RECORD, sidecars
@@ -77,7 +78,10 @@ def path_of(path: str, suffix: str = ".txt", base: str | None = None, out_dir: P
         (["a.png", "a.gif"], "a.png", ".txt", "a.txt"),
         (["a.png", "a"], "a.png", ".txt", "a.png.txt"),
         (["a.png", "a/b.png"], "a.png", ".txt", "a.txt"),
-        (["a.Png"], "a.Png", ".txt", "a.Png.txt"),
+        (["a.Png"], "a.Png", ".txt", "a.txt"),
+        (["a.Png", "a.png"], "a.png", ".txt", "a.png.txt"),
+        (["a.Png", "a.png"], "a.Png", ".txt", "a.Png.txt"),
+        (["a.pNg"], "a.pNg", ".txt", "a.pNg.txt"),
         (["a.foo"], "a.foo", ".txt", "a.foo.txt"),
         (["a"], "a", ".json", "a.json"),
         (["a.txt"], "a.txt", ".txt", "a.txt.txt"),
@@ -216,6 +220,48 @@ def test_if_exists(here: Path) -> None:
     assert sorted(os.listdir()) == ["a.png", "a.txt"]
     sidecars(".txt", if_exists="overwrite").write(RECORD)
     assert Path("a.txt").read_text() == "a cat\n"
+
+
+def test_the_sidecars_of_inputs_that_are_done_are_completed(here: Path) -> None:
+    """A resumed run may be asked for sidecars that the first one was not asked for; what somebody has edited stays."""
+    touch("a.png")
+    writer = sidecars(".txt", ".json")
+    Path("a.txt").write_text("mine\n")
+    writer.complete("a.png", lambda: RECORD)
+    assert Path("a.txt").read_text() == "mine\n"
+    assert json.loads(Path("a.json").read_text())["text"] == "a cat"
+    assert writer.left_alone == 1
+    writer = sidecars(".txt", ".json", if_exists="overwrite")
+    before = os.stat("a.json")
+    writer.complete("a.png", lambda: RECORD)
+    assert Path("a.txt").read_text() == "a cat\n"
+    assert os.stat("a.json").st_ino == before.st_ino  # it says that already
+    writer = sidecars(".txt", if_exists="error")
+    writer.complete("a.png", lambda: RECORD)  # the earlier run may have written it
+    assert writer.left_alone == 0
+
+
+def test_sidecars_of_a_large_finished_run_are_not_all_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("a.png")
+    Path("a.txt").write_text("a cat\n")
+    writer, looked_up = sidecars(".txt"), []
+
+    def find_record() -> Record:
+        looked_up.append(1)
+        return RECORD
+
+    for _ in range(1200):
+        writer.complete("a.png", find_record)
+    assert len(looked_up) == 1000
+
+
+def test_an_existing_sidecar_that_says_something_else_is_counted(here: Path) -> None:
+    touch("a.png", "b.png")
+    writer = sidecars(".txt")
+    for name, text in (("a", "a cat\n"), ("b", "of another command\n")):
+        Path(f"{name}.txt").write_text(text)
+        writer.write(replace(RECORD, path=f"{name}.png"))
+    assert writer.left_alone == 1
 
 
 def test_a_dangling_symbolic_link_exists_and_can_be_replaced(here: Path) -> None:

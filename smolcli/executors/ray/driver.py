@@ -232,7 +232,7 @@ class RayExecutor:
         if self._results is not None:
             state = self._results.state_by_id(item.path, record.id, record.stamp)
             if self._results.is_skipped(state, self._retry_failed):
-                self._sink.skip(item.path, state == "failed")
+                self._sink.skip(item.path, state == "failed", record.id)
                 return True
             if (answered := self._results.answer(record.id)) is not None:
                 record = replace(answered, path=item.path, stamp=record.stamp, seconds=record.seconds)
