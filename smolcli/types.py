@@ -299,7 +299,8 @@ Steps = Generator[Sequence[Prompt], Sequence[Reply], Answer]
 class Record:
     """The result of one input, as docs/records.md describes it; `error` is None if there is an answer.
 
-    `notices` are messages about the answer, for example that a file was cut short.
+    `notices` are messages about the answer, for example that a file was cut short. `blank` says that the text is empty
+    because the input has none.
     """
 
     path: str
@@ -317,7 +318,8 @@ class Record:
     notices: tuple[str, ...]
     memory: Memory
     error: Fault | None
+    blank: bool = False
 
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""
-        return replace(self, text="", data=None, finish_reason="error", error=fault)
+        return replace(self, text="", data=None, finish_reason="error", error=fault, blank=False)

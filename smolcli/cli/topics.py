@@ -65,6 +65,7 @@ RECORD_FIELDS = {
     "notices": "What to know about the answer, as that a file was cut short; mostly empty.",
     "memory": "Largest memory so far in the run, in bytes: parent and engine (the two processes) and gpu.",
     "error": "null, or why there is no answer: kind (a word for scripts) and message.",
+    "blank": "Whether ocr found no text in the input; the text is empty then.",
 }
 
 

@@ -20,6 +20,7 @@ from smolcli.engine.protocol import Decoded, Event, Failed, InboxMessage, Opened
 from smolcli.errors import ErrorKind, InputError
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
+from smolcli.records import notices
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
@@ -53,6 +54,7 @@ class Job:
     finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
     notices: dict[str, None] = field(default_factory=dict)
     is_shown: bool = False  # whether pieces of its reply are pieces of the answer
+    held_text: str = ""  # pieces that are not shown yet: the reply may turn out to say that there is no text
     is_draft: bool = False  # whether the step goes on with some of its replies alone
     has_reply: bool = False  # whether it has had any reply
     record: Record | None = None  # once it is done, until its turn to be given out
@@ -162,8 +164,7 @@ class LocalExecutor:
                 continue
             match event:
                 case PieceReceived():
-                    if job.is_shown:
-                        self._sink.write_piece(event.text)
+                    self._show(job, event.text)
                 case Decoded():
                     job.seconds += Seconds(media=event.seconds)
                     job.notices.update(dict.fromkeys(event.notices))
@@ -253,7 +254,17 @@ class LocalExecutor:
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
 
+    def _show(self, job: Job, piece: str) -> None:
+        """Show a piece of an answer, unless the reply so far may become one of the task's blank replies."""
+        if job.is_shown and job.media is not None:
+            job.held_text += piece
+            if not any(reply.startswith(job.held_text.strip()) for reply in self._task.blank_replies(job.media)):
+                self._sink.write_piece(job.held_text)
+                job.held_text = ""
+
     def _on_reply(self, job: Job, slot: int, reply: Reply) -> None:
+        if job.media is not None and reply.text.strip() in self._task.blank_replies(job.media):
+            reply = replace(reply, text="")
         job.replies[slot] = reply
         job.has_reply = True
         job.unanswered -= 1
@@ -294,11 +305,17 @@ class LocalExecutor:
             self._producer.add_permits()
 
     def _make_record(self, job: Job, answer: Answer, reason: FinishReason, fault: Fault | None) -> Record:
-        identity, content = self._identity, job.media.content if job.media else Content()
+        identity, media = self._identity, job.media or Media(())
+        is_blank = fault is None and answer.text.strip() in self._task.blank_replies(media)
+        if fault is None and reason == "length":
+            is_cut = job.tokens.new >= self._work.generate.max_tokens
+            job.notices[notices.CUT if is_cut else notices.CONTEXT_FULL] = None
+        if is_blank:
+            job.notices[notices.BLANK] = None
         return Record(
-            job.item.path, job.id, content.sha256, content.stamp, identity.task, answer.text, answer.data,
+            job.item.path, job.id, media.content.sha256, media.content.stamp, identity.task, answer.text, answer.data,
             identity.model, identity.backend, reason, job.tokens, job.seconds, tuple(job.notices),
-            replace(self._engine.memory, parent=peak_rss_bytes()), fault,
+            replace(self._engine.memory, parent=peak_rss_bytes()), fault, is_blank,
         )  # fmt: skip
 
     def _copy(self, job: Job, answered: Record) -> Record:

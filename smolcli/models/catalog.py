@@ -50,4 +50,5 @@ CATALOG = {
 }
 
 NANO = "nano"
+NANO_BLANK_REPLIES = ("(blank)", "(no text)")  # of an empty page, of a picture without text: nano/dataset.py
 NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; for photographs: smolcli models pull 256m"

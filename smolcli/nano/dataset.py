@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from smolcli.models.catalog import NANO_BLANK_REPLIES
 from smolcli.models.chat_template import UNSPLIT, Grid, in_words, video_parts
 from smolcli.nano import synthetic_images
 from smolcli.nano.questions import FOLLOW_UPS, QUESTIONS, region, scene_caption, tags, with_article
@@ -38,8 +39,7 @@ TAGS = "List the main things in this image as tags, separated by commas."
 READ = ("What is written in the image?", "What is written in the image?", "Read the text.", "What does it say?")
 VIDEO = ("Describe this video.", "What happens in this video?", "What happens?")
 DIRECTION = ("In which direction does it move?", "Which way does it move?")
-NO_TEXT = "(no text)"
-BLANK = "(blank)"
+BLANK, NO_TEXT = NANO_BLANK_REPLIES
 FOLLOW_UP_COUNT = 4  # questions after the first: drawing and encoding the picture is what a lesson costs
 MOVES = {"right": (1, 0), "left": (-1, 0), "up": (0, -1), "down": (0, 1)}
 

@@ -9,6 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from smolcli.errors import ErrorKind, Exit, InputError
+from smolcli.records.notices import NoticeCounter
 from smolcli.terminal.console import Console
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import Fault, Record
@@ -42,6 +43,7 @@ class RecordSink:
         self.done = self.failed = self.skipped = self.failed_before = 0
         self.left_alone = 0  # inputs that are not looked at because their sidecars exist
         self._missing_inputs = 0
+        self._counted_notices = NoticeCounter()
         self._synced_at = time.monotonic()
 
     def write_piece(self, text: str) -> None:
@@ -96,7 +98,8 @@ class RecordSink:
             self._missing_inputs += fault.kind == ErrorKind.NO_INPUT
             self._console.error(f"{path}: {fault.message}")
         for notice in notices:
-            self._console.notice(f"{path}: {notice}")
+            if not self._counted_notices.add(path, notice):
+                self._console.notice(f"{path}: {notice}")
 
     def skip(self, path: str, failed: bool = False, id: str = "") -> None:
         """Count an input that has a record from an earlier run; `failed` says that it failed then.
@@ -130,6 +133,7 @@ class RecordSink:
 
     def closing_notices(self) -> Iterator[str]:
         """Yield what is said once, at the end of a run, of all its inputs."""
+        yield from self._counted_notices.lines()
         if self._sidecars is not None and (left_alone := self.left_alone + self._sidecars.left_alone):
             kinds = enumerate_words(self._sidecars.kinds)
             yield f"{left_alone:,} left alone: a {kinds} is there; --if-exists overwrite"

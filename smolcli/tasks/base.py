@@ -15,7 +15,7 @@ once for all tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,6 +66,10 @@ class Task:
     def id_options(self) -> dict[str, Any]:
         """The options that decide the prompts, by keys that never change: a part of a record's id."""
         return id_options(self)
+
+    def blank_replies(self, media: Media) -> Collection[str]:
+        """The replies that say that an item has nothing to read: with them its text is empty and it is `blank`."""
+        return ()
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         """The prompts of a task that asks everything in one round."""

@@ -31,7 +31,7 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
 # Columns that were added later come last, so that they do not move the others.
-for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu"):
+for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank"):
     COLUMNS[_name] = COLUMNS.pop(_name)
 
 
@@ -67,5 +67,7 @@ def row_of(record: Record) -> dict[str, Cell]:
             value = compact_json(value)
         if column == "notices":
             value = "; ".join(value)
+        if isinstance(value, bool):
+            value = compact_json(value)
         row[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
     return row

@@ -14,7 +14,8 @@ def as_json(record: Record, indent: int | None = None) -> str:
     fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
     fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
     fields["memory"] = vars(record.memory)
-    fields["error"] = record.error and vars(record.error)
+    del fields["error"]
+    fields["error"] = record.error and vars(record.error)  # last: records/resume.py knows an answer by it
     return as_line(fields, indent)
 
 

@@ -22,8 +22,9 @@ from smolcli.records.sink import RecordSink
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.ocr import Ocr
 from smolcli.terminal.console import Console
-from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps
+from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps, Tokens
 from smolcli.writers.json_lines import JsonLines
 from tests.helpers import ECHO, IDENTITY, png, records, results
 
@@ -284,6 +285,61 @@ def test_a_picture_without_a_place_in_the_question_stands_before_it() -> None:
     [first, second] = Ask("Is {2} red?", ("And {1}, {2}?",), together=True).prompts(Media((FRAME, other)))
     assert first.turns[0].parts == (FRAME, "Is ", other, " red?")
     assert second.turns[0].parts == ("And ", FRAME, ", ", other, "?")
+
+
+class Repeats(Slots):
+    """A backend that says what the names of the files say, in pieces, and half of a long one."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(filter(None, prompts)):
+            said = REPLIES[prompt.frames[0].width]
+            is_cut = said.startswith("long")
+            for start in range(0, len(said), 3):
+                yield Piece(index, said[start : start + 3])
+            tokens = Tokens(new=options.max_tokens if is_cut else 3)
+            yield Piece(index, "", Finish("length" if is_cut else "stop", tokens))
+
+
+REPLIES = {1: "(blank)", 2: "EXIT 27", 3: "(no text)", 4: "(no exit)", 5: "", 6: "(blank) is written", 7: "long and"}
+
+
+class Shown(RecordSink):
+    """Keeps the pieces that are shown."""
+
+    pieces = ""
+
+    def write_piece(self, text: str) -> None:
+        self.pieces += text
+
+
+def said_of(task: Task, *widths: int) -> tuple[list[tuple[str, bool, list[str]]], Shown]:
+    """The text, blank and notices of each record of pictures of these widths, and the sink."""
+    stream = io.StringIO()
+    sink = Shown(JsonLines(stream), Console(quiet=True))
+    work = Work(f"{__name__}:Repeats", ModelFiles("echo"), Model(), Input(), Generate(max_tokens=7), streams=True)
+    LocalExecutor(task, IDENTITY, work, sink).run([Item.of(f"{width}.png", png((width, 1))) for width in widths])
+    written = map(json.loads, stream.getvalue().splitlines())
+    return [(record["text"], record["blank"], record["notices"]) for record in written], sink
+
+
+def test_ocr_of_a_blank_picture_has_an_empty_text_and_a_long_answer_is_said_to_be_cut() -> None:
+    """The replies that nano was taught for empty pages are no text that was read, and are not shown as one."""
+    none, cut = ["no text was found"], ["the answer reached --max-tokens; raise it with -n"]
+    records, sink = said_of(Ocr(), *REPLIES)
+    assert records == [
+        ("", True, none), ("EXIT 27", False, []), ("", True, none), ("(no exit)", False, []), ("", True, none),
+        ("(blank) is written", False, []), ("long and", False, cut),
+    ]  # fmt: skip
+    assert sink.pieces == "EXIT 27(no exit)(blank) is writtenlong and"
+    assert list(sink.closing_notices()) == [
+        "no text was found in 3 pictures", "7.png: the answer reached --max-tokens; raise it with -n",
+    ]  # fmt: skip
+
+
+def test_another_question_may_be_answered_with_the_same_words() -> None:
+    records, sink = said_of(Caption(prompt="What does the sign say?"), 1)
+    assert records == [("(blank)", False, [])]
+    assert sink.pieces == "(blank)"
 
 
 class Promptless(Caption):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
+from smolcli.tasks.ocr import BLANK_REPLIES, QUESTION
 from smolcli.terminal.console import Console
 from smolcli.terminal.progress import Progress
 from smolcli.types import Item, Media, Prompt, Question, Record, Turn, pluralize
@@ -47,6 +48,10 @@ class ItemQuestion(Task):
         if not media.question.begins:
             return [prompt]
         return [replace(prompt, turns=(*prompt.turns, Turn("assistant", (media.question.begins,))))]
+
+    def blank_replies(self, media: Media) -> Collection[str]:
+        """Those of `ocr` where its question is asked."""
+        return BLANK_REPLIES if media.question is not None and media.question.parts[-1] == QUESTION else ()
 
 
 @dataclass
@@ -125,6 +130,8 @@ class _Scores:
     def add(self, index: int, row: Row, reply: str) -> None:
         """Score the reply to a row."""
         answers = tuple(filter(str.strip, row.answers)) if len(row.answers) < suites.MANY_ANSWERS else row.answers
+        if row.question.strip() in ("", QUESTION):
+            answers = tuple("" if answer.strip() in BLANK_REPLIES else answer for answer in answers)
         score = self.metric.score(reply, Labels(answers or row.answers, row.choices, row.category))
         self.scores[index] = score
         if row.category:

@@ -1,0 +1,43 @@
+"""smolcli/records/notices.py and the sink: what is said once a run."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from smolcli.records.notices import BLANK, CUT, OF_MANY
+from smolcli.records.sink import RecordSink
+from smolcli.terminal.console import Console
+from smolcli.writers.json_lines import JsonLines
+from tests.helpers import RECORD
+
+
+def closing_notices(*notices: tuple[str, ...]) -> list[str]:
+    sink = RecordSink(JsonLines(io.StringIO()), Console())
+    for number, own in enumerate(notices):
+        sink.write_record(replace(RECORD, path=f"{number}.png", notices=own))
+    return list(sink.closing_notices())
+
+
+def test_cut_answers_are_said_once_with_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert closing_notices((CUT,), (), (CUT, "the file is cut short"), (CUT,)) == [
+        "3 answers reached --max-tokens; raise it with -n"
+    ]
+    assert capsys.readouterr().err == "smolcli: 2.png: the file is cut short\n"  # others are said of each input
+
+
+def test_of_one_input_its_path_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert closing_notices((), (BLANK,)) == ["1.png: no text was found"]
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    assert closing_notices((), ()) == []
+
+
+@pytest.mark.parametrize("notice", OF_MANY)
+def test_each_has_a_form_for_many(notice: str) -> None:
+    [line] = closing_notices(*[(notice,)] * 1200)
+    assert "1,200" in line
