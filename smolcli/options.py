@@ -306,9 +306,9 @@ class Sampling:
 
 
 def parse_suffix(word: str) -> str:
-    """Parse the suffix of a sidecar file, with or without its dot."""
+    """Parse the suffix of a sidecar file, with or without its dot; a known one in any case."""
     suffix = word if word.startswith(".") else f".{word}"
-    return choice_parser("sidecar", registry.SIDECARS)(suffix)
+    return suffix.lower() if suffix.lower() in registry.SIDECARS else suffix
 
 
 def _format_option(formats: Sequence[str]) -> Any:
@@ -329,7 +329,7 @@ def _sidecar_option(names: Sequence[str]) -> Any:
     return opt(
         (),
         f"Write a file beside each input: {enumerate_words(names)}; repeatable.\n"
-        "Without -f, --template and -o there is no other output.",
+        "Any other suffix, as .caption, has text too. Without -f and -o there is no other output.",
         short=True,
         parser=parse_suffix,
         metavar="SUFFIX",
@@ -348,7 +348,10 @@ class Output:
     panel = "Output"
 
     format: str | None = _format_option(_without_segments(registry.WRITERS))
-    template: str | None = opt(None, "Write this line for each record: '{path}: {text}'.", short=True, metavar="TEXT")
+    template: str | None = opt(
+        None, "Write this line for each record: '{path}: {text}'.\n"
+        "With --sidecar .txt it is their text. {text:json} is quoted for JSON.", short=True, metavar="TEXT",
+    )  # fmt: skip
     output: Path | None = opt(
         None, "Write to FILE.", "-o", "--output", short=True, metavar="FILE", show_default="standard output"
     )

@@ -106,8 +106,9 @@ WRITERS = {
     "vtt": Entry("smolcli.writers.subtitles:Vtt"),
     "chapters": Entry("smolcli.writers.subtitles:Chapters"),
 }
-# Suffixes of sidecars, and the formats and sidecars that only video-summarize can write.
+# Suffixes of sidecars; any other stands for text. And the formats and sidecars that only video-summarize can write.
 SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")
+TEXT_SIDECAR = ".txt"
 NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")
 CONTACT_SHEET_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # suffix: Pillow's format
 READERS = {
@@ -160,6 +161,11 @@ ON_DEMAND = {
     "download": Entry("smolcli.inputs.download:download", needs=("httpx2",)),
     "--watch": Entry("smolcli.inputs.watch:watch_arrivals", "watch", ("watchfiles",)),
 }
+
+
+def is_text_sidecar(suffix: str) -> bool:
+    """Whether a sidecar of this suffix holds the text of the answer."""
+    return suffix == TEXT_SIDECAR or suffix not in SIDECARS
 
 
 def backends(file_format: str | None = None) -> list[str]:

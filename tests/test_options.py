@@ -7,7 +7,7 @@ from dataclasses import fields, make_dataclass
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import Batch, Model, choice_parser, parse_detail, parse_time, same_as
+from smolcli.options import Batch, Model, choice_parser, parse_detail, parse_suffix, parse_time, same_as
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])
@@ -48,3 +48,11 @@ def test_an_option_of_another_class_keeps_all_but_its_default() -> None:
     assert threads.metadata == {**originals["threads"], "help": "T."}
     [timeout] = fields(make_dataclass("Bench", [("timeout", float, same_as(Batch, "timeout", default=5.0))]))
     assert "show_default" not in timeout.metadata  # its words are those of 600 seconds
+
+
+@pytest.mark.parametrize(
+    ("word", "suffix"),
+    [("txt", ".txt"), (".XMP", ".xmp"), (".caption", ".caption"), ("Caption", ".Caption"), (".en.txt", ".en.txt")],
+)
+def test_a_sidecar_may_have_any_suffix(word: str, suffix: str) -> None:
+    assert parse_suffix(word) == suffix

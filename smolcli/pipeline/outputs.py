@@ -104,7 +104,7 @@ def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
     record_format, template, is_multiline = request.record_format, request.output.template, request.task.is_multiline
     if record_format is None:
         return NullWriter(stream)
-    if template is not None:
+    if template is not None and record_format == "template":
         return Template(stream, has_many, is_multiline, template=template)
     writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, is_multiline)
     return writer
@@ -117,7 +117,12 @@ def make_sidecars(request: Request, inputs: InputCollector) -> Sidecars | None:
         return None
     make = registry.load(registry.ON_DEMAND, "--sidecar")
     sidecars: Sidecars = make(
-        output.sidecar, inputs.common_folder(), output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES
+        output.sidecar,
+        inputs.common_folder(),
+        output.out_dir,
+        output.if_exists,
+        suffixes=MEDIA_SUFFIXES,
+        template=request.sidecar_template,
     )
     return sidecars
 

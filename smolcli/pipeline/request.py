@@ -36,9 +36,15 @@ class Request:
         return None if file is None or str(file) in STDOUT_NAMES else file
 
     @cached_property
+    def sidecar_template(self) -> str | None:
+        """The template of the text sidecars; without any, --template is the format of the records."""
+        has_text = any(map(registry.is_text_sidecar, self.output.sidecar))
+        return self.output.template if has_text else None
+
+    @cached_property
     def record_format(self) -> str | None:
         """The format of the records: a key of registry.WRITERS, `template`, or None if only sidecars are written."""
-        if self.output.template is not None:
+        if self.output.template is not None and self.sidecar_template is None:
             return "template"
         if self.output.format is not None:
             return self.output.format

@@ -6,6 +6,7 @@ Every check raises UsageError with what is wrong and what to do, or UnavailableE
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 
 from smolcli import registry
@@ -16,6 +17,9 @@ from smolcli.pipeline.request import Request
 from smolcli.types import is_url
 
 PLAN_FORMATS = ("text", "jsonl")
+SIDECAR_SUFFIX = re.compile(r"(\.[^\W_][\w+-]*)+")
+# Suffixes of files that hold no text, or text in a form that sidecars do not have.
+OTHER_FORMATS = (".jsonl", ".csv", ".tsv", ".html", ".xml", ".pdf", ".doc", ".docx", ".xls", ".xlsx")
 
 
 def validate(request: Request, inputs: InputCollector) -> None:
@@ -71,7 +75,7 @@ def check_format(request: Request, inputs: InputCollector) -> None:
             raise UsageError(f"{name} is for video-summarize", "choose text, json or jsonl")
     if record_format in registry.NEEDS_SEGMENTS and inputs.has_many:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
-    if output.template is not None and output.format is not None:
+    if record_format == "template" and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
 
 
@@ -118,8 +122,15 @@ def check_resume(request: Request) -> None:
 
 
 def check_sidecars(request: Request) -> None:
-    """Every input has a name and a place for its sidecar."""
+    """Every input has a name and a place for its sidecar, which takes no picture's name."""
     output, words = request.output, _input_words(request)
+    for suffix in output.sidecar:
+        end = suffix[suffix.rfind(".") :].lower()
+        if end in MEDIA_SUFFIXES:
+            raise UsageError(f"sidecar {suffix} would have the name of a picture or video", "choose .txt or .json")
+        if not SIDECAR_SUFFIX.fullmatch(suffix) or end in OTHER_FORMATS:
+            advice = f"choose one of {', '.join(registry.SIDECARS)}, or another suffix for text, as .caption"
+            raise UsageError(f"sidecar {suffix} is not known", advice)
     if output.out_dir is not None and not output.sidecar:
         raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
     if output.sidecar and ("-" in words or request.task.together):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from smolcli.errors import ErrorKind, Exit, InputError
 from smolcli.records.notices import NoticeCounter
 from smolcli.terminal.console import Console
-from smolcli.terminal.words import enumerate_words
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
 
@@ -134,9 +133,8 @@ class RecordSink:
     def closing_notices(self) -> Iterator[str]:
         """Yield what is said once, at the end of a run, of all its inputs."""
         yield from self._counted_notices.lines()
-        if self._sidecars is not None and (left_alone := self.left_alone + self._sidecars.left_alone):
-            kinds = enumerate_words(self._sidecars.kinds)
-            yield f"{left_alone:,} left alone: a {kinds} is there; --if-exists overwrite"
+        if self._sidecars is not None:
+            yield from self._sidecars.closing_notices(self.left_alone)
 
     @property
     def exit_code(self) -> Exit:

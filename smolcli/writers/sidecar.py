@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -18,10 +18,12 @@ from urllib.parse import quote
 from smolcli.errors import ErrorKind, InputError, SmolError
 from smolcli.system.atomic_file import atomic_write
 from smolcli.terminal.stdout import cannot_write
-from smolcli.types import Record
+from smolcli.terminal.words import enumerate_words
+from smolcli.types import Record, pluralize
 from smolcli.writers.columns import video_segments
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.subtitles import srt, vtt
+from smolcli.writers.template import RecordTemplate
 from smolcli.writers.xmp import NOT_XML, new_packet, replace_description
 
 URL = re.compile(r"(https?)://([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -72,10 +74,11 @@ def sidecar_path(
 
 
 class Sidecars:
-    """Writes the sidecars of the `kinds` (of registry.SIDECARS) for each record; `sidecar_path` says where.
+    """Writes the sidecars of the `kinds` for each record; `sidecar_path` says where.
 
-    If one exists, `if_exists` skip leaves it, overwrite replaces it (in an .xmp only the description), error refuses
-    the record.
+    Kinds are those of registry.SIDECARS, and any other suffix for text, which `template` may format. If a sidecar
+    exists, `if_exists` skip leaves it, overwrite replaces it (in an .xmp only the description), error refuses the
+    record.
     """
 
     def __init__(
@@ -85,18 +88,25 @@ class Sidecars:
         out_dir: Path | None,
         if_exists: str,
         suffixes: frozenset[str],
+        template: str | None = None,
     ) -> None:
+        self._template = None if template is None else RecordTemplate(template)
         self._kinds, self._if_exists = tuple(dict.fromkeys(kinds)), if_exists
         self._base, self._out_dir, self._suffixes = base, out_dir, suffixes
         self._paths = lru_cache(CACHED_INPUTS)(self._find_paths)
+        self._named_whole = 0  # sidecars written under the whole name of an input, since another has its stem
+        self._example = ""  # the first of them
         self.left_alone = 0  # records of which a sidecar stays that was there and says something else
         self._compared = 0
         self._names_in = lru_cache(4)(_names_in)
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The suffixes of the files that are written."""
-        return self._kinds
+    def closing_notices(self, left_alone: int) -> Iterator[str]:
+        """Yield what is said at the end of a run; `left_alone` inputs were not looked at because of their sidecars."""
+        if left_alone := left_alone + self.left_alone:
+            yield f"{left_alone:,} left alone: a {enumerate_words(self._kinds)} is there; --if-exists overwrite"
+        if self._named_whole:
+            count = pluralize(self._named_whole, "sidecar")
+            yield f"{count} named like {self._example}, because several inputs differ in their suffix alone"
 
     def _find_paths(self, path: str) -> dict[str, Path]:
         """Return the path of each sidecar of the input `path`, by its kind."""
@@ -161,13 +171,38 @@ class Sidecars:
         contents, is_left_alone = {}, False
         for kind, path in self._paths(record.path).items():
             if not os.path.lexists(path) or self._if_exists == "overwrite":
-                contents[path] = _content(kind, record, path if os.path.exists(path) else None)
+                contents[path] = self._content(kind, record, path if os.path.exists(path) else None)
             else:
-                is_left_alone |= not _holds(path, kind, record)
+                is_left_alone |= not self._holds(path, kind, record)
         for path, content in contents.items():
             if not os.path.isfile(path) or _read(path) != content:
                 _save(path, content)
+                if _is_named_whole(path, record.path, self._suffixes):
+                    self._named_whole += 1
+                    self._example = self._example or str(path)
         self.left_alone += is_left_alone
+
+    def _holds(self, path: Path, kind: str, record: Record) -> bool:
+        """Whether the file `path` is what would be written for this record."""
+        try:
+            return _read(path) == self._content(kind, record, path)
+        except SmolError:
+            return False
+
+    def _content(self, kind: str, record: Record, old: Path | None) -> bytes:
+        """Return the content of a sidecar; `old` is the file that it replaces."""
+        if kind == ".xmp":
+            text = NOT_XML.sub("", record.text)
+            return replace_description(_read(old), text, old) if old else new_packet(text)
+        if old and b"\0" in _read(old, 2**16):  # a picture of that name, perhaps itself an input
+            raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind=ErrorKind.EXISTS)
+        if kind in SUBTITLES:
+            return SUBTITLES[kind](video_segments(record)).encode()
+        if kind == ".json":
+            text = f"{as_json(record, indent=2)}\n"
+        else:
+            text = f"{record.text}\n" if self._template is None else self._template.format(record)
+        return text.encode("utf-8", "replace")
 
 
 def _is_stem_unique(
@@ -184,6 +219,14 @@ def _is_stem_unique(
         return False
     others = (other for known in suffixes for other in _spellings(known) if other != suffix)
     return not any(exists(bare + other) and _is_another_file(bare + other, bare + suffix) for other in others)
+
+
+def _is_named_whole(sidecar: Path, path: str, suffixes: frozenset[str]) -> bool:
+    """Whether a sidecar has the whole name of an input that it would be named after the stem of, were it unique."""
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1]
+    is_known = suffix.lower() in suffixes and suffix in _spellings(suffix.lower())
+    return is_known and sidecar.suffix != ".xmp" and sidecar.name.startswith(f"{name}.")
 
 
 def _spellings(suffix: str) -> frozenset[str]:
@@ -238,27 +281,6 @@ def _folders(folder: str, base: str | None) -> tuple[str, ...]:
 def _absolute(folder: str) -> str:
     """Return `folder` as an absolute path; links are followed if it has a `..`, whose meaning depends on them."""
     return os.path.realpath(folder) if ".." in Path(folder).parts else os.path.abspath(folder)
-
-
-def _content(kind: str, record: Record, old: Path | None) -> bytes:
-    """Return the content of a sidecar; `old` is the file that it replaces."""
-    if kind == ".xmp":
-        text = NOT_XML.sub("", record.text)
-        return replace_description(_read(old), text, old) if old else new_packet(text)
-    if old and b"\0" in _read(old, 2**16):  # a picture of that name, perhaps itself an input
-        raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind=ErrorKind.EXISTS)
-    if kind in SUBTITLES:
-        return SUBTITLES[kind](video_segments(record)).encode()
-    text = record.text if kind == ".txt" else as_json(record, indent=2)
-    return f"{text}\n".encode("utf-8", "replace")
-
-
-def _holds(path: Path, kind: str, record: Record) -> bool:
-    """Whether the file `path` is what would be written for this record."""
-    try:
-        return _read(path) == _content(kind, record, path)
-    except SmolError:
-        return False
 
 
 def _read(path: Path, max_bytes: int = -1) -> bytes:

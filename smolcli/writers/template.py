@@ -1,6 +1,6 @@
 """Records formatted by a template of the user: --template '{path}: {text}'.
 
-    template -> parse -> [literal text or Field] -> a line a record
+    template -> parse -> [literal text or Field] -> a line a record, or the text of its sidecar
 
 A field is looked up by name among plain values and never evaluated, so a template cannot reach an object's attributes.
 """
@@ -20,23 +20,26 @@ from smolcli.writers.columns import COLUMNS, Cell, compact_json, row_of
 
 ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 PATH_FIELDS = ("name", "stem", "suffix", "folder")
+JSON = "json"  # the format specification for which a value is written as JSON
 TOKEN = re.compile(r"(?P<doubled>\{\{|\}\})|\{(?P<field>[^{}]*)\}|\\(?P<escape>.?)|(?P<brace>[{}])", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Field:
-    """One {name:spec} of a template; `spec` is Python's format specification, or ""."""
+    """One {name:spec} of a template; `spec` is Python's format specification, JSON, or ""."""
 
     name: str
     spec: str
 
-    def render(self, values: Mapping[str, Cell], data: Any) -> str:
-        """Return the field's text for a record with these `values` and this `data`.
+    def render(self, values: Mapping[str, Cell], record: Record) -> str:
+        """Return the field's text for a record with these `values`.
 
         A value that `spec` cannot format is written as it is.
         """
+        if self.spec == JSON:
+            return compact_json(values[self.name] if self.name in PATH_FIELDS else _value_of(record, self.name))
         name, _, key = self.name.partition(".")
-        value = _look_up(data, key) if name == "data" and key else values[self.name]
+        value = _cell(_follow(record.data, key)) if name == "data" and key else values[self.name]
         try:
             return format(value, self.spec)
         except (ValueError, OverflowError):
@@ -75,26 +78,36 @@ def parse(template: str) -> list[str | Field]:
     return [*parts, literal] if literal else parts
 
 
+class RecordTemplate:
+    """A template for records. Raises UsageError as `parse` does."""
+
+    def __init__(self, template: str) -> None:
+        self._parts = parse(template)
+        last = self._parts[-1]
+        self._end = "" if isinstance(last, str) and last.endswith(("\n", "\0")) else "\n"
+        self.has_error_field = any(isinstance(part, Field) and part.name.startswith("error.") for part in self._parts)
+
+    def format(self, record: Record) -> str:
+        """Return the text of a record; a newline is added, unless the template ends in one or in a NUL."""
+        values = row_of(record) | path_fields(record.path)
+        texts = (part if isinstance(part, str) else part.render(values, record) for part in self._parts)
+        return "".join(texts) + self._end
+
+
 class Template(Writer):
     """Formats each record by `template`; failed ones only if it has a field of the error.
 
-    A newline is added, unless the template ends in one or in a NUL. Raises UsageError as `parse` does.
+    Raises UsageError as `parse` does.
     """
 
     def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False, *, template: str) -> None:
         super().__init__(stream, has_many, is_multiline)
-        self._parts = parse(template)
-        last = self._parts[-1]
-        self._end = "" if isinstance(last, str) and last.endswith(("\n", "\0")) else "\n"
-        self._has_error_field = any(isinstance(part, Field) and part.name.startswith("error.") for part in self._parts)
+        self._template = RecordTemplate(template)
 
     def write(self, record: Record) -> None:
-        if record.error is not None and not self._has_error_field:
-            return
-        values = row_of(record) | path_fields(record.path)
-        texts = (part if isinstance(part, str) else part.render(values, record.data) for part in self._parts)
-        self.stream.write("".join(texts) + self._end)
-        self.stream.flush()
+        if record.error is None or self._template.has_error_field:
+            self.stream.write(self._template.format(record))
+            self.stream.flush()
 
 
 def path_fields(path: str) -> dict[str, Cell]:
@@ -116,7 +129,7 @@ def _field(field: str) -> Field:
     else:
         known = ", ".join((*COLUMNS, "data.KEY", *PATH_FIELDS))
         raise UsageError(f"{{{name}}} in the template is not a field", f"the fields are {known}")
-    if not any(_fits(sample, spec) for sample in samples):
+    if spec != JSON and not any(_fits(sample, spec) for sample in samples):
         raise UsageError(
             f"{{{field}}} in the template: {spec} is no format for it", "write one like {seconds.decode:.2f}"
         )
@@ -131,8 +144,17 @@ def _fits(value: Cell, spec: str) -> bool:
     return True
 
 
-def _look_up(data: Any, key: str) -> Cell:
-    """Return the value of an answer's data under `key`, or "" if there is none.
+def _value_of(record: Record, name: str) -> Any:
+    """Return the value of a column, or of a part of the data, as it stands in the record's JSON."""
+    outer, _, key = name.partition(".")
+    value = getattr(record, outer)
+    if not key:
+        return value
+    return _follow(value, key) if outer == "data" else getattr(value, key, None)
+
+
+def _follow(data: Any, key: str) -> Any:
+    """Return the value of an answer's data under `key`, or None if there is none.
 
     `key` is a name, `outer.inner` for nested objects; in a list a number is an index from 0: `segments.0.text`.
     """
@@ -141,8 +163,13 @@ def _look_up(data: Any, key: str) -> Cell:
             data = data[int(part)] if part.isdecimal() and int(part) < len(data) else None
         else:
             data = data.get(part) if isinstance(data, dict) else None
-    if data is None:
+    return data
+
+
+def _cell(value: Any) -> Cell:
+    """Return a value of an answer's data as text or a number; "" for None."""
+    if value is None:
         return ""
-    if isinstance(data, str):
-        return data.encode("utf-8", "replace").decode("utf-8")  # an answer may hold a lone surrogate
-    return data if type(data) in (int, float) else compact_json(data)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")  # an answer may hold a lone surrogate
+    return value if type(value) in (int, float) else compact_json(value)

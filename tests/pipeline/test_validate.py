@@ -69,6 +69,9 @@ def check(request: Request) -> None:
         (request(resume=True, output=Path("/dev/null"), format="jsonl"), "/dev/null: is not a file"),
         (request(retry_failed=True, output=Path("r.jsonl")), "--retry-failed is for --resume"),
         (request(out_dir=Path("out")), "--out-dir is for sidecars"),
+        (request(sidecar=(".JPG",)), "sidecar .JPG would have the name of a picture"),
+        (request(sidecar=(".small.png",)), "sidecar .small.png would have the name of a picture"),
+        (request(sidecar=(".json",), template="{text}", format="csv"), "--template is a format of its own"),
         (request(inputs=("-",), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
         (request(Ask("What?", together=True), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
         (request(inputs=("http://localhost/a.png",), sidecar=(".txt",)), "beside a URL"),
@@ -92,6 +95,8 @@ def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request
         request(sidecar=(".txt",), out_dir=Path("out")),
         request(inputs=("http://localhost/a.png",), sidecar=(".txt",), out_dir=Path("out")),
         request(template="{text}"),
+        request(template="{text}", sidecar=(".caption",), format="csv"),
+        request(template="{text}", sidecar=(".txt",), output=Path("r.jsonl"), resume=True),
         request(VideoSummarize(), inputs=("a.mp4", "b.mp4"), sidecar=(".srt",)),
         request(VideoSummarize(), inputs=("a.mp4",), format="srt"),
         request(VideoSummarize(dry_run=True), inputs=("a.mp4",), format="jsonl"),
@@ -101,3 +106,24 @@ def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request
 )
 def test_options_that_go_together_are_accepted(folder: Path, given: Request) -> None:
     check(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "record_format", "sidecar_template"),
+    [
+        (request(template="T"), "template", None),
+        (request(template="T", sidecar=(".json",)), "template", None),
+        (request(template="T", sidecar=(".json", ".caption")), None, "T"),
+        (request(template="T", sidecar=(".txt",), output=Path("r.jsonl")), "jsonl", "T"),
+    ],
+)
+def test_a_template_is_that_of_the_text_sidecars_if_there_are_any(
+    given: Request, record_format: str | None, sidecar_template: str | None
+) -> None:
+    assert (given.record_format, given.sidecar_template) == (record_format, sidecar_template)
+
+
+@pytest.mark.parametrize("suffix", [".", "..", ".a/b", ".a/../b", ".a.", ".csv", ".JSONL", ".-x", ".a b", ".pdf"])
+def test_what_is_no_suffix_of_text_is_refused(folder: Path, suffix: str) -> None:
+    with pytest.raises(UsageError, match=r"is not known; choose one of \.txt, \.json"):
+        check(request(sidecar=(suffix,)))

@@ -20,7 +20,7 @@ from smolcli import __version__
 from smolcli.errors import InputError, OutputError
 from smolcli.types import Record
 from smolcli.writers.json_lines import as_json
-from smolcli.writers.sidecar import sidecar_path
+from smolcli.writers.sidecar import Sidecars, sidecar_path
 from tests.helpers import BAD, KNOWN, RECORD, sidecars
 
 KINDS = (".txt", ".json", ".xmp")
@@ -253,6 +253,24 @@ def test_sidecars_of_a_large_finished_run_are_not_all_read(here: Path, monkeypat
     for _ in range(1200):
         writer.complete("a.png", find_record)
     assert len(looked_up) == 1000
+
+
+def test_any_suffix_stands_for_text_which_a_template_formats(here: Path) -> None:
+    touch("a.png")
+    writer = Sidecars((".caption", ".txt", ".json"), None, None, "skip", KNOWN, template="ohwx style, {text}")
+    writer.write(RECORD)
+    assert Path("a.caption").read_text() == Path("a.txt").read_text() == "ohwx style, a cat\n"
+    assert json.loads(Path("a.json").read_text()) == json.loads(as_json(RECORD))
+
+
+def test_what_an_input_shares_its_stem_with_is_said(here: Path) -> None:
+    touch("a.png", "a.jpg", "b.png", "c.pNg")
+    writer = sidecars(".txt", ".xmp")
+    for name in ("b.png", "c.pNg", "a.png", "a.jpg"):
+        writer.write(replace(RECORD, path=name))
+    assert list(writer.closing_notices(0)) == [
+        "2 sidecars named like a.png.txt, because several inputs differ in their suffix alone"
+    ]
 
 
 def test_an_existing_sidecar_that_says_something_else_is_counted(here: Path) -> None:

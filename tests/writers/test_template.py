@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,23 @@ def shown(template: str, *records: Record) -> str:
 )
 def test_a_record_is_shown_as_the_template_says(template: str, text: str) -> None:
     assert shown(template, DATA) == text
+
+
+def test_a_line_of_json_is_made_of_quoted_fields() -> None:
+    """The values are those of the record's own JSON, whatever is in them."""
+    nasty = replace(DATA, text='say "a\\b"\nand Ü\t🙂', notices=("cut",), path='s/a"b.png')
+    template = (
+        '{{"text": {text:json}, "name": {name:json}, "new": {tokens.new:json}, "data": {data:json}, '
+        '"total": {data.total:json}, "none": {data.none:json}, "kind": {error.kind:json}, "notices": {notices:json}, '
+        '"blank": {blank:json}, "seconds": {seconds.decode:json}}}'
+    )
+    assert json.loads(shown(template, nasty)) == {
+        "text": 'say "a\\b"\nand Ü\t🙂', "name": 'a"b.png', "new": 2, "data": DATA.data, "total": 7, "none": None,
+        "kind": None, "notices": ["cut"], "blank": False, "seconds": 1 / 3,
+    }  # fmt: skip
+    assert shown("{error.kind:json} {path}", BAD) == '"missing" b.png\n'
+    assert shown("{text:json}", RECORD) == '"a cat"\n'
+    assert json.loads(shown("{path:json}", replace(RECORD, path="\udcff.png"))) == "\udcff.png"
 
 
 def test_every_field_of_a_record_has_a_name() -> None:
