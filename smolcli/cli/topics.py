@@ -56,7 +56,7 @@ RECORD_FIELDS = {
     "stamp": "Size and times of the file when it was read.",
     "task": "The command: caption, ask, ocr or video-summarize.",
     "text": "The answer.",
-    "data": "The answer as JSON, with --schema, --also and for videos; else null.",
+    "data": "The answer as JSON, with --schema, --also, --style tags and for videos; else null.",
     "model": "The model's name.",
     "backend": "What ran the model.",
     "finish_reason": "stop (the model ended), length (--max-tokens), repetition (a loop was cut) or error.",

@@ -58,6 +58,11 @@ class Task:
         return None
 
     @property
+    def gives_keywords(self) -> bool:
+        """Whether answers are lists of keywords rather than descriptions: their data is a list of strings."""
+        return False
+
+    @property
     def at_once(self) -> int:
         """How many prompts about one input are asked at a time; 0 if that depends on the input."""
         return 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smolcli.errors import UsageError
@@ -11,14 +12,17 @@ from smolcli.models.chat_template import require_plain_text
 from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
 from smolcli.terminal.words import enumerate_words
-from smolcli.types import Media, Prompt
+from smolcli.types import Answer, Media, Prompt, Reply
 
+TAGS = "tags"
 STYLES = {
     "short": "Describe this image in one sentence.",
     "detailed": "Can you describe this image?",
     "alt-text": "Write a short alt text for this image.",
-    "tags": "List the main things in this image as tags, separated by commas.",
+    TAGS: "List the main things in this image as tags, separated by commas.",
 }
+# Of a tag in a reply: spaces, quotes, the dash or number of a list, a final period.
+_AROUND_TAGS = re.compile(r"""^[\s"'*•-]*(\d+[.)]\s)?[\s"']*|[\s"'.]*$""")
 
 
 @dataclass(frozen=True)
@@ -55,5 +59,27 @@ class Caption(Task):
         """The text of the prompt: a style whose text is changed is another question."""
         return {"prompt": self.words}
 
+    @property
+    def gives_keywords(self) -> bool:
+        return self.style == TAGS and self.prompt is None
+
     def prompts(self, media: Media) -> Sequence[Prompt]:
         return [Prompt.user(frame, self.words) for frame in media.frames[:1]]
+
+    def answer(self, replies: Sequence[Reply]) -> Answer:
+        """The reply; with the style tags the tags as data too, unless --schema makes an object."""
+        answer = super().answer(replies)
+        return replace(answer, data=tags_in(answer.text)) if self.gives_keywords and answer.data is None else answer
+
+
+def tags_in(text: str) -> list[str]:
+    r"""The tags of a reply, each once, in order.
+
+    >>> tags_in("a red circle, Sky, sky, - 'dog'\n2. cat.")
+    ['a red circle', 'Sky', 'dog', 'cat']
+    """
+    tags: dict[str, str] = {}
+    for part in re.split(r"[,;\n]", text):
+        if tag := _AROUND_TAGS.sub("", part):
+            tags.setdefault(tag.casefold(), tag)
+    return list(tags.values())

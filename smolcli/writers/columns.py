@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from smolcli.types import Record
 
+# Characters that XML 1.0 does not allow, and so no metadata of a picture.
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Cell = str | int | float
 
 
@@ -52,6 +55,19 @@ def video_segments(record: Record) -> list[Segment]:
     if record.task != "video-summarize" or record.error is not None:
         return []
     return [Segment(row["start"], row["end"], clean_text(row["text"])) for row in record.data["segments"]]
+
+
+def photo_texts(record: Record) -> tuple[str | None, list[str]]:
+    """Return the description and the keywords that a record gives a picture, without characters XML cannot hold.
+
+    A list of tags is no description. Of a picture without text, or with a failed record, there is neither.
+    """
+    if record.error is not None:
+        return None, []
+    if isinstance(record.data, list) and record.data and all(isinstance(tag, str) for tag in record.data):
+        return None, [tag for tag in (NOT_XML.sub("", tag) for tag in record.data) if tag.strip()]
+    text = NOT_XML.sub("", record.text)
+    return text if text.strip() else None, []
 
 
 def row_of(record: Record) -> dict[str, Cell]:

@@ -20,11 +20,11 @@ from smolcli.system.atomic_file import atomic_write
 from smolcli.terminal.stdout import cannot_write
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import Record, pluralize
-from smolcli.writers.columns import video_segments
+from smolcli.writers.columns import photo_texts, video_segments
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.subtitles import srt, vtt
 from smolcli.writers.template import RecordTemplate
-from smolcli.writers.xmp import NOT_XML, new_packet, replace_description
+from smolcli.writers.xmp import new_packet, updated_packet
 
 URL = re.compile(r"(https?)://([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 RESERVED = re.compile(r"_+(outside|https?)", re.IGNORECASE)  # folders with a meaning under --out-dir, and escapes
@@ -77,8 +77,8 @@ class Sidecars:
     """Writes the sidecars of the `kinds` for each record; `sidecar_path` says where.
 
     Kinds are those of registry.SIDECARS, and any other suffix for text, which `template` may format. If a sidecar
-    exists, `if_exists` skip leaves it, overwrite replaces it (in an .xmp only the description), error refuses the
-    record.
+    exists, `if_exists` skip leaves it, overwrite replaces it (in an .xmp the description alone; keywords are added),
+    error refuses the record.
     """
 
     def __init__(
@@ -192,8 +192,8 @@ class Sidecars:
     def _content(self, kind: str, record: Record, old: Path | None) -> bytes:
         """Return the content of a sidecar; `old` is the file that it replaces."""
         if kind == ".xmp":
-            text = NOT_XML.sub("", record.text)
-            return replace_description(_read(old), text, old) if old else new_packet(text)
+            texts = photo_texts(record)
+            return updated_packet(_read(old), old, *texts) if old else new_packet(*texts)
         if old and b"\0" in _read(old, 2**16):  # a picture of that name, perhaps itself an input
             raise InputError(f"{old} is not a text file, so it is not replaced", "move it away", kind=ErrorKind.EXISTS)
         if kind in SUBTITLES:

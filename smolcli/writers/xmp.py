@@ -1,10 +1,10 @@
-"""XMP packets, in which photo programs keep the description of a picture: a new one, or one that gets another text."""
+"""XMP packets, in which photo programs keep descriptions and keywords: a new one, or one that gets others."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -15,37 +15,50 @@ from smolcli.errors import ErrorKind, InputError
 DC = "http://purl.org/dc/elements/1.1/"
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+SUBJECT = f"{{{DC}}}subject"  # keywords
 DESCRIPTION = f"{{{DC}}}description"  # the property; rdf:Description is the node that has properties
-NODE, ABOUT, ALT, LI = f"{{{RDF}}}Description", f"{{{RDF}}}about", f"{{{RDF}}}Alt", f"{{{RDF}}}li"
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML 1.0 does not allow
+NODE, ABOUT, ALT, BAG, LI = (f"{{{RDF}}}{name}" for name in ("Description", "about", "Alt", "Bag", "li"))
 PACKET = """\
 <?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
   <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
    <xmp:CreatorTool>smolcli {version}</xmp:CreatorTool>
-   <dc:description>
-    <rdf:Alt>
-     <rdf:li xml:lang="x-default">{text}</rdf:li>
-    </rdf:Alt>
-   </dc:description>
-  </rdf:Description>
+{properties}  </rdf:Description>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>
 """
 
 
-def new_packet(text: str) -> bytes:
-    """Return an XMP packet with this description."""
-    # XML readers turn a bare return into a newline
-    return PACKET.format(version=__version__, text=escape(text, {"\r": "&#13;"})).encode()
+DESCRIPTION_XML = """\
+   <dc:description>
+    <rdf:Alt>
+     <rdf:li xml:lang="x-default">{}</rdf:li>
+    </rdf:Alt>
+   </dc:description>
+"""
+SUBJECT_XML = """\
+   <dc:subject>
+    <rdf:Bag>
+{}    </rdf:Bag>
+   </dc:subject>
+"""
 
 
-def replace_description(data: bytes, text: str, path: Path) -> bytes:
-    """Return the XMP packet `data` with `text` as its description; everything else, such as edits, is kept.
+def new_packet(description: str | None, keywords: Sequence[str] = ()) -> bytes:
+    """Return an XMP packet with this description and these keywords."""
+    properties = "" if description is None else DESCRIPTION_XML.format(_escape(description))
+    if keywords:
+        properties += SUBJECT_XML.format("".join(f"     <rdf:li>{_escape(word)}</rdf:li>\n" for word in keywords))
+    return PACKET.format(version=__version__, properties=properties).encode()
 
-    Descriptions in other languages are kept too. Raises InputError of kind `exists` if `data` is not an XMP packet.
+
+def updated_packet(data: bytes, path: Path, description: str | None, keywords: Sequence[str] = ()) -> bytes:
+    """Return the XMP packet `data`, of the file `path`, with this description, and these keywords beside its own.
+
+    Everything else, such as edits, is kept, and so are descriptions in other languages; with neither a description nor
+    keywords it is returned as it is. Raises InputError of kind `exists` if `data` is not an XMP packet.
     """
     packet = _Packet()
     parser = ET.XMLParser(target=packet)
@@ -57,13 +70,21 @@ def replace_description(data: bytes, text: str, path: Path) -> bytes:
         rdf = None
     if rdf is None:
         raise InputError(f"{path} is not an XMP packet that can be read", "move it away", kind=ErrorKind.EXISTS)
-    _set_description(rdf, text)
+    if description is None and not keywords:
+        return data
+    nodes = rdf.findall(NODE) or [ET.SubElement(rdf, NODE, {ABOUT: ""})]
+    if description is not None:
+        _set_description(nodes, description)
+    _add_keywords(nodes, keywords)
     has_declaration = b"<?xml " in data[:100].replace(b"\0", b"")
     return packet.serialize(root, has_declaration).encode()
 
 
-def _set_description(rdf: ET.Element, text: str) -> None:
-    nodes = rdf.findall(NODE) or [ET.SubElement(rdf, NODE, {ABOUT: ""})]
+def _escape(text: str) -> str:
+    return escape(text, {"\r": "&#13;"})  # XML readers turn a bare return into a newline
+
+
+def _set_description(nodes: list[ET.Element], text: str) -> None:
     node = next((candidate for candidate in nodes if candidate.find(DESCRIPTION) is not None), nodes[0])
     old = node.find(DESCRIPTION)
     index, tail = (0, node.text) if old is None else (list(node).index(old), old.tail)
@@ -77,6 +98,24 @@ def _set_description(rdf: ET.Element, text: str) -> None:
             other.remove(description)
     new.tail = tail
     node.insert(index, new)
+
+
+def _add_keywords(nodes: list[ET.Element], keywords: Sequence[str]) -> None:
+    """Add the keywords that the packet does not have yet."""
+    items = [li for node in nodes for subject in node.findall(SUBJECT) for li in subject.iter(LI)]
+    known = {li.text for li in items}
+    missing = [word for word in keywords if word not in known]
+    if not missing:
+        return
+    subject = next((subject for node in nodes for subject in node.findall(SUBJECT)), None)
+    if subject is None:
+        subject = ET.SubElement(nodes[0], SUBJECT)
+        subject.tail = "\n"
+    bag = next(iter(subject), None)
+    if bag is None:
+        bag = ET.SubElement(subject, BAG)
+    for word in missing:
+        ET.SubElement(bag, LI).text = word
 
 
 class _Packet(ET.TreeBuilder):

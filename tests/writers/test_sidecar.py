@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -414,6 +415,54 @@ r:about="uuid:1" xmlns="urn:own" xmlns:ns0="urn:other" ns0:a="1" d:description="
 <d:description><r:Alt><r:li xml:lang="x-default">old</r:li><r:li xml:lang="de-DE">alt</r:li></r:Alt></d:description>
 </r:Description></r:RDF><!-- after -->
 <?xpacket end="w"?>  """
+
+
+TAGGED = replace(RECORD, text="Katze, Hündin & Co", data=["Katze", "Hündin & Co"])
+
+
+def subjects(xml: str) -> list[str]:
+    """The keywords of a packet, read as the XMP specification writes them: dc:subject, a bag."""
+    names = {"rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "dc": "http://purl.org/dc/elements/1.1/"}
+    found = ET.fromstring(xml.encode()).findall(".//dc:subject/rdf:Bag/rdf:li", names)
+    return [li.text or "" for li in found]
+
+
+def test_tags_are_keywords_and_no_description(here: Path) -> None:
+    sidecars(".xmp").write(TAGGED)
+    text = Path("a.png.xmp").read_text("utf-8")
+    assert subjects(text) == ["Katze", "Hündin & Co"]
+    assert "description" not in text
+    sidecars(".xmp", if_exists="overwrite").write(RECORD)
+    text = Path("a.png.xmp").read_text("utf-8")
+    assert subjects(text) == ["Katze", "Hündin & Co"]
+    assert "a cat" in text
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("<dc:subject><rdf:Bag><rdf:li>Maus</rdf:li></rdf:Bag></dc:subject>", ["Maus", "Katze", "Hündin & Co"]),
+        ("<dc:subject><rdf:Bag><rdf:li>Katze</rdf:li></rdf:Bag></dc:subject>", ["Katze", "Hündin & Co"]),
+        ("<dc:subject/>", ["Katze", "Hündin & Co"]),
+        ("", ["Katze", "Hündin & Co"]),
+    ],
+)
+def test_keywords_are_added_to_those_there_are(here: Path, subject: str, expected: list[str]) -> None:
+    before = re.sub("<dc:subject>.*</dc:subject>", subject, DARKTABLE).replace("DESCRIPTION", OLD["text"])
+    Path("a.png.xmp").write_text(before, "utf-8")
+    sidecars(".xmp", if_exists="overwrite").write(TAGGED)
+    text = Path("a.png.xmp").read_text("utf-8")
+    assert subjects(text) == expected
+    assert ">old<" in text and "<darktable:history>" in text
+    sidecars(".xmp", if_exists="overwrite").write(TAGGED)
+    assert Path("a.png.xmp").read_text("utf-8") == text
+
+
+def test_a_picture_without_text_keeps_its_description(here: Path) -> None:
+    before = DARKTABLE.replace("DESCRIPTION", OLD["text"])
+    assert described(before, "") == before
+    Path("a.png.xmp").unlink()
+    assert "description" not in described(None, " \n")
 
 
 def test_instructions_other_languages_and_prefixes_are_kept(here: Path) -> None:
