@@ -80,9 +80,14 @@ class ErrorKind(str, Enum):
     TOO_LONG = "too-long", "the prompt does not fit the model's context"
     EXISTS = (
         "exists",
-        "its sidecar exists, and `--if-exists error` is given; or a file `.xmp` that is not XMP would be overwritten",
+        "its sidecar, or with `--write-metadata` a description in it, exists, and `--if-exists error` is given; or a "
+        "file `.xmp` that is not XMP would be overwritten",
     )
-    UNWRITABLE = "unwritable", "its sidecar cannot be written: the name is too long, or the folder is read-only"
+    UNWRITABLE = (
+        "unwritable",
+        "its sidecar, or with `--write-metadata` the file itself, cannot be written: the name is too long, the folder "
+        "is read-only, or exiftool refuses it",
+    )
     CHANGED = "changed", "the file was changed while it was read"
     # of its answer
     TIMEOUT = "timeout", "it took longer than `--timeout` to be opened, to a first token, or to the answer's end"

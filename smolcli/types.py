@@ -300,7 +300,7 @@ class Record:
     """The result of one input, as docs/records.md describes it; `error` is None if there is an answer.
 
     `notices` are messages about the answer, for example that a file was cut short. `blank` says that the text is empty
-    because the input has none.
+    because the input has none, `embedded` that a description or keywords were written into the file after it was read.
     """
 
     path: str
@@ -319,6 +319,7 @@ class Record:
     memory: Memory
     error: Fault | None
     blank: bool = False
+    embedded: bool = False
 
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""

@@ -66,6 +66,7 @@ RECORD_FIELDS = {
     "memory": "Largest memory so far in the run, in bytes: parent and engine (the two processes) and gpu.",
     "error": "null, or why there is no answer: kind (a word for scripts) and message.",
     "blank": "Whether ocr found no text in the input; the text is empty then.",
+    "embedded": "Whether --write-metadata wrote into the input, which has another SHA-256 since.",
 }
 
 

@@ -232,6 +232,8 @@ def read_up_to(file: IO[bytes], limit: int) -> bytes:
 def _file_filter(input: Input, output: Output, reads: str) -> FileFilter:
     outputs = [path for path in (output.output, output.out_dir) if path is not None]
     sidecars = output.sidecar if output.out_dir is None else ()
+    if output.write_metadata:
+        sidecars = (*sidecars, "_original", "_exiftool_tmp")  # exiftool's names of the picture as it was, and of a copy
     return FileFilter(input.include, input.exclude, outputs, sidecars, reads)
 
 

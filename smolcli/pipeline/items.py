@@ -17,7 +17,7 @@ from smolcli.pipeline.request import Request
 from smolcli.types import Fault, Item
 
 if TYPE_CHECKING:
-    from smolcli.writers.sidecar import Sidecars
+    from smolcli.writers.companions import Companion
 
 
 def items_to_answer(
@@ -75,7 +75,7 @@ def is_done_before(request: Request, outputs: Outputs) -> IsDone:
     return is_done
 
 
-def check_sidecar_places(items: Iterable[Item], sidecars: Sidecars) -> Iterator[Item]:
+def check_sidecar_places(items: Iterable[Item], sidecars: Companion) -> Iterator[Item]:
     """The items; one whose sidecar cannot be written has that as its fault, and the model is not asked about it."""
     for item in items:
         try:

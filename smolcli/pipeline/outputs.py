@@ -22,7 +22,7 @@ from smolcli.writers.template import Template
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
     from smolcli.terminal.progress import Progress
-    from smolcli.writers.sidecar import Sidecars
+    from smolcli.writers.companions import Companion
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Outputs:
     """
 
     sink: RecordSink
-    sidecars: Sidecars | None
+    sidecars: Companion | None
     results: ResultsFile | None
     has_many: bool
     is_terminal: bool
@@ -60,7 +60,7 @@ def open_outputs(
     if results is not None:
         results.read()
     writer = stack.enter_context(make_writer(request, stream, has_many))
-    sidecars = make_sidecars(request, inputs)
+    sidecars = make_companions(request, inputs, console)
     is_terminal = stream is stdout and stdout.isatty()
     progress = start_progress(request, inputs, console, has_many, is_terminal, stack)
     sink = RecordSink(
@@ -110,21 +110,33 @@ def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
     return writer
 
 
-def make_sidecars(request: Request, inputs: InputCollector) -> Sidecars | None:
-    """The writer of --sidecar; with --out-dir the tree below the inputs' common folder is repeated there."""
+def make_companions(request: Request, inputs: InputCollector, console: Console) -> Companion | None:
+    """What writes --write-metadata and --sidecar, in this order: a sidecar may hold the stamp of the changed picture.
+
+    With --out-dir the tree below the inputs' common folder is repeated there.
+    """
     output = request.output
-    if not output.sidecar:
-        return None
-    make = registry.load(registry.ON_DEMAND, "--sidecar")
-    sidecars: Sidecars = make(
-        output.sidecar,
-        inputs.common_folder(),
-        output.out_dir,
-        output.if_exists,
-        suffixes=MEDIA_SUFFIXES,
-        template=request.sidecar_template,
-    )
-    return sidecars
+    companions: list[Companion] = []
+    if output.write_metadata:
+        make = registry.load(registry.ON_DEMAND, "--write-metadata")
+        is_only_output = request.record_format is None and not output.sidecar
+        companions.append(make(request.task.gives_keywords, output.if_exists, is_only_output, console.notice))
+    if output.sidecar:
+        make = registry.load(registry.ON_DEMAND, "--sidecar")
+        companions.append(
+            make(
+                output.sidecar,
+                inputs.common_folder(),
+                output.out_dir,
+                output.if_exists,
+                suffixes=MEDIA_SUFFIXES,
+                template=request.sidecar_template,
+            )
+        )
+    if len(companions) < 2:
+        return companions[0] if companions else None
+    several: Companion = registry.load(registry.ON_DEMAND, "companions")(companions)
+    return several
 
 
 def start_progress(

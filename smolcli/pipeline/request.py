@@ -50,4 +50,14 @@ class Request:
             return self.output.format
         if self.output.output is not None:
             return format_of(self.output.output, registry.WRITERS)
-        return None if self.output.sidecar else "text"
+        return None if self.output.sidecar or self.output.write_metadata else "text"
+
+    @property
+    def writes_into_collection(self) -> tuple[str, ...]:
+        """The options given that write into the user's own picture collection, as on the command line.
+
+        Photo programs show what they write as if the user had; a sidecar under --out-dir is not in the collection.
+        """
+        output = self.output
+        writes_xmp = ".xmp" in output.sidecar and output.out_dir is None
+        return ("--sidecar .xmp",) * writes_xmp + ("--write-metadata",) * output.write_metadata

@@ -33,6 +33,7 @@ def validate(request: Request, inputs: InputCollector) -> None:
     check_together(request)
     check_resume(request)
     check_sidecars(request)
+    check_write_metadata(request)
     check_executor(request)
     check_decoder(request)
 
@@ -81,10 +82,12 @@ def check_format(request: Request, inputs: InputCollector) -> None:
 
 def check_dry_run(request: Request) -> None:
     """--dry-run writes plans, not records."""
-    writes_records = request.input.watch or request.batch.resume or request.output.sidecar
+    writes_records = (
+        request.input.watch or request.batch.resume or request.output.sidecar or request.output.write_metadata
+    )
     if request.task.is_plan and (writes_records or request.record_format not in PLAN_FORMATS):
         what = "--dry-run shows plans as text or jsonl, and writes no records"
-        raise UsageError(what, "leave out --watch, --resume, --sidecar, --template and other formats")
+        raise UsageError(what, "leave out --watch, --resume, --sidecar, --write-metadata, --template and other formats")
 
 
 def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
@@ -137,6 +140,16 @@ def check_sidecars(request: Request) -> None:
         raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
     if output.sidecar and output.out_dir is None and any(map(is_url, words)):
         raise UsageError("a sidecar cannot be written beside a URL", "add --out-dir DIR")
+
+
+def check_write_metadata(request: Request) -> None:
+    """--write-metadata needs files of one's own, and exiftool. Raises UnavailableError where that is missing."""
+    if not request.output.write_metadata:
+        return
+    words = _input_words(request)
+    if "-" in words or request.task.together or any(map(is_url, words)):
+        raise UsageError("--write-metadata needs pictures in files of their own", "leave it out, or name files")
+    registry.load(registry.ON_DEMAND, "exiftool")()
 
 
 def check_executor(request: Request) -> None:

@@ -112,16 +112,16 @@ class ResultsFile:
         """Return a record with this id that has an answer, of any path, or None, also where it cannot be read."""
         with self._lock:
             offset = self._index.find(bytes.fromhex(id))
-        return self._record_at(offset)
+        record = self._record_at(offset)
+        return record and replace(record, embedded=False)  # nothing was written into the other file
 
     def record(self, path: str, id: str = "") -> Record | None:
         """Return the record of an input that is done: by its `id`, or where that is not known by its path and stamp."""
-        if id:
-            record = self.answer(id)
-            return record and replace(record, path=path)
-        key = (_bytes(path), stamp_of(path).encode())
+        key = (_bytes(path), bytes.fromhex(id) if id else stamp_of(path).encode())
         with self._lock:
             offset = self._index.find(key)
+        if offset is None and id and (copied := self.answer(id)) is not None:
+            return replace(copied, path=path)
         return self._record_at(offset)
 
     def _record_at(self, offset: int | None) -> Record | None:

@@ -17,7 +17,7 @@ from smolcli.writers.base import Writer
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
     from smolcli.terminal.progress import Progress
-    from smolcli.writers.sidecar import Sidecars
+    from smolcli.writers.companions import Companion
 
 SYNC_SECONDS = 5.0  # of records that a power cut may lose; a resumed run makes them again
 
@@ -30,7 +30,7 @@ class RecordSink:
         writer: Writer,
         console: Console,
         *,
-        sidecars: Sidecars | None = None,
+        sidecars: Companion | None = None,
         results: ResultsFile | None = None,
         progress: Progress | None = None,
         fail_fast: bool = False,
@@ -68,7 +68,7 @@ class RecordSink:
     def _write_record(self, record: Record) -> bool:
         if self._sidecars is not None:
             try:
-                self._sidecars.write(record)
+                record = self._sidecars.write(record)
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
         self.count_outcome(record.path, record.error, record.notices)
@@ -76,6 +76,12 @@ class RecordSink:
             tokens = record.tokens
             counts = f"{tokens.image} tokens of pictures, {tokens.prompt} with the question, {tokens.new} of the answer"
             self._console.notice(f"{record.path}: {counts}")
+        self._write_line(record)
+        if self._progress is not None:
+            self._progress.record(record.path, record.tokens.new, record.error is not None)
+        return record.error is None or not self._fail_fast
+
+    def _write_line(self, record: Record) -> None:
         if self._progress is not None:
             self._progress.clear()
         offset = self._writer.position if self._results is not None else 0
@@ -85,9 +91,6 @@ class RecordSink:
             if time.monotonic() - self._synced_at > SYNC_SECONDS:
                 self._synced_at = time.monotonic()
                 os.fsync(self._writer.stream.fileno())
-        if self._progress is not None:
-            self._progress.record(record.path, record.tokens.new, record.error is not None)
-        return record.error is None or not self._fail_fast
 
     def count_outcome(self, path: str, fault: Fault | None, notices: Sequence[str]) -> None:
         """Count one input as done, and as failed if there is a `fault`; print the fault and the notices."""
@@ -114,13 +117,15 @@ class RecordSink:
             if self._progress is not None:
                 self._progress.skip(path)
 
-    def _complete_sidecars(self, sidecars: Sidecars, results: ResultsFile, path: str, id: str) -> bool:
+    def _complete_sidecars(self, sidecars: Companion, results: ResultsFile, path: str, id: str) -> bool:
         """Write the sidecars that an input's record lacks; returns False, and says why, if that fails."""
         try:
-            sidecars.complete(path, lambda: results.record(path, id))
+            changed = sidecars.complete(path, lambda: results.record(path, id))
         except InputError as error:
             self._console.error(f"{path}: {error}")
             return False
+        if changed is not None:  # the file has another stamp now, by which the next run knows it
+            self._write_line(changed)
         return True
 
     def leave_alone(self, path: str) -> None:

@@ -133,7 +133,7 @@ class Sidecars:
         names = self._names_in(folder)
         return os.path.lexists(path) if names is None else name in names
 
-    def complete(self, path: str, find_record: Callable[[], Record | None]) -> None:
+    def complete(self, path: str, find_record: Callable[[], Record | None]) -> Record | None:
         """Write the sidecars that an input lacks which is done; `find_record` gives its record.
 
         The first COMPARED ones that exist are compared with their records, to say which are left alone; where all of
@@ -142,10 +142,11 @@ class Sidecars:
         is_overwritten = self._if_exists == "overwrite"
         if not is_overwritten and self.exists(path):
             if self._compared >= COMPARED and not self.left_alone:
-                return
+                return None
             self._compared += 1
         if (record := find_record()) is not None:
             self._write(record)
+        return None
 
     def check(self, path: str) -> None:
         """Raise InputError if the input `path` should not be answered: it can have no sidecar, or must not have one."""
@@ -155,16 +156,16 @@ class Sidecars:
                 f"{existing} exists already", "choose --if-exists skip or overwrite", kind=ErrorKind.EXISTS
             )
 
-    def write(self, record: Record) -> None:
-        """Write the sidecars of one record, each whole or not at all; nothing for a failed record.
+    def write(self, record: Record) -> Record:
+        """Write the sidecars of one record, each whole or not at all; nothing for a failed record. Returns the record.
 
         Raises InputError before anything is written (of kind `exists`, or as `sidecar_path` does) or if one cannot be
         written (kind `unwritable`), OutputError if no file can be written any more.
         """
-        if record.error is not None:
-            return
-        self.check(record.path)
-        self._write(record)
+        if record.error is None:
+            self.check(record.path)
+            self._write(record)
+        return record
 
     def _write(self, record: Record) -> None:
         """Write the sidecars that are not there, or with `if_exists` overwrite those that say something else."""

@@ -60,6 +60,13 @@ def test_directory_is_walked_in_natural_order_without_hidden_files_and_other_kin
     assert paths(tmp_path, recursive=False) == [f"{tmp_path}/p2.PNG", f"{tmp_path}/p10.png"]
 
 
+def test_the_originals_that_exiftool_keeps_are_no_inputs(tmp_path: Path) -> None:
+    for name in ("a.png", "a.png_original", "a.png_exiftool_tmp"):
+        picture(tmp_path / "x.png").rename(tmp_path / name)
+    assert paths(tmp_path) == [f"{tmp_path}/a.png"]
+    assert paths(tmp_path, include=("*",), output=Output(write_metadata=True)) == [f"{tmp_path}/a.png"]
+
+
 def test_natural_key_orders_by_numbers_and_letters_ignoring_case() -> None:
     """Compare with a simple key: the alternating texts and numbers of a name."""
     import re

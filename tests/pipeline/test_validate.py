@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smolcli.errors import UsageError
+from smolcli.errors import UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.pipeline.request import Request
@@ -75,6 +75,9 @@ def check(request: Request) -> None:
         (request(inputs=("-",), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
         (request(Ask("What?", together=True), sidecar=(".txt",)), "--sidecar needs inputs with names of their own"),
         (request(inputs=("http://localhost/a.png",), sidecar=(".txt",)), "beside a URL"),
+        (request(inputs=("-",), write_metadata=True), "--write-metadata needs pictures in files of their own"),
+        (request(inputs=("http://h/a.png",), write_metadata=True), "--write-metadata needs pictures in files"),
+        (request(Ask("What?", together=True), write_metadata=True), "--write-metadata needs pictures in files"),
         (request(address="auto"), "--address is that of a Ray cluster"),
     ],
 )  # fmt: skip
@@ -127,3 +130,25 @@ def test_a_template_is_that_of_the_text_sidecars_if_there_are_any(
 def test_what_is_no_suffix_of_text_is_refused(folder: Path, suffix: str) -> None:
     with pytest.raises(UsageError, match=r"is not known; choose one of \.txt, \.json"):
         check(request(sidecar=(suffix,)))
+
+
+def test_without_exiftool_no_metadata_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UnavailableError, match="needs exiftool, which is not installed") as refusal:
+        check(request(write_metadata=True))
+    assert refusal.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (request(sidecar=(".txt", ".json")), ()),
+        (request(sidecar=(".txt", ".xmp")), ("--sidecar .xmp",)),
+        (request(sidecar=(".xmp",), out_dir=Path("out")), ()),
+        (request(sidecar=(".xmp",), write_metadata=True), ("--sidecar .xmp", "--write-metadata")),
+    ],
+)
+def test_what_writes_into_the_users_collection_is_known(given: Request, options: tuple[str, ...]) -> None:
+    assert given.writes_into_collection == options
+    if given.output.write_metadata:
+        assert request(write_metadata=True).record_format is None
