@@ -72,8 +72,10 @@ def run(
             except EngineError:
                 if not interrupted():
                     raise
-    for notice in outputs.sink.closing_notices():
-        console.notice(notice)
+            except KeyboardInterrupt:
+                say_closing_notices(outputs.sink, console)
+                raise
+    say_closing_notices(outputs.sink, console)
     if interrupted():
         return Exit.INTERRUPTED
     if outputs.results is not None:
@@ -136,6 +138,12 @@ def write_contact_sheet(item: Item | None, request: Request, work: Work) -> None
         target = "smolcli.inputs.contact_sheet:write"
         args = (item, task.sampling, work.input, work.model.offline, task.sheet)
         child.call(target, *args, verbose=request.output.verbose)
+
+
+def say_closing_notices(sink: RecordSink, console: Console) -> None:
+    """Tells the user once what is to be known of many inputs."""
+    for notice in sink.closing_notices():
+        console.notice(notice)
 
 
 def conclude(request: Request, sink: RecordSink, console: Console) -> Exit:
