@@ -6,12 +6,13 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO
 
 from smolcli.errors import UsageError
+from smolcli.inputs.path_list import read_paths
 from smolcli.inputs.walk import FileFilter, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
@@ -167,9 +168,8 @@ class InputCollector:
         """Yield each argument and each line of the list, and whether it is a line, in which a pattern has no effect."""
         yield from zip(self._input.inputs, repeat(False))
         if self._input.files_from is not None:
-            with _open_list(self._input.files_from, self._stdin) as file:
-                for line in _lines(file, b"\0" if self._input.null else b"\n"):
-                    yield ("./-" if line == "-" else line), True  # in a list, "-" is a file and not standard input
+            for line in read_paths(self._input.files_from, self._input.null, self._stdin):
+                yield ("./-" if line == "-" else line), True  # in a list, "-" is a file and not standard input
 
     def _files_in(self, folder: str, ordered: bool) -> Iterator[str]:
         """Yield the files of a folder; of an empty one the folder itself, which is an error when it is opened."""
@@ -256,31 +256,6 @@ def _folder_of(path: str) -> str:
     if os.path.isdir(path):
         return path
     return split_pattern(path)[0] if _is_pattern(path) else os.path.dirname(path)
-
-
-def _open_list(name: str, stdin: BinaryIO | None = None) -> IO[bytes]:
-    try:
-        return stdin or open(0, "rb", closefd=False) if name == "-" else open(name, "rb")
-    except OSError as error:
-        raise UsageError(f"{name}: cannot be read ({error.strerror})", "give --files-from a list of paths") from error
-
-
-def _lines(file: IO[bytes], end: bytes) -> Iterator[str]:
-    """Yield the paths of a list as soon as they can be read; empty lines are left out."""
-    rest = b""
-    read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # read1 gives what a pipe has without waiting
-    while chunk := read(2**16):
-        if end == b"\n" and b"\0" in chunk:
-            raise UsageError("the list of inputs has NUL characters", "add -0 if its paths end with them")
-        *lines, rest = (rest + chunk).split(end)
-        yield from _decode(lines, end)
-    yield from _decode([rest], end)
-
-
-def _decode(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
-    if end == b"\n":
-        lines = (line.removesuffix(b"\r") for line in lines)  # a list from Windows
-    return (os.fsdecode(line) for line in lines if line)
 
 
 def _parse_shard(shard: str | None) -> tuple[int, int]:

@@ -130,7 +130,7 @@ def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        raise InputError("no such file", "check the path", kind=ErrorKind.MISSING) from None
+        raise InputError("no such file", _advice_on_missing(path), kind=ErrorKind.MISSING) from None
     except IsADirectoryError:
         raise _unusable_folder(path, media) from None
     except (OSError, ValueError) as error:
@@ -138,6 +138,15 @@ def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
         raise InputError(
             f"cannot be read ({reason})", "check the path and its permissions", kind=ErrorKind.UNREADABLE
         ) from error
+
+
+def _advice_on_missing(path: str) -> str:
+    """What to do about a path that names no file, by what is unusual in it: lists come from other systems too."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # bytes of a list that are not UTF-8 are surrogates here
+        return "its name is not UTF-8: if it is from a list, save the list as UTF-8"
+    return "write / for \\ between folders" if "\\" in path else "check the path"
 
 
 def _unusable_folder(folder: str, media: str) -> InputError:
