@@ -226,10 +226,14 @@ class Input:
     )
     null: bool = opt(False, "Paths of --files-from end with NUL, as those of `find -print0`.", "-0", "--null")
     recursive: bool = opt(True, "Leave out the subdirectories of a directory.", "--recursive/--no-recursive")
+    follow_links: bool = opt(
+        False, "In directories walk into links to folders too, into each folder once.", "--follow-links"
+    )
     include: tuple[str, ...] = opt(
         (),
         "In directories take only files that match; repeatable.\n"
-        "Their suffix does not matter then; a pattern with a slash is matched against the path.",
+        "Their kind does not matter then; a pattern with a slash is matched against the path. Upper and lower case "
+        "are the same.",
         short=True,
         metavar="GLOB",
     )

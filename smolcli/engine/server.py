@@ -324,6 +324,9 @@ def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
     """
     assert work.sampling is not None
     for item in items:
+        if item.fault is not None:
+            yield item.fault
+            continue
         try:
             video, content = open_video(item, work.sampling, work.input, work.model.offline)
             _print_notices(item, video, work.sampling)

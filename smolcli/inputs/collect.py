@@ -9,20 +9,28 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path, PurePath
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
-from smolcli.errors import UsageError
+from smolcli.errors import ErrorKind, UsageError
 from smolcli.inputs.path_list import read_paths
-from smolcli.inputs.walk import FileFilter, split_pattern, walk
+from smolcli.inputs.walk import FileFilter, PassedBy, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
 from smolcli.system.file_stamp import stamp_of
-from smolcli.types import Item, Source, is_url
+from smolcli.types import Fault, Item, Source, is_url
 
 MAX_PIPED_BYTES = 2**28  # of one input from a pipe, which is held in memory
 IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp if it is known
-FoundPath = tuple[str, bool, str | None]  # a path, whether the user named it itself, and its stamp if it is known
 _OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # in another process these are other files
+
+
+class FoundPath(NamedTuple):
+    """The path of an input: whether the user named it itself, its stamp if it is known, and why it is no input."""
+
+    path: str
+    is_named: bool = False
+    stamp: str | None = None
+    fault: Fault | None = None
 
 
 class InputCollector:
@@ -34,7 +42,8 @@ class InputCollector:
             ...
 
     `reads` is the kind of media to look for in directories, one of registry.READERS. `output` names the files that
-    the run itself writes, which are no inputs.
+    the run itself writes, which are no inputs. `passed_by` counts what was met in directories and not taken; it is
+    complete when the items have ended.
 
     Raises UsageError for options that contradict each other, and for a list that cannot be read.
     """
@@ -43,7 +52,8 @@ class InputCollector:
         self, input: Input, output: Output | None = None, stdin: BinaryIO | None = None, reads: str = "image"
     ) -> None:
         self._input, self._output, self._reads = input, output or Output(), reads
-        self._in_background: Iterator[FoundPath] | None = None
+        self._in_background: Iterator[FoundPath | PassedBy] | None = None
+        self.passed_by = PassedBy()
         self._filter = _file_filter(input, self._output, reads)
         self._stdin = stdin
         self._shard = _parse_shard(input.shard)
@@ -96,11 +106,15 @@ class InputCollector:
 
         Paths for which `is_done` is true are left out. It is not asked about pipes, which can be read only once.
         """
-        for path, is_named, stamp in self._in_background or self._found_paths():
+        for found in self._in_background or self._found_paths(self.passed_by):
+            if isinstance(found, PassedBy):
+                self.passed_by.add(found)
+                continue
+            path, is_named, stamp, fault = found
             shown = without_password(path) if is_named and is_url(path) else path
             data = self._read_pipe(path) if is_named else None
             if data is not None or not is_done(shown, stamp):
-                yield Item(shown, (Source(path, data),))
+                yield Item(shown, (Source(path, data),), fault)
 
     def collect_in_background(self) -> None:
         """Begin to find the inputs and their stamps in a child process, if another process can read the list."""
@@ -108,9 +122,10 @@ class InputCollector:
         if (list_name is None or os.path.isfile(list_name)) and "-" not in self._input.inputs:
             self._in_background = stream("smolcli.inputs.collect:stamped", self._input, self._output, self._reads)
 
-    def with_stamps(self) -> Iterator[FoundPath]:
-        """Yield the path of each input of this shard with its stamp."""
-        return ((path, is_named, stamp_of(path)) for path, is_named, _ in self._found_paths())
+    def with_stamps(self) -> Iterator[FoundPath | PassedBy]:
+        """Yield the path of each input of this shard with its stamp, and in the end what was passed by."""
+        yield from (found._replace(stamp=stamp_of(found.path)) for found in self._found_paths(self.passed_by))
+        yield self.passed_by
 
     def survey(self) -> Iterator[tuple[int, int]]:
         """Count items and the bytes of their files; yield both totals after each item.
@@ -121,10 +136,9 @@ class InputCollector:
         if self._input.watch or (list_name is not None and not os.path.isfile(list_name)):
             return
         count = total_bytes = 0
-        for path, _ in self._paths(ordered=False):
-            if self._is_in_shard(path):
-                count, total_bytes = count + 1, total_bytes + _size(path)
-                yield count, total_bytes
+        for found in self._found_paths(PassedBy(), ordered=False):
+            count, total_bytes = count + 1, total_bytes + _size(found.path)
+            yield count, total_bytes
 
     # ---- watched folders ----
 
@@ -134,7 +148,7 @@ class InputCollector:
         parts = PurePath(os.path.relpath(path, folder or ".")).parts
         parents = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
         return (
-            self._filter.accepts_file(path, parts[-1], "/".join(parts))
+            self._filter.judge_file(path, parts[-1], "/".join(parts)) == "taken"
             and all(self._filter.accepts_folder(os.path.join(folder, p), os.path.basename(p), p) for p in parents)
             and self._is_in_shard(path)
         )
@@ -142,27 +156,26 @@ class InputCollector:
     def existing_files(self) -> Iterator[str]:
         """Yield the inputs that are in the watched folders already."""
         for folder in self._input.watch:
-            yield from filter(self._is_in_shard, walk(folder, self._input.recursive, self._filter))
+            yield from filter(self._is_in_shard, self._walk(folder, self._filter, True, self.passed_by))
 
     # ---- paths ----
 
-    def _found_paths(self) -> Iterator[FoundPath]:
-        return ((path, is_named, None) for path, is_named in self._paths(ordered=True) if self._is_in_shard(path))
+    def _found_paths(self, passed_by: PassedBy, ordered: bool = True) -> Iterator[FoundPath]:
+        return (found for found in self._paths(ordered, passed_by) if self._is_in_shard(found.path))
 
     def _is_in_shard(self, path: str) -> bool:
         """Whether a path belongs to this shard. Its name alone decides, so that new files move no other one."""
         number, count = self._shard
         return count == 1 or int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") % count == number
 
-    def _paths(self, ordered: bool) -> Iterator[tuple[str, bool]]:
-        """Yield the path of each input, and whether the user named it itself."""
+    def _paths(self, ordered: bool, passed_by: PassedBy) -> Iterator[FoundPath]:
         for argument, is_line in self._arguments():
             if not is_url(argument) and os.path.isdir(argument):
-                yield from zip(self._files_in(argument, ordered), repeat(False))
+                yield from map(FoundPath, self._files_in(argument, ordered, passed_by))
             elif not is_line and _is_pattern(argument):
-                yield from zip(self._matches(argument, ordered), repeat(False))
+                yield from self._matches(argument, ordered, passed_by)
             else:
-                yield argument, True
+                yield FoundPath(argument, is_named=True)
 
     def _arguments(self) -> Iterator[tuple[str, bool]]:
         """Yield each argument and each line of the list, and whether it is a line, in which a pattern has no effect."""
@@ -171,28 +184,33 @@ class InputCollector:
             for line in read_paths(self._input.files_from, self._input.null, self._stdin):
                 yield ("./-" if line == "-" else line), True  # in a list, "-" is a file and not standard input
 
-    def _files_in(self, folder: str, ordered: bool) -> Iterator[str]:
+    def _files_in(self, folder: str, ordered: bool, passed_by: PassedBy) -> Iterator[str]:
         """Yield the files of a folder; of an empty one the folder itself, which is an error when it is opened."""
         is_empty = True
-        for path in walk(folder, self._input.recursive, self._filter, ordered):
+        for path in self._walk(folder, self._filter, ordered, passed_by):
             is_empty = False
             yield path
         if is_empty:
             yield folder
 
-    def _matches(self, pattern: str, ordered: bool) -> Iterator[str]:
-        """Yield the files that match a pattern which the shell has not expanded.
-
-        If there are none, yield the pattern itself, which is an error when it is opened.
-        """
+    def _matches(self, pattern: str, ordered: bool, passed_by: PassedBy) -> Iterator[FoundPath]:
+        """Yield the files that match a pattern which the shell has not expanded; if there are none, a fault."""
         root, rest = split_pattern(pattern)
         has_match = False
-        for path in walk(root, True, self._filter.for_pattern(rest), ordered):
+        for path in self._walk(root, self._filter.for_pattern(rest), ordered, passed_by, recursive=True):
             if path != root:  # a walk gives its root itself where there is no such folder
                 has_match = True
-                yield path.removeprefix("./")
+                yield FoundPath(path.removeprefix("./"))
         if not has_match:
-            yield pattern
+            yield FoundPath(pattern, fault=Fault(ErrorKind.NO_INPUT, "no file matches; check the pattern"))
+
+    def _walk(
+        self, folder: str, file_filter: FileFilter, ordered: bool, passed_by: PassedBy, recursive: bool | None = None
+    ) -> Iterator[str]:
+        recursive = self._input.recursive if recursive is None else recursive
+        return walk(
+            folder, recursive, file_filter, ordered, follow_links=self._input.follow_links, passed_by=passed_by
+        )  # fmt: skip
 
     def _read_pipe(self, path: str) -> bytes | None:
         """Read standard input or a descriptor of this process, which no other process can read; None for a file."""
@@ -207,7 +225,7 @@ class InputCollector:
         return None
 
 
-def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath]:
+def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath | PassedBy]:
     """Yield what InputCollector.collect_in_background finds in a child process."""
     return InputCollector(input, output, reads=reads).with_stamps()
 

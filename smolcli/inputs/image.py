@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from smolcli.errors import ErrorKind, InputError
+from smolcli.inputs.signatures import kind_of
 from smolcli.options import Input
 from smolcli.types import Frame
 
@@ -28,20 +29,6 @@ PLUGINS = {  # kinds that need a library of the extra `formats`: its module and 
     "HEIC": ("pillow_heif", "pillow-heif"),
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
-SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"\0\0\1\0": "ICO",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
-}
-HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
-AVIF_BRANDS = frozenset((b"avif", b"avis"))
 PNG_METADATA = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP"))
 JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width : height
 JXL_SAMPLE_TYPES = {1: "u1", 2: "u2", 4: "f4"}  # NumPy types by bytes per sample, in the machine's byte order
@@ -78,23 +65,6 @@ def _not_readable(kind: str, data: bytes) -> InputError:
         return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
     message = f"begins as {kind} and is cut short, damaged or of a rare sort"
     return InputError(message, "get a whole copy or convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
-
-
-def kind_of(data: bytes) -> str:
-    r"""Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
-
-    >>> kind_of(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
-    'HEIC'
-    """
-    if data[4:8] == b"ftyp":
-        end = min(int.from_bytes(data[:4], "big"), 256)
-        brands = {data[offset : offset + 4] for offset in range(8, end, 4)}
-        if brands & AVIF_BRANDS:
-            return "AVIF"
-        return "HEIC" if brands & HEIC_BRANDS else ""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), "")
 
 
 def _decode(data: bytes, kind: str, max_pixels: int) -> Frame:

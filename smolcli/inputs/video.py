@@ -12,7 +12,7 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.pillow import Pillow
 from smolcli.inputs.frame_sampling import bounds, frame_at, sample_frames
-from smolcli.inputs.image import kind_of
+from smolcli.inputs.signatures import kind_of
 from smolcli.options import Sampling
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Frame

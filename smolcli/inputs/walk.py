@@ -10,16 +10,22 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
+
+from smolcli import registry
+from smolcli.inputs.signatures import begins_as
+from smolcli.types import pluralize
 
 # The suffixes taken from directories, by registry.READERS. A file that the user names itself may have any name.
 SUFFIXES = {
     "image": frozenset((
-        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
-        ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif", ".qoi", ".sgi", ".pcx",
-        ".dds", ".apng", ".heic", ".heif", ".hif", ".jxl",
+        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm",
+        ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c",
+        ".avif", ".avifs", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".pcx", ".dds", ".apng", ".ico", ".heic", ".heif",
+        ".hif", ".jxl",
     )),
     "video": frozenset((
         ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
@@ -27,18 +33,60 @@ SUFFIXES = {
     )),
 }  # fmt: skip
 MEDIA_SUFFIXES = SUFFIXES["image"] | SUFFIXES["video"]
+# Files that are left out without a look at their content: sidecars, which would double the reads of a folder of
+# pictures, thumbnails that cameras write beside their videos, and files that a program has not finished.
+COMPANION_SUFFIXES = frozenset(
+    (*registry.SIDECARS, ".caption", ".aae", ".thm", ".tmp", ".part", ".partial", ".crdownload", ".download")
+)
+# Names, in lower case, that file systems and network storage (Synology, QNAP), Windows and macOS give to their own
+# files and folders, some of which hold copies of pictures: thumbnails and deleted files.
+SYSTEM_NAMES = frozenset((
+    "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx",
+    "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
+))  # fmt: skip
 MAX_SORTED_IN_MEMORY = 200_000  # names of one folder; more are sorted in parts, in temporary files
 _DIGITS = re.compile(r"\d+")
 _LISTING_FAILED = "/"  # stands for a name where a listing failed; no file name is like it
+Verdict = Literal["taken", "left out", "of another kind"]
+
+
+@dataclass
+class PassedBy:
+    """Counts what a walk met and did not take, though nobody asked for it to be left out."""
+
+    other_files: int = 0  # which are not of the kind that is read
+    folder_links: int = 0
+
+    def add(self, other: PassedBy) -> None:
+        """Add the counts of another walk."""
+        self.other_files += other.other_files
+        self.folder_links += other.folder_links
+
+    def describe(self, noun: str) -> str:
+        """Return the counts in words, "" if there are none; `noun` is what is read.
+
+        >>> PassedBy(3, 1).describe("picture")
+        'passed by 3 files that are no pictures and 1 link to a folder (--follow-links walks into links)'
+        """
+        counts = []
+        if self.other_files:
+            predicate = f"that is no {noun}" if self.other_files == 1 else f"that are no {noun}s"
+            counts.append(f"{pluralize(self.other_files, 'file')} {predicate}")
+        if self.folder_links:
+            links = "1 link to a folder" if self.folder_links == 1 else f"{self.folder_links:,} links to folders"
+            counts.append(f"{links} (--follow-links walks into links)")
+        return f"passed by {' and '.join(counts)}" if counts else ""
 
 
 class FileFilter:
     """Decides which files of a walk are inputs.
 
-    A pattern without a slash is matched against the file name, one with a slash against the path below the directory
-    that is walked; in both, `*` matches slashes too. With `include`, its patterns replace the known suffixes of the
-    media kind `reads`. Two kinds of files that the run itself writes are no inputs: `outputs`, files and folders, and
-    `sidecars`, the suffixes of files written next to the inputs.
+    Without `include` these are files of the media kind `reads`, known by their suffix, and where that is unknown by
+    their first bytes. With `include` they are the files that match one of its patterns. A pattern without a slash is
+    matched against the file name, one with a slash against the path below the directory that is walked; in both, `*`
+    matches slashes too, and upper and lower case are the same, as they are for suffixes. Two kinds of files that the
+    run itself writes are no inputs: `outputs`, files and folders, and `sidecars`, the suffixes of files written next
+    to the inputs.
     """
 
     def __init__(
@@ -49,8 +97,9 @@ class FileFilter:
         sidecars: tuple[str, ...] = (),
         reads: str = "image",
     ) -> None:
-        suffixes = SUFFIXES[reads]
-        self._includes = _matcher(include) if include else lambda name, _: name[name.rfind(".") :].lower() in suffixes
+        self._reads, self._suffixes = reads, SUFFIXES[reads]
+        self._includes = _matcher(include) if include else None
+        self._pattern: Callable[[str, str, str], bool] | None = None
         self._excludes = _matcher(exclude) if exclude else None
         self._may_lead_to_match: Callable[[str], bool] | None = None
         self._outputs = {path.name: path for path in outputs}
@@ -66,27 +115,46 @@ class FileFilter:
         parts = pattern.split("/")
         leading = [_shell_regex("/".join(parts[:depth])) for depth in range(1, len(parts))]
         other = copy(self)
-        other._includes = lambda name, below: bool(
-            match.fullmatch(below) or (match_inside.fullmatch(below) and self._includes(name, below))
+        other._pattern = lambda path, name, below: bool(
+            match.fullmatch(below) or (match_inside.fullmatch(below) and self._is_wanted(path, name, below))
         )
         other._may_lead_to_match = lambda below: any(
             regex.fullmatch(below) for regex in (match, match_inside, *leading)
         )
         return other
 
-    def accepts_file(self, path: str, name: str, below: str) -> bool:
-        """Whether the file `path` is an input; `name` is its name, `below` its path below the directory walked."""
+    def judge_file(self, path: str, name: str, below: str) -> Verdict:
+        """Whether the file `path` is an input; `name` is its name, `below` its path below the directory walked.
+
+        A file of unknown suffix is opened. "of another kind" is a file that nobody asked to be left out.
+        """
         if name.startswith(".") or (self._sidecars and name.endswith(self._sidecars)):
-            return False
-        if not self._includes(name, below) or (self._excludes and self._excludes(name, below)):
-            return False
-        return not self._is_output(path, name)
+            return "left out"
+        if self._excludes and self._excludes(name, below):
+            return "left out"
+        if self._is_wanted(path, name, below):
+            return "left out" if self._is_output(path, name) else "taken"
+        is_asked_for = self._includes is not None or self._pattern is not None
+        is_companion = _suffix(name) in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES
+        return "left out" if is_asked_for or is_companion or self._is_output(path, name) else "of another kind"
 
     def accepts_folder(self, path: str, name: str, below: str) -> bool:
-        """Whether to walk into the folder `path`; the arguments are as those of `accepts_file`."""
-        if name.startswith(".") or (self._excludes and self._excludes(name, below)):
+        """Whether to walk into the folder `path`; the arguments are as those of `judge_file`."""
+        if name.startswith(".") or name.lower() in SYSTEM_NAMES or (self._excludes and self._excludes(name, below)):
             return False
         return not self._is_output(path, name) and (self._may_lead_to_match is None or self._may_lead_to_match(below))
+
+    def _is_wanted(self, path: str, name: str, below: str) -> bool:
+        """Whether a file matches the pattern or --include, or else is of the kind that is read."""
+        if self._pattern is not None:
+            return self._pattern(path, name, below)
+        if self._includes is not None:
+            return self._includes(name, below)
+        suffix = _suffix(name)
+        if suffix in self._suffixes:
+            return True
+        is_known = suffix in MEDIA_SUFFIXES or suffix in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES
+        return not is_known and begins_as(path, self._reads)
 
     def _is_output(self, path: str, name: str) -> bool:
         output = self._outputs.get(name)  # comparing names first saves system calls
@@ -104,13 +172,24 @@ def split_pattern(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else "."), "/".join(parts[first:])
 
 
-def walk(folder: str, recursive: bool, file_filter: FileFilter, ordered: bool = True) -> Iterator[str]:
+def walk(
+    folder: str,
+    recursive: bool,
+    file_filter: FileFilter,
+    ordered: bool = True,
+    *,
+    follow_links: bool = False,
+    passed_by: PassedBy | None = None,
+) -> Iterator[str]:
     """Yield the paths of the files in a folder that `file_filter` accepts, in natural order if `ordered`.
 
-    Hidden files, links to folders and whatever is not a plain file are left out. For a folder that cannot be listed
-    its own path is yielded, which becomes an error when it is opened.
+    Hidden files and whatever is not a plain file are left out; what else is not taken is counted in `passed_by`. Links
+    to folders are walked into with `follow_links` alone, and then no folder is walked through twice, by its device and
+    inode: so links in a circle end. For a folder that cannot be listed its own path is yielded, which becomes an error
+    when it is opened.
     """
-    stack = [_list_folder(folder, "", recursive, file_filter, ordered)]
+    walker = _Walker(recursive, file_filter, ordered, follow_links, passed_by or PassedBy())
+    stack = [walker.list_folder(folder, "")]
     while stack:  # not recursive: a tree may be deeper than Python's stack
         entry = next(stack[-1], None)
         if entry is None:
@@ -120,7 +199,7 @@ def walk(folder: str, recursive: bool, file_filter: FileFilter, ordered: bool = 
         if below is None:
             yield path
         else:
-            stack.append(_list_folder(path, below, recursive, file_filter, ordered))
+            stack.append(walker.list_folder(path, below))
 
 
 def natural_key(name: str) -> bytes:
@@ -133,10 +212,13 @@ def natural_key(name: str) -> bytes:
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:
-    """Make a function that says whether a name, or the path below the directory walked, matches one of the patterns."""
+    """Make a function that says whether a name, or the path below the directory walked, matches one of the patterns.
+
+    Upper and lower case are the same.
+    """
     patterns = tuple(patterns)
-    names = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" not in pattern]
-    paths = [re.compile(fnmatch.translate(pattern.strip("/"))) for pattern in patterns if "/" in pattern]
+    names = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns if "/" not in pattern]
+    paths = [re.compile(fnmatch.translate(pattern.strip("/")), re.IGNORECASE) for pattern in patterns if "/" in pattern]
     return lambda name, below: any(regex.match(name) for regex in names) or any(regex.match(below) for regex in paths)
 
 
@@ -155,40 +237,70 @@ def _shell_regex(pattern: str) -> re.Pattern[str]:
     return re.compile(translated, re.DOTALL)
 
 
-def _list_folder(
-    folder: str, below: str, recursive: bool, file_filter: FileFilter, ordered: bool
-) -> Iterator[tuple[str, str | None]]:
-    """Yield the accepted entries of one folder: files with None, folders with their path below the directory walked."""
-    try:
-        entries = os.scandir(folder)
-    except OSError:
-        yield folder, None
-        return
-    with entries:
-        names = _accepted_names(entries, f"{below}/" if below else "", recursive, file_filter)
-        for name in _in_order(names) if ordered else names:
-            if name == _LISTING_FAILED:
-                yield folder, None
-            elif name.endswith("/"):
-                yield os.path.join(folder, name[:-1]), os.path.join(below, name[:-1])
-            else:
-                yield os.path.join(folder, name), None
+class _Walker:
+    """Lists the folders of one walk; the arguments are those of `walk`."""
 
+    def __init__(
+        self, recursive: bool, file_filter: FileFilter, ordered: bool, follow_links: bool, passed_by: PassedBy
+    ) -> None:
+        self._recursive, self._filter, self._ordered = recursive, file_filter, ordered
+        self._walked: set[tuple[int, int]] | None = set() if follow_links else None  # device and inode of folders
+        self._passed_by = passed_by
 
-def _accepted_names(
-    entries: Iterable[os.DirEntry[str]], below: str, recursive: bool, file_filter: FileFilter
-) -> Iterator[str]:
-    """Yield the accepted names of one folder; those of folders end with a slash."""
-    try:
-        for entry in entries:
-            name = entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if recursive and file_filter.accepts_folder(entry.path, name, below + name):
-                    yield name + "/"
-            elif file_filter.accepts_file(entry.path, name, below + name) and _may_be_file(entry):
-                yield name
-    except OSError:  # a disk or a server has gone away
-        yield _LISTING_FAILED
+    def list_folder(self, folder: str, below: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the accepted entries of a folder: files with None, folders with their path below the one walked."""
+        try:
+            if not self._is_first_visit(folder):
+                return
+            entries = os.scandir(folder)
+        except OSError:
+            yield folder, None
+            return
+        with entries:
+            names = self._accepted_names(entries, f"{below}/" if below else "")
+            for name in _in_order(names) if self._ordered else names:
+                if name == _LISTING_FAILED:
+                    yield folder, None
+                elif name.endswith("/"):
+                    yield os.path.join(folder, name[:-1]), os.path.join(below, name[:-1])
+                else:
+                    yield os.path.join(folder, name), None
+
+    def _is_first_visit(self, folder: str) -> bool:
+        """Whether a folder was not walked yet; always true where links are not followed. Raises OSError."""
+        if self._walked is None:
+            return True
+        status = os.stat(folder)
+        identity = status.st_dev, status.st_ino
+        is_new = identity not in self._walked
+        self._walked.add(identity)
+        return is_new
+
+    def _accepted_names(self, entries: Iterable[os.DirEntry[str]], below: str) -> Iterator[str]:
+        """Yield the accepted names of one folder; those of folders end with a slash."""
+        try:
+            for entry in entries:
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and _leads_to_folder(entry)):
+                    if self._recursive and self._accepts_folder(entry, below + name):
+                        yield name + "/"
+                    continue
+                verdict = self._filter.judge_file(entry.path, name, below + name)
+                if verdict == "of another kind":
+                    self._passed_by.other_files += 1
+                elif verdict == "taken" and _may_be_file(entry):
+                    yield name
+        except OSError:  # a disk or a server has gone away
+            yield _LISTING_FAILED
+
+    def _accepts_folder(self, entry: os.DirEntry[str], below: str) -> bool:
+        """Whether to walk into a folder or into a link to one, which is counted if links are not followed."""
+        if not self._filter.accepts_folder(entry.path, entry.name, below):
+            return False
+        if self._walked is None and entry.is_symlink():
+            self._passed_by.folder_links += 1
+            return False
+        return True
 
 
 def _in_order(names: Iterator[str]) -> Iterator[str]:
@@ -221,6 +333,18 @@ def _store_lines(lines: list[bytes]) -> IO[bytes]:
 
 def _stored_lines(file: IO[bytes]) -> Iterator[bytes]:
     return (line[:-1] for line in file)
+
+
+def _leads_to_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a circular link, or one into a folder without permissions
+        return False
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a file name in lower case, with its dot; without a dot its last letter, which is no suffix."""
+    return name[name.rfind(".") :].lower()
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:

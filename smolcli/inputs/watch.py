@@ -37,6 +37,7 @@ def watch_arrivals(
     recursive: bool = True,
     existing: Iterable[str] = (),
     *,
+    follow_links: bool = False,
     settle: float = SETTLE,
     empty: float = EMPTY,
     clock: Callable[[], float] = time.monotonic,
@@ -48,13 +49,13 @@ def watch_arrivals(
 
     A file is complete when nothing has written to it for `settle` seconds (`empty` seconds if it has no bytes). Files
     are yielded in the order of completion, and again after they were written anew. `accepts` says whether a path is an
-    input; paths begin as the folder was given. Hidden files and folders, links to folders and whatever is not a plain
-    file are left out. Memory grows with the number of folders and of incomplete files.
+    input; paths begin as the folder was given. Hidden files and folders, whatever is not a plain file and, without
+    `follow_links`, links to folders are left out. Memory grows with the number of folders and of incomplete files.
 
     Raises UsageError for a path that is no folder, UnavailableError if the system cannot watch it, and InputError,
     while iterating, if a folder disappears.
     """
-    changes = _Changes(folders, stop, recursive, settle / 2)  # begins here, not at the first iteration
+    changes = _Changes(folders, stop, recursive, follow_links, settle / 2)  # begins here, not at the first iteration
     return _complete_files(changes, accepts, existing, Settling(settle, empty, clock))
 
 
@@ -188,12 +189,14 @@ class _Changes:
     not watched.
     """
 
-    def __init__(self, folders: Sequence[str], stop: threading.Event, recursive: bool, tick: float) -> None:
+    def __init__(
+        self, folders: Sequence[str], stop: threading.Event, recursive: bool, follow_links: bool, tick: float
+    ) -> None:
         for folder in folders:
             _check_folder(folder)
         self._roots = {os.path.realpath(folder): folder for folder in reversed(folders)}
         self._stop = stop
-        self._recursive = recursive
+        self._recursive, self._follow_links = recursive, follow_links
         self._tick_ms = max(1, round(tick * 1000))
         self._names: dict[str, str] = {}  # real path of each watched folder to its path as given
         self._stream: Generator[_Events, None, None] | None = None
@@ -222,8 +225,8 @@ class _Changes:
                 new_folders.append(path)  # another may have taken its place
             elif folder not in self._names or name.startswith("."):
                 continue
-            elif change == Change.added and os.path.isdir(path) and not os.path.islink(path):
-                new_folders += [path] if self._recursive else []
+            elif change == Change.added and os.path.isdir(path) and (self._follow_links or not os.path.islink(path)):
+                new_folders += [os.path.realpath(path)] if self._recursive else []
             else:
                 files.append(os.path.join(self._names[folder], name))
         return files, new_folders
@@ -294,8 +297,11 @@ class _Changes:
                 continue
             names[path] = name
             if self._recursive:
-                inside = (entry for entry in _entries(path) if _is_folder(entry) and not entry.is_symlink())
-                rest += [(entry.path, os.path.join(name, entry.name)) for entry in inside]
+                for entry in filter(_is_folder, _entries(path)):
+                    if not entry.is_symlink():
+                        rest.append((entry.path, os.path.join(name, entry.name)))
+                    elif self._follow_links:
+                        rest.append((os.path.realpath(entry.path), os.path.join(name, entry.name)))
         return names
 
     def _files_below(self, folder: str) -> Iterator[str]:

@@ -36,7 +36,8 @@ def join_items(items: Iterable[Item]) -> Iterator[Item]:
     parts = list(items)
     if parts:
         sources = tuple(source for part in parts for source in part.sources)
-        yield Item(" ".join(part.path for part in parts), sources)
+        faults = (replace(part.fault, message=f"{part.path}: {part.fault.message}") for part in parts if part.fault)
+        yield Item(" ".join(part.path for part in parts), sources, next(faults, None))
 
 
 def find_items(
@@ -49,7 +50,10 @@ def find_items(
     end = Event()
     stack.callback(end.set)
     watch_arrivals = registry.load(registry.ON_DEMAND, "--watch")  # starts the watch: no file is missed meanwhile
-    arrivals = watch_arrivals(watched, inputs.accepts, end, request.input.recursive, existing=inputs.existing_files())
+    arrivals = watch_arrivals(
+        watched, inputs.accepts, end, request.input.recursive, inputs.existing_files(),
+        follow_links=request.input.follow_links,
+    )  # fmt: skip
     return chain(inputs.items(is_done), (Item.of(path) for path in arrivals if not is_done(path, None)))
 
 

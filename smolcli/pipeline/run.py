@@ -82,6 +82,8 @@ def run(
         outputs.results.compact()
     if outputs.sink.exit_code == Exit.OK:
         write_contact_sheet(sheet_item, request, job.work)
+    if passed_by := inputs.passed_by.describe(task.noun):
+        console.notice(passed_by)
     return conclude(request, outputs.sink, console)
 
 

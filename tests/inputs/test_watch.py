@@ -191,6 +191,22 @@ def test_many_new_folders_and_files_are_each_yielded_once(watching: Watch, tmp_p
     assert next(arrivals) == f"{tmp_path}/last.png"
 
 
+def test_links_to_folders_are_watched_if_they_are_followed(watching: Watch, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("before", "later"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "link").symlink_to("../before")
+    (tmp_path / "before" / "circle").symlink_to("../in")
+    arrivals = watching(tmp_path / "in", follow_links=True)
+    (tmp_path / "before" / "a.png").write_text("a")
+    assert next(arrivals) == f"{tmp_path}/in/link/a.png"
+    (tmp_path / "later" / "b.png").write_text("b")
+    (tmp_path / "in" / "new").symlink_to("../later")
+    assert next(arrivals) == f"{tmp_path}/in/new/b.png"
+    (tmp_path / "later" / "c.png").write_text("c")
+    assert next(arrivals) == f"{tmp_path}/in/new/c.png"
+
+
 def test_not_recursive(watching: Watch, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     arrivals = watching(tmp_path, recursive=False)

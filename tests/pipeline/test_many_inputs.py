@@ -332,6 +332,19 @@ def test_lists_and_patterns(folder: Path) -> None:
     assert "gone.png: no such file" in echo(folder).stderr.decode()
 
 
+def test_what_is_passed_by_is_said_once_and_a_pattern_without_a_match_is_no_input(folder: Path) -> None:
+    (folder / "notes.doc").write_text("words")
+    (folder / "a" / "link").symlink_to(folder / "b")
+    done = smolcli("caption", "-b", "echo", folder, "--exclude", "bad.png", f"{folder}/*.gif")
+    assert (done.returncode, done.stdout.count(b"\n")) == (5, 11)
+    assert done.stderr.decode().splitlines()[-2:] == [
+        f"smolcli: {folder}/*.gif: no file matches; check the pattern",
+        "smolcli: passed by 1 file that is no picture and 1 link to a folder (--follow-links walks into links)",
+    ]
+    none = echo(f"{folder}/*.gif")
+    assert (none.returncode, line(none)) == (4, f"smolcli: {folder}/*.gif: no file matches; check the pattern\n")
+
+
 def test_fail_fast_leaves_one_failure(folder: Path) -> None:
     for number in range(5):
         (folder / f"0bad{number}.png").write_text("no")
