@@ -38,9 +38,9 @@ from smolcli.writers.json_lines import JsonLines
 from smolcli.writers.sidecar import Sidecars
 
 
-def png(size: tuple[int, int] = (2, 1)) -> bytes:
+def png(size: tuple[int, int] = (2, 1), color: int = 0) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size).save(buffer, "PNG")
+    Image.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -22,6 +22,7 @@ from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records import notices
 from smolcli.records.record_id import Identity
+from smolcli.records.run_answers import RunAnswers
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
 from smolcli.tasks.base import Task
@@ -65,8 +66,8 @@ class Job:
 class LocalExecutor:
     """Runs one task over many items on this machine; every record goes to `sink`.
 
-    With `results`, items that have a record there are left out, and an item whose content was answered under another
-    path gets a copy of that answer.
+    An item whose content was answered under another path gets a copy of that answer. With `results`, that may be one of
+    an earlier run, and items that have a record there are left out.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class LocalExecutor:
     ) -> None:
         self._task, self._identity, self._work = task, identity, work
         self._sink, self._results = sink, results
+        self._run_answers = RunAnswers()  # of the contents that `results` does not know
         batch = batch or Batch()
         self._retry_failed = batch.retry_failed
         self._inbox: SimpleQueue[Message] = SimpleQueue()
@@ -119,6 +121,7 @@ class LocalExecutor:
             self.is_stopping = True
             self._producer.stop()
             self._engine.close()
+            self._run_answers.close()
 
     def stop(self) -> None:
         """Begin no other item, and finish what the model has begun. Safe in a signal handler."""
@@ -199,11 +202,9 @@ class LocalExecutor:
         job.id = self._identity.id_of(media.content.sha256)
         job.seconds = Seconds(media=media.seconds)
         job.notices.update(dict.fromkeys(media.notices))
-        if self._results is None:
-            return
         if self._has_record_already(job):
             self._skip(job)
-        elif (answered := self._results.answer(job.id)) is not None:
+        elif (answered := (self._results or self._run_answers).answer(job.id)) is not None:
             job.record = self._copy(job, answered)
 
     def _on_failed(self, job: Job, fault: Fault, content: Content) -> None:
@@ -217,8 +218,6 @@ class LocalExecutor:
 
     def _waits_for_duplicate(self, job: Job) -> bool:
         """Whether an item of the same content is under way. If none is, later ones will wait for this item."""
-        if self._results is None:
-            return False
         if job.id not in self._duplicates:
             self._duplicates[job.id] = []
             job.duplicates_id = job.id
@@ -343,8 +342,10 @@ class LocalExecutor:
         if not self._sink.write_record(record):
             self.is_stopping = self._stops_at_once = True
         self._is_delivering = False
+        if self._results is None:
+            self._run_answers.add(record)
         for duplicate in duplicates:
-            if duplicate.item.path == job.item.path:
+            if self._results is not None and duplicate.item.path == job.item.path:
                 self._skip(duplicate)
             elif record.error is None:
                 duplicate.record = self._copy(duplicate, record)

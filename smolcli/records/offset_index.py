@@ -15,8 +15,6 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable
 
-import numpy as np
-
 FRESH = 200_000  # entries in the dictionary before they are sorted into the arrays
 
 
@@ -58,6 +56,8 @@ class OffsetIndex:
 
     def _sort(self) -> None:
         """Sort both arrays by hash, in place."""
+        import numpy as np  # not above: most runs have fewer entries, and are started sooner without it
+
         hashes, offsets = np.frombuffer(self._hashes, np.int64), np.frombuffer(self._offsets, np.int64)
         order = np.argsort(hashes, kind="stable")
         hashes[:] = hashes[order]

@@ -14,7 +14,7 @@ import pytest
 
 from smolcli.backends.echo import Echo
 from smolcli.engine.protocol import Work
-from smolcli.errors import Exit, UsageError
+from smolcli.errors import ErrorKind, Exit, UsageError
 from smolcli.executors.local import AHEAD, LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
@@ -24,7 +24,7 @@ from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.ocr import Ocr
 from smolcli.terminal.console import Console
-from smolcli.types import Answer, Finish, Frame, Item, Media, Piece, Prompt, Reply, Steps, Tokens
+from smolcli.types import Answer, Fault, Finish, Frame, Item, Media, Piece, Prompt, Reply, Seconds, Steps, Tokens
 from smolcli.writers.json_lines import JsonLines
 from tests.helpers import ECHO, IDENTITY, png, records, results
 
@@ -32,7 +32,8 @@ FRAME = Frame(bytes(6), 2, 1)
 
 
 def item(index: int, bad: bool = False) -> Item:
-    return Item.of("nowhere/1.png") if bad else Item.of(f"{index}.png", png())
+    """A picture of 2 x 1 pixels in a colour of its own: the same content is answered once."""
+    return Item.of("nowhere/1.png") if bad else Item.of(f"{index}.png", png(color=index))
 
 
 def test_a_bad_input_is_a_record_and_its_neighbours_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +199,7 @@ class Crashing(Echo):
 
 
 def test_a_crash_is_one_record_in_its_place_and_the_others_are_answered() -> None:
-    items = [Item.of(f"{n}.png", png((3, 3) if n in (2, 5) else (2, 1))) for n in range(8)]
+    items = [Item.of(f"{n}.png", png((3, 3) if n in (2, 5) else (2, 1), n)) for n in range(8)]
     written, _ = records(Caption(), items, f"{__name__}:Crashing")
     assert [(r["path"], r["text"] or r["error"]["kind"]) for r in written] == [
         (f"{n}.png", "crash" if n in (2, 5) else "fine") for n in range(8)
@@ -219,14 +220,46 @@ def run_into(path: Path, items: Iterable[Item], **more: Any) -> tuple[list[dict[
 def test_the_same_content_under_another_path_gets_a_copy_of_the_answer(tmp_path: Path) -> None:
     """Of two copies at the same time only one is asked about."""
     written, _ = run_into(
-        tmp_path / "r.jsonl", [item(0), item(1), Item.of("x", png((5, 5)))], backend=f"{__name__}:Slots"
+        tmp_path / "r.jsonl", [item(0), Item.of("1.png", png()), Item.of("x", png((5, 5)))], backend=f"{__name__}:Slots"
     )
     assert [(r["path"], r["text"][:5]) for r in written] == [("0.png", "[2x1]"), ("1.png", "[2x1]"), ("x", "[5x5]")]
     assert written[0]["id"] == written[1]["id"]
     assert written[1]["seconds"]["decode"] == written[1]["seconds"]["prefill"] == 0
-    later, sink = run_into(tmp_path / "r.jsonl", [item(7), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing")
+    later, sink = run_into(
+        tmp_path / "r.jsonl", [Item.of("7.png", png()), Item.of("y", png((5, 5)))], backend=f"{__name__}:Crashing"
+    )
     assert [(r["path"], r["text"][:5]) for r in later[3:]] == [("7.png", "[2x1]"), ("y", "[5x5]")]
     assert (sink.done, sink.failed) == (2, 0)
+
+
+class Counting(Echo):
+    """Replies with how many prompts it has had, and whether the picture of this one is 5 pixels wide: then it fails."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            yield Piece(index, "")
+            fault = Fault(ErrorKind.ENGINE, "no") if prompt and prompt.frames[0].width == 5 else None
+            tokens, seconds = Tokens(7, 3, 1), Seconds(prefill=2.0)
+            yield Piece(index, f"prompt {index}", Finish("error" if fault else "stop", tokens, seconds, fault))
+
+
+def test_the_same_content_is_answered_once_in_a_run_without_a_results_file() -> None:
+    """While the first is under way, and long after it; under the same path too, as nothing is left out here."""
+    many = [Item.of(f"{n}.png", png(color=n % 40)) for n in range(120)]
+    written, sink = records(Caption(), [*many, Item.of("0.png", png())], f"{__name__}:Counting")
+    assert [(r["path"], r["text"]) for r in written] == [
+        *((f"{n}.png", f"prompt {n % 40}") for n in range(120)), ("0.png", "prompt 0"),
+    ]  # fmt: skip
+    assert [r["seconds"]["prefill"] for r in written] == [2.0] * 40 + [0.0] * 81
+    assert {(r["tokens"]["prompt"], r["finish_reason"], r["error"]) for r in written} == {(7, "stop", None)}
+    assert len({r["id"] for r in written}) == 40
+    assert (sink.done, sink.skipped) == (121, 0)
+
+
+def test_a_failure_is_not_copied_to_the_same_content() -> None:
+    items = [Item.of(f"{n}.png", png((5, 1))) for n in range(2)] + [item(3)]
+    written, _ = records(Caption(), items, f"{__name__}:Counting")
+    assert [r["error"] and r["error"]["message"] for r in written] == ["no", "no", None]
 
 
 def test_an_input_whose_duplicate_failed_is_asked_about_itself(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def measure_memory(configuration: Configuration, options: Memory, tick: Tick) ->
             settings = {**configuration.settings, "image": image, "batch": batch, "new_tokens": new_tokens}
             figures = {process: median_figure(values) for process, values in peaks.items() if any(values)}
             repeated = batch - len(set(files))
-            notices = (f"{repeated} of {batch} pictures were repeated: give more of them",) if repeated else ()
+            notice = f"{repeated} of {batch} pictures were repeated, and are answered once: give more of them"
             yield Result(
                 settings, figures, {"tokens": tokens}, configuration.file_bytes, configuration.fingerprint,
-                notices=notices,
+                notices=(notice,) if repeated else (),
             )  # fmt: skip
