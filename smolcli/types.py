@@ -65,13 +65,14 @@ class Item:
     """One input, named `path`; it has several sources if the task looks at all inputs together.
 
     `fault` says why it must not be opened. `question` is set if every item has a question of its own, which then is a
-    part of its content.
+    part of its content. `in_row` says that it is one of several pictures that follow one another in a pipe.
     """
 
     path: str
     sources: tuple[Source, ...]
     fault: Fault | None = None
     question: Question | None = None
+    in_row: bool = False
 
     @classmethod
     def of(cls, word: str, data: bytes | None = None) -> Item:

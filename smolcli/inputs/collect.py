@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
@@ -13,6 +14,7 @@ from typing import IO, BinaryIO, NamedTuple
 
 from smolcli.errors import ErrorKind, UsageError
 from smolcli.inputs.path_list import read_paths
+from smolcli.inputs.picture_stream import split_pictures
 from smolcli.inputs.walk import FileFilter, PassedBy, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
@@ -112,9 +114,11 @@ class InputCollector:
                 continue
             path, is_named, stamp, fault = found
             shown = without_password(path) if is_named and is_url(path) else path
-            data = self._read_pipe(path) if is_named else None
-            if data is not None or not is_done(shown, stamp):
-                yield Item(shown, (Source(path, data),), fault)
+            pipe = self._open_pipe(path) if is_named else None
+            if pipe is not None:
+                yield from self._piped_items(path, pipe)
+            elif not is_done(shown, stamp):
+                yield Item(shown, (Source(path),), fault)
 
     def collect_in_background(self) -> None:
         """Begin to find the inputs and their stamps in a child process, if another process can read the list."""
@@ -212,17 +216,29 @@ class InputCollector:
             folder, recursive, file_filter, ordered, follow_links=self._input.follow_links, passed_by=passed_by
         )  # fmt: skip
 
-    def _read_pipe(self, path: str) -> bytes | None:
-        """Read standard input or a descriptor of this process, which no other process can read; None for a file."""
+    def _open_pipe(self, path: str) -> IO[bytes] | None:
+        """Open standard input or a descriptor of this process, which no other process can read; None for a file."""
         try:
             if path == "-":
-                return read_up_to(self._stdin or open(0, "rb", closefd=False), MAX_PIPED_BYTES)
+                return self._stdin or open(0, "rb", closefd=False)
             if path.startswith(_OWN_DESCRIPTORS):
-                with open(path, "rb") as file:
-                    return read_up_to(file, MAX_PIPED_BYTES)
+                return open(path, "rb")
         except (OSError, ValueError):
             pass  # the error is reported when the item is opened
         return None
+
+    def _piped_items(self, path: str, pipe: IO[bytes]) -> Iterator[Item]:
+        """Yield the medium in a pipe, or each picture where several follow one another, then numbered from 1."""
+        try:
+            with contextlib.nullcontext() if path == "-" else pipe:
+                if self._reads != "image":
+                    yield Item.of(path, read_up_to(pipe, MAX_PIPED_BYTES))
+                    return
+                for number, (data, is_last) in enumerate(split_pictures(pipe, MAX_PIPED_BYTES), 1):
+                    in_row = number > 1 or not is_last
+                    yield Item(f"{path}#{number}" if in_row else path, (Source(path, data),), in_row=in_row)
+        except (OSError, ValueError):
+            yield Item.of(path)  # the error is reported when the item is opened
 
 
 def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath | PassedBy]:

@@ -27,7 +27,7 @@ def items_to_answer(
     if request.task.together:
         items = join_items(inputs.items())
     else:
-        items = find_items(request, inputs, is_done_before(request, outputs), stack)
+        items = announce_rows(find_items(request, inputs, is_done_before(request, outputs), stack), outputs)
     return items if outputs.sidecars is None else check_sidecar_places(items, outputs.sidecars)
 
 
@@ -55,6 +55,14 @@ def find_items(
         follow_links=request.input.follow_links,
     )  # fmt: skip
     return chain(inputs.items(is_done), (Item.of(path) for path in arrivals if not is_done(path, None)))
+
+
+def announce_rows(items: Iterable[Item], outputs: Outputs) -> Iterator[Item]:
+    """The items; the outputs are told before the first of several that come from what was named as one input."""
+    for item in items:
+        if item.in_row:
+            outputs.sink.expect_many()
+        yield item
 
 
 def is_done_before(request: Request, outputs: Outputs) -> IsDone:

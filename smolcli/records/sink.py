@@ -45,6 +45,10 @@ class RecordSink:
         self._counted_notices = NoticeCounter()
         self._synced_at = time.monotonic()
 
+    def expect_many(self) -> None:
+        """Expect several records, where it looked as if there would be one."""
+        self._writer.has_many = True
+
     def write_piece(self, text: str) -> None:
         """Show a piece of an answer while it is generated; only for a run of one input."""
         if self._progress is not None:

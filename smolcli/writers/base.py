@@ -10,8 +10,9 @@ from smolcli.types import Record
 class Writer:
     """Writes records to one stream in one format: `write` once a record, `close` once at the end.
 
-    `has_many` says whether more than one record may come, `is_multiline` whether answers have several lines. As a
-    context manager it closes itself, unless the run failed before its first record: then nothing is written.
+    `has_many` says whether more than one record may come, which may turn out before the first one is written;
+    `is_multiline` whether answers have several lines. As a context manager it closes itself, unless the run failed
+    before its first record: then nothing is written.
     """
 
     has_written = False  # whether there was a record, for a format that must end what it began

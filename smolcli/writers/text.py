@@ -13,12 +13,12 @@ class Text(Writer):
 
     def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False) -> None:
         super().__init__(stream, has_many, is_multiline)
-        self._is_streaming = not has_many and stream.isatty()
+        self._is_terminal = stream.isatty()
         self._shown = ""  # of the answer that is being generated
         self._is_first = True
 
     def write_piece(self, text: str) -> None:
-        if self._is_streaming:
+        if self._is_terminal and not self.has_many:
             text = text if self._shown else text.lstrip()
             self._shown += text
             self.stream.write(text)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.helpers import SAMPLES, line, smolcli
+from tests.helpers import SAMPLES, line, png, smolcli
 
 
 def echo(*words: object, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
@@ -343,6 +343,14 @@ def test_what_is_passed_by_is_said_once_and_a_pattern_without_a_match_is_no_inpu
     ]
     none = echo(f"{folder}/*.gif")
     assert (none.returncode, line(none)) == (4, f"smolcli: {folder}/*.gif: no file matches; check the pattern\n")
+
+
+def test_pictures_in_a_row_on_standard_input_are_named_and_written_as_several() -> None:
+    row = png((1, 1)) + png((2, 1)) + png((1, 1))
+    assert echo("-", stdin=row).stdout.decode().splitlines() == ["-#1: [1x1] Hm?", "-#2: [2x1] Hm?", "-#3: [1x1] Hm?"]
+    assert [record["path"] for record in json.loads(echo("-", "-f", "json", stdin=row).stdout)] == ["-#1", "-#2", "-#3"]
+    together = smolcli("ask", "Hm?", "--together", "-", "-b", "echo", "-q", stdin=row)
+    assert together.stdout == b"[1x1] [2x1] [1x1] Hm?\n"
 
 
 def test_fail_fast_leaves_one_failure(folder: Path) -> None:
