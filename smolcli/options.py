@@ -226,14 +226,11 @@ class Input:
     )
     null: bool = opt(False, "Paths of --files-from end with NUL, as those of `find -print0`.", "-0", "--null")
     recursive: bool = opt(True, "Leave out the subdirectories of a directory.", "--recursive/--no-recursive")
-    follow_links: bool = opt(
-        False, "In directories walk into links to folders too, into each folder once.", "--follow-links"
-    )
+    follow_links: bool = opt(False, "In directories walk into links to folders too, into each folder once.")
     include: tuple[str, ...] = opt(
         (),
         "In directories take only files that match; repeatable.\n"
-        "Their kind does not matter then; a pattern with a slash is matched against the path. Upper and lower case "
-        "are the same.",
+        "Neither kind nor case matters then; a pattern with a slash is matched against the path.",
         short=True,
         metavar="GLOB",
     )
@@ -388,6 +385,7 @@ class Batch:
 
     resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume", short=True)
     retry_failed: bool = opt(False, "With --resume: try failed inputs again.", "--retry-failed", short=True)
+    dry_run: bool = opt(False, "Show what would be read and how long it may take; run no model.", short=True)
     fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
     timeout: float = opt(
         600.0, "Give up an input after SECONDS of work on it.", min=0.001, metavar="SECONDS", show_default="600 seconds"

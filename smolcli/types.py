@@ -144,8 +144,9 @@ class Media:
 class ModelLimits:
     """The limits of a model, in tokens: `context` in all, `reply` of them reserved for the reply.
 
-    A picture becomes tiles of `tile` x `tile` pixels, each `tile_tokens` tokens. `understands_text` says whether the
-    model can answer about text without pictures.
+    A picture becomes tiles of `tile` x `tile` pixels, each `tile_tokens` tokens; with most detail its longest edge is
+    resized to `longest_edge` pixels, 0 if that is not known. `understands_text` says whether the model can answer about
+    text without pictures.
     """
 
     context: int
@@ -153,6 +154,7 @@ class ModelLimits:
     tile_tokens: int
     reply: int = 0
     understands_text: bool = True
+    longest_edge: int = 0
 
     @property
     def prompt(self) -> int:

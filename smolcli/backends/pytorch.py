@@ -89,6 +89,7 @@ class PyTorch:
                 layout.tile,
                 layout.tokens,
                 understands_text=understands_text(int(text.vocab_size)),
+                longest_edge=layout.longest_edge,
             )
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:

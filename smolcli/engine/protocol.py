@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
 from smolcli.process.pipe import ErrorParts
@@ -35,6 +36,16 @@ class Work:
     generate: Generate
     streams: bool = False
     sampling: Sampling | None = None
+
+
+class OpenedPlan(NamedTuple):
+    """For --dry-run: an input as a task sees it, without pixels, and how each of its pictures is cut into tiles.
+
+    `grids` is empty for a video, whose frames are one tile each.
+    """
+
+    media: Media
+    grids: tuple[Grid, ...] = ()
 
 
 class RequestId(NamedTuple):

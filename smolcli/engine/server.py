@@ -30,7 +30,7 @@ from smolcli.engine.protocol import (
     RequestId,
     Work,
 )
-from smolcli.errors import ErrorKind, InputError, ModelError, UnavailableError
+from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.inputs.load import decode, load, open_video
 from smolcli.models.files import ModelFiles
@@ -221,7 +221,7 @@ class EngineServer:
         except MemoryError:
             fault = Fault(ErrorKind.TOO_LARGE, "does not fit in memory; make it smaller")
         except Exception as error:  # a bug of ours, or an error of the decoder's that is not one of its documented ones
-            fault = _unexpected(error)
+            fault = unexpected_fault(error)
         frames = media.frames
         if fault is None:
             stubs = tuple(replace(frame, rgb=b"", held=(number, n)) for n, frame in enumerate(frames))
@@ -282,7 +282,7 @@ class EngineServer:
                 if opened.stamp and opened.stamp != stamp_of(opened.path):
                     raise InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
         except Exception as error:
-            fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else _unexpected(error)
+            fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else unexpected_fault(error)
             self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak_rss_bytes(), 0))
             return
         self.send(("decoded", number, time.perf_counter() - started, tuple(opened.video.faults)))
@@ -317,28 +317,6 @@ def plan_media(video: Video, work: Work) -> Media:
     return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), limits=limits)
 
 
-def plans(items: Sequence[Item], work: Work) -> Iterator[Media | Fault]:
-    """For --dry-run: of each video the frames that would be looked at, or why it cannot be opened.
-
-    Raises ModelError.
-    """
-    assert work.sampling is not None
-    for item in items:
-        if item.fault is not None:
-            yield item.fault
-            continue
-        try:
-            video, content = open_video(item, work.sampling, work.input, work.model.offline)
-            _print_notices(item, video, work.sampling)
-            yield replace(plan_media(video, work), content=content)
-        except InputError as error:
-            yield Fault(error.kind, str(error))
-        except ModelError:
-            raise
-        except Exception as error:
-            yield _unexpected(error)
-
-
 def _print_notices(item: Item, video: Video, sampling: Sampling) -> None:
     """Print, with -v only, what is ignored of a video and what its decoder may do."""
     if not is_verbose():
@@ -349,7 +327,8 @@ def _print_notices(item: Item, video: Video, sampling: Sampling) -> None:
         print(f"smolcli: {item.path}: decord may give other frames than those asked for", file=sys.stderr, flush=True)
 
 
-def _unexpected(error: Exception) -> Fault:
+def unexpected_fault(error: Exception) -> Fault:
+    """The fault of an input whose opening ended in an error that is not one of an input's."""
     return Fault(ErrorKind.FAULT, f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 

@@ -54,6 +54,17 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[Frame, 
     return tuple(frames)
 
 
+def measure(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[tuple[int, int], ...]:
+    """Return width and height of each picture that `decode` would give, from the headers. Raises InputError."""
+    sizes: list[tuple[int, int]] = []
+    for source, data in zip(item.sources, loaded, strict=True):
+        with _source_in_errors(item, source):
+            if not data:
+                raise _empty("picture")
+            sizes += registry.load(registry.ON_DEMAND, "sizes of pictures")(data, options)
+    return tuple(sizes)
+
+
 def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = False) -> tuple[Video, Content]:
     """Open a video and sample its frames; a video file is not read into memory, a pipe or a download is.
 

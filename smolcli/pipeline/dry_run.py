@@ -1,48 +1,224 @@
-"""--dry-run of video-summarize: which frames of each video a run would show the model, and how many tokens they take.
+"""--dry-run: what a run would read, what is done already, how many tokens it takes and how long that may be.
 
-No model is loaded; the engine's process opens the videos.
+No model is loaded and nothing is written; a child process opens the inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TextIO
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple, TextIO
 
-from smolcli.engine.protocol import Work
-from smolcli.errors import InputError
+from smolcli import registry
+from smolcli.engine.protocol import OpenedPlan
+from smolcli.errors import Exit, InputError
+from smolcli.inputs.collect import InputCollector
+from smolcli.models.chat_template import MARKER, UNSPLIT, Tile, segments
+from smolcli.pipeline.items import items_to_answer
+from smolcli.pipeline.outputs import Outputs, make_sidecars
+from smolcli.pipeline.request import Request
+from smolcli.pipeline.run import EngineJob, conclude, write_contact_sheet
 from smolcli.process.child import stream
+from smolcli.records.pace import Pace, pace_of
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
-from smolcli.types import Fault, Item, Media, format_time, pluralize
+from smolcli.terminal.console import Console
+from smolcli.types import Fault, Item, Media, Prompt, Tokens, format_time, pluralize
+from smolcli.writers.base import NullWriter
 from smolcli.writers.json_lines import as_line
 
-
-def show(
-    task: VideoSummarize, items: Iterable[Item], work: Work, output: TextIO, as_json: bool, sink: RecordSink
-) -> None:
-    """Writes the plan of every video to `output`, as text or as one JSON object a line, and counts it in `sink`."""
-    videos = list(items)
-    for item, media in zip(videos, stream("smolcli.engine.server:plans", videos, work), strict=True):
-        try:
-            if isinstance(media, Fault):
-                raise InputError(media.message, kind=media.kind)
-            plan = plan_of(task, item.path, media)
-        except InputError as error:
-            sink.count_outcome(item.path, Fault(error.kind, str(error)), ())
-            continue
-        sink.count_outcome(item.path, None, media.notices)
-        output.write(f"{as_line(plan)}\n" if as_json else _text(plan))
-        output.flush()
+# What is said of an input that the model is not asked about, by its state.
+STATES = {
+    "done": "done before",
+    "failed": "failed before; --retry-failed tries it again",
+    "same": "has the content of another input, and takes its answer",
+}
 
 
-def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
-    """The plan of a video as JSON: its segments, times in seconds, and how many tokens their prompts take at most.
+class _Finished(NamedTuple):
+    """An input that needs no answer; `failed` says that its record has none."""
+
+    path: str
+    failed: bool
+
+
+class _PlanSink(RecordSink):
+    """Counts inputs, and lists them in their order: those to open, and those that are done."""
+
+    def __init__(self, console: Console, output: TextIO) -> None:
+        super().__init__(NullWriter(output), console)
+        self.entries: list[Item | _Finished] = []
+
+    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
+        self.count_finished(failed)
+        self.entries.append(_Finished(path, failed))
+
+    def count_finished(self, failed: bool) -> None:
+        """Count an input that has its record."""
+        self.skipped += 1
+        self.failed_before += failed
+
+
+@dataclass
+class _Totals:
+    """Sums over the inputs that would be answered."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    tokens: Tokens = Tokens()
+    seconds: float = 0.0
+
+
+def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: TextIO, console: Console) -> Exit:
+    """Write the plan of every input, as text or as one JSON object a line, and return the exit code.
+
+    Raises ModelError for a model that cannot be read, UsageError for results that are no records.
+    """
+    as_json = request.output.format in ("json", "jsonl")
+    sink, planner = _PlanSink(console, stdout), _Planner(request, job)
+    with contextlib.ExitStack() as stack:
+        outputs = Outputs(sink, make_sidecars(request, inputs), planner.results, has_many=True, is_terminal=False)
+        for item in items_to_answer(request, inputs, outputs, stack):
+            sink.entries.append(item)
+    items = [entry for entry in sink.entries if isinstance(entry, Item)]
+    for plan in planner.plans(sink, items):
+        stdout.write(f"{as_line(plan)}\n" if as_json else _text(plan))
+        stdout.flush()
+    if passed_by := inputs.passed_by.describe(request.task.noun):
+        console.notice(passed_by)
+    if not sink.done and not sink.skipped:
+        return conclude(request, sink, console)
+    summary = planner.summary()
+    if as_json:
+        console.notice(summary)
+    else:
+        stdout.write(f"{summary}\n")
+    if sink.exit_code == Exit.OK:
+        write_contact_sheet(next(iter(items), None), request, job.work)
+    return sink.exit_code
+
+
+class _Planner:
+    """Makes the plans of inputs, and their summary."""
+
+    def __init__(self, request: Request, job: EngineJob) -> None:
+        self._request, self._job = request, job
+        file = request.record_file
+        has_file = file is not None and file.is_file()
+        self.results = None
+        if request.batch.resume and has_file:  # as it is: a torn line is left there
+            self.results = registry.load(registry.ON_DEMAND, "--resume")(file, job.identity)
+            self.results.read()
+        self._pace: Pace | None = pace_of(file, job.identity) if file is not None and has_file else None
+        self._ids: set[str] = set()  # of the contents that would be answered
+        self._totals = _Totals()
+
+    def plans(self, sink: _PlanSink, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        """Yield the plan of every input in order, and count in `sink` those that cannot be opened too."""
+        opened_plans = stream("smolcli.engine.plans:open_plans", items, self._job.work) if items else iter(())
+        for entry in sink.entries:
+            if isinstance(entry, _Finished):
+                yield self._finished(entry.path, entry.failed)
+                continue
+            opened = next(opened_plans)
+            try:
+                if isinstance(opened, Fault):
+                    raise InputError(opened.message, kind=opened.kind)
+                plan = self._plan(entry, opened)
+            except InputError as error:
+                self._totals.states["unreadable"] += 1
+                sink.count_outcome(entry.path, Fault(error.kind, str(error)), ())
+                continue
+            if plan["state"] in ("done", "failed"):
+                sink.count_finished(plan["state"] == "failed")
+            else:
+                sink.count_outcome(entry.path, None, opened.media.notices)
+            yield plan
+
+    def _finished(self, path: str, failed: bool) -> dict[str, Any]:
+        state = "failed" if failed else "done"
+        self._totals.states[state] += 1
+        return {"path": path, "state": state}
+
+    def _plan(self, item: Item, opened: OpenedPlan) -> dict[str, Any]:
+        """The plan of an input that was opened: its state and, if it is new, what the model is asked.
+
+        Raises InputError if it does not fit the model.
+        """
+        content = opened.media.content
+        id = self._job.identity.id_of(content.sha256)
+        if self.results is not None:
+            state = self.results.state_by_id(item.path, id, content.stamp)
+            if self.results.is_skipped(state, self._request.batch.retry_failed):
+                return self._finished(item.path, state == "failed")
+        if id in self._ids or (self.results is not None and self.results.answer(id) is not None):
+            self._totals.states["same"] += 1
+            return {"path": item.path, "state": "same"}
+        task = self._request.task
+        details, tokens = (
+            _video_details(task, opened.media) if isinstance(task, VideoSummarize) else self._picture_details(opened)
+        )
+        seconds = self._pace.seconds(tokens.image) if self._pace else None
+        self._ids.add(id)
+        self._totals.states["new"] += 1
+        self._totals.tokens += tokens
+        self._totals.seconds += seconds or 0.0
+        return {"path": item.path, "state": "new", **details, "seconds": seconds and round(seconds, 3)}
+
+    def _picture_details(self, opened: OpenedPlan) -> tuple[dict[str, Any], Tokens]:
+        media, limits = opened.media, opened.media.limits
+        assert limits is not None
+        prompts = next(self._request.task.steps(media), [])
+        tokens = sum((_tokens_of(prompt, opened, limits.tile_tokens) for prompt in prompts), Tokens())
+        pictures = [
+            {"width": frame.width, "height": frame.height, "tiles": grid.tiles}
+            for frame, grid in zip(media.frames, opened.grids, strict=True)
+        ]
+        counts = {"prompt": tokens.prompt, "image": tokens.image}
+        return {"pictures": pictures, "prompts": len(prompts), "tokens": counts, "context": limits.context}, tokens
+
+    def summary(self) -> str:
+        """What the whole run would do, in one line."""
+        totals, noun = self._totals, self._request.task.noun
+        counts = totals.states
+        parts = [f"{counts['new']:,} of {pluralize(counts.total(), noun)} to answer"]
+        parts += [f"{counts['done']:,} done before"] if counts["done"] else []
+        parts += [f"{counts['failed']:,} failed before (--retry-failed)"] if counts["failed"] else []
+        parts += [f"{counts['same']:,} with the content of another"] if counts["same"] else []
+        parts += [f"{counts['unreadable']:,} that cannot be read"] if counts["unreadable"] else []
+        if not counts["new"]:
+            return ", ".join(parts)
+        tokens = f"prompts of at most {totals.tokens.prompt:,} tokens in all, {totals.tokens.image:,} of them pictures"
+        reply = f"answers of at most {self._request.generate.max_tokens} each"
+        time = "no earlier records to time it by"
+        if self._pace is not None:
+            duration = timedelta(seconds=round(totals.seconds))
+            time = f"about {duration} by {pluralize(self._pace.records, 'earlier record')}"
+        return f"{', '.join(parts)}; {tokens}; {reply}; {time}"
+
+
+def _tokens_of(prompt: Prompt, opened: OpenedPlan, tile_tokens: int) -> Tokens:
+    """The tokens of a prompt: those of pictures exactly, those of text as an upper bound, one a byte of it."""
+    grids = [opened.grids[frame.held[1]] if prompt.split and frame.held else UNSPLIT for frame in prompt.frames]
+    image = text = 0
+    for part in segments(prompt, grids):
+        if isinstance(part, Tile):
+            image += tile_tokens
+        else:
+            text += len(MARKER.findall(part)) + len(MARKER.sub("", part).encode())
+    return Tokens(image + text, image)
+
+
+def _video_details(task: VideoSummarize, media: Media) -> tuple[dict[str, Any], Tokens]:
+    """The segments of a video, times in seconds, and how many tokens their prompts take at most.
 
     Raises InputError of kind too-long if not even one frame fits the model's context.
     """
     spans = task.segments(media)
     assert media.limits is not None
-    segments = [
+    parts = [
         {
             "start": span.start,
             "end": span.end,
@@ -51,24 +227,42 @@ def plan_of(task: VideoSummarize, path: str, media: Media) -> dict[str, Any]:
         }
         for span in spans
     ]
-    return {
-        "path": path,
+    details = {
         "duration": media.duration,
         "frames": len({frame.time for frame in media.frames}),
         "context": media.limits.context,
         "reply": media.limits.reply,
-        "segments": segments,
+        "segments": parts,
     }
+    image = sum(span.stop - span.first for span in spans) * media.limits.tile_tokens
+    return details, Tokens(sum(task.tokens(media, span) for span in spans), image)
 
 
 def _text(plan: dict[str, Any]) -> str:
-    segments = plan["segments"]
-    most_tokens = max(segment["tokens"] for segment in segments)
-    length = f"{plan['duration']:.1f} s, {pluralize(plan['frames'], 'frame')}, {pluralize(len(segments), 'segment')}"
+    """A plan as lines of text."""
+    if plan["state"] != "new":
+        return f"{plan['path']}: {STATES[plan['state']]}\n"
+    duration = "" if plan["seconds"] is None else f", about {plan['seconds']:.1f} s"
+    if "segments" in plan:
+        return _video_text(plan, duration)
+    pictures = [
+        f"{picture['width']} x {picture['height']} pixels in {pluralize(picture['tiles'], 'tile')}"
+        for picture in plan["pictures"]
+    ]
+    prompts = pluralize(plan["prompts"], "prompt")
+    return (
+        f"{plan['path']}: {', '.join(pictures)}; {prompts} of at most {plan['tokens']['prompt']:,} tokens{duration}\n"
+    )
+
+
+def _video_text(plan: dict[str, Any], duration: str) -> str:
+    parts = plan["segments"]
+    most_tokens = max(part["tokens"] for part in parts)
+    length = f"{plan['duration']:.1f} s, {pluralize(plan['frames'], 'frame')}, {pluralize(len(parts), 'segment')}"
     limits = f"prompts of at most {most_tokens} tokens and replies of {plan['reply']} in a context of {plan['context']}"
-    lines = [f"{plan['path']}: {length}; {limits}"]
-    for segment in segments:
-        times = " ".join(f"{time:.2f}" for time in segment["frames"])
-        span = f"[{format_time(segment['start'])}-{format_time(segment['end'])}]"
-        lines.append(f"{span} at most {segment['tokens']} tokens, frames at {times}")
+    lines = [f"{plan['path']}: {length}; {limits}{duration}"]
+    for part in parts:
+        times = " ".join(f"{time:.2f}" for time in part["frames"])
+        span = f"[{format_time(part['start'])}-{format_time(part['end'])}]"
+        lines.append(f"{span} at most {part['tokens']} tokens, frames at {times}")
     return "\n".join(lines) + "\n"

@@ -31,8 +31,6 @@ from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.terminal.console import Console
 from smolcli.types import Item
-from smolcli.writers.base import NullWriter
-from smolcli.writers.destination import destination
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,9 @@ def run(
     inputs = InputCollector(input, output, reads=task.reads)
     validate(request, inputs)
     job = choose_job(request, inputs, console)
-    if task.is_plan:
-        return show_plan(request, inputs, job, stdout, console)
+    if batch.dry_run:
+        code: Exit = registry.load(registry.ON_DEMAND, "--dry-run")(request, inputs, job, stdout, console)
+        return code
     with contextlib.ExitStack() as stack:
         outputs = open_outputs(request, inputs, job.identity, stdout, console, stack)
         executor = make_executor(request, job, outputs)
@@ -119,18 +118,6 @@ def make_executor(request: Request, job: EngineJob, outputs: Outputs) -> Executo
         request.task, job.identity, work, outputs.sink, outputs.results, request.batch, request.output.verbose
     )
     return executor
-
-
-def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: TextIO, console: Console) -> Exit:
-    """--dry-run: writes which frames would be looked at, and asks no model."""
-    show = registry.load(registry.ON_DEMAND, "--dry-run")
-    items = list(inputs.items())
-    with destination(request.record_file, stdout) as stream:
-        sink = RecordSink(NullWriter(stream), console)
-        show(request.task, items, job.work, stream, request.record_format == "jsonl", sink)
-    if sink.exit_code == Exit.OK:
-        write_contact_sheet(next(iter(items), None), request, job.work)
-    return conclude(request, sink, console)
 
 
 def write_contact_sheet(item: Item | None, request: Request, work: Work) -> None:

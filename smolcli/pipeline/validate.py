@@ -16,7 +16,6 @@ from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.types import is_url
 
-PLAN_FORMATS = ("text", "jsonl")
 SIDECAR_SUFFIX = re.compile(r"(\.[^\W_][\w+-]*)+")
 # Suffixes of files that hold no text, or text in a form that sidecars do not have.
 OTHER_FORMATS = (".jsonl", ".csv", ".tsv", ".html", ".xml", ".pdf", ".doc", ".docx", ".xls", ".xlsx")
@@ -81,13 +80,9 @@ def check_format(request: Request, inputs: InputCollector) -> None:
 
 
 def check_dry_run(request: Request) -> None:
-    """--dry-run writes plans, not records."""
-    writes_records = (
-        request.input.watch or request.batch.resume or request.output.sidecar or request.output.write_metadata
-    )
-    if request.task.is_plan and (writes_records or request.record_format not in PLAN_FORMATS):
-        what = "--dry-run shows plans as text or jsonl, and writes no records"
-        raise UsageError(what, "leave out --watch, --resume, --sidecar, --write-metadata, --template and other formats")
+    """--dry-run needs all inputs, of which a watched folder has no last one."""
+    if request.batch.dry_run and request.input.watch:
+        raise UsageError("--dry-run shows what there is, and --watch waits for more", "leave out one of them")
 
 
 def check_contact_sheet(request: Request, inputs: InputCollector) -> None:

@@ -170,6 +170,8 @@ class ResultsFile:
     def _entries_of_file(self, file: IO[bytes]) -> Iterator[tuple[Hashable, int]]:
         digest_of, offset = self._identity.digest_of, 0
         for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return  # torn, and not repaired: a dry run changes nothing
             if line[0] > 32 or line.strip(_NO_TEXT):
                 try:
                     path, id, sha256, stamp, is_failed = _parse(line)

@@ -43,11 +43,6 @@ class Task:
         return False
 
     @property
-    def is_plan(self) -> bool:
-        """Whether the run only shows what it would do (--dry-run)."""
-        return False
-
-    @property
     def sheet(self) -> Path | None:
         """The file for a picture of the frames that are looked at (--contact-sheet)."""
         return None

@@ -77,7 +77,6 @@ class VideoSummarize(Sampling, Task):
     contact_sheet: Path | None = opt(
         None, "Write the frames that the model sees, with their times, as one picture.", metavar="FILE.jpg"
     )
-    dry_run: bool = opt(False, "Show which frames the model would see, and their tokens; run no model.")
 
     examples = (
         "smolcli video-summarize clip.mp4",
@@ -111,11 +110,6 @@ class VideoSummarize(Sampling, Task):
     def id_options(self) -> dict[str, Any]:
         """The question and the choice of frames."""
         return {"question": self.question or QUESTION, **id_options(self.sampling)}
-
-    @property
-    def is_plan(self) -> bool:
-        """--dry-run."""
-        return self.dry_run
 
     @property
     def sheet(self) -> Path | None:

@@ -28,7 +28,7 @@ WITHOUT_KEY = {
     Caption: {"style", "prompt"},  # both are in the key of the prompt's text
     Ask: set(),
     Ocr: set(),
-    VideoSummarize: {"question", "contact_sheet", "dry_run"},
+    VideoSummarize: {"question", "contact_sheet"},
 }
 
 

@@ -117,7 +117,10 @@ class LlamaCpp:
         context = keys.get(f"{keys.get('general.architecture')}.context_length")
         if not isinstance(context, int):
             raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
-        return ModelLimits(context, layout.tile, layout.tokens, understands_text=understands_text(vocab_size))
+        return ModelLimits(
+            context, layout.tile, layout.tokens, understands_text=understands_text(vocab_size),
+            longest_edge=layout.longest_edge,
+        )  # fmt: skip
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         make_sampler = sampler_factory(options, lambda: self._grammar_tokenizer)

@@ -1,0 +1,50 @@
+"""What a run would look at, for --dry-run: sizes of pictures and times of frames, opened without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
+from smolcli.engine.protocol import OpenedPlan, Work
+from smolcli.engine.server import limits_of, plan_media, unexpected_fault
+from smolcli.errors import InputError, ModelError
+from smolcli.inputs.load import load, measure, open_video
+from smolcli.types import Fault, Frame, Item, Media, ModelLimits
+
+
+def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault]:
+    """Yield for each item what would be looked at, or why it cannot be opened. Raises ModelError."""
+    for item in items:
+        if item.fault is not None:
+            yield item.fault
+            continue
+        try:
+            yield _open_pictures(item, work) if work.sampling is None else _open_video(item, work)
+        except InputError as error:
+            yield Fault(error.kind, str(error))
+        except ModelError:
+            raise
+        except Exception as error:
+            yield unexpected_fault(error)
+
+
+def _open_video(item: Item, work: Work) -> OpenedPlan:
+    assert work.sampling is not None
+    video, content = open_video(item, work.sampling, work.input, work.model.offline)
+    return OpenedPlan(replace(plan_media(video, work), content=content))
+
+
+def _open_pictures(item: Item, work: Work) -> OpenedPlan:
+    loaded, content = load(item, work.model.offline)
+    sizes = measure(item, loaded, work.input)
+    frames = tuple(Frame(b"", width, height, held=(0, number)) for number, (width, height) in enumerate(sizes))
+    limits = limits_of(work.backend, work.files)
+    layout = _layout(limits)
+    grids = tuple(plan(width, height, layout, work.model.detail, split=True) for width, height in sizes)
+    return OpenedPlan(Media(frames, content, limits=limits, question=item.question), grids)
+
+
+def _layout(limits: ModelLimits) -> Layout:
+    longest_edge = limits.longest_edge or DEFAULT_TILES_ALONG * limits.tile
+    return Layout(limits.tile, limits.tile_tokens, longest_edge)
