@@ -65,7 +65,7 @@ class ErrorKind(str, Enum):
     UNREADABLE = "unreadable", "the system does not let the file be read"
     UNREACHABLE = "unreachable", "a URL whose server does not give it"
     OFFLINE = "offline", "a URL or a model must be fetched, and the network is forbidden (`--offline`) or out of reach"
-    NO_INPUT = "no-input", "a directory that holds nothing the command reads"
+    NO_INPUT = "no-input", "a directory that holds nothing the command reads, or a pattern that matches nothing"
     EMPTY = "empty", "the file has zero bytes"
     UNSUPPORTED = (
         "unsupported",

@@ -385,7 +385,7 @@ class Batch:
 
     resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume", short=True)
     retry_failed: bool = opt(False, "With --resume: try failed inputs again.", "--retry-failed", short=True)
-    dry_run: bool = opt(False, "Show what would be read and how long it may take; run no model.", short=True)
+    dry_run: bool = opt(False, "Show what would be read and how long it may take; run no model.")
     fail_fast: bool = opt(False, "Stop at the first input that fails.", "--fail-fast")
     timeout: float = opt(
         600.0, "Give up an input after SECONDS of work on it.", min=0.001, metavar="SECONDS", show_default="600 seconds"

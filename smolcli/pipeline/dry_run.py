@@ -190,8 +190,8 @@ class _Planner:
         parts += [f"{counts['unreadable']:,} that cannot be read"] if counts["unreadable"] else []
         if not counts["new"]:
             return ", ".join(parts)
-        tokens = f"prompts of at most {totals.tokens.prompt:,} tokens in all, {totals.tokens.image:,} of them pictures"
-        reply = f"answers of at most {self._request.generate.max_tokens} each"
+        tokens = f"prompts: at most {totals.tokens.prompt:,} tokens, {totals.tokens.image:,} of pictures"
+        reply = f"answers: at most {self._request.generate.max_tokens} each"
         time = "no earlier records to time it by"
         if self._pace is not None:
             duration = timedelta(seconds=round(totals.seconds))
