@@ -321,7 +321,7 @@ def _format_option(formats: Sequence[str]) -> Any:
         "--format",
         short=True,
         show_default="by the suffix of -o, else text",
-        **choice("format", formats, unlisted=registry.WRITERS),
+        **choice("format", formats, unlisted=(*registry.WRITERS, *registry.FOREIGN_FORMATS)),
     )
 
 

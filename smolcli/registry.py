@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     """Where an object lives (`module:attribute`), which libraries it `needs`, and the extra that installs them.
 
     `about` is a command's line in the root help, so that the command need not be imported for it, and `group` the
-    heading there of a command that is no task.
+    heading there of a command that is no task. `options` are the fields of records.layout.Layout that a writer takes.
     """
 
     target: str
@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     needs: tuple[str, ...] = ()
     about: str = ""
     group: str = "Tools"
+    options: frozenset[str] = frozenset()
 
 
 class BackendEntry(NamedTuple):
@@ -97,14 +98,21 @@ VISION_ENCODERS = {  # encoders of pictures inside llamacpp, the fastest first
 }
 WRITERS = {
     "text": Entry("smolcli.writers.text:Text"),
-    "json": Entry("smolcli.writers.json_lines:Json"),
-    "jsonl": Entry("smolcli.writers.json_lines:JsonLines"),
-    "csv": Entry("smolcli.writers.table:Csv"),
-    "tsv": Entry("smolcli.writers.table:Tsv"),
+    "json": Entry("smolcli.writers.json_lines:Json", options=frozenset({"fields"})),
+    "jsonl": Entry("smolcli.writers.json_lines:JsonLines", options=frozenset({"fields"})),
+    "csv": Entry("smolcli.writers.table:Csv", options=frozenset({"fields", "bom", "safe_csv"})),
+    "tsv": Entry("smolcli.writers.table:Tsv", options=frozenset({"fields", "bom", "safe_csv"})),
     "md": Entry("smolcli.writers.table:Markdown"),
     "srt": Entry("smolcli.writers.subtitles:Srt"),
     "vtt": Entry("smolcli.writers.subtitles:Vtt"),
     "chapters": Entry("smolcli.writers.subtitles:Chapters"),
+}
+# Suffixes of files that -o cannot write, with what to write in their place.
+FOREIGN_FORMATS = {
+    **dict.fromkeys(("xlsx", "xlsm", "xls", "ods", "numbers"), "spreadsheets open -f csv --bom, as -o results.csv"),
+    **dict.fromkeys(("parquet", "feather", "db", "sqlite"), "their programs read -f jsonl or csv, as -o results.jsonl"),
+    **dict.fromkeys(("html", "pdf", "docx", "odt"), "other programs make it of -f md, as -o results.md"),
+    **dict.fromkeys(("xml", "yaml", "yml", "toml"), "choose -f json, as -o results.json"),
 }
 # Suffixes of sidecars; any other stands for text. And the formats and sidecars that only video-summarize can write.
 SIDECARS = (".txt", ".json", ".xmp", ".srt", ".vtt")

@@ -327,3 +327,10 @@ class Record:
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""
         return replace(self, text="", data=None, finish_reason="error", error=fault, blank=False)
+
+
+@dataclass(frozen=True)
+class StoredRecord(Record):
+    """A record that was read from a file: `stored` is the JSON object there, with keys that smolcli does not know."""
+
+    stored: dict[str, Any] = field(default_factory=dict, repr=False)

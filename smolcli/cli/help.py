@@ -209,8 +209,10 @@ def no_such(kind: str, word: str, known: Iterable[str], command_path: str) -> Us
     """The error for an unknown command or option, with one guess, or else with the command that lists them."""
     from smolcli.terminal.words import closest
 
-    guess = closest(word, known)
-    return UsageError(f"No such {kind} {word}", f"did you mean {guess}?" if guess else f"see {command_path} --help")
+    dashes = "--" if kind == "option" else ""  # they make any two short options look alike
+    guess = closest(word.removeprefix(dashes), [name.removeprefix(dashes) for name in known])
+    advice = f"did you mean {dashes}{guess}?" if guess else f"see {command_path} --help"
+    return UsageError(f"No such {kind} {word}", advice)
 
 
 def show_full_help(ctx: typer.Context, is_wanted: bool) -> None:

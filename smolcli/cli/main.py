@@ -81,11 +81,13 @@ def _make_command(name: str) -> Any:
     # what only a command needs, and the help of the program does without
     from smolcli.cli.dataclass_options import dataclass_command
     from smolcli.options import Batch, Generate, Input, Model
+    from smolcli.records.layout import Layout
 
     app = _typer_app(HelpGroup)
     if name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
-        function = dataclass_command(partial(_run, name), task, Input, Model, Generate, task.output_options, Batch)
+        panels = (task, Input, Model, Generate, task.output_options, Layout, Batch)
+        function = dataclass_command(partial(_run, name), *panels)
         app.command(name, cls=HelpCommand, help=task.__doc__, epilog="\n".join(task.examples))(function)
     else:
         command = registry.load(registry.COMMANDS, name)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from smolcli.errors import UsageError
@@ -150,3 +151,55 @@ def _close(schema: Any) -> Any:
     if "properties" in closed and not {"additionalProperties", "patternProperties", "allOf"} & closed.keys():
         closed["additionalProperties"] = False
     return closed
+
+
+def field_keys(schema: Schema) -> list[tuple[str, ...]]:
+    """Return where the fields of an object of `schema` stand, in their order; of nested objects, their fields.
+
+    An array is one field, and so is an object whose properties the schema does not name.
+
+    >>> field_keys({"properties": {"to": {"properties": {"city": {}, "street": {}}}, "total": {"type": "number"}}})
+    [('to', 'city'), ('to', 'street'), ('total',)]
+    """
+    return list(_field_keys(schema, schema, frozenset()))
+
+
+def is_closed(schema: Any) -> bool:
+    """Whether every object of `schema` has only properties that it names."""
+    if isinstance(schema, list):
+        return all(map(is_closed, schema))
+    if not isinstance(schema, dict):
+        return True
+    allows_others = schema.get("additionalProperties", "properties" in schema) is not False
+    return not allows_others and "patternProperties" not in schema and all(map(is_closed, schema.values()))
+
+
+def _field_keys(schema: Any, root: Schema, seen: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    properties: dict[str, tuple[Any, frozenset[str]]] = {}
+    for part, seen_refs in _parts(schema, root, seen):
+        for name, value in part.get("properties", {}).items():
+            properties.setdefault(name, (value, seen_refs))
+    for name, (value, seen_refs) in properties.items():
+        for keys in list(_field_keys(value, root, seen_refs)) or [()]:
+            yield (name, *keys)
+
+
+def _parts(schema: Any, root: Schema, seen: frozenset[str]) -> Iterator[tuple[Schema, frozenset[str]]]:
+    """Yield `schema` and those that it combines or refers to, with the references met; of a cycle only one round."""
+    if not isinstance(schema, dict):
+        return
+    yield schema, seen
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#") and reference not in seen:
+        yield from _parts(_look_up(root, reference), root, seen | {reference})
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(keyword, []):
+            yield from _parts(part, root, seen)
+
+
+def _look_up(root: Schema, reference: str) -> Any:
+    """Return the part of `root` that a JSON pointer (RFC 6901) as `#/$defs/Address` leads to, or None."""
+    part: Any = root
+    for key in reference.removeprefix("#").split("/")[1:]:
+        part = part.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(part, dict) else None
+    return part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from smolcli import registry
 from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
+from smolcli.records.layout import Layout
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
 from smolcli.writers.base import NullWriter, Writer
+from smolcli.writers.columns import Column
 from smolcli.writers.destination import destination
 from smolcli.writers.template import Template
 
@@ -59,7 +62,11 @@ def open_outputs(
     stream = stack.enter_context(destination(request.record_file, stdout, request.batch.resume))
     if results is not None:
         results.read()
-    writer = stack.enter_context(make_writer(request, stream, has_many))
+    layout, is_multiline = request.layout, request.task.is_multiline
+    template = request.output.template if request.record_format == "template" else None
+    writer = stack.enter_context(
+        make_writer(stream, request.record_format, template, layout, request.columns, has_many, is_multiline)
+    )
     sidecars = make_companions(request, inputs, console)
     is_terminal = stream is stdout and stdout.isatty()
     progress = start_progress(request, inputs, console, has_many, is_terminal, stack)
@@ -99,14 +106,27 @@ def say_what_is_replaced(path: Path, console: Console) -> None:
         console.notice(notice)
 
 
-def make_writer(request: Request, stream: TextIO, has_many: bool) -> Writer:
-    """The writer of the records' format on `stream`."""
-    record_format, template, is_multiline = request.record_format, request.output.template, request.task.is_multiline
+def make_writer(
+    stream: TextIO,
+    record_format: str | None,
+    template: str | None,
+    layout: Layout,
+    columns: Sequence[Column] | None,
+    has_many: bool,
+    is_multiline: bool,
+) -> Writer:
+    """The writer of a format on `stream`; `columns` are the fields that it writes, None where they are not chosen.
+
+    Raises UsageError as writers.template.parse does.
+    """
     if record_format is None:
         return NullWriter(stream)
-    if template is not None and record_format == "template":
+    if template is not None:
         return Template(stream, has_many, is_multiline, template=template)
-    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, is_multiline)
+    options = {name: getattr(layout, name) for name in registry.WRITERS[record_format].options - {"fields"}}
+    if columns is not None:
+        options["columns"] = columns
+    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, is_multiline, **options)
     return writer
 
 

@@ -7,10 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 from smolcli import registry
+from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
+from smolcli.records.layout import Layout, is_table
 from smolcli.tasks.base import Task
+from smolcli.writers.columns import Column, table_columns
 from smolcli.writers.destination import STDOUT_NAMES, format_of
+from smolcli.writers.fields import parse_fields
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Request:
     generate: Generate
     output: Output
     batch: Batch
+    layout: Layout = Layout()
 
     def asks_many(self, inputs: InputCollector) -> bool:
         """Whether there may be more than one item, and so more than one record."""
@@ -49,7 +54,7 @@ class Request:
         if self.output.format is not None:
             return self.output.format
         if self.output.output is not None:
-            return format_of(self.output.output, registry.WRITERS)
+            return format_of(self.output.output, {**registry.WRITERS, **registry.FOREIGN_FORMATS})
         return None if self.output.sidecar or self.output.write_metadata else "text"
 
     @property
@@ -61,3 +66,17 @@ class Request:
         output = self.output
         writes_xmp = ".xmp" in output.sidecar and output.out_dir is None
         return ("--sidecar .xmp",) * writes_xmp + ("--write-metadata",) * output.write_metadata
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...] | None:
+        """The fields of the records that are written; None where the format has none to choose.
+
+        Raises UsageError for an unknown field of --fields, and for a --schema that cannot be.
+        """
+        schema = None if self.generate.schema is None else json_schema.parse(self.generate.schema)
+        data_columns = self.task.data_columns([] if schema is None else json_schema.field_keys(schema))
+        if self.layout.fields is None:
+            return table_columns(data_columns) if is_table(self.record_format) else None
+        is_known = data_columns and (schema is None or json_schema.is_closed(schema))
+        data_keys = [keys for _, keys in data_columns] + [(key,) for key in self.task.data_parts]
+        return parse_fields(self.layout.fields, data_keys if is_known else None)

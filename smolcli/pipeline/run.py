@@ -26,6 +26,7 @@ from smolcli.pipeline.request import Request
 from smolcli.pipeline.signals import interruptible
 from smolcli.pipeline.validate import validate
 from smolcli.process import child
+from smolcli.records.layout import Layout
 from smolcli.records.record_id import Identity, id_options
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
@@ -42,14 +43,22 @@ class EngineJob:
 
 
 def run(
-    name: str, stdout: TextIO, task: Task, input: Input, model: Model, generate: Generate, output: Output, batch: Batch
+    name: str,
+    stdout: TextIO,
+    task: Task,
+    input: Input,
+    model: Model,
+    generate: Generate,
+    output: Output,
+    layout: Layout,
+    batch: Batch,
 ) -> Exit:
     """Runs the command `name` and gives its exit code.
 
     Raises UsageError, UnavailableError, EngineError, OutputError, and BrokenPipeError if nobody reads the answers.
     """
     console = Console(output.quiet)
-    request = Request(name, task, input, model, _canonical(generate), output, batch)
+    request = Request(name, task, input, model, _canonical(generate), output, batch, layout)
     inputs = InputCollector(input, output, reads=task.reads)
     validate(request, inputs)
     job = choose_job(request, inputs, console)

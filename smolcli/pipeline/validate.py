@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import fields
+from shlex import join, quote
 
 from smolcli import registry
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
+from smolcli.records.layout import Layout, refuse_foreign
 from smolcli.types import is_url
+from smolcli.writers.fields import check_template
 
 SIDECAR_SUFFIX = re.compile(r"(\.[^\W_][\w+-]*)+")
 # Suffixes of files that hold no text, or text in a form that sidecars do not have.
@@ -27,6 +30,7 @@ def validate(request: Request, inputs: InputCollector) -> None:
     check_question(request)
     check_output_file(request, inputs)
     check_format(request, inputs)
+    check_layout(request)
     check_dry_run(request)
     check_contact_sheet(request, inputs)
     check_together(request)
@@ -70,6 +74,7 @@ def check_output_file(request: Request, inputs: InputCollector) -> None:
 def check_format(request: Request, inputs: InputCollector) -> None:
     """Formats of segments are for videos, and one file of them holds one video; a template is a format."""
     record_format, output = request.record_format, request.output
+    refuse_foreign(record_format)
     for name in (record_format, *output.sidecar):
         if name in registry.NEEDS_SEGMENTS and request.task.reads != "video":
             raise UsageError(f"{name} is for video-summarize", "choose text, json or jsonl")
@@ -77,6 +82,22 @@ def check_format(request: Request, inputs: InputCollector) -> None:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
     if record_format == "template" and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
+
+
+def check_layout(request: Request) -> None:
+    """The format has what --fields, --bom and --safe-csv ask for, and the fields exist."""
+    layout, batch = request.layout, request.batch
+    if request.task.is_plan and layout != Layout():
+        raise UsageError("--fields, --bom and --safe-csv are for records, and --dry-run writes none", "leave them out")
+    layout.check_format(request.record_format)
+    columns = request.columns
+    if request.output.template is not None and columns is not None:
+        check_template(request.output.template, columns)
+    if batch.resume and layout.fields is not None:
+        later = f"smolcli records {request.record_file or 'results.jsonl'} --fields {layout.fields}"
+        raise UsageError(
+            "--resume needs whole records, which --fields makes smaller", f"leave it out, and then: {later}"
+        )
 
 
 def check_dry_run(request: Request) -> None:
@@ -112,11 +133,25 @@ def check_resume(request: Request) -> None:
     """--resume continues a file of JSON Lines."""
     batch, file = request.batch, request.output.output
     if batch.resume and (request.record_file is None or request.record_format != "jsonl"):
-        raise UsageError("--resume continues a file of records", "name it: -o results.jsonl")
+        raise _not_resumable(request)
     if batch.resume and file is not None and file.exists() and not file.is_file():
         raise UsageError(f"{file}: is not a file that can be resumed", "name another: -o results.jsonl")
     if batch.retry_failed and not batch.resume:
         raise UsageError("--retry-failed is for --resume", "add --resume -o results.jsonl")
+
+
+def _not_resumable(request: Request) -> UsageError:
+    """Names the two commands for a run that resumes and an output in another format."""
+    file, output = request.record_file, request.output
+    if request.record_format is None or (file is None and output.format is None and output.template is None):
+        return UsageError("--resume continues a file of records", "name it: -o results.jsonl")
+    results = "results.jsonl" if file is None else str(file.with_suffix(".jsonl"))
+    words = ["smolcli", "records", results]
+    words += ["-f", output.format] if output.format and output.format != "jsonl" else []
+    words += ["--template", output.template] if output.template else []
+    words += ["-o", str(file)] if file is not None and str(file) != results else []
+    what = f"--resume continues JSON Lines, and not {request.record_format}"
+    return UsageError(what, f"give -o {quote(results)} --resume, and then: {join(words)}")
 
 
 def check_sidecars(request: Request) -> None:

@@ -77,6 +77,13 @@ class Ask(Task):
         data = [{"question": question, "answer": reply.data or reply.text} for question, reply in pairs]
         return Answer("\n".join(reply.text for reply in replies), data)
 
+    def data_columns(self, fields: Sequence[tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+        """With --also one for each question, or for each field of each answer."""
+        if not self.also:
+            return super().data_columns(fields)
+        questions = dict.fromkeys((self.question, *self.also))
+        return [(".".join((question, *keys)), (question, *keys)) for question in questions for keys in fields or [()]]
+
     def _parts(self, question: str, media: Media) -> list[Part]:
         """The pictures where {1}, {2} ... stand in a question about several; those without a place before it."""
         places = PLACE.split(question)

@@ -35,6 +35,7 @@ class Task:
     example: ClassVar[str] = "picture.png"
     examples: ClassVar[tuple[str, ...]] = ()  # command lines for its help
     output_options: ClassVar[type[Output]] = Output
+    data_parts: ClassVar[tuple[str, ...]] = ()  # keys of an answer's data that every answer has, whatever is asked
     panel = "Answer"
 
     @property
@@ -70,6 +71,13 @@ class Task:
     def blank_replies(self, media: Media) -> Collection[str]:
         """The replies that say that an item has nothing to read: with them its text is empty and it is `blank`."""
         return ()
+
+    def data_columns(self, fields: Sequence[tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+        """The columns that a table has of an answer's data: their names, and the keys of their values in it.
+
+        `fields` are the keys of the fields of --schema, none without it.
+        """
+        return [(".".join(keys), keys) for keys in fields]
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
         """The prompts of a task that asks everything in one round."""

@@ -86,6 +86,7 @@ class VideoSummarize(Sampling, Task):
     output_options = VideoOutput
     reads = noun = "video"
     example = "video.mp4"
+    data_parts = ("summary", "duration", "segments", "frames", "contact_sheet")
     is_multiline = True
 
     def __post_init__(self) -> None:
@@ -120,6 +121,10 @@ class VideoSummarize(Sampling, Task):
     def sampling(self) -> Sampling:
         """Which frames are looked at."""
         return Sampling(**{option.name: getattr(self, option.name) for option in fields(Sampling)})
+
+    def data_columns(self, fields: Sequence[tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+        """Those of the summary."""
+        return [(name, ("summary", *keys)) for name, keys in super().data_columns(fields)]
 
     def steps(self, media: Media) -> Steps:
         spans = self.segments(media)

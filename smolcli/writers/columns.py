@@ -1,18 +1,32 @@
-"""A record as a row of a table, and as the segments of a video."""
+"""A record as a row of a table, as an object with chosen fields, and as the segments of a video.
+
+"tokens.new" -> Keys ("tokens", "new") -> value of a record -> Cell of a table
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-from smolcli.types import Record
+from smolcli.types import Record, StoredRecord
 
 # Characters that XML 1.0 does not allow, and so no metadata of a picture.
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Cell = str | int | float
+Keys = tuple[str, ...]  # where a value stands in a record, from the outside in: ("data", "items", "0")
+
+PATH_FIELDS = ("name", "stem", "suffix", "folder")  # parts of a record's path, which are not stored in it
+
+
+class Column(NamedTuple):
+    """A field that is written: its name in a header, and where its value stands in a record."""
+
+    name: str
+    keys: Keys
 
 
 class Segment(NamedTuple):
@@ -36,6 +50,107 @@ COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested f
 # Columns that were added later come last, so that they do not move the others.
 for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded"):
     COLUMNS[_name] = COLUMNS.pop(_name)
+FIXED = tuple(Column(_name, tuple(_name.split("."))) for _name in COLUMNS)  # what every record has
+
+
+def table_columns(data_columns: Iterable[tuple[str, Keys]]) -> tuple[Column, ...]:
+    """Return the columns of a table: those of `data_columns` (names, and keys in `data`), and then the FIXED ones.
+
+    A name that another column has already gets `data.` before it.
+    """
+    taken = {column.name for column in FIXED}
+    columns = []
+    for name, keys in data_columns:
+        while name in taken:
+            name = f"data.{name}"
+        taken.add(name)
+        columns.append(Column(name, ("data", *keys)))
+    return (*columns, *FIXED)
+
+
+def with_parts(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Return the columns, with those of its parts in place of a field as `tokens`."""
+    parts: dict[Keys, list[Column]] = {}
+    for column in FIXED:
+        parts.setdefault(column.keys[:1], []).append(column)
+    return tuple(part for column in columns for part in parts.get(column.keys, [column]))
+
+
+def outermost(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns without those that are a part of another one."""
+    chosen = {column.keys for column in columns}
+    return tuple(
+        column for column in columns if not any(column.keys[:length] in chosen for length in range(len(column.keys)))
+    )
+
+
+def fields_of(record: Record) -> dict[str, Any]:
+    """Return the record as a JSON object: seconds are rounded to the microsecond.
+
+    A record that was read from a file is the object that stood there, with keys that smolcli does not know.
+    """
+    if isinstance(record, StoredRecord):
+        return record.stored
+    fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
+    fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
+    fields["memory"] = vars(record.memory)
+    del fields["error"]
+    fields["error"] = record.error and vars(record.error)  # last: records/resume.py knows an answer by it
+    return fields
+
+
+def value_at(fields: Any, keys: Keys) -> Any:
+    """Return the value under `keys` of a JSON object, or None if there is none.
+
+    In a list a key is a question, for its answer, or the index of an element in digits.
+    """
+    value = fields
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else _element(value, key)
+    return value
+
+
+def _element(values: Any, key: str) -> Any:
+    """Return the answer to the question `key` of a list, else the element at that index, else None."""
+    if not isinstance(values, list):
+        return None
+    for value in values:
+        if isinstance(value, dict) and value.get("question") == key:
+            return value.get("answer")
+    return values[int(key)] if key.isdecimal() and int(key) < len(values) else None
+
+
+def cell_at(fields: Mapping[str, Any], keys: Keys) -> Cell:
+    """Return the value under `keys` as a cell: "" for none, objects and lists as JSON, notices joined by semicolons."""
+    value = value_at(fields, keys)
+    if value is None:
+        return ""
+    if keys == ("notices",):
+        return "; ".join(value)
+    if isinstance(value, str):
+        return _without_surrogates(value) if keys[0] == "data" else writable(value)
+    return value if type(value) in (int, float) else compact_json(value)
+
+
+def path_fields(path: str) -> dict[str, Cell]:
+    """Return the PATH_FIELDS of a path, or of a URL without its query; the folder of a bare name is "."."""
+    if path.lower().startswith(("http://", "https://")):
+        path = re.split("[?#]", path, maxsplit=1)[0]
+    folder, name = os.path.split(path)
+    return dict(zip(PATH_FIELDS, (name, *os.path.splitext(name), folder or "."), strict=True))
+
+
+def writable(text: str) -> str:
+    """Return `text` if a stream can write it, with lone surrogates only for bytes of a path, else without any."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return _without_surrogates(text)
+    return text
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def compact_json(data: Any) -> str:
@@ -47,7 +162,7 @@ def compact_json(data: Any) -> str:
 def clean_text(value: Any) -> str:
     """Return a string, or another value as JSON, without NUL and lone surrogates, which no stream or player accepts."""
     text = value if isinstance(value, str) else compact_json(value)
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return _without_surrogates(text).replace("\0", "")
 
 
 def video_segments(record: Record) -> list[Segment]:
@@ -72,18 +187,5 @@ def photo_texts(record: Record) -> tuple[str | None, list[str]]:
 
 def row_of(record: Record) -> dict[str, Cell]:
     """Return a value for each of COLUMNS, "" if the record has none; seconds are rounded to the microsecond."""
-    values: dict[str, Any] = asdict(record)
-    row: dict[str, Cell] = {}
-    for column in COLUMNS:
-        outer, _, inner = column.partition(".")
-        value = values[outer]
-        if inner and value is not None:
-            value = value[inner]
-        if column == "data" and value is not None:
-            value = compact_json(value)
-        if column == "notices":
-            value = "; ".join(value)
-        if isinstance(value, bool):
-            value = compact_json(value)
-        row[column] = "" if value is None else round(value, 6) if isinstance(value, float) else value
-    return row
+    fields = fields_of(record)
+    return {column.name: cell_at(fields, column.keys) for column in FIXED}

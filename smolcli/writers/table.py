@@ -7,11 +7,28 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 from smolcli.types import Record, format_time
 from smolcli.writers.base import Writer
-from smolcli.writers.columns import COLUMNS, Cell, clean_text, row_of, video_segments
+from smolcli.writers.columns import (
+    FIXED,
+    PATH_FIELDS,
+    Cell,
+    Column,
+    cell_at,
+    clean_text,
+    fields_of,
+    path_fields,
+    video_segments,
+    with_parts,
+)
+
+BYTE_ORDER_MARK = "\ufeff"
+# What begins a formula: the characters of OWASP's page on CSV injection, with their full-width forms
+# (https://owasp.org/www-community/attacks/CSV_Injection), and NUL of its ASVS 5.0, requirement 1.2.10.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 # Characters that begin something in a line of Markdown: code, emphasis, a link, a tag, an entity, a table cell, a
 # closing row of #. An underscore between letters does not.
@@ -21,10 +38,34 @@ AT_THE_EDGE = re.compile(r"[\n\r]|\A[ \t]|[ \t]\Z")  # characters that would end
 
 
 class Csv(Writer):
-    """Comma-separated values quoted as in RFC 4180, with lines that end in a newline alone; the header comes first."""
+    """Comma-separated values quoted as in RFC 4180, with lines that end in a newline alone; the header comes first.
+
+    With `bom` a byte order mark comes before it, by which spreadsheets know UTF-8. With `safe_csv` an apostrophe comes
+    before text that a spreadsheet would take for a formula.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        has_many: bool = False,
+        is_multiline: bool = False,
+        *,
+        columns: Sequence[Column] = FIXED,
+        bom: bool = False,
+        safe_csv: bool = False,
+    ) -> None:
+        super().__init__(stream, has_many, is_multiline)
+        self._columns = with_parts(columns)
+        self._has_path_parts = any(column.name in PATH_FIELDS for column in self._columns)
+        self._mark = BYTE_ORDER_MARK if bom else ""
+        self._is_safe = safe_csv
 
     def write(self, record: Record) -> None:
-        self.stream.write(self._header() + self._line(row_of(record).values()))
+        fields = fields_of(record)
+        if self._has_path_parts:
+            fields = {**fields, **path_fields(record.path)}
+        row = [cell_at(fields, column.keys) for column in self._columns]
+        self.stream.write(self._header() + self._line(self._safe(row)))
         self.stream.flush()
 
     def close(self) -> None:
@@ -34,12 +75,25 @@ class Csv(Writer):
     def _header(self) -> str:
         """Return the names of the columns at the first call, later nothing."""
         is_first, self.has_written = not self.has_written, True
-        return self._line(COLUMNS) if is_first else ""
+        return self._mark + self._line(self._safe(column.name for column in self._columns)) if is_first else ""
+
+    def _safe(self, values: Iterable[Cell]) -> Iterable[Cell]:
+        """Return the values of a row, with --safe-csv without any that a spreadsheet would compute."""
+        return map(without_formula, values) if self._is_safe else values
 
     def _line(self, values: Iterable[Cell]) -> str:
         line = io.StringIO()
         csv.writer(line, lineterminator="\r\n").writerow(values)  # with "\n", older Pythons do not quote a "\r"
         return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def without_formula(value: Cell) -> Cell:
+    """Return a cell with an apostrophe before text that a spreadsheet would take for a formula; a number stays.
+
+    >>> without_formula("=1+1"), without_formula(-1)
+    ("'=1+1", -1)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 class Tsv(Csv):

@@ -7,7 +7,6 @@ A field is looked up by name among plain values and never evaluated, so a templa
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from typing import Any, TextIO
 from smolcli.errors import UsageError
 from smolcli.types import Record
 from smolcli.writers.base import Writer
-from smolcli.writers.columns import COLUMNS, Cell, compact_json, row_of
+from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Cell, compact_json, path_fields, row_of
 
 ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
-PATH_FIELDS = ("name", "stem", "suffix", "folder")
 JSON = "json"  # the format specification for which a value is written as JSON
 TOKEN = re.compile(r"(?P<doubled>\{\{|\}\})|\{(?P<field>[^{}]*)\}|\\(?P<escape>.?)|(?P<brace>[{}])", re.DOTALL)
 
@@ -108,14 +106,6 @@ class Template(Writer):
         if record.error is None or self._template.has_error_field:
             self.stream.write(self._template.format(record))
             self.stream.flush()
-
-
-def path_fields(path: str) -> dict[str, Cell]:
-    """Return the PATH_FIELDS of a path, or of a URL without its query; the folder of a bare name is "."."""
-    if path.lower().startswith(("http://", "https://")):
-        path = re.split("[?#]", path, maxsplit=1)[0]
-    folder, name = os.path.split(path)
-    return dict(zip(PATH_FIELDS, (name, *os.path.splitext(name), folder or "."), strict=True))
 
 
 def _field(field: str) -> Field:

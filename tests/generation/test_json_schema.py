@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.generation.json_schema import MAX_CHARACTERS, MAX_ITEMS, canonicalize, parse
+from smolcli.generation.json_schema import MAX_CHARACTERS, MAX_ITEMS, Schema, canonicalize, field_keys, is_closed, parse
 
 
 def property_types(word: str) -> dict[str, Any]:
@@ -136,3 +136,29 @@ def test_an_existing_file_has_precedence_over_the_short_form(tmp_path: Path, mon
 
 def test_a_short_form_may_be_longer_than_a_file_name() -> None:
     assert len(property_types(", ".join(f"name{n}" for n in range(2000)))) == 2000
+
+
+ADDRESS = {"properties": {"city": {}, "next": {"$ref": "#/$defs/a~1b"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        (parse("vendor, total float, items str[], note?"), ["vendor", "total", "items", "note"]),
+        ({"properties": {"to": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": ADDRESS}}, ["to.city", "to.next"]),
+        ({"properties": {"to": {"anyOf": [{"properties": {"x": {}}}, {"type": "null"}]}}}, ["to.x"]),
+        ({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}, "a": {}}}]}, ["a", "b"]),
+        ({"properties": {"rows": {"type": "array", "items": {"properties": {"x": {}}}}}}, ["rows"]),
+        ({"properties": {"free": {"type": "object"}, "none": {"$ref": "#/nowhere"}}}, ["free", "none"]),
+        ({"properties": {"a": {"$ref": "#"}}}, ["a.a"]),
+    ],
+)
+def test_the_fields_of_a_schema_are_those_of_its_objects(schema: Schema, names: list[str]) -> None:
+    assert [".".join(keys) for keys in field_keys(schema)] == names
+
+
+def test_a_schema_is_closed_where_no_object_has_other_properties() -> None:
+    assert is_closed(parse("a, b int?"))
+    assert is_closed(parse('{"properties": {"a": {"properties": {"b": {}}}}}'))
+    assert not is_closed(parse('{"properties": {"a": {"additionalProperties": {}}}}'))
+    assert not is_closed(parse('{"properties": {}, "patternProperties": {"x": {}}}'))

@@ -58,9 +58,7 @@ def test_pictures_of_a_folder_with_their_tiles_and_tokens(capsys: pytest.Capture
     assert first.startswith("./a.png: 1500 x 1000 pixels in 7 tiles; 1 prompt of at most ")
     assert second.startswith("./b.png: 300 x 200 pixels in 1 tile; 1 prompt of at most ")
     assert third == "./c.png: has the content of another input, and takes its answer"
-    assert summary.startswith(
-        "2 of 4 pictures to answer, 1 with the content of another, 1 that cannot be read; "
-    )
+    assert summary.startswith("2 of 4 pictures to answer, 1 with the content of another, 1 that cannot be read; ")
     assert summary.endswith(", 512 of pictures; answers: at most 512 each; no earlier records to time it by")
     assert code == Exit.SOME_FAILED
     assert capsys.readouterr().err == (

@@ -13,6 +13,7 @@ from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.pipeline.request import Request
 from smolcli.pipeline.validate import validate
+from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def request(task: Task | None = None, inputs: tuple[str, ...] = ("a.png",), **options: Any) -> Request:
     """A request whose options are given by their names, whichever dataclass has them."""
-    groups: list[Any] = [Input(inputs=inputs), Model(), Generate(), Output(), Batch()]
+    groups: list[Any] = [Input(inputs=inputs), Model(), Generate(), Output(), Batch(), Layout()]
     for number, group in enumerate(groups):
         own = {name: value for name, value in options.items() if hasattr(group, name)}
         groups[number] = replace(group, **own)
@@ -64,7 +65,24 @@ def check(request: Request) -> None:
         (request(VideoSummarize(contact_sheet=Path("s.jpg")), inputs=("a",), executor="ray"), "with --engine ray"),
         (request(Ask("What?", together=True), watch=(".",)), "--together waits for all inputs"),
         (request(resume=True), "--resume continues a file of records"),
-        (request(resume=True, output=Path("r.csv")), "--resume continues a file of records"),
+        (request(resume=True, output=Path("r.csv")), "-o r.jsonl --resume, and then: smolcli records r.jsonl -o r.csv"),
+        (request(resume=True, output=Path("r.txt"), template="{text} {path}"),
+         "smolcli records r.jsonl --template '{text} {path}' -o r.txt"),
+        (request(resume=True, format="tsv"), "and then: smolcli records results.jsonl -f tsv"),
+        (request(resume=True, output=Path("r.jsonl"), fields="path"), "smolcli records r.jsonl --fields path"),
+        (request(output=Path("r.xlsx")), "xlsx is not a format of smolcli; spreadsheets open -f csv --bom"),
+        (request(format="xlsx"), "xlsx is not a format of smolcli; spreadsheets open -f csv --bom"),
+        (request(output=Path("r.parquet")), "parquet is not a format of smolcli"),
+        (request(format="md", fields="path"), "--fields is for json, jsonl, csv, tsv or template, not for md"),
+        (request(sidecar=(".txt",), fields="path"), "not for sidecars; add -f json"),
+        (request(bom=True), "--bom is for csv or tsv, not for text; add -f csv"),
+        (request(format="jsonl", safe_csv=True), "--safe-csv is for csv or tsv, not for jsonl"),
+        (request(format="csv", fields="path,tokens.nw"), "tokens.nw is no field of a record; did you mean tokens.new?"),
+        (request(format="csv", fields=" ,"), "--fields is empty"),
+        (request(format="csv", fields="vendor", schema="vendor, total float"), "did you mean data.vendor?"),
+        (request(format="csv", fields="data.totl", schema="vendor, total float"), "did you mean data.total?"),
+        (request(template="{text}", fields="path"), "{text} in the template is not in --fields"),
+        (request(VideoSummarize(dry_run=True), inputs=("a.mp4",), fields="path"), "--dry-run writes none"),
         (request(resume=True, output=Path("/dev/null"), format="jsonl"), "/dev/null: is not a file"),
         (request(retry_failed=True, output=Path("r.jsonl")), "--retry-failed is for --resume"),
         (request(out_dir=Path("out")), "--out-dir is for sidecars"),
@@ -105,6 +123,12 @@ def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request
         request(VideoSummarize(), inputs=("a.mp4",), format="srt", dry_run=True),
         request(VideoSummarize(contact_sheet=Path("sheet.jpg")), inputs=("a.mp4",)),
         request(executor="ray", address="auto"),
+        request(output=Path("r.csv"), bom=True, safe_csv=True, fields="path,name,tokens,data.total,data.items.0"),
+        request(output=Path("r.log"), template="{path} {tokens.new}", fields="path,tokens"),
+        request(format="jsonl", fields="data.a.b", schema='{"properties": {"a": {"additionalProperties": true}}}'),
+        request(Ask("a?", also=("b?",)), format="tsv", fields="data.b?,data.0.answer"),
+        request(VideoSummarize(), format="csv", schema="total", fields="data.summary.total,data.duration"),
+        request(output=Path("r.xlsx"), format="csv"),
     ],
 )
 def test_options_that_go_together_are_accepted(folder: Path, given: Request) -> None:
@@ -152,3 +176,27 @@ def test_what_writes_into_the_users_collection_is_known(given: Request, options:
     assert given.writes_into_collection == options
     if given.output.write_metadata:
         assert request(write_metadata=True).record_format is None
+
+
+def header(given: Request) -> list[str]:
+    """The names of the columns before those of every record."""
+    names = [column.name for column in given.columns or ()]
+    return names[: names.index("path")]
+
+
+def test_a_table_has_a_column_for_each_field_of_the_schema_before_the_others() -> None:
+    nested = """{"properties": {"vendor": {}, "to": {"$ref": "#/$defs/Address"}, "lines": {"type": "array"}},
+                 "$defs": {"Address": {"properties": {"city": {}, "street": {}}}}}"""
+    assert header(request(format="csv", schema="vendor, date, total float")) == ["vendor", "date", "total"]
+    assert header(request(format="tsv", schema=nested)) == ["vendor", "to.city", "to.street", "lines"]
+    assert header(request(VideoSummarize(), format="csv", schema="who, where")) == ["who", "where"]
+    assert header(request(format="csv")) == []
+    assert request(format="jsonl", schema="vendor").columns is None
+
+
+def test_a_table_has_a_column_for_each_question() -> None:
+    assert header(request(Ask("How many?", also=("Which, then?", "How many?")), format="csv")) == [
+        "How many?", "Which, then?",
+    ]  # fmt: skip
+    assert header(request(Ask("a?", also=("b?",)), format="csv", schema="x, y")) == ["a?.x", "a?.y", "b?.x", "b?.y"]
+    assert header(request(Ask("a?"), format="csv")) == []

@@ -9,16 +9,27 @@ import random
 import shutil
 import subprocess
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
 from smolcli.errors import ErrorKind
 from smolcli.types import Fault, Record
-from smolcli.writers.columns import COLUMNS
+from smolcli.writers.columns import COLUMNS, table_columns
+from smolcli.writers.fields import parse_fields
 from smolcli.writers.table import Csv, Markdown, Tsv, escape_markdown
 from tests.helpers import BAD, LINES, MARKDOWN, RECORD, written
 
 NASTY = replace(RECORD, path='a,"b"\t|.png', text='one,\r"two"\r\n\n\ttab \\n back\\slash ', data={"é": [1, "\ud83d"]})
+
+
+def written_with(writer: Any, *records: Record, **options: Any) -> str:
+    """What a writer with these options writes of the records."""
+    stream = io.StringIO()
+    with writer(stream, has_many=True, **options) as opened:
+        for record in records:
+            opened.write(record)
+    return stream.getvalue()
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -135,3 +146,74 @@ def test_any_path_is_shown_letter_for_letter_in_a_table_and_in_a_heading() -> No
 def test_usual_paths_are_not_escaped() -> None:
     for name in ("photos/IMG_2024_01.jpg", "a (1).png", "-", "x-y.z!.png", "C#.png", "1. a.png", "ä.png"):
         assert escape_markdown(name) == name
+
+
+def test_columns_of_the_data_come_first_and_keep_their_names_apart() -> None:
+    columns = table_columns([("total", ("total",)), ("to.city", ("to", "city")), ("text", ("text",))])
+    data = {"total": 3.25, "to": {"city": "K\u00f6ln"}, "text": "\ud83d", "more": [1]}
+    lists = replace(RECORD, data={"total": True, "to": None, "text": [{"a": 1}]})
+    first, second, none = rows(written_with(Csv, replace(RECORD, data=data), lists, BAD, columns=columns))
+    assert list(first)[:4] == ["total", "to.city", "data.text", "path"]
+    assert list(first)[3:] == list(COLUMNS)
+    assert (first["total"], first["to.city"], first["data.text"], first["text"]) == ("3.25", "K\u00f6ln", "?", "a cat")
+    assert (second["total"], second["to.city"], second["data.text"]) == ("true", "", '[{"a":1}]')
+    assert (none["total"], none["error.kind"]) == ("", "missing")
+
+
+def test_an_answer_is_found_by_its_question() -> None:
+    columns = table_columns([("How many?", ("How many?",)), ("Which.x", ("Which", "x"))])
+    data = [{"question": "Which", "answer": {"x": 1}}, {"question": "How many?", "answer": "3"}]
+    [row] = rows(written_with(Csv, replace(RECORD, data=data), columns=columns))
+    assert (row["How many?"], row["Which.x"]) == ("3", "1")
+
+
+def test_chosen_fields_are_the_only_columns_in_their_order() -> None:
+    columns = parse_fields("text,name,tokens,data.items.1,path,text")
+    [row] = rows(written_with(Csv, replace(RECORD, path="in/a.png", data={"items": ["x", 7]}), columns=columns))
+    assert list(row.items()) == [
+        ("text", "a cat"), ("name", "a.png"), ("tokens.prompt", "5"), ("tokens.image", "3"), ("tokens.new", "2"),
+        ("data.items.1", "7"), ("path", "in/a.png"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", [Csv, Tsv])
+def test_a_byte_order_mark_comes_once_before_the_header(writer: type) -> None:
+    text = written_with(writer, RECORD, BAD, bom=True)
+    assert text.encode().startswith(b"\xef\xbb\xbfpath")
+    assert text.count("\ufeff") == 1
+    assert text[1:] == written(writer, RECORD, BAD)
+
+
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\0=1",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff201",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_text_that_would_be_a_formula_gets_an_apostrophe(text: str) -> None:
+    columns = table_columns([(f"{text}?", ("total",)), ("=size", ("size",))])
+    record = replace(RECORD, path="-a.png", text=text, data={"total": -5, "size": text})
+    [row] = rows(written_with(Csv, record, columns=columns, safe_csv=True))
+    assert list(row)[:3] == [f"'{text}?", "'=size", "path"]
+    assert (row["text"], row["path"], row["'=size"]) == (f"'{text}", "'-a.png", f"'{text}")
+    assert row[f"'{text}?"] == "-5"  # a number is not text
+    [plain] = rows(written_with(Csv, record, columns=columns))
+    assert plain["text"] == text
+    line = written_with(Tsv, record, columns=columns, safe_csv=True).split("\n")[1]
+    assert line.split("\t")[1].startswith("'") and line.split("\t")[2] == "'-a.png"
+
+
+def test_usual_text_has_no_apostrophe() -> None:
+    for text in ("a = b", "", " =1", "'=1", "1-2", "a@b.de"):
+        assert rows(written_with(Csv, replace(RECORD, text=text), safe_csv=True))[0]["text"] == text

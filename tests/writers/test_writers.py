@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from smolcli.writers.fields import parse_fields
 from smolcli.writers.json_lines import Json, JsonLines
 from smolcli.writers.text import Text
 from tests.helpers import BAD, LINES, RECORD, written
@@ -58,3 +59,28 @@ def test_a_path_that_is_not_utf8_becomes_one_line_of_utf8() -> None:
     line = written(JsonLines, replace(RECORD, path="\udcff.png", text="é\u2028"))
     assert line.encode("utf-8").count(b"\n") == 1
     assert json.loads(line)["path"] == "\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("fields", "chosen"),
+    [
+        ("path,text", {"path": "in/a.png", "text": "a cat"}),
+        ("tokens.new,seconds,tokens.image", {
+            "tokens": {"new": 2, "image": 3},
+            "seconds": {"load": 0.0, "media": 0.0, "encode": 0.0, "prefill": 0.0, "decode": 0.333333},
+        }),
+        ("data.to.city,name,data.none,error", {
+            "data": {"to": {"city": "Ulm"}, "none": None}, "name": "a.png", "error": None,
+        }),
+        ("data.total,data", {"data": {"total": 7, "to": {"city": "Ulm"}}}),
+        ("data,data.total,data.to", {"data": {"total": 7, "to": {"city": "Ulm"}}}),
+    ],
+)  # fmt: skip
+def test_json_has_only_the_chosen_fields_nested_as_in_the_record(fields: str, chosen: dict[str, object]) -> None:
+    record = replace(RECORD, path="in/a.png", data={"total": 7, "to": {"city": "Ulm"}})
+    for writer, has_many in ((JsonLines, True), (Json, False)):
+        stream = io.StringIO()
+        with writer(stream, has_many, columns=parse_fields(fields)) as opened:
+            opened.write(record)
+        assert json.loads(stream.getvalue()) == chosen
+    assert record.data == {"total": 7, "to": {"city": "Ulm"}}
