@@ -142,6 +142,9 @@ COMMANDS = {
     "bench": Entry(
         "smolcli.commands.bench:app", about="Measure the speed, memory and quality of models.", group="Models"
     ),
+    "records": Entry(
+        "smolcli.commands.records.command:records", about="Write the records of runs in any format, filtered."
+    ),
     "doctor": Entry(
         "smolcli.commands.doctor.command:doctor", about="Check what this machine lacks, and how to fix it."
     ),
@@ -156,6 +159,7 @@ ON_DEMAND = {
     "bench quality": Entry("smolcli.bench.quality.run:quality", "bench", ("rapidfuzz",)),
     "bench compare": Entry("smolcli.bench.performance.run:compare"),
     "parquet": Entry("pyarrow.parquet:ParquetFile", "bench", ("pyarrow",)),
+    "records": Entry("smolcli.commands.records.run:write_records"),
     "doctor": Entry("smolcli.commands.doctor.checks:checkup"),
     "page": Entry("smolcli.bench.report.html_page:page"),
     "plot": Entry("smolcli.bench.report.matplotlib_plots:plot", "plot", ("matplotlib",)),

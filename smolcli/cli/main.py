@@ -47,7 +47,7 @@ class Program(HelpGroup):
         """Where the other pages are."""
         return (
             "Options of a command: smolcli COMMAND --help; all of them: smolcli help COMMAND. "
-            "Topics: smolcli help exit-codes, environment or records."
+            "Topics: smolcli help exit-codes, environment or fields."
         )
 
     def full_page(self, ctx: Any) -> str:

@@ -1,4 +1,4 @@
-"""The topics of `smolcli help`: exit-codes, environment and records."""
+"""The topics of `smolcli help`: exit-codes, environment and fields."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def environment() -> str:
     return page.text()
 
 
-def records() -> str:
+def fields() -> str:
     """Return the page of the fields of a record."""
     page = Page()
     page.paragraph(
@@ -109,4 +109,4 @@ def _sentence(meaning: str) -> str:
     return f"{meaning[0].upper()}{meaning[1:]}."
 
 
-TOPICS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "environment": environment, "records": records}
+TOPICS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "environment": environment, "fields": fields}

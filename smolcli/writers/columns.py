@@ -122,14 +122,15 @@ def _element(values: Any, key: str) -> Any:
 
 def cell_at(fields: Mapping[str, Any], keys: Keys) -> Cell:
     """Return the value under `keys` as a cell: "" for none, objects and lists as JSON, notices joined by semicolons."""
-    value = value_at(fields, keys)
+    value = fields.get(keys[0]) if len(keys) == 1 else value_at(fields, keys)
     if value is None:
         return ""
-    if keys == ("notices",):
-        return "; ".join(value)
-    if isinstance(value, str):
-        return _without_surrogates(value) if keys[0] == "data" else writable(value)
-    return value if type(value) in (int, float) else compact_json(value)
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _without_surrogates(value) if keys[0] == "data" else writable(value)
+    if kind is int or kind is float:  # and not bool, which is an int too
+        return value
+    return "; ".join(value) if keys == ("notices",) else compact_json(value)
 
 
 def path_fields(path: str) -> dict[str, Cell]:

@@ -184,7 +184,7 @@ def test_where_there_is_colour(
     assert pages.has_color(stream) == is_colored
 
 
-@pytest.mark.parametrize("words", [["--help"], ["caption", "--help"], ["bench", "-h"], ["help", "records"]])
+@pytest.mark.parametrize("words", [["--help"], ["caption", "--help"], ["bench", "-h"], ["help", "fields"]])
 def test_colour_changes_no_character(words: list[str]) -> None:
     colored = shown(*words, NO_COLOR="", FORCE_COLOR="1")
     assert "\x1b[1mUsage:\x1b[0m" in colored or "\x1b[1mFields:\x1b[0m" in colored

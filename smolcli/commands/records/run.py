@@ -1,0 +1,219 @@
+"""Takes `smolcli records` from its options to an exit code.
+
+check -> look at what the records have -> read, choose, write -> conclude
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TextIO
+
+from smolcli import registry
+from smolcli.commands.records.survey import check_names, data_columns
+from smolcli.errors import ErrorKind, Exit, InputError, OutputError, UsageError
+from smolcli.inputs.walk import MEDIA_SUFFIXES
+from smolcli.options import Output
+from smolcli.pipeline.outputs import make_writer
+from smolcli.records.layout import Layout, is_table, refuse_foreign
+from smolcli.records.stored import RecordFiles, describe, stored_record
+from smolcli.records.where import BATCH, Where
+from smolcli.terminal.console import Console
+from smolcli.types import StoredRecord, is_url, pluralize
+from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Column, Keys, table_columns, video_segments
+from smolcli.writers.destination import STDOUT_NAMES, destination, format_of
+from smolcli.writers.fields import GROUPS, check_template, parse_fields
+
+if TYPE_CHECKING:
+    from smolcli.commands.records.command import Selection
+    from smolcli.writers.sidecar import Sidecars
+
+FAILED_TEMPLATE = "{path}: {error.message}"  # of --failed without a format
+
+
+@dataclass
+class Tally:
+    """What was read and done."""
+
+    read: int = 0
+    chosen: int = 0
+    failed: int = 0  # of the chosen
+    sidecars_failed: int = 0
+    first_failure: str = field(default="")
+
+
+def write_records(stdout: TextIO, selection: Selection, output: Output, layout: Layout) -> Exit:
+    """Write the chosen records of the files. Raises UsageError, InputError and OutputError, and BrokenPipeError."""
+    console, tally = Console(output.quiet), Tally()
+    record_format, template = choose_format(selection, output)
+    check(selection, output, layout, record_format)
+    where = None if selection.where is None else Where(selection.where)
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(RecordFiles(selection.files))
+        columns = choose_columns(files, layout, where, record_format)
+        if template is not None and columns is not None:
+            check_template(template, columns)
+        sidecars = make_sidecars(output)
+        records = choose(files, selection.failed, where, tally)
+        first = list(islice(records, 1))  # the first answer tells whether answers have several lines
+        file = None if output.output is None or str(output.output) in STDOUT_NAMES else output.output
+        stream = stack.enter_context(destination(file, stdout))
+        is_multiline = any(map(has_lines, first))
+        writer = stack.enter_context(
+            make_writer(stream, record_format, template, layout, columns, has_many=True, is_multiline=is_multiline)
+        )
+        for record in chain(first, records):
+            if sidecars is not None:
+                write_sidecars(sidecars, record, output, tally)
+            writer.write(record)
+    return conclude(files, tally, record_format, selection, console)
+
+
+def choose_format(selection: Selection, output: Output) -> tuple[str | None, str | None]:
+    """Return the format of the records, as pipeline.request.Request.record_format does, and its template."""
+    if output.template is not None:
+        return "template", output.template
+    if output.format is not None:
+        return output.format, None
+    if output.output is not None:
+        return format_of(output.output, {**registry.WRITERS, **registry.FOREIGN_FORMATS}), None
+    if output.sidecar:
+        return None, None
+    return ("template", FAILED_TEMPLATE) if selection.failed else ("text", None)
+
+
+def check(selection: Selection, output: Output, layout: Layout, record_format: str | None) -> None:
+    """Refuse options that contradict each other. Raises UsageError."""
+    if not selection.files:
+        raise UsageError("no file was given", "smolcli records results.jsonl, or - for standard input")
+    if selection.files.count("-") > 1:
+        raise UsageError("standard input can be read once, and is named twice", "name it once")
+    refuse_foreign(record_format)
+    if record_format in registry.NEEDS_SEGMENTS:
+        raise UsageError(f"{record_format} holds one video", "write one beside each: --sidecar .srt")
+    if output.template is not None and output.format is not None:
+        raise UsageError("--template is a format of its own", "leave out --format")
+    if output.out_dir is not None and not output.sidecar:
+        raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
+    if selection.failed and (output.sidecar or record_format == "text"):
+        what = "sidecars hold answers" if output.sidecar else "text holds answers"
+        raise UsageError(f"{what}, and failed records have none", "leave it out, or add -f csv")
+    layout.check_format(record_format)
+    file = output.output
+    if file is not None and file.exists():
+        if any(name != "-" and os.path.exists(name) and os.path.samefile(name, file) for name in selection.files):
+            raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
+        if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
+            raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
+
+
+def choose_columns(
+    files: RecordFiles, layout: Layout, where: Where | None, record_format: str | None
+) -> tuple[Column, ...] | None:
+    """Return the fields that are written, None where the format has none to choose.
+
+    The files are read for it where a table needs to know what `data` holds, or --where and --fields name what only some
+    records have. Raises UsageError for a name that none has.
+    """
+    wanted: dict[str, Keys] = {} if where is None else dict(where.wanted)
+    names = [name.strip() for name in (layout.fields or "").split(",")]
+    others = [name for name in filter(None, names) if name not in (*COLUMNS, *GROUPS, *PATH_FIELDS)]
+    wanted |= {name: ("data", *name.split(".")[1:]) if name.startswith("data.") else (name,) for name in others}
+    needs_columns = layout.fields is None and is_table(record_format)
+    if wanted or needs_columns:
+        try:
+            files.keep()
+        except OSError as error:
+            what = f"a pipe cannot be kept in a temporary file ({error.strerror})"
+            raise OutputError(what, "name a file, or set TMPDIR to a folder with space") from error
+    if wanted:
+        check_names(files.read(), wanted)
+    if needs_columns:
+        return table_columns(data_columns(files.read()))
+    return None if layout.fields is None else parse_fields(layout.fields, None, others)
+
+
+def make_sidecars(output: Output) -> Sidecars | None:
+    """The writer of --sidecar; with --out-dir the tree below the current folder is repeated there."""
+    if not output.sidecar:
+        return None
+    make = registry.load(registry.ON_DEMAND, "--sidecar")
+    sidecars: Sidecars = make(output.sidecar, None, output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES)
+    return sidecars
+
+
+def choose(files: RecordFiles, only_failed: bool, where: Where | None, tally: Tally) -> Iterator[StoredRecord]:
+    """Yield the chosen records in their order, and count them."""
+    for fields in _matching(files.read(), only_failed, where, tally):
+        tally.chosen += 1
+        tally.failed += fields.get("error") is not None
+        yield stored_record(fields)
+
+
+def _matching(
+    records: Iterator[dict[str, Any]], only_failed: bool, where: Where | None, tally: Tally
+) -> Iterator[dict[str, Any]]:
+    batch_size = 1 if where is None else BATCH
+    while batch := list(islice(records, batch_size)):
+        tally.read += len(batch)
+        if only_failed:
+            batch = [fields for fields in batch if fields.get("error") is not None]
+        yield from batch if where is None else where.select(batch)
+
+
+def has_lines(record: StoredRecord) -> bool:
+    """Whether answers of this record's task have several lines, so that text and Markdown put each under a heading."""
+    entry = registry.TASKS.get(record.task)
+    is_multiline = entry is not None and getattr(registry.load(registry.TASKS, record.task), "is_multiline", False)
+    return is_multiline is True or isinstance(record.data, list)  # a list has an answer for each question
+
+
+def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: Output, tally: Tally) -> None:
+    """Write the sidecars of one record; one that cannot be written is counted."""
+    try:
+        if record.error is None:
+            check_place(record, output)
+        sidecars.write(record)
+    except InputError as error:
+        tally.sidecars_failed += 1
+        tally.first_failure = tally.first_failure or f"{record.path}: {error}"
+
+
+def check_place(record: StoredRecord, output: Output) -> None:
+    """Raise InputError if the input of a record is not here, or has no segments for a sidecar of them."""
+    if output.out_dir is None and record.path != "-" and not is_url(record.path) and not os.path.lexists(record.path):
+        advice = "change to the folder where the run was started, or add --out-dir DIR"
+        raise InputError("no such file", advice, kind=ErrorKind.MISSING)
+    needs_segments = [kind for kind in output.sidecar if kind in registry.NEEDS_SEGMENTS]
+    if needs_segments and not video_segments(record):
+        raise InputError(f"has no segments for {needs_segments[0]}", "leave it out", kind=ErrorKind.UNSUPPORTED)
+
+
+def conclude(
+    files: RecordFiles, tally: Tally, record_format: str | None, selection: Selection, console: Console
+) -> Exit:
+    """Say what was left out, and give the exit code."""
+    has_other_lines = False
+    for name, others in files.others.items():
+        shown = "standard input" if name == "-" else name
+        if others.torn_bytes:
+            console.notice(f"{shown}: the last record is torn, of {others.torn_bytes} bytes, and left out")
+        if others.count and tally.read:
+            console.error(describe(shown, others))
+        has_other_lines |= others.count > 0
+    if not tally.read:
+        names = ", ".join("standard input" if name == "-" else name for name in files.others)
+        console.error(f"{names}: no record was found; name a file that a run wrote with -o FILE.jsonl")
+        return Exit.NO_INPUT
+    if not tally.chosen:
+        console.notice(f"none of {pluralize(tally.read, 'record')} is chosen")
+    if record_format == "text" and tally.failed:
+        console.notice(f"{pluralize(tally.failed, 'failed record')} left out; --failed lists them")
+    if tally.sidecars_failed:
+        count = pluralize(tally.sidecars_failed, "record")
+        console.error(f"no sidecars of {count}, the first is {tally.first_failure}")
+        return Exit.ALL_FAILED if tally.sidecars_failed == tally.chosen - tally.failed else Exit.SOME_FAILED
+    return Exit.SOME_FAILED if has_other_lines else Exit.OK
