@@ -67,7 +67,7 @@ def write_records(file: Path, count: int) -> None:
         for number in range(count):
             data = {"vendor": f"Shop {number % 97}", "date": "2026-08-01", "total": number % 251, "paid": True}
             error = {"kind": "truncated", "message": "is cut short; copy it again"} if number % 10 == 0 else None
-            fields = {
+            fields: dict[str, object] = {
                 "path": f"receipts/{number % 1000:03}/{number:07}.jpg", "id": f"{number:064x}",
                 "sha256": f"{number:064x}", "stamp": "152333-1785555555555555555-1785555555555555555", "task": "ask",
                 "text": "" if error else json.dumps(data), "data": None if error else data, "model": "256m",

@@ -37,10 +37,8 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 UNKNOWN = re.compile(r"no such column: (.+?)(?: - should this be .*)?")
 FORBIDDEN_FUNCTION = re.compile(r"not authorized to use function: (.+)")
-MESSAGES = {  # of SQLite, in words that say more
-    "interrupted": "it takes too long",
-    "not authorized": "only fields of records can be named, and a subquery is not allowed",
-}
+KEYWORD = re.compile(r'near "(\w+)": syntax error')
+FORBIDDEN = re.compile(r"not authorized|access to .* is prohibited")
 TEXTS = re.compile(r"'(?:[^']|'')*'|\.\s*\"[^\"]*\"")  # 'text' and the name in data."name"
 EXAMPLE = "as 'tokens.new > 100 and error.kind is null'"
 
@@ -101,6 +99,8 @@ class Where:
         table, column = (before.lower(), column) if dot else ("record", name)
         if name in self.wanted or len(self.wanted) == MAX_COLUMNS:  # SQL has no names of three parts
             raise self._wrong(f"{name} is no name in SQL", f'write {table}."{column}"')
+        if column.lower() == "rowid":  # the condition closes the brackets around it
+            raise self._wrong("it is more than one condition", f"write one, {EXAMPLE}")
         if table not in ("record", "data") or name.lower() in TABLES:
             parts = (other for other in COLUMNS if other.startswith(f"{name.lower()}."))
             guess = closest(name, COLUMNS) or next(parts, None)
@@ -116,14 +116,7 @@ class Where:
         try:
             return self._database.execute(self._select).fetchall()
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            message = str(error)
-            if unknown := UNKNOWN.fullmatch(message):
-                raise _UnknownColumn(unknown[1]) from None
-            if function := FORBIDDEN_FUNCTION.fullmatch(message):
-                allowed = ", ".join(sorted(filter(str.isidentifier, FUNCTIONS)))
-                raise self._wrong(f"the function {function[1]} is not allowed", f"there are {allowed}") from None
-            message = MESSAGES.get(message, message)
-            raise self._wrong(message, f"write a condition of SQL, {EXAMPLE}") from None
+            raise self._explained(str(error)) from None
         finally:
             self._is_checked = False
 
@@ -144,6 +137,22 @@ class Where:
 
     def _is_too_late(self) -> bool:
         return self._is_checked and time.monotonic() > self._deadline
+
+    def _explained(self, message: str) -> Exception:
+        """Return the error for a message of SQLite, in words that say what to do."""
+        if unknown := UNKNOWN.fullmatch(message):
+            return _UnknownColumn(unknown[1])
+        if function := FORBIDDEN_FUNCTION.fullmatch(message):
+            allowed = ", ".join(sorted(filter(str.isidentifier, FUNCTIONS)))
+            return self._wrong(f"the function {function[1]} is not allowed", f"there are {allowed}")
+        keyword = KEYWORD.fullmatch(message)
+        if keyword and re.search(rf"\.\s*{keyword[1]}\b", self._condition):
+            return self._wrong(f"{keyword[1]} is a word of SQL", f'as the name of a field write data."{keyword[1]}"')
+        if FORBIDDEN.fullmatch(message):
+            message = "only fields of records can be named, and a subquery is not allowed"
+        elif message == "interrupted":
+            message = "it takes too long"
+        return self._wrong(message, f"write a condition of SQL, {EXAMPLE}")
 
     @staticmethod
     def _wrong(what: str, advice: str) -> UsageError:

@@ -125,11 +125,10 @@ def cell_at(fields: Mapping[str, Any], keys: Keys) -> Cell:
     value = fields.get(keys[0]) if len(keys) == 1 else value_at(fields, keys)
     if value is None:
         return ""
-    kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         return value if value.isascii() else _without_surrogates(value) if keys[0] == "data" else writable(value)
-    if kind is int or kind is float:  # and not bool, which is an int too
-        return value
+    if type(value) in (int, float):  # and not bool, which is an int too
+        return value  # type: ignore[no-any-return]
     return "; ".join(value) if keys == ("notices",) else compact_json(value)
 
 
