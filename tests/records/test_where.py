@@ -50,7 +50,7 @@ RECORDS = [
         ('data."How many?" = 3', []),  # the answer is a text
         ("data.\"How many?\" = '3'", ["asked"]),
         ("json_array_length(data.items) > 1", ["total"]),
-        ("data.items ->> 1 = 'y'", ["total"]),
+        ("json_extract(data.items, '$[1]') = 'y'", ["total"]),
         ("rating >= 5", ["short"]),
         ("record.rating >= 5", ["short"]),
         ("length(text) = 5 and seconds.decode > 0.3 and tokens.image < 4", ["short", "total", "small", "asked", "bad"]),
