@@ -121,7 +121,7 @@ def make_writer(
     """
     if record_format is None:
         return NullWriter(stream)
-    if template is not None:
+    if template is not None and record_format == "template":
         return Template(stream, has_many, is_multiline, template=template)
     options = {name: getattr(layout, name) for name in registry.WRITERS[record_format].options - {"fields"}}
     if columns is not None:

@@ -30,7 +30,7 @@ class Layout:
     fields: str | None = opt(
         None,
         "Write only these fields: path,text,data.total; for csv, tsv, json and jsonl.\n"
-        "`smolcli help fields` lists them; with --template, it may name no others.",
+        "`smolcli help fields` lists them; what is in data is data.KEY. With --template: those that it may name.",
         metavar="NAMES",
         autocompletion=complete_fields,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -28,17 +29,28 @@ class Selection:
     )
     where: str | None = opt(
         None,
-        "Take only records for which SQL says so: 'tokens.new > 100 and error.kind is null'.",
+        "Take only records for which this condition of SQL is true: 'tokens.new > 100 and error.kind is null'.",
         short=True,
         metavar="SQL",
     )
 
 
 @dataclass(frozen=True)
-class RecordOutput(Output):
+class RecordOutput:
     """Where records go; sidecars may be those of videos too."""
 
+    panel = "Output"
+
+    format: str | None = same_as(Output, "format", short=True)
+    template: str | None = same_as(Output, "template", short=True)
+    output: Path | None = same_as(Output, "output", short=True)
     sidecar: tuple[str, ...] = same_as(VideoOutput, "sidecar", short=True)
+    out_dir: Path | None = same_as(Output, "out_dir", help="Write sidecars below DIR, with the folders of the inputs.")
+    if_exists: str = same_as(
+        Output, "if_exists", help="Where a sidecar exists: skip it, overwrite it, or make it an error."
+    )
+    quiet: bool = same_as(Output, "quiet", short=True)
+    verbose: bool = same_as(Output, "verbose", help="Show tracebacks.")
 
 
 def _run(*options: object) -> None:
@@ -54,7 +66,7 @@ records.__doc__ = """Write the records of runs in any format, filtered.
 
 A results file stays JSON Lines, which --resume continues; this command makes a table, another list or sidecars of it.
 In --where each field has its name (`smolcli help fields`), as tokens.new, and what is in data is data.KEY. Lines that
-are no records are left out, and said.
+are no records are left out and counted.
 """
 records.examples = (  # type: ignore[attr-defined]
     "smolcli records results.jsonl -o results.csv --bom",

@@ -16,7 +16,6 @@ from smolcli import registry
 from smolcli.commands.records.survey import check_names, data_columns
 from smolcli.errors import ErrorKind, Exit, InputError, OutputError, UsageError
 from smolcli.inputs.walk import MEDIA_SUFFIXES
-from smolcli.options import Output
 from smolcli.pipeline.outputs import make_writer
 from smolcli.records.layout import Layout, is_table, refuse_foreign
 from smolcli.records.stored import RecordFiles, describe, stored_record
@@ -28,7 +27,7 @@ from smolcli.writers.destination import STDOUT_NAMES, destination, format_of
 from smolcli.writers.fields import GROUPS, check_template, parse_fields
 
 if TYPE_CHECKING:
-    from smolcli.commands.records.command import Selection
+    from smolcli.commands.records.command import RecordOutput, Selection
     from smolcli.writers.sidecar import Sidecars
 
 FAILED_TEMPLATE = "{path}: {error.message}"  # of --failed without a format
@@ -45,7 +44,7 @@ class Tally:
     first_failure: str = field(default="")
 
 
-def write_records(stdout: TextIO, selection: Selection, output: Output, layout: Layout) -> Exit:
+def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, layout: Layout) -> Exit:
     """Write the chosen records of the files. Raises UsageError, InputError and OutputError, and BrokenPipeError."""
     console, tally = Console(output.quiet), Tally()
     record_format, template = choose_format(selection, output)
@@ -72,7 +71,7 @@ def write_records(stdout: TextIO, selection: Selection, output: Output, layout: 
     return conclude(files, tally, record_format, selection, console)
 
 
-def choose_format(selection: Selection, output: Output) -> tuple[str | None, str | None]:
+def choose_format(selection: Selection, output: RecordOutput) -> tuple[str | None, str | None]:
     """Return the format of the records, as pipeline.request.Request.record_format does, and its template."""
     if output.template is not None:
         return "template", output.template
@@ -85,7 +84,7 @@ def choose_format(selection: Selection, output: Output) -> tuple[str | None, str
     return ("template", FAILED_TEMPLATE) if selection.failed else ("text", None)
 
 
-def check(selection: Selection, output: Output, layout: Layout, record_format: str | None) -> None:
+def check(selection: Selection, output: RecordOutput, layout: Layout, record_format: str | None) -> None:
     """Refuse options that contradict each other. Raises UsageError."""
     if not selection.files:
         raise UsageError("no file was given", "smolcli records results.jsonl, or - for standard input")
@@ -136,7 +135,7 @@ def choose_columns(
     return None if layout.fields is None else parse_fields(layout.fields, None, others)
 
 
-def make_sidecars(output: Output) -> Sidecars | None:
+def make_sidecars(output: RecordOutput) -> Sidecars | None:
     """The writer of --sidecar; with --out-dir the tree below the current folder is repeated there."""
     if not output.sidecar:
         return None
@@ -171,7 +170,7 @@ def has_lines(record: StoredRecord) -> bool:
     return is_multiline is True or isinstance(record.data, list)  # a list has an answer for each question
 
 
-def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: Output, tally: Tally) -> None:
+def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: RecordOutput, tally: Tally) -> None:
     """Write the sidecars of one record; one that cannot be written is counted."""
     try:
         if record.error is None:
@@ -182,7 +181,7 @@ def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: Output, tal
         tally.first_failure = tally.first_failure or f"{record.path}: {error}"
 
 
-def check_place(record: StoredRecord, output: Output) -> None:
+def check_place(record: StoredRecord, output: RecordOutput) -> None:
     """Raise InputError if the input of a record is not here, or has no segments for a sidecar of them."""
     if output.out_dir is None and record.path != "-" and not is_url(record.path) and not os.path.lexists(record.path):
         advice = "change to the folder where the run was started, or add --out-dir DIR"
