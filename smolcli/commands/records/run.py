@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
@@ -60,6 +61,7 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
         first = list(islice(records, 1))  # the first answer tells whether answers have several lines
         file = None if output.output is None or str(output.output) in STDOUT_NAMES else output.output
         stream = stack.enter_context(destination(file, stdout))
+        check_output(stream, selection.files)
         is_multiline = any(map(has_lines, first))
         writer = stack.enter_context(
             make_writer(stream, record_format, template, layout, columns, has_many=True, is_multiline=is_multiline)
@@ -102,11 +104,19 @@ def check(selection: Selection, output: RecordOutput, layout: Layout, record_for
         raise UsageError(f"{what}, and failed records have none", "leave it out, or add -f csv")
     layout.check_format(record_format)
     file = output.output
-    if file is not None and file.exists():
-        if any(name != "-" and os.path.exists(name) and os.path.samefile(name, file) for name in selection.files):
-            raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
-        if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
-            raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
+    if file is not None and file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
+        raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
+
+
+def check_output(stream: TextIO, names: Sequence[str]) -> None:
+    """Raise UsageError if the output is one of the files that are read, which would never end with `>>`."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # not a file of the system
+        return
+    for name in names:
+        if name != "-" and stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(name)):
+            raise UsageError(f"{name}: the input is also the output", "choose another file with -o")
 
 
 def choose_columns(

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from smolcli.writers.columns import COLUMNS
 from smolcli.writers.json_lines import as_json
 from tests.helpers import BAD, RECORD, smolcli
 
+ROOT = Path(__file__).parents[3]
 DOG = replace(RECORD, path="dog.png", text="a dog", tokens=replace(RECORD.tokens, new=200))
 RECEIPT = replace(RECORD, path="r.png", task="ocr", text="{}", data={"total": 7.5, "to": {"city": "Ulm"}})
 FILM = replace(
@@ -178,7 +181,7 @@ def test_a_file_without_records(run: Run) -> None:
         ({"files": ("-", "-")}, "standard input can be read once"),
         ({"files": ("none.jsonl",)}, "none.jsonl: no such file"),
         ({"output": Path("r.jsonl")}, "r.jsonl: the input is also the output"),
-        ({"output": Path("link.jsonl")}, "link.jsonl: the input is also the output"),
+        ({"output": Path("link.jsonl")}, "r.jsonl: the input is also the output"),
         ({"output": Path("a.png")}, "a.png: is a picture or a video, by its name"),
         ({"output": Path("r.xlsx")}, "xlsx is not a format of smolcli; spreadsheets open -f csv --bom"),
         ({"format": "srt"}, "srt holds one video"),
@@ -254,3 +257,16 @@ def test_standard_input_is_read_once_or_kept() -> None:
     assert table.stdout.startswith(b"total,to.city,path,") and table.returncode == 0
     empty = smolcli("records", "-", stdin=b"")
     assert empty.returncode == Exit.NO_INPUT and empty.stderr.startswith(b"smolcli: standard input: no record")
+
+
+def test_a_shell_cannot_append_the_output_to_the_input() -> None:
+    write(RECORD)
+    with open("r.jsonl", "a") as end:
+        done = subprocess.run(
+            [sys.executable, "-m", "smolcli", "records", "r.jsonl", "-f", "jsonl"],
+            stdout=end, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.decode().split(";")[0]) == (
+        Exit.USAGE, "smolcli: r.jsonl: the input is also the output",
+    )  # fmt: skip
+    assert Path("r.jsonl").read_text() == as_json(RECORD) + "\n"
