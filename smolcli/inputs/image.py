@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from smolcli.errors import ErrorKind, InputError
+from smolcli.inputs.alpha import flatten
 from smolcli.inputs.signatures import kind_of
 from smolcli.options import Input
 from smolcli.types import Frame
@@ -142,13 +143,11 @@ def _apply_orientation(image: Image.Image) -> Image.Image:
 
 
 def eight_bit_rgb(image: Image.Image) -> Image.Image:
-    """Convert any picture to RGB with 8 bits per channel; transparent pixels are drawn on white."""
+    """Convert any picture to RGB with 8 bits per channel; transparent pixels are drawn on a ground, see alpha.py."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         return _eight_bit_grey(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        background = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(background, rgba).convert("RGB")
+        return flatten(image.convert("RGBA"))
     return image.convert("RGB")
 
 
