@@ -120,7 +120,7 @@ TEXT_SIDECAR = ".txt"
 NEEDS_SEGMENTS = ("srt", "vtt", "chapters", ".srt", ".vtt")
 CONTACT_SHEET_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # suffix: Pillow's format
 READERS = {
-    "image": Entry("smolcli.inputs.image:read"),
+    "image": Entry("smolcli.inputs.image:Picture"),
     "video": Entry("smolcli.inputs.video:Video"),
 }
 DECODERS = {

@@ -22,7 +22,8 @@ class Frame:
     """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
 
     `time` is the timestamp of a video frame in seconds, None for a still picture. Only the engine's process holds
-    pixels: elsewhere `rgb` is empty and `held` refers to them by the number of the item and of the frame in it.
+    pixels: elsewhere `rgb` is empty and `held` refers to them by the number of the item and of the frame in it. The
+    size of a page that was not decoded yet is 0 x 0.
     """
 
     rgb: bytes = field(repr=False)
@@ -178,12 +179,14 @@ class Prompt:
     """A conversation that asks for one reply; if its last turn is the assistant's, the reply continues that turn.
 
     With `split` False every picture is one tile, as video frames are. `draft` marks a prompt whose reply is not part of
-    the answer and is never shown.
+    the answer and is never shown. `page` is the number of the page that it is about, from 1, if the input has several.
+    Where some of the prompts of a step have no answer, the task goes on with the others if all are drafts or pages.
     """
 
     turns: tuple[Turn, ...]
     split: bool = True
     draft: bool = False
+    page: int | None = None
 
     @property
     def frames(self) -> list[Frame]:

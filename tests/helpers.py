@@ -60,7 +60,7 @@ def records(
 ) -> tuple[list[dict[str, Any]], RecordSink]:
     stream = io.StringIO()
     sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False))
-    work = Work(backend, ModelFiles("echo"), Model(), Input(), generate)
+    work = Work(backend, ModelFiles("echo"), Model(), Input(), generate, every_page=task.reads_every_page)
     LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).run(items)
     return [json.loads(line) for line in stream.getvalue().splitlines()], sink
 

@@ -64,7 +64,7 @@ def thumbnails(sources: Sequence[Source], offline: bool) -> list[str]:
 def _thumbnail(source: Source, offline: bool) -> str:
     item = Item(source.word, (source,))
     try:
-        [frame] = decode(item, load(item, offline)[0], Input())
+        [frame] = decode(item, load(item, offline)[0], Input()).frames
     except InputError:
         return ""
     image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)

@@ -82,7 +82,7 @@ class Engine:
         self._items: dict[int, Item] = {}
         self._contents: dict[int, Content] = {}  # of items that any child has opened
         self._unanswered: dict[int, dict[int, OpenMessage | AskMessage]] = {}  # number -> slot -> message
-        self._watchdog = Watchdog(timeout, per_prompt=work.sampling is not None, now=time.monotonic())
+        self._watchdog = Watchdog(timeout, per_prompt=work.decodes_by_prompt, now=time.monotonic())
         self._quarantine = Quarantine()
         self._recycler = Recycler(growth)
         self._child_state = ChildState()

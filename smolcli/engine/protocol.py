@@ -17,7 +17,7 @@ from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
 
 CELLS = 64  # progress cells: requests that a child can be working on at a time
 OPENERS = 4  # most threads that open inputs; thread n writes cell n
-DECODER_CELL = OPENERS  # the cell of the thread that decodes videos
+DECODER_CELL = OPENERS  # the cell of the thread that decodes videos and pages
 FIRST_REPLY_CELL = OPENERS + 1  # from here on, one cell for each prompt that the model is working on
 OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
 
@@ -26,7 +26,8 @@ OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
 class Work:
     """What an engine is started for: `backend` is the class that runs the model, as "module:class".
 
-    With `streams` the engine sends every piece of a reply as it comes. With `sampling` its inputs are videos.
+    With `streams` the engine sends every piece of a reply as it comes. With `sampling` its inputs are videos. With
+    `every_page` all pages of a picture file are frames of its item, not only the first.
     """
 
     backend: str
@@ -36,6 +37,12 @@ class Work:
     generate: Generate
     streams: bool = False
     sampling: Sampling | None = None
+    every_page: bool = False
+
+    @property
+    def decodes_by_prompt(self) -> bool:
+        """Whether an input may have more pictures than fit in memory, so that they are decoded prompt by prompt."""
+        return self.sampling is not None or self.every_page
 
 
 class OpenedPlan(NamedTuple):
@@ -105,7 +112,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The video frames of one prompt were decoded in `seconds`; `notices` tell of frames that could not be."""
+    """The frames or pages of one prompt were decoded in `seconds`; `notices` tell what came up."""
 
     number: int
     seconds: float

@@ -44,6 +44,7 @@ from smolcli.types import Content, Fault, Finish, Frame, Item, Media, ModelLimit
 
 if TYPE_CHECKING:
     from smolcli.backends.base import Backend
+    from smolcli.inputs.image import Picture
     from smolcli.inputs.video import Video
 
 HELD_BYTES = 2**28  # of pixels of open items: no other item is opened while there are more
@@ -87,12 +88,16 @@ class _QueuedPrompt(NamedTuple):
     prompt: Prompt
 
 
-class OpenVideo(NamedTuple):
-    """A video that is open, its path, and the file's stamp, empty where there is no file."""
+class OpenSource(NamedTuple):
+    """A video or a file of several pages that is open, its path, and the file's stamp, if it may still change.
 
-    video: Video
+    The frames of a video are shrunk to one tile, of `tile` x `tile` pixels.
+    """
+
+    source: Video | Picture
     path: str
-    stamp: str
+    stamp: str = ""
+    tile: int | None = None
 
 
 class EngineServer:
@@ -107,15 +112,15 @@ class EngineServer:
         self._opening: set[int] = set()
         self._frames: dict[int, tuple[Frame, ...]] = {}  # of the items that are open
         self._held_bytes = 0  # of pixels
-        self._videos: dict[int, OpenVideo] = {}
+        self._sources: dict[int, OpenSource] = {}  # of those items whose frames are decoded prompt by prompt
         self._to_decode: PriorityQueue[_QueuedPrompt] = PriorityQueue()
         self._arrivals = count()
-        self._decoded_bytes: dict[RequestId, int] = {}  # of unanswered prompts on videos
+        self._decoded_bytes: dict[RequestId, int] = {}  # of unanswered prompts on `_sources`
         self._changed = Condition()  # guards the items: some were opened or released, or a prompt was answered
         self.gpu_peak: Callable[[], int] = lambda: 0  # the backend's, once it is loaded
         for cell in range(min(OPENERS, usable_cores())):
             Thread(target=self._run_opener, args=(cell,), daemon=True).start()
-        if work.sampling is not None:
+        if work.decodes_by_prompt:
             Thread(target=self._run_decoder, daemon=True).start()
 
     def send(self, message: EngineMessage) -> None:
@@ -140,7 +145,7 @@ class EngineServer:
                 self._opening.add(number)
                 self._to_open.put((number, item))
             case ("ask", number, slot, prompt):
-                queue = self._prompts if self._work.sampling is None else self._to_decode
+                queue = self._to_decode if self._work.decodes_by_prompt else self._prompts
                 queue.put(_QueuedPrompt(number, next(self._arrivals), slot, prompt))
             case ("release", number):
                 self._release(number)
@@ -207,14 +212,20 @@ class EngineServer:
 
     def _open(self, number: int, item: Item) -> None:
         started, content, fault = time.perf_counter(), Content(), None
-        media, video = Media(()), None
+        media = Media(())
+        opened: OpenSource | None = None
         try:
             if self._work.sampling is None:
                 loaded, content = load(item, self._work.model.offline)
-                media = Media(decode(item, loaded, self._work.input))
+                pictures = decode(item, loaded, self._work.input, self._work.every_page)
+                media = Media(pictures.frames, notices=pictures.notices)
+                if pictures.pages is not None:
+                    opened = OpenSource(pictures.pages, item.path)
             else:
                 video, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
                 media = plan_media(video, self._work)
+                tile = limits_of(self._work.backend, self._work.files).tile
+                opened = OpenSource(video, item.sources[0].word, content.stamp, tile)
                 _print_notices(item, video, self._work.sampling)
         except InputError as error:
             fault = Fault(error.kind, str(error))
@@ -233,9 +244,9 @@ class EngineServer:
             if fault is None and number in self._opening:
                 self._frames[number] = frames
                 self._held_bytes += _size_of(frames)
-                if video is not None:
-                    self._videos[number] = OpenVideo(video, item.sources[0].word, content.stamp)
-                    self._held_bytes += video.held
+                if opened is not None:
+                    self._sources[number] = opened
+                    self._held_bytes += opened.source.held
             self._opening.discard(number)
             self._changed.notify_all()
 
@@ -243,14 +254,14 @@ class EngineServer:
         with self._changed:
             self._opening.discard(number)
             self._held_bytes -= _size_of(self._frames.pop(number, ()))
-            if (opened := self._videos.pop(number, None)) is not None:
-                self._held_bytes -= opened.video.held
+            if (opened := self._sources.pop(number, None)) is not None:
+                self._held_bytes -= opened.source.held
             self._decoded_bytes = {
                 request: size for request, size in self._decoded_bytes.items() if request.number != number
             }
             self._changed.notify_all()
 
-    # ---- videos: planned when they are opened, decoded prompt by prompt --------------------------------
+    # ---- videos and files of several pages: decoded prompt by prompt -----------------------------------
 
     def _run_decoder(self) -> None:
         while True:
@@ -263,31 +274,33 @@ class EngineServer:
                         and sum(self._decoded_bytes.values()) < DECODED_BYTES
                     )
                 )
-                opened = self._videos.get(number)
+                opened = self._sources.get(number)
             if opened is None:
+                self._prompts.put(queued)  # its pixels are here already, or it was released
                 continue
             self._cells.begin(DECODER_CELL, RequestId(number, queued.slot))
             self._decode(queued, opened)
             self._cells.clear(DECODER_CELL)
 
-    def _decode(self, queued: _QueuedPrompt, opened: OpenVideo) -> None:
+    def _decode(self, queued: _QueuedPrompt, opened: OpenSource) -> None:
         started = time.perf_counter()
         number, arrival, slot, prompt = queued
         indices = sorted({frame.held[1] for frame in prompt.frames if frame.held})
         try:
             frames: dict[int, Frame] = {}
             if indices:
-                tile = limits_of(self._work.backend, self._work.files).tile
-                frames = {n: shrink_to_tile(frame, tile) for n, frame in opened.video.pictures(indices)}
+                frames = dict(opened.source.pictures(indices))
+                if opened.tile is not None:
+                    frames = {n: shrink_to_tile(frame, opened.tile) for n, frame in frames.items()}
                 if opened.stamp and opened.stamp != stamp_of(opened.path):
                     raise InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
         except Exception as error:
             fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else unexpected_fault(error)
             self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak_rss_bytes(), 0))
             return
-        self.send(("decoded", number, time.perf_counter() - started, tuple(opened.video.faults)))
+        self.send(("decoded", number, time.perf_counter() - started, tuple(opened.source.faults)))
         with self._changed:
-            if number in self._videos:
+            if number in self._sources:
                 self._decoded_bytes[RequestId(number, slot)] = _size_of(frames.values())
                 self._prompts.put(_QueuedPrompt(number, arrival, slot, _with_pixels(prompt, frames)))
 

@@ -26,7 +26,20 @@ from smolcli.records.run_answers import RunAnswers
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
 from smolcli.tasks.base import Task
-from smolcli.types import Answer, Content, Fault, FinishReason, Item, Media, Record, Reply, Seconds, Steps, Tokens
+from smolcli.types import (
+    Answer,
+    Content,
+    Fault,
+    FinishReason,
+    Item,
+    Media,
+    Prompt,
+    Record,
+    Reply,
+    Seconds,
+    Steps,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     from smolcli.records.resume import InputState, ResultsFile
@@ -56,7 +69,7 @@ class Job:
     notices: dict[str, None] = field(default_factory=dict)
     is_shown: bool = False  # whether pieces of its reply are pieces of the answer
     held_text: str = ""  # pieces that are not shown yet: the reply may turn out to say that there is no text
-    is_draft: bool = False  # whether the step goes on with some of its replies alone
+    parts: list[str] = field(default_factory=list)  # what each prompt is about, if the step can do without some replies
     has_reply: bool = False  # whether it has had any reply
     record: Record | None = None  # once it is done, until its turn to be given out
     is_replaced: bool = False  # whether another item was let in while its record waits
@@ -248,7 +261,7 @@ class LocalExecutor:
             return self._run_step(job, [])
         job.unanswered, job.replies = len(prompts), [None] * len(prompts)
         job.is_shown = len(prompts) == 1 and not prompts[0].draft
-        job.is_draft = len(prompts) > 1 and all(prompt.draft for prompt in prompts)
+        job.parts = _parts(prompts)
         self._report_progress(job)
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
@@ -269,7 +282,7 @@ class LocalExecutor:
         job.unanswered -= 1
         job.tokens += reply.finish.tokens
         job.seconds += reply.finish.seconds
-        if job.finish_reason == "stop":
+        if job.finish_reason == "stop" and reply.finish.fault is None:
             job.finish_reason = reply.finish.reason
         if job.unanswered:
             self._report_progress(job)
@@ -278,8 +291,10 @@ class LocalExecutor:
         if self._work.generate.schema:
             replies = [_parse_json(reply) for reply in replies]
         faults = [reply.finish.fault for reply in replies if reply.finish.fault]
-        if not faults or (job.is_draft and len(faults) < len(replies)):
-            job.notices.update((f"a part of it has no answer: {fault.message}", None) for fault in faults)
+        if not faults or (job.parts and len(faults) < len(replies)):
+            for part, reply in zip(job.parts, replies, strict=False):
+                if reply.finish.fault:
+                    job.notices[f"{part} has no answer: {reply.finish.fault.message}"] = None
             self._run_step(job, replies)
         else:
             self._finish(job, self._make_record(job, Answer(""), "error", faults[0]))
@@ -368,6 +383,13 @@ class LocalExecutor:
             if self._stops_at_once or (job.number not in begun and job.record is None):
                 self._remove(job)
         self._advance_queue()
+
+
+def _parts(prompts: Sequence[Prompt]) -> list[str]:
+    """What each prompt of a step is about, in notices; none where the step needs every reply."""
+    if len(prompts) == 1 or not all(prompt.draft or prompt.page for prompt in prompts):
+        return []
+    return ["a part of it" if prompt.page is None else f"page {prompt.page}" for prompt in prompts]
 
 
 def _parse_json(reply: Reply) -> Reply:

@@ -15,7 +15,7 @@ SAMPLES = 512  # pixels along each side that are looked at, at most
 
 def flatten(rgba: Image.Image, ground: Ground | None = None) -> Image.Image:
     """Draw a picture of mode RGBA on a ground, by default `ground_of` it; returns mode RGB."""
-    if rgba.getextrema()[3] == (255, 255):
+    if rgba.getchannel("A").getextrema() == (255, 255):
         return rgba.convert("RGB")
     background = Image.new("RGB", rgba.size, ground or ground_of(rgba))
     background.paste(rgba, mask=rgba.getchannel("A"))

@@ -1,4 +1,4 @@
-"""Converts high dynamic range (HDR) pictures, PQ and HLG of ITU-R BT.2100, to sRGB.
+"""Converts high dynamic range (HDR) pictures, PQ and HLG of ITU-R BT.2100, and those of wide gamut to sRGB.
 
     code values -> light in cd/m2 -> relative to white at 203 cd/m2 -> BT.709 primaries -> sRGB
 
@@ -8,12 +8,13 @@ same scene has (ITU-R BT.2408).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
-Transfer = Literal["pq", "hlg"]
+Transfer = Literal["pq", "hlg", "srgb"]
 Primaries = Literal["bt709", "bt2020", "p3"]
 TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}  # by TransferCharacteristics, ITU-T H.273 table 3
 PRIMARIES: dict[int, Primaries] = {1: "bt709", 9: "bt2020", 12: "p3"}  # by ColourPrimaries, ITU-T H.273 table 2
@@ -31,7 +32,9 @@ STRIP = 2**18  # pixels that are converted at a time, so that the memory needed 
 
 
 def to_sdr(rgb: np.ndarray, transfer: Transfer, primaries: Primaries = "bt2020") -> np.ndarray:
-    """Convert HDR code values, shape (height, width, 3), to sRGB of the same shape and type uint8.
+    """Convert code values, shape (height, width, 3), to sRGB of the same shape and type uint8.
+
+    "srgb" is for pictures that differ from sRGB only in their primaries.
 
     `rgb` is full range: floats from 0 to 1, or uint8 or uint16 whose largest value stands for 1. They are looked up
     with 16 bits, which is several times as fast as computing the powers of each.
@@ -79,6 +82,13 @@ def hlg_system_gain(luminance: np.ndarray) -> np.ndarray:
     return gain
 
 
+def srgb_to_light(signal: np.ndarray) -> np.ndarray:
+    """Return the light of an sRGB signal, 0 to 1, in cd/m2, with white at 203: IEC 61966-2-1."""
+    linear = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    light: np.ndarray = WHITE * linear
+    return light
+
+
 def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
     """Encode linear light, 0 to 1, as sRGB of 8 bits: IEC 61966-2-1."""
     encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -88,10 +98,15 @@ def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
 
 @cache
 def _decoding_table(transfer: Transfer) -> np.ndarray:
-    """Return the light of each signal of 16 bits: of the display in cd/m2 for PQ, of the scene for HLG."""
+    """Return the light of each signal of 16 bits: of the display in cd/m2, for HLG that of the scene."""
     signal = np.linspace(0, 1, 2**16)
-    light = pq_to_light(signal) if transfer == "pq" else hlg_to_scene_light(signal)
-    return light.astype(np.float32)
+    decoders: dict[Transfer, Callable[[np.ndarray], np.ndarray]] = {
+        "pq": pq_to_light,
+        "hlg": hlg_to_scene_light,
+        "srgb": srgb_to_light,
+    }
+    light: np.ndarray = decoders[transfer](signal)
+    return np.asarray(light, np.float32)
 
 
 @cache
@@ -106,7 +121,8 @@ def _sixteen_bits(values: np.ndarray) -> np.ndarray:
         return values.astype(np.uint16) * 257
     if values.dtype == np.uint16:
         return values
-    return (np.clip(values, 0, 1) * 65535 + 0.5).astype(np.uint16)
+    scaled: np.ndarray = np.clip(values, 0, 1) * 65535 + 0.5
+    return np.asarray(scaled, np.uint16)
 
 
 def _matrix_to_xyz(primaries: Primaries) -> np.ndarray:

@@ -1,24 +1,25 @@
-"""Decodes a picture to an RGB frame: EXIF orientation applied, transparency on white, 16 bits scaled to 8."""
+"""Opens a picture file of any kind and decodes its pages to frames, one at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from smolcli.errors import ErrorKind, InputError
-from smolcli.inputs.alpha import flatten
-from smolcli.inputs.signatures import kind_of
+from smolcli.inputs.color import ColorCoding
+from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
+from smolcli.inputs.formats.tiff import Directories
+from smolcli.inputs.pixels import ORIENTATION, to_frame
 from smolcli.options import Input
-from smolcli.types import Frame
+from smolcli.types import Frame, pluralize
 
 # The formats that Pillow may read, all of them rasters: it would give EPS to Ghostscript and WMF to the system, and
 # both can run programs. ICO is left out because it is decoded completely while it is opened, before its size is known.
@@ -30,32 +31,205 @@ PLUGINS = {  # kinds that need a library of the extra `formats`: its module and 
     "HEIC": ("pillow_heif", "pillow-heif"),
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
-PNG_METADATA = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP"))
-JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width : height
-JXL_SAMPLE_TYPES = {1: "u1", 2: "u2", 4: "f4"}  # NumPy types by bytes per sample, in the machine's byte order
-JXL_HEADER = 64  # bytes at the start of a codestream, more than its sizes take
+CAMERA_RAW = "camera raw"
+MAX_PAGES = 60_000  # the engine numbers the prompts about an input with 16 bits
+MPO_ENTRIES = 0xB002  # tag of CIPA DC-007
+OWN_PICTURES = ("Baseline", "Multi-Frame")  # types in a Multi-Picture JPEG; others are smaller or made of the first
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning; ours is --max-pixels, and an error
 
 
-def read(data: bytes, options: Input) -> tuple[Frame, ...]:
-    """Decode the picture in `data`, or the first frame of an animation, to a tuple of one frame.
+class Picture:
+    """A picture file that is open; it holds the bytes of the file, and no pixels.
 
-    Raises InputError: unsupported (not a picture, or its library is not installed), too-large (over --max-pixels),
-    truncated.
+    `notices` are messages for the user; `faults` are those that came up while pages were decoded.
+
+        picture = Picture(data, options)
+        frames = [picture.page(number) for number in range(picture.page_count)]
+
+    The constructor and `page` raise InputError: unsupported (not a picture, or its library is not installed), too-large
+    (over --max-pixels), truncated.
     """
-    kind = kind_of(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return (_decode(data, kind, options.max_pixels),)
-    except UnidentifiedImageError:
-        raise _not_readable(kind, data) from None
-    except InputError:
-        raise
-    except MemoryError:
-        raise InputError("does not fit in memory", "make it smaller", kind=ErrorKind.TOO_LARGE) from None
-    except Exception as error:  # Pillow's decoders raise many classes for damaged data
-        raise InputError(f"is damaged or cut short ({error})", "get a whole copy", kind=ErrorKind.TRUNCATED) from error
+
+    def __init__(self, data: bytes, options: Input) -> None:
+        self.notices: list[str] = []
+        self.faults: list[str] = []
+        self.held = len(data)  # bytes of memory
+        self._data, self._kind, self._max_pixels = data, kind_of(data), options.max_pixels
+        self._tiff: Image.Image | None = None
+        with self._errors():
+            self._pages = self._find_pages()
+
+    @property
+    def page_count(self) -> int:
+        """How many pages there are: several only in a TIFF, since frames of an animation are none."""
+        return len(self._pages)
+
+    def page(self, number: int) -> Frame:
+        """Decode a page; the first is number 0."""
+        with self._errors():
+            return self._pages[number]()
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """Decode several pages, and yield each with its number."""
+        for number in numbers:
+            yield number, self.page(number)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what Pillow raises into InputError."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except UnidentifiedImageError:
+            raise _not_readable(self._kind, self._data) from None
+        except InputError:
+            raise
+        except MemoryError:
+            raise InputError("does not fit in memory", "make it smaller", kind=ErrorKind.TOO_LARGE) from None
+        except Exception as error:  # Pillow's decoders raise many classes for damaged data
+            message = f"is damaged or cut short ({error})"
+            raise InputError(message, "get a whole copy", kind=ErrorKind.TRUNCATED) from error
+
+    # ---- pages ---------------------------------------------------------------------------------------
+
+    def _find_pages(self) -> list[Callable[[], Frame]]:
+        if self._kind == CAMERA_RAW:
+            return [self._preview_page(None)]
+        if self._kind == "TIFF":
+            with contextlib.suppress(struct.error):  # else Pillow says what is wrong
+                return self._find_tiff_pages(Directories(self._data))
+        return [partial(self._decode, self._data, self._kind)]
+
+    def _find_tiff_pages(self, directories: Directories) -> list[Callable[[], Frame]]:
+        if camera_raw.is_raw(self._data, directories):
+            return [self._preview_page(directories)]
+        numbers = [directory.number for directory in directories.main if directory.is_page]
+        if directories.is_cut and numbers:
+            self.notices.append(f"is cut short: {pluralize(len(numbers), 'page')} can be read")
+        if len(numbers) > MAX_PAGES:
+            message = f"has {len(numbers):,} pages, over the limit of {MAX_PAGES:,}"
+            raise InputError(message, "split it", kind=ErrorKind.TOO_LARGE)
+        if numbers:
+            return [partial(self._decode_tiff_page, number) for number in numbers if number is not None]
+        whole = tiff.largest([directory for directory in directories.sub if directory.is_page])
+        if whole is None:
+            self.notices.append("has only a reduced copy of a picture in it")
+            return [partial(self._decode, self._data, "TIFF")]
+        return [lambda: self._to_frame(tiff.opened_at(self._data, whole), self._data, "TIFF")]
+
+    def _preview_page(self, directories: Directories | None) -> Callable[[], Frame]:
+        """The largest preview of camera raw; `directories` are those of a TIFF."""
+        preview = camera_raw.largest_preview(self._data, directories)
+        orientation = camera_raw.orientation(self._data, directories)
+        self.notices.append(
+            f"is camera raw: its preview of {preview.width} x {preview.height} pixels was looked at"
+        )  # fmt: skip
+        if preview.directory is not None:
+            image = tiff.opened_at(self._data, preview.directory)
+            return lambda: self._to_frame(image, self._data, "TIFF", orientation)
+        return lambda: self._decode(self._data[preview.start : preview.end], "JPEG", orientation)
+
+    # ---- decoding ------------------------------------------------------------------------------------
+
+    def _decode(self, data: bytes, kind: str, orientation: int | None = None) -> Frame:
+        """Decode the bytes of one picture; `orientation` is EXIF's, for a picture that has none of its own."""
+        if kind == "JPEG XL":
+            return self._decode_jpeg_xl(data)
+        if kind == "ICO":
+            picture = icon.largest_picture(data, self._max_pixels)
+            if isinstance(picture, bytes):
+                return self._decode(picture, "PNG")
+            return self._to_frame(picture, data, kind)
+        if kind == "PNG":
+            png.check_checksums(data)
+        if kind == "JPEG":
+            data, had_end = jpeg.with_end(data)
+            if not had_end:
+                self.faults.append(jpeg.NO_END_MARK)
+        try:
+            return self._decode_with_pillow(data, kind, orientation)
+        except ValueError:
+            if kind != "PNG":
+                raise
+            # Pillow refuses texts and colour profiles that unpack to megabytes; the pixels are decoded without them.
+            return self._decode_with_pillow(png.without_metadata(data), kind, orientation)
+
+    def _decode_with_pillow(self, data: bytes, kind: str, orientation: int | None) -> Frame:
+        formats: tuple[str, ...] = FORMATS
+        if kind == "HEIC":
+            _load_plugin(kind).register_heif_opener()
+            formats = ("HEIF",)
+        if kind == "AVIF" and not features.check("avif"):
+            raise InputError(
+                "is AVIF, and this Pillow was built without it", "pip install -U pillow", kind=ErrorKind.UNSUPPORTED
+            )
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            if orientation is not None and ORIENTATION in image.getexif():
+                orientation = None
+            self._count_pictures(image)
+            return self._to_frame(image, data, kind, orientation)
+
+    def _decode_tiff_page(self, number: int) -> Frame:
+        self._tiff = self._tiff or Image.open(io.BytesIO(self._data), formats=("TIFF",))
+        self._tiff.seek(number)
+        return self._to_frame(self._tiff, self._data, "TIFF")
+
+    def _decode_jpeg_xl(self, data: bytes) -> Frame:
+        decoded = jpeg_xl.decode(data, self._max_pixels, _load_plugin("JPEG XL").Decoder)
+        if isinstance(decoded, bytes):
+            return self._decode(decoded, "JPEG")
+        return to_frame(decoded.image, self._max_pixels, ColorCoding(decoded.profile), self.faults)
+
+    def _to_frame(self, image: Image.Image, data: bytes, kind: str, orientation: int | None = None) -> Frame:
+        correct = None
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            correct = partial(tiff.correct_deep_grey, tags=image.tag_v2)
+        return to_frame(image, self._max_pixels, _coding(image, data, kind), self.faults, orientation, correct)
+
+    def _count_pictures(self, image: Image.Image) -> None:
+        """Note that a file has pictures beside the one that is decoded, such as the other view of a stereo camera."""
+        number, count = 1, 1
+        if image.format == "HEIF":
+            number, count = image.tell() + 1, getattr(image, "n_frames", 1)
+        elif image.format == "MPO":
+            entries = getattr(image, "mpinfo", {}).get(MPO_ENTRIES, ())
+            types = [str(entry["Attribute"]["MPType"]) for entry in entries]
+            count = sum(name.startswith(OWN_PICTURES) for name in types)
+        if count > 1:
+            self.faults.append(f"picture {number} of {count} in the file was looked at")
+
+
+def _coding(image: Image.Image, data: bytes, kind: str) -> ColorCoding:
+    """What a picture says of its colours, read by Pillow or from the bytes of the file."""
+    profile = image.info.get("icc_profile") or b""
+    if kind == "PNG":
+        is_plain = profile or "srgb" in image.info
+        return ColorCoding(profile, png.coding(data), None if is_plain else image.info.get("gamma"))
+    if kind == "AVIF":
+        return ColorCoding(profile, bmff.coding(data))
+    if nclx := image.info.get("nclx_profile"):  # of HEIC
+        return ColorCoding(profile, (nclx["color_primaries"], nclx["transfer_characteristics"]))
+    return ColorCoding(profile)
+
+
+def kind_of(data: bytes) -> str:
+    r"""Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
+
+    >>> kind_of(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
+    'HEIC'
+    """
+    if camera_raw.kind_of(data):
+        return CAMERA_RAW
+    if data[4:8] == b"ftyp":
+        end = min(int.from_bytes(data[:4], "big"), 256)
+        brands = {data[offset : offset + 4] for offset in range(8, end, 4)}
+        if brands & AVIF_BRANDS:
+            return "AVIF"
+        return "HEIC" if brands & HEIC_BRANDS else ""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), "")
 
 
 def _not_readable(kind: str, data: bytes) -> InputError:
@@ -68,37 +242,6 @@ def _not_readable(kind: str, data: bytes) -> InputError:
     return InputError(message, "get a whole copy or convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
 
 
-def _decode(data: bytes, kind: str, max_pixels: int) -> Frame:
-    if kind == "ICO":  # TGA has no signature, and its decoder would take some icons for TGA
-        raise InputError("is an icon (ICO)", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
-    if kind == "JPEG XL":
-        return _decode_jpeg_xl(data, max_pixels)
-    if kind == "PNG":
-        _check_png_checksums(data)
-    if kind == "JPEG":
-        _check_jpeg_end(data)
-    try:
-        return _decode_with_pillow(data, kind, max_pixels)
-    except ValueError:
-        if kind != "PNG":
-            raise
-        # Pillow refuses texts and colour profiles that unpack to megabytes; the pixels can be decoded without them.
-        return _decode_with_pillow(_without_metadata(data), kind, max_pixels)
-
-
-def _decode_with_pillow(data: bytes, kind: str, max_pixels: int) -> Frame:
-    formats: tuple[str, ...] = FORMATS
-    if kind == "HEIC":
-        _load_plugin(kind).register_heif_opener()
-        formats = ("HEIF",)
-    if kind == "AVIF" and not features.check("avif"):
-        raise InputError(
-            "is AVIF, and this Pillow was built without it", "pip install -U pillow", kind=ErrorKind.UNSUPPORTED
-        )
-    with Image.open(io.BytesIO(data), formats=formats) as image:
-        return _to_frame(image, max_pixels)
-
-
 def _load_plugin(kind: str) -> ModuleType:
     module, package = PLUGINS[kind]
     try:
@@ -109,184 +252,3 @@ def _load_plugin(kind: str) -> ModuleType:
             "pip install 'smolcli[formats]'",
             kind=ErrorKind.UNSUPPORTED,
         ) from None
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise InputError, too-large, for a picture of more than `max_pixels` pixels."""
-    if width * height > max_pixels:
-        raise InputError(
-            f"has {width} x {height} pixels, over the limit of {max_pixels:,}",
-            "make it smaller or raise --max-pixels",
-            kind=ErrorKind.TOO_LARGE,
-        )
-
-
-def _to_frame(image: Image.Image, max_pixels: int) -> Frame:
-    """Convert the first frame of an opened picture; the HEIC plugin has applied the orientation already."""
-    check_size(*image.size, max_pixels)
-    image.load()
-    upright = _apply_orientation(image)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and upright.mode.startswith("I;16"):
-        upright = _correct_deep_tiff(upright, image.tag_v2)
-    rgb = eight_bit_rgb(upright)
-    return Frame(rgb.tobytes(), rgb.width, rgb.height)
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF does not damage the picture
-        return image
-
-
-# ---- pixels ----------------------------------------------------------------------------------------
-
-
-def eight_bit_rgb(image: Image.Image) -> Image.Image:
-    """Convert any picture to RGB with 8 bits per channel; transparent pixels are drawn on a ground, see alpha.py."""
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _eight_bit_grey(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return flatten(image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _correct_deep_tiff(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
-    """Do what Pillow leaves undone in grey of 12 and 16 bits: scale 12 bits to 16, and invert white-is-zero."""
-    values: np.ndarray = np.asarray(image).astype(np.uint16)
-    if tags.get(258) == (12,):  # BitsPerSample
-        values = values << 4 | values >> 8
-    is_white_zero = tags.get(262) == 0  # PhotometricInterpretation
-    return Image.fromarray(65535 - values if is_white_zero else values)
-
-
-def _eight_bit_grey(image: Image.Image) -> Image.Image:
-    """Convert grey of more than 8 bits: 16-bit values are scaled, other ranges are stretched to 0..255.
-
-    Pillow's convert() clips at 255, which makes such a picture white.
-    """
-    values = np.asarray(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535):
-        scaled = _scale_16_to_8_bits(values)
-        if isinstance(transparent := image.info.get("transparency"), int):
-            scaled[values == transparent] = 255
-        return Image.fromarray(scaled)
-    reals = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(reals.min()), float(reals.max())
-    if image.mode == "I" and low >= 0 and high <= 255:
-        return Image.fromarray(reals.astype(np.uint8))
-    return Image.fromarray(np.rint((reals - low) / max(high - low, 1e-12) * 255).astype(np.uint8))
-
-
-def _scale_16_to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Scale 0..65535 to 0..255, rounded; any shape."""
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-# ---- incomplete files, whose missing pixels the decoders would fill with grey or black ---------------
-
-
-def _chunks(png: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name, start and end of each complete chunk of a PNG."""
-    start = 8
-    while start + 12 <= len(png):
-        length, name = struct.unpack_from(">I4s", png, start)
-        if (end := start + 12 + length) > len(png):
-            return
-        yield name, start, end
-        start = end
-
-
-def _check_png_checksums(png: bytes) -> None:
-    """Check the pixel data. Pillow does not, and reads the zeros of an unfinished download as black."""
-    view = memoryview(png)
-    for name, start, end in _chunks(png):
-        if name == b"IDAT" and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise InputError("is damaged (a checksum is wrong)", "get a whole copy", kind=ErrorKind.TRUNCATED)
-
-
-def _without_metadata(png: bytes) -> bytes:
-    chunks = [png[start:end] for name, start, end in _chunks(png) if name not in PNG_METADATA]
-    return b"".join([png[:8], *chunks])
-
-
-def _check_jpeg_end(jpeg: bytes) -> None:
-    """Check that an end marker follows the first scan. Pillow reads the zeros of an unfinished download as grey."""
-    offset = 2
-    while jpeg[offset : offset + 1] == b"\xff" and jpeg[offset + 1 : offset + 2] != b"\xda":
-        is_padding = jpeg[offset + 1 : offset + 2] == b"\xff"
-        offset += 1 if is_padding else 2 + int.from_bytes(jpeg[offset + 2 : offset + 4], "big")
-    if jpeg.find(b"\xff\xd9", offset) < 0:
-        raise InputError("is cut short (it has no end)", "get a whole copy", kind=ErrorKind.TRUNCATED)
-
-
-# ---- JPEG XL. Its Pillow plugin decodes while it opens, gives the last frame of an animation, and reads 16-bit grey
-# ---- with transparency as 8-bit. So the decoder is called here, after the header has been read. ------------------
-
-
-def _decode_jpeg_xl(data: bytes, max_pixels: int) -> Frame:
-    decoder = _load_plugin("JPEG XL").Decoder
-    width, height, is_animated = _parse_jpeg_xl_header(_codestream(data))
-    check_size(width, height, max_pixels)
-    if is_animated:
-        raise InputError("is an animated JPEG XL", "convert its first frame to PNG", kind=ErrorKind.UNSUPPORTED)
-    is_jpeg, info, pixels, _, _ = decoder()(data)
-    if is_jpeg:  # a repacked JPEG: `pixels` are its original bytes, with the orientation in its EXIF
-        return _decode_with_pillow(bytes(pixels), "JPEG", max_pixels)
-    bands = 1 if info.mode in ("I;16", "F", "F;16") else len(info.mode)
-    values = np.frombuffer(pixels, JXL_SAMPLE_TYPES[len(pixels) // (info.width * info.height * bands)])
-    shaped = values.reshape(info.height, info.width, bands)
-    if shaped.dtype == np.uint16:
-        shaped = _scale_16_to_8_bits(shaped)
-    elif shaped.dtype == np.float32:
-        shaped = np.rint(np.clip(np.nan_to_num(shaped), 0, 1) * 255).astype(np.uint8)
-    rgb = eight_bit_rgb(Image.fromarray(shaped.squeeze(2) if bands == 1 else shaped))
-    return Frame(rgb.tobytes(), rgb.width, rgb.height)
-
-
-def _codestream(data: bytes) -> bytes:
-    """Return the first bytes of the codestream, which may be in a container of boxes."""
-    if data.startswith(b"\xff\x0a"):
-        return data[:JXL_HEADER]
-    codestream, offset = b"", 0
-    while offset + 16 <= len(data) and len(codestream) < JXL_HEADER:
-        size, name, long_size = struct.unpack_from(">I4sQ", data, offset)
-        head, size = (16, long_size) if size == 1 else (8, size or len(data) - offset)
-        body = offset + head + (4 if name == b"jxlp" else 0)  # a jxlp box begins with its number
-        if name in (b"jxlc", b"jxlp"):
-            codestream += data[body : min(offset + size, body + JXL_HEADER)]
-        offset += max(size, head)
-    return codestream
-
-
-def _parse_jpeg_xl_header(codestream: bytes) -> tuple[int, int, bool]:
-    """Return width and height in pixels, and whether it is an animation.
-
-    ISO/IEC 18181-1, SizeHeader and ImageMetadata.
-    """
-    rest = int.from_bytes(codestream[2:JXL_HEADER], "little")
-
-    def take(bits: int) -> int:  # the next bits as a number
-        nonlocal rest
-        value, rest = rest & ((1 << bits) - 1), rest >> bits
-        return value
-
-    def side(small: int) -> int:
-        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
-
-    def size() -> tuple[int, int]:
-        small = take(1)
-        height = side(small)
-        ratio = take(3)
-        wide, high = JXL_RATIOS[ratio - 1]
-        return (height * wide // high if ratio else side(small)), height
-
-    width, height = size()
-    all_default = take(1)
-    if all_default or not take(1):
-        return width, height, False
-    take(3)  # the orientation, which the decoder applies
-    if take(1):
-        size()  # the intrinsic size, at which the picture should be shown
-    has_preview = take(1)
-    return width, height, not has_preview and bool(take(1))

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError
@@ -18,6 +18,7 @@ from smolcli.system.file_stamp import stamp, stamp_of
 from smolcli.types import Content, Frame, Item, Source, is_url
 
 if TYPE_CHECKING:
+    from smolcli.inputs.image import Picture
     from smolcli.inputs.video import Video
 
 MAX_BYTES = 2**30  # no picture file is larger; what is may have no end, like /dev/zero
@@ -43,15 +44,41 @@ def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
     return loaded, Content(sha256, " ".join(stamps) if all(stamps) else "")
 
 
-def decode(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[Frame, ...]:
-    """Decode the pictures in `loaded`, which has the bytes of each source. Raises InputError."""
+class Pictures(NamedTuple):
+    """The frames of an item, and notices about it. With `pages`, the frames have no pixels yet: it decodes them."""
+
+    frames: tuple[Frame, ...]
+    notices: tuple[str, ...]
+    pages: Picture | None = None
+
+
+def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool = False) -> Pictures:
+    """Decode the first page of each picture file in `loaded`, which has the bytes of each source.
+
+    With `every_page` the item has one source; if that has several pages, they are not decoded yet. Raises InputError.
+    """
     frames: list[Frame] = []
+    notices: list[str] = []
     for source, data in zip(item.sources, loaded, strict=True):
         with _source_in_errors(item, source):
-            if not data:
-                raise _empty("picture")
-            frames += registry.load(registry.READERS, "image")(data, options)
-    return tuple(frames)
+            picture = open_picture(data, options)
+            if every_page and picture.page_count > 1:
+                pages = tuple(Frame(b"", 0, 0, held=(0, number)) for number in range(picture.page_count))
+                return Pictures(pages, tuple(picture.notices), picture)
+            frames.append(picture.page(0))
+        remarks = [*picture.notices, *picture.faults]
+        if picture.page_count > 1:
+            remarks.append(f"picture 1 of {picture.page_count} in the file was looked at; smolcli ocr reads all")
+        notices += remarks if len(item.sources) == 1 else [f"{source.word}: {remark}" for remark in remarks]
+    return Pictures(tuple(frames), tuple(notices))
+
+
+def open_picture(data: bytes, options: Input) -> Picture:
+    """Open the bytes of a picture file, without decoding it. Raises InputError."""
+    if not data:
+        raise _empty("picture")
+    picture: Picture = registry.load(registry.READERS, "image")(data, options)
+    return picture
 
 
 def measure(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[tuple[int, int], ...]:

@@ -26,6 +26,7 @@ SUFFIXES = {
         ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c",
         ".avif", ".avifs", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".pcx", ".dds", ".apng", ".ico", ".heic", ".heif",
         ".hif", ".jxl",
+        ".dng", ".nef", ".arw", ".cr2", ".cr3", ".raf", ".orf", ".rw2", ".pef", ".srw",
     )),
     "video": frozenset((
         ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",

@@ -116,6 +116,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
         replace(request.input, inputs=()),  # a shell may have named a hundred thousand
         request.generate,
         sampling=task.sampling,
+        every_page=task.reads_every_page,
     )
     return EngineJob(work, identity)
 

@@ -36,6 +36,7 @@ class Task:
     examples: ClassVar[tuple[str, ...]] = ()  # command lines for its help
     output_options: ClassVar[type[Output]] = Output
     data_parts: ClassVar[tuple[str, ...]] = ()  # keys of an answer's data that every answer has, whatever is asked
+    reads_every_page: ClassVar[bool] = False  # whether `media` has all pages of a picture file, not only the first
     panel = "Answer"
 
     @property

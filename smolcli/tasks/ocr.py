@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smolcli.models.catalog import NANO_BLANK_REPLIES
 from smolcli.tasks.base import Task
-from smolcli.types import Media, Prompt
+from smolcli.types import Answer, Media, Prompt, Reply
 
 QUESTION = "What is written in the image?"
 BLANK_REPLIES = ("", *NANO_BLANK_REPLIES)  # no other model is taught words for it
+PAGE_BREAK = "\n\f"  # between the texts of two pages, as tesseract and OCRmyPDF's --sidecar write it
 
 
 @dataclass(frozen=True)
 class Ocr(Task):
-    """Read the text in each picture."""
+    """Read the text in each picture, and on every page of a TIFF."""
 
     examples = (
         "smolcli ocr sign.png",
@@ -25,6 +26,7 @@ class Ocr(Task):
     )
 
     is_multiline = True
+    reads_every_page = True
 
     @property
     def id_options(self) -> dict[str, Any]:
@@ -35,4 +37,26 @@ class Ocr(Task):
         return BLANK_REPLIES
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        return [Prompt.user(frame, QUESTION) for frame in media.frames[:1]]
+        prompts = [Prompt.user(frame, QUESTION) for frame in media.frames]
+        if len(prompts) == 1:
+            return prompts
+        return [replace(prompt, page=number) for number, prompt in enumerate(prompts, 1)]
+
+    def answer(self, replies: Sequence[Reply]) -> Answer:
+        """One page: its text. Several: their texts with page breaks between them, and each page as data."""
+        if len(replies) == 1:
+            return super().answer(replies)
+        return Answer(
+            PAGE_BREAK.join(reply.text for reply in replies),
+            {"pages": [_page(number, reply) for number, reply in enumerate(replies, 1)]},
+        )
+
+
+def _page(number: int, reply: Reply) -> dict[str, Any]:
+    """A page as data: its object with --schema, and its error if it could not be read."""
+    page: dict[str, Any] = {"page": number, "text": reply.text}
+    if reply.data is not None:
+        page["data"] = reply.data
+    if (fault := reply.finish.fault) is not None:
+        page["error"] = {"kind": fault.kind, "message": fault.message}
+    return page

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from smolcli.errors import InputError
-from smolcli.inputs.image import read
+from smolcli.inputs.image import Picture
 from smolcli.options import Input
+from smolcli.types import Frame
 
 OPTIONS = Input()
 
@@ -21,8 +24,20 @@ def encoded(image: Image.Image, format: str = "PNG", **more: object) -> bytes:
     return buffer.getvalue()
 
 
+def read(data: bytes, options: Input = OPTIONS) -> Frame:
+    """Decode the first page of a picture file."""
+    return Picture(data, options).page(0)
+
+
+def notices(data: bytes) -> list[str]:
+    """Return what the user is told when the first page of a picture file is decoded."""
+    picture = Picture(data, OPTIONS)
+    picture.page(0)
+    return [*picture.notices, *picture.faults]
+
+
 def pixels(data: bytes, options: Input = OPTIONS) -> np.ndarray:
-    [frame] = read(data, options)
+    frame = read(data, options)
     return np.frombuffer(frame.rgb, np.uint8).reshape(frame.height, frame.width, 3)
 
 
@@ -61,3 +76,14 @@ def is_upright(shown: np.ndarray) -> bool:
     red = np.full((32, 48), False)
     red[:16, 32:] = True
     return shown.shape == (32, 48, 3) and bool(((shown[..., 1] < 100) == red).all())
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
+    """Make a PNG of raw rows, each with its filter byte; `colours` is the colour type of IHDR."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

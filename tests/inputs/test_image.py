@@ -10,20 +10,21 @@ import pytest
 from PIL import Image, features
 
 from smolcli.errors import InputError
-from smolcli.inputs.image import read
 from smolcli.options import Input
-from tests.inputs.pictures import OPTIONS, corner, encoded, failure, is_upright, near, noise, pixels, rotated_exif
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
-    """Make a PNG of raw rows, each with its filter byte; `colours` is the colour type of IHDR."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+from tests.inputs.pictures import (
+    OPTIONS,
+    chunk,
+    corner,
+    encoded,
+    failure,
+    is_upright,
+    near,
+    noise,
+    pixels,
+    png,
+    read,
+    rotated_exif,
+)
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, data: bytes, compression: int = 1) -> bytes:
@@ -254,7 +255,7 @@ def test_truncated_file_is_an_error(make: Callable[[], bytes]) -> None:
 
 @pytest.mark.parametrize("make", FORMATS_TO_CUT.values(), ids=FORMATS_TO_CUT)
 def test_file_without_its_last_bytes_is_an_error_or_complete(make: Callable[[], bytes]) -> None:
-    """A JPEG must have its end marker; in PNG and GIF all pixels are stored before the last bytes."""
+    """In PNG, GIF and JPEG all pixels are stored before the last bytes."""
     whole = make()
     for missing in range(1, 40):
         try:
@@ -262,7 +263,6 @@ def test_file_without_its_last_bytes_is_an_error_or_complete(make: Callable[[], 
         except InputError:
             continue
         assert (shown == pixels(whole)).all()
-        assert not whole.startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize("make", [FORMATS_TO_CUT["png"], FORMATS_TO_CUT["jpeg"], FORMATS_TO_CUT["progressive jpeg"]])
@@ -323,9 +323,3 @@ def test_small_files_of_huge_pictures_are_too_large(data: bytes, size: int) -> N
 )
 def test_large_metadata_in_a_png_is_skipped(words: bytes) -> None:
     assert pixels(png(1, 1, 8, 2, b"\0\1\2\3", words)).tolist() == [[[1, 2, 3]]]
-
-
-@pytest.mark.parametrize("kib", [70, 512, 1600])
-def test_icon_is_not_taken_for_another_format(kib: int) -> None:
-    icon = struct.pack("<3H4B2HII", 0, 1, 1, 0, 0, 0, 0, 1, 32, kib * 1024 + 100, 22) + bytes(range(256)) * kib * 4
-    assert failure(icon) == ("unsupported", "is an icon (ICO); convert it to PNG or JPEG")

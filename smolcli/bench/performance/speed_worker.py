@@ -105,7 +105,7 @@ def _open(item: Item) -> tuple[tuple[Frame, ...], float]:
     started = time.perf_counter()
     try:
         loaded, _ = load(item)
-        frames = decode(item, loaded, Input())
+        frames = decode(item, loaded, Input()).frames
     except InputError as error:
         raise InputError(f"{item.path}: {error.what}", error.advice, kind=error.kind) from error
     return frames, time.perf_counter() - started

@@ -1,0 +1,56 @@
+"""JPEG: whether all of its pixels are there. libjpeg fills what is missing with grey and does not say so."""
+
+from __future__ import annotations
+
+import io
+from itertools import product
+
+from PIL import Image
+
+from smolcli.errors import ErrorKind, InputError
+
+END = b"\xff\xd9"
+NO_END_MARK = "has no end mark; all of the picture is there"
+
+
+def with_end(jpeg: bytes) -> tuple[bytes, bool]:
+    """Return the JPEG with an end mark, and whether it had one after its first scan.
+
+    Raises InputError, truncated, where it has none and pixels are missing. Zeros at the end count as missing: they are
+    what an unfinished download is filled with.
+    """
+    if jpeg.find(END, _scan_start(jpeg)) >= 0:
+        return jpeg, True
+    received = jpeg.rstrip(b"\0")
+    if received.endswith(b"\xff") and len(received) < len(jpeg):
+        received += b"\0"  # a scan that ends with FF is stored with a zero after it; else its last bits are ones
+    if not _has_all_pixels(received):
+        raise InputError("is cut short (it has no end)", "get a whole copy", kind=ErrorKind.TRUNCATED)
+    return received + END, False
+
+
+def _scan_start(jpeg: bytes) -> int:
+    """Return the offset of the marker of the first scan, or of where the markers end."""
+    offset = 2
+    while jpeg[offset : offset + 1] == b"\xff" and jpeg[offset + 1 : offset + 2] != b"\xda":
+        is_padding = jpeg[offset + 1 : offset + 2] == b"\xff"
+        offset += 1 if is_padding else 2 + int.from_bytes(jpeg[offset + 2 : offset + 4], "big")
+    return offset
+
+
+def _has_all_pixels(jpeg: bytes) -> bool:
+    """Whether the pixels stay the same, whatever is appended to the data.
+
+    If any were missing, the decoder would take them from what is appended. Restart markers are appended too, because a
+    decoder that waits for one takes nothing before it.
+    """
+    pictures = set()
+    for filler in (b"\x00", b"\x55", b"\xca"):
+        tail = b"".join(filler * 64 + b"\xff" + bytes([marker]) for _, marker in product(range(8), range(0xD0, 0xD8)))
+        try:
+            with Image.open(io.BytesIO(jpeg + tail + END), formats=("JPEG",)) as image:
+                image.load()
+                pictures.add(hash(image.tobytes()))
+        except Exception:  # Pillow's decoders raise many classes for damaged data
+            return False
+    return len(pictures) == 1
