@@ -57,7 +57,7 @@ AnyEntry = Entry | BackendEntry
 TASKS = {
     "caption": Entry("smolcli.tasks.caption:Caption", about="Describe each picture."),
     "ask": Entry("smolcli.tasks.ask:Ask", about="Answer a question about each picture."),
-    "ocr": Entry("smolcli.tasks.ocr:Ocr", about="Read the text in each picture."),
+    "ocr": Entry("smolcli.tasks.ocr:Ocr", about="Read the text in each picture, on every page."),
     "video-summarize": Entry(
         "smolcli.tasks.video_summarize:VideoSummarize", about="Say what happens in each video, and when."
     ),

@@ -17,7 +17,7 @@ PAGE_BREAK = "\n\f"  # between the texts of two pages, as tesseract and OCRmyPDF
 
 @dataclass(frozen=True)
 class Ocr(Task):
-    """Read the text in each picture, and on every page of a TIFF."""
+    """Read the text in each picture, on every page."""
 
     examples = (
         "smolcli ocr sign.png",

@@ -20,6 +20,7 @@ from tests.inputs.pictures import (
     is_upright,
     near,
     noise,
+    notices,
     pixels,
     png,
     read,
@@ -323,3 +324,31 @@ def test_small_files_of_huge_pictures_are_too_large(data: bytes, size: int) -> N
 )
 def test_large_metadata_in_a_png_is_skipped(words: bytes) -> None:
     assert pixels(png(1, 1, 8, 2, b"\0\1\2\3", words)).tolist() == [[[1, 2, 3]]]
+
+
+# ---- files with several pictures that are no pages ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (0x000000, []),  # undefined: a gain map, or another copy
+        (0x010001, []),  # a large thumbnail
+        (0x020002, ["picture 1 of 2 in the file was looked at"]),  # the other view of a stereo camera
+        (0x020003, ["picture 1 of 2 in the file was looked at"]),  # another angle
+    ],
+)
+def test_other_pictures_of_a_multi_picture_jpeg(kind: int, told: list[str]) -> None:
+    """Types of CIPA DC-007, table 4. The second entry of 16 bytes begins with its attribute."""
+    second = Image.new("RGB", (16, 16), "blue")
+    data = bytearray(encoded(Image.new("RGB", (16, 16), "red"), "MPO", save_all=True, append_images=[second]))
+    entries = data.index(struct.pack("<HHI", 0xB002, 7, 32)) + 8
+    header = data.index(b"MPF\0") + 4
+    at = header + int.from_bytes(data[entries : entries + 4], "little") + 16
+    data[at : at + 4] = struct.pack("<I", kind)
+    assert near(pixels(bytes(data))[0, 0], [255, 0, 0], 2)
+    assert notices(bytes(data)) == told
+
+
+def test_floats_of_a_pfm() -> None:
+    assert pixels(b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.5, 2.5))[0, :, 0].tolist() == [0, 255]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from smolcli.options import Input
-from tests.inputs.pictures import corner, encoded, failure, is_upright, near, noise, pixels, rotated_exif
+from tests.inputs.pictures import corner, encoded, failure, is_upright, near, noise, notices, pixels, rotated_exif
 
 
 def ftyp(*brands: bytes) -> bytes:
@@ -195,3 +195,11 @@ def test_truncated_jpeg_xl_is_an_error() -> None:
     for part in range(1, 11):
         assert failure(whole[: len(whole) * part // 11])[0] == "truncated"
     assert failure(whole[:-1])[0] == "truncated"
+
+
+def test_a_heic_of_several_pictures_says_which_was_looked_at() -> None:
+    colours = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
+    data = heic(colours[0], save_all=True, append_images=colours[1:], primary_index=1)
+    assert near(pixels(data)[0, 0], [0, 255, 0], 3)
+    assert notices(data) == ["picture 2 of 3 in the file was looked at"]
+    assert notices(heic(colours[0])) == []
