@@ -18,6 +18,9 @@ from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
 from smolcli.inputs.formats.tiff import Directories
 from smolcli.inputs.pixels import ORIENTATION, to_frame
+from smolcli.inputs.pixels import check_size as check_size
+from smolcli.inputs.pixels import eight_bit_rgb as eight_bit_rgb
+from smolcli.inputs.signatures import CAMERA_RAW, kind_of
 from smolcli.options import Input
 from smolcli.types import Frame, pluralize
 
@@ -31,11 +34,16 @@ PLUGINS = {  # kinds that need a library of the extra `formats`: its module and 
     "HEIC": ("pillow_heif", "pillow-heif"),
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
-CAMERA_RAW = "camera raw"
 MAX_PAGES = 60_000  # the engine numbers the prompts about an input with 16 bits
 MPO_ENTRIES = 0xB002  # tag of CIPA DC-007
 OWN_PICTURES = ("Baseline", "Multi-Frame")  # types in a Multi-Picture JPEG; others are smaller or made of the first
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning; ours is --max-pixels, and an error
+
+
+def read(data: bytes, options: Input) -> Iterator[Frame]:
+    """Decode every page of a picture file, one after another. Raises InputError as Picture does."""
+    picture = Picture(data, options)
+    return (picture.page(number) for number in range(picture.page_count))
 
 
 class Picture:
@@ -211,25 +219,6 @@ def _coding(image: Image.Image, data: bytes, kind: str) -> ColorCoding:
     if nclx := image.info.get("nclx_profile"):  # of HEIC
         return ColorCoding(profile, (nclx["color_primaries"], nclx["transfer_characteristics"]))
     return ColorCoding(profile)
-
-
-def kind_of(data: bytes) -> str:
-    r"""Return the kind of picture by the signature in the first bytes, as messages name it; "" if it is unknown.
-
-    >>> kind_of(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
-    'HEIC'
-    """
-    if camera_raw.kind_of(data):
-        return CAMERA_RAW
-    if data[4:8] == b"ftyp":
-        end = min(int.from_bytes(data[:4], "big"), 256)
-        brands = {data[offset : offset + 4] for offset in range(8, end, 4)}
-        if brands & AVIF_BRANDS:
-            return "AVIF"
-        return "HEIC" if brands & HEIC_BRANDS else ""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), "")
 
 
 def _not_readable(kind: str, data: bytes) -> InputError:

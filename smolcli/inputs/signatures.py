@@ -20,6 +20,15 @@ SIGNATURES = {
 }
 HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
 AVIF_BRANDS = frozenset((b"avif", b"avis"))
+CAMERA_RAW = "camera raw"
+RAW_SIGNATURES = {  # of camera raw that is no ordinary TIFF
+    b"FUJIFILMCCD-RAW": "RAF",
+    b"IIRO": "ORF",
+    b"IIRS": "ORF",
+    b"MMOR": "ORF",
+    b"IIU\0": "RW2",
+    b"FOVb": "X3F",
+}
 # The headers of pictures that messages have no name for, as Pillow's plugins look for them.
 _OTHER_PICTURES = re.compile(
     b"|".join((
@@ -57,6 +66,8 @@ def kind_of(data: bytes) -> str:
     >>> kind_of(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
     'HEIC'
     """
+    if raw_kind_of(data):
+        return CAMERA_RAW
     if data[4:8] == b"ftyp":
         end = min(int.from_bytes(data[:4], "big"), 256)
         brands = {data[offset : offset + 4] for offset in range(8, end, 4)}
@@ -66,6 +77,13 @@ def kind_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), "")
+
+
+def raw_kind_of(data: bytes) -> str:
+    """Return the kind of a raw file that is no ordinary TIFF, by its first bytes; "" if it is none."""
+    if data[4:12] == b"ftypcrx ":
+        return "CR3"
+    return next((kind for signature, kind in RAW_SIGNATURES.items() if data.startswith(signature)), "")
 
 
 def begins_as(path: str, reads: str) -> bool:

@@ -16,7 +16,7 @@ from decord._ffi.base import DECORDError
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
-from smolcli.inputs.pixels import check_size
+from smolcli.inputs.image import check_size
 from smolcli.types import Frame
 
 MAX_TIME = 1e7  # seconds; a larger time stamp is not a real one

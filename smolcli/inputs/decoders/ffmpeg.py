@@ -23,7 +23,7 @@ import numpy as np
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
-from smolcli.inputs.pixels import check_size
+from smolcli.inputs.image import check_size
 from smolcli.types import Frame, format_time
 
 MAX_MISSING = 0.05  # of the duration in the header; if more is missing, a notice says so

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from smolcli.inputs import decoders
-from smolcli.inputs.pixels import check_size, eight_bit_rgb
+from smolcli.inputs.image import check_size, eight_bit_rgb
 from smolcli.types import Frame
 
 FORMATS = ("GIF", "WEBP", "PNG", "AVIF")

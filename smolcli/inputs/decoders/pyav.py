@@ -28,7 +28,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from smolcli.inputs import decoders
-from smolcli.inputs.pixels import check_size
+from smolcli.inputs.image import check_size
 from smolcli.system.cpu import usable_cores
 from smolcli.types import Frame, format_time
 

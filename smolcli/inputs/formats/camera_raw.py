@@ -13,18 +13,11 @@ from typing import NamedTuple
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.formats import tiff
 from smolcli.inputs.formats.tiff import Directories, Directory
+from smolcli.inputs.signatures import raw_kind_of
 
 SENSOR_PHOTOMETRICS = frozenset((32803, 34892))  # CFA, of TIFF/EP; LinearRaw, of DNG
 SENSOR_COMPRESSIONS = frozenset((32767, 34713, 65535))  # Sony's, Nikon's, Pentax's
 TIFF_COMPRESSIONS = frozenset((1, 5, 7, 8, 32773, 32946))  # of previews: none, LZW, JPEG, deflate, PackBits
-OTHERS = {  # camera raw that is no ordinary TIFF, by its first bytes
-    b"FUJIFILMCCD-RAW": "RAF",
-    b"IIRO": "ORF",
-    b"IIRS": "ORF",
-    b"MMOR": "ORF",
-    b"IIU\0": "RW2",
-    b"FOVb": "X3F",
-}
 TIFF_LIKE = ("ORF", "RW2")  # TIFFs with another number in their third and fourth byte
 MIN_PREVIEW = 480  # pixels along the longest edge: thumbnails have 160 x 120 to 320 x 240, and print is lost in them
 JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))  # start of frame: baseline, extended, progressive; the sensor's is lossless
@@ -40,13 +33,6 @@ class Preview(NamedTuple):
     start: int = 0
     end: int = 0
     directory: Directory | None = None
-
-
-def kind_of(data: bytes) -> str:
-    """Return the kind of a raw file that is no ordinary TIFF, by its first bytes; "" if it is none."""
-    if data[4:12] == b"ftypcrx ":
-        return "CR3"
-    return next((kind for signature, kind in OTHERS.items() if data.startswith(signature)), "")
 
 
 def is_raw(data: bytes, directories: Directories) -> bool:
@@ -83,7 +69,7 @@ def orientation(data: bytes, directories: Directories | None) -> int | None:
 
 def _tiff_like_directories(data: bytes) -> Directories | None:
     """Return the directories of a raw file that is no ordinary TIFF, where it has some."""
-    kind = kind_of(data)
+    kind = raw_kind_of(data)
     try:
         if kind in TIFF_LIKE:
             return Directories(data[:2] + (b"*\0" if data[:2] == b"II" else b"\0*") + data[4:])
