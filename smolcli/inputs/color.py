@@ -23,12 +23,14 @@ class ColorCoding:
     """What a file says of its colours.
 
     `profile` is an ICC profile. `codes` are those of primaries and transfer in ITU-T H.273. `exponent` is that of
-    PNG's gAMA chunk: a sample is light to its power.
+    PNG's gAMA chunk: a sample is light to its power. `is_adobe_rgb` is what EXIF says of a camera's picture, which has
+    no profile then.
     """
 
     profile: bytes = b""
     codes: tuple[int, int] | None = None
     exponent: float | None = None
+    is_adobe_rgb: bool = False
 
     @property
     def high_range(self) -> tuple[hdr.Primaries, hdr.Transfer] | None:
@@ -53,7 +55,7 @@ def is_srgb(image: Image.Image, coding: ColorCoding) -> bool:
     """Whether a picture is RGB without transparency, and `to_srgb` would change nothing."""
     if image.mode != "RGB" or "transparency" in image.info:
         return False
-    if coding.high_range or coding.wide_primaries or coding.gamma:
+    if coding.high_range or coding.wide_primaries or coding.gamma or coding.is_adobe_rgb:
         return False
     if coding.profile:
         from smolcli.inputs import icc
@@ -103,6 +105,8 @@ def _color_converted(image: Image.Image, coding: ColorCoding) -> Image.Image:
         return icc.to_srgb(image, coding.profile)
     if coding.wide_primaries:
         return _from_codes(image, coding.wide_primaries, "srgb")
+    if coding.is_adobe_rgb:
+        return _from_codes(image, "adobe", "adobe")
     if coding.gamma:
         return image.convert("RGB").point(_gamma_table(coding.gamma) * 3)
     return image if image.mode == "RGB" else image.convert("RGB")

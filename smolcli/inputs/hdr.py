@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-Transfer = Literal["pq", "hlg", "srgb"]
-Primaries = Literal["bt709", "bt2020", "p3"]
+Transfer = Literal["pq", "hlg", "srgb", "adobe"]
+Primaries = Literal["bt709", "bt2020", "p3", "adobe"]
 TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}  # by TransferCharacteristics, ITU-T H.273 table 3
 PRIMARIES: dict[int, Primaries] = {1: "bt709", 9: "bt2020", 12: "p3"}  # by ColourPrimaries, ITU-T H.273 table 2
 
@@ -26,15 +26,17 @@ CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {  # x, y of 
     "bt709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    "adobe": ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)),  # Adobe RGB (1998) Color Image Encoding, section 4.3.1
 }
-D65 = (0.3127, 0.3290)  # x, y of white, the same for all three
+D65 = (0.3127, 0.3290)  # x, y of white, the same for all of them
+ADOBE_GAMMA = 563 / 256  # ibid., section 4.3.4.2
 STRIP = 2**18  # pixels that are converted at a time, so that the memory needed does not grow with the picture
 
 
 def to_sdr(rgb: np.ndarray, transfer: Transfer, primaries: Primaries = "bt2020") -> np.ndarray:
     """Convert code values, shape (height, width, 3), to sRGB of the same shape and type uint8.
 
-    "srgb" is for pictures that differ from sRGB only in their primaries.
+    "srgb" is for pictures that differ from sRGB only in their primaries, "adobe" for those in Adobe RGB.
 
     `rgb` is full range: floats from 0 to 1, or uint8 or uint16 whose largest value stands for 1. They are looked up
     with 16 bits, which is several times as fast as computing the powers of each.
@@ -89,6 +91,12 @@ def srgb_to_light(signal: np.ndarray) -> np.ndarray:
     return light
 
 
+def adobe_to_light(signal: np.ndarray) -> np.ndarray:
+    """Return the light of an Adobe RGB signal, 0 to 1, in cd/m2, with white at 203."""
+    light: np.ndarray = WHITE * signal**ADOBE_GAMMA
+    return light
+
+
 def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
     """Encode linear light, 0 to 1, as sRGB of 8 bits: IEC 61966-2-1."""
     encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -104,6 +112,7 @@ def _decoding_table(transfer: Transfer) -> np.ndarray:
         "pq": pq_to_light,
         "hlg": hlg_to_scene_light,
         "srgb": srgb_to_light,
+        "adobe": adobe_to_light,
     }
     light: np.ndarray = decoders[transfer](signal)
     return np.asarray(light, np.float32)

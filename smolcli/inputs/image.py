@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from types import ModuleType
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.color import ColorCoding
@@ -218,7 +218,17 @@ def _coding(image: Image.Image, data: bytes, kind: str) -> ColorCoding:
         return ColorCoding(profile, bmff.coding(data))
     if nclx := image.info.get("nclx_profile"):  # of HEIC
         return ColorCoding(profile, (nclx["color_primaries"], nclx["transfer_characteristics"]))
-    return ColorCoding(profile)
+    return ColorCoding(profile, is_adobe_rgb=not profile and _is_adobe_rgb(image))
+
+
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """Whether EXIF says so, as cameras do that are set to Adobe RGB: interoperability index R03 of DCF 2.0."""
+    if "exif" not in image.info:
+        return False
+    try:
+        return str(image.getexif().get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)) == "R03"
+    except Exception:  # damaged EXIF does not damage the picture
+        return False
 
 
 def _not_readable(kind: str, data: bytes) -> InputError:

@@ -194,3 +194,19 @@ def test_damaged_boxes_name_no_codes() -> None:
     data = avif(PQ_WHITE, (9, 16)) or b"\0\0\0\x08meta"
     for byte in range(len(data[:400])):
         bmff.coding(data[:byte] + b"\xff\xff" + data[byte + 2 :])
+
+
+def test_adobe_rgb_of_cameras() -> None:
+    """Cameras embed no profile. Its green of 200 alone is outside of sRGB; a grey stays nearly the same.
+
+    Linear light of 100, 200, 50 in Adobe RGB is 0.1276, 0.5861, 0.0278; by the matrices of its specification and of
+    sRGB that is -0.0550, 0.5861, 0.0038, which is 0, 202, 12.
+    """
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 65535, 0xA005: {1: "R03"}}
+    jpeg: dict[str, Any] = {"format": "JPEG", "quality": 100, "subsampling": 0, "exif": exif}
+    assert near(plain((100, 200, 50), **jpeg), [0, 201, 12], 4)
+    assert near(plain((128, 128, 128), **jpeg), [128, 128, 128], 2)
+    assert near(plain((100, 200, 50), **jpeg, icc_profile=profiles.rgb()), [100, 200, 49], 4)
+    exif[0x8769] = {0xA001: 1, 0xA005: {1: "R98"}}
+    assert near(plain((100, 200, 50), **jpeg), [100, 200, 50], 2)
