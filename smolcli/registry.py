@@ -124,9 +124,9 @@ READERS = {
     "video": Entry("smolcli.inputs.video:Video"),
 }
 DECODERS = {
-    "av": Entry("smolcli.inputs.decoders.pyav:PyAv", "video", ("av",)),
+    "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",)),
     "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg"),
-    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",)),
+    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord", "av")),
 }
 EXECUTORS = {
     "local": Entry("smolcli.executors.local:LocalExecutor"),

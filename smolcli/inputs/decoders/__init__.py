@@ -34,15 +34,18 @@ ADVICE_NO_VIDEO = "give a video, or a picture to smolcli caption"
 class Decoder(Protocol):
     """A video whose frames are numbered from 0 in the order in which they are shown."""
 
-    times: Sequence[float]  # of every frame, in seconds from the first
-    duration: float  # in seconds, including the last frame's own
-    size: tuple[int, int]  # width and height of the first frame, upright
+    times: Sequence[float]  # of every frame, in seconds from the beginning of the file
+    duration: float  # in seconds from there to the end of the last frame, which stands still as long as sound goes on
+    size: tuple[int, int]  # width and height of the first frame, upright and of square pixels
     audio: bool  # whether it has sound
     notices: tuple[str, ...]  # remarks on the whole video for the user
     faults: list[str]  # errors met while frames were decoded
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        """Decode the frames with these ascending numbers, upright; for one that cannot be decoded, the nearest."""
+        """Decode the frames with these ascending numbers; for one that cannot be decoded, the nearest.
+
+        They are upright, of square pixels, sRGB, and drawn on white where they are transparent.
+        """
         ...
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:

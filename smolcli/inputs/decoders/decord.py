@@ -1,6 +1,7 @@
 """Decodes videos with the library decord, for comparison: it is fast, and decodes wrong frames without an error.
 
 That happens with open groups of pictures (HEVC), in MPEG-TS and AVI with B-frames, and if an edit list cuts the video.
+What decord does not say of a video (when it begins, how its pixels are shaped, what its colours mean) PyAV does.
 """
 
 from __future__ import annotations
@@ -13,41 +14,41 @@ from typing import Any
 import decord
 import numpy as np
 from decord._ffi.base import DECORDError
+from PIL import Image
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
-from smolcli.inputs.image import check_size
+from smolcli.inputs.decoders.colour import correct_matrix
+from smolcli.inputs.decoders.pyav.decoder import PyAv
 from smolcli.types import Frame
-
-MAX_TIME = 1e7  # seconds; a larger time stamp is not a real one
 
 
 class Decord:
-    """See `decoders.Decoder`. `max_pixels` limits one frame, whose size is known when the first one is decoded."""
+    """See `decoders.Decoder`. `max_pixels` limits one frame.
 
-    audio = False  # decord does not say
-    notices: tuple[str, ...] = ()
+    Raises InputError, unsupported, for what decord would decode to other pictures than the other decoders.
+    """
 
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
         self._source = source
         self.faults: list[str] = []
-        reader = self._open_reader()
-        times = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)
-        if not len(times):
-            raise decoders.no_readable_frame()
-        begins = times[:, 0] - times[0, 0]
-        if np.any(np.diff(begins) <= 0) or begins[-1] > MAX_TIME:  # in some containers they are arbitrary
-            begins = np.arange(len(times)) / (reader.get_avg_fps() or 25)
-        self.times: Sequence[float] = begins.tolist()
-        self.duration = self.times[-1] * len(times) / max(len(times) - 1, 1)
-        height, width, _ = self._decode(reader, 0).shape
-        self.size = (width, height)
-        check_size(width, height, max_pixels)
+        described = PyAv(source, max_pixels)
+        self.times, self.duration, self.size = described.times, described.duration, described.size
+        self.audio, self.notices = described.audio, described.notices
+        self._colour, self._is_guessed_bt709 = described.colour, described.is_guessed_bt709
+        if self._colour.has_alpha:
+            raise _unsupported("has transparency, which decord leaves out")
+        if described.is_mirrored:
+            raise _unsupported("is to be mirrored, which decord does not do")
+        if described.has_several:
+            raise _unsupported("has several videos in it, of which decord takes one by itself")
+        if (count := len(self._open_reader())) != len(self.times):
+            raise _unsupported(f"has {len(self.times)} frames, and decord says {count}")
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         reader = self._open_reader()
         for number in numbers:
-            pixels = self._decode(reader, number)
+            pixels = self._upright_pixels(self._decode(reader, number))
             yield Frame(pixels.tobytes(), pixels.shape[1], pixels.shape[0], self.times[number])
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
@@ -63,7 +64,7 @@ class Decord:
         try:
             return decord.VideoReader(file, ctx=decord.cpu(0), **size)
         except (DECORDError, RuntimeError, UnicodeError) as error:
-            raise InputError("cannot be read by decord", "leave out --decoder", kind=ErrorKind.UNSUPPORTED) from error
+            raise _unsupported("cannot be read by decord") from error
 
     def _decode(self, reader: Any, number: int) -> np.ndarray:
         try:
@@ -71,3 +72,17 @@ class Decord:
         except (DECORDError, RuntimeError) as error:
             raise InputError("cannot be decoded by decord", "leave out --decoder", kind=ErrorKind.TRUNCATED) from error
         return pixels
+
+    def _upright_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Convert what decord decoded, which is upright RGB of 8 bits, to sRGB of square pixels."""
+        if self._is_guessed_bt709:  # decord has taken it for BT.601
+            pixels = correct_matrix(pixels)
+        pixels = self._colour.to_rgb(pixels)
+        width, height = self.size
+        if pixels.shape[1] == width and pixels.shape[0] == height:
+            return pixels
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _unsupported(reason: str) -> InputError:
+    return InputError(reason, "leave out --decoder", kind=ErrorKind.UNSUPPORTED)

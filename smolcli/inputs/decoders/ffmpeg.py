@@ -23,19 +23,28 @@ import numpy as np
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
+from smolcli.inputs.decoders.colour import MAX_EMPTY, stretched
+from smolcli.inputs.decoders.ffmpeg_log import Header, VideoLine, length_of, parse_copied, parse_header
+from smolcli.inputs.decoders.streams import (
+    ALPHA_DECODERS,
+    MAX_MISSING,
+    MIN_LEAD,
+    STILL,
+    Stream,
+    choose_stream,
+    end_of_last,
+    is_whole_matroska,
+    notices_of,
+)
 from smolcli.inputs.image import check_size
 from smolcli.types import Frame, format_time
 
-MAX_MISSING = 0.05  # of the duration in the header; if more is missing, a notice says so
 MAX_FRAMES_PER_PROCESS = 500  # the system limits the length of a command line
 _NO_STREAM = io.BytesIO()
-_SHOWINFO_FRAME = re.compile(rb"n: *\d+ pts: *(-?\d+|NOPTS) .*? s:(\d+)x(\d+) ")
+_SHOWINFO_FRAME = re.compile(rb"n: *\d+ pts: *(-?\d+|NOPTS) .*? sar:(\d+)/(\d+) s:(\d+)x(\d+) ")
 _SHOWINFO_DURATION = re.compile(rb" duration: *(\d+) ")
 _TIME_BASE = re.compile(rb"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
-_SIZE = re.compile(rb"Stream #0.*: Video: .*, (\d+)x(\d+)")
-_HEADER_DURATION = re.compile(rb"Duration: (\d+):(\d+):([\d.]+)")
-_NO_DECODER = re.compile(rb"[Nn]o decoder|Decoder .*not found|Decoding requested, but no decoder found")
-_CODEC = re.compile(rb"Stream #0.*: Video: (\w+)(?: \((\w+) /)?")
+_NO_DECODER = re.compile(rb"[Nn]o decoder|Decoder .*not found|Unknown decoder|no decoder found")
 
 
 class Ffmpeg:
@@ -45,16 +54,26 @@ class Ffmpeg:
         if (program := shutil.which("ffmpeg")) is None:
             message = "cannot be read: there is no program ffmpeg"
             raise InputError(message, "install ffmpeg, or leave out --decoder", kind=ErrorKind.UNSUPPORTED)
-        self._program, self._source, self._max_pixels = program, source, max_pixels
+        self._program, self._source = program, source
+        self._decoder: tuple[str, ...] = ()
         self.faults: list[str] = []
-        self.notices: tuple[str, ...] = ()
-        self.audio = False
-        self._scan()
+        with self._process(stdout=subprocess.DEVNULL) as (_, log):
+            header = parse_header(log)
+        self.audio = header.has_audio
+        self._video, self.notices = self._choose_video(header)
+        check_size(*self._video.size, max_pixels)
+        names = self._video.codec_names
+        if self._video.alpha_mode and names and names[0] in ALPHA_DECODERS:
+            self._decoder = ("-c:v", ALPHA_DECODERS[names[0]])
+        self._scan(header)
+        check_size(*self.size, max_pixels)
+        colour, filters = self._video.colour, self._conversion.removeprefix(",")
+        self._ground = colour.find_ground(self._pictures(filters, MAX_EMPTY)) if colour.has_alpha else "white"
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         for start in range(0, len(numbers), MAX_FRAMES_PER_PROCESS):
             batch = numbers[start : start + MAX_FRAMES_PER_PROCESS]
-            pictures = self._pictures(f"select='{_is_one_of(batch)}',format=rgb24", len(batch), "ppm")
+            pictures = self._pictures(f"select='{_is_one_of(batch)}'{self._conversion}", len(batch))
             last: Frame | None = None
             for number in batch:
                 picture = next(pictures, None)
@@ -64,80 +83,116 @@ class Ffmpeg:
                         raise decoders.no_readable_frame()
                     yield last
                     continue
-                width, height, pixels = picture
-                last = Frame(pixels, width, height, self.times[number])
+                pixels = self._video.colour.to_rgb(picture, self._ground)
+                last = Frame(pixels.tobytes(), pixels.shape[1], pixels.shape[0], self.times[number])
                 yield last
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         width, height = decoders.thumbnail_size(self.size)
         filters = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format=gray"
-        pictures = self._pictures(filters, len(numbers), "pgm")
-        for number, (_, _, pixels) in zip(numbers, pictures, strict=False):
-            yield self.times[number], np.frombuffer(pixels, np.uint8).reshape(height, width)
+        for number, picture in zip(numbers, self._pictures(filters, len(numbers)), strict=False):
+            yield self.times[number], picture[..., 0]
 
-    def _scan(self) -> None:
+    def _choose_video(self, header: Header) -> tuple[VideoLine, tuple[str, ...]]:
+        """Return the video stream to look at, and a notice if there are several."""
+        videos = {video.number: video for video in header.videos if not video.is_cover}
+        if not videos:
+            raise decoders.no_video_stream(True) if header.has_audio else decoders.not_openable(self._source)
+        if len(videos) == 1:
+            return next(iter(videos.values())), ()
+        copied = self._copy(*(word for number in videos for word in ("-map", f"0:{number}")))
+        packets = {number: copied.get(place, []) for place, number in enumerate(videos)}
+        streams = [
+            Stream(
+                number, *video.size, len(packets[number]), length_of(packets[number]), video.is_default, any(video.size)
+            )
+            for number, video in videos.items()
+        ]
+        chosen = choose_stream(streams)
+        return videos[chosen.number], notices_of(streams, chosen)
+
+    def _scan(self, header: Header) -> None:
         """Decode the whole video for its size and the times of its frames, which the filter `showinfo` prints."""
         pts: list[int | None] = []
-        time_base, rate, last_duration, log = 1.0, 25.0, 0, b""
-        with self._process("-vf", "showinfo=checksum=0", "-f", "null", "-", stdout=subprocess.DEVNULL) as (_, errors):
-            for line in errors:
+        durations: list[int] = []
+        unit, rate, has_no_decoder = 1.0, 25.0, False
+        output = ("-map", f"0:{self._video.number}", "-vf", "showinfo=checksum=0", "-copyts", "-f", "null", "-")
+        with self._process(*output, stdout=subprocess.DEVNULL) as (_, log):
+            for line in log:
                 if match := _SHOWINFO_FRAME.search(line):
                     pts.append(None if match[1] == b"NOPTS" else int(match[1]))
+                    durations.append(int(duration[1]) if (duration := _SHOWINFO_DURATION.search(line)) else 0)
                     if len(pts) == 1:
-                        self.size = int(match[2]), int(match[3])
-                    last_duration = int(duration[1]) if (duration := _SHOWINFO_DURATION.search(line)) else 0
+                        self._set_size(*map(int, match.groups()[1:]))
                 elif match := _TIME_BASE.search(line):
-                    time_base = int(match[1]) / int(match[2])
+                    unit = int(match[1]) / int(match[2])
                     rate = int(match[3]) / (int(match[4]) or 1) or rate
-                elif match := _SIZE.search(line):
-                    check_size(int(match[1]), int(match[2]), self._max_pixels)
-                if len(pts) < 2:
-                    log += line
-        self.audio = b": Audio:" in log
+                has_no_decoder |= bool(_NO_DECODER.search(line))
         if not pts:
-            raise self._explain_no_frames(log)
+            if has_no_decoder:
+                raise decoders.unsupported_codec(
+                    self._decoder[-1] if self._decoder else (self._video.codec_names or [""])[0]
+                )
+            raise decoders.no_readable_frame()
         known = [number for number in pts if number is not None]
         if len(known) == len(pts) and known == sorted(known):
-            self.times: Sequence[float] = [(number - known[0]) * time_base for number in known]
+            lead = known[0] * unit - header.start if self.audio and header.start is not None else 0.0
+            lead = lead if lead > MIN_LEAD else 0.0
+            self.times: Sequence[float] = [lead + (number - known[0]) * unit for number in known]
+            self.duration = lead + (end_of_last(known, durations, header.container) - known[0]) * unit
+            self._compare_duration(header)
         else:  # time stamps are missing or run backwards: count frames instead
-            self.times, last_duration = [number / rate for number in range(len(pts))], 0
-        mean_duration = self.times[-1] / max(len(pts) - 1, 1)
-        self.duration = self.times[-1] + (last_duration * time_base or mean_duration)
-        self._note_missing(log)
+            self.times, self.duration = [number / rate for number in range(len(pts))], len(pts) / rate
 
-    def _note_missing(self, log: bytes) -> None:
-        """Add a notice if the video is shorter than its header says; sound may be longer than the pictures."""
-        match = _HEADER_DURATION.search(log)
-        if match and not self.audio:
-            hours, minutes, seconds = map(float, match.groups())
-            expected = 3600 * hours + 60 * minutes + seconds
-            if self.duration < expected * (1 - MAX_MISSING):
-                self.notices = (f"is cut short: {format_time(self.duration)} of {format_time(expected)} can be read",)
+    def _set_size(self, aspect_width: int, aspect_height: int, width: int, height: int) -> None:
+        """Set the size of frames, and the filters to RGB of square pixels, by an upright frame and its pixel aspect."""
+        aspect = aspect_width / (aspect_height or 1) or 1.0
+        self.size = stretched(width, aspect), height
+        scaling = ["w='max(1,trunc(iw*sar+0.5))'", "h=ih"] if aspect != 1 else []
+        scaling += ["in_color_matrix=bt709"] if self._video.is_guessed_bt709 else []
+        self._conversion = f",scale={':'.join(scaling)}" if scaling else ""
+        colour = self._video.colour
+        self._conversion += f",format={colour.pixel_format}{'be' if colour.transfer else ''}"  # the byte order of PAM
 
-    def _explain_no_frames(self, log: bytes) -> InputError:
-        if b": Video:" not in log:
-            return decoders.no_video_stream(True) if self.audio else decoders.not_openable(self._source)
-        if _NO_DECODER.search(log) and (match := _CODEC.search(log)):
-            names = [name.decode("ascii", "replace") for name in match.groups() if name and name != b"none"]
-            return decoders.unsupported_codec(names[0] if names else "")
-        return decoders.no_readable_frame()
+    def _compare_duration(self, header: Header) -> None:
+        """Compare the duration with the header's: the last frame may stand still, or a part of the file be missing.
 
-    def _pictures(self, filters: str, count: int, codec: str) -> Iterator[tuple[int, int, bytes]]:
-        """Yield width, height and pixels of each picture that ffmpeg writes; `codec` is ppm or pgm.
-
-        These formats have a header with each picture, whose size may change within a video.
+        It stands still if the sound goes on, or by the header of a whole file.
         """
-        output = ("-frames:v", str(count), "-f", "image2pipe", "-c:v", codec, "-")
+        if header.duration <= self.duration + STILL:
+            return
+        end = header.duration
+        if not is_whole_matroska(self._source):
+            copied = self._copy("-map", "0:a") if header.has_audio else {}
+            end = max((end for packets in copied.values() for _, end in packets), default=0.0) - (header.start or 0)
+        if end > self.duration + STILL:
+            self.duration = end
+        if self.duration < header.duration * (1 - MAX_MISSING):
+            read = f"{format_time(self.duration)} of {format_time(header.duration)}"
+            self.notices += (f"is cut short: {read} can be read",)
+
+    def _copy(self, *maps: str) -> dict[int, list[tuple[float, float]]]:
+        """Return start and end in seconds of each packet of the mapped streams, in the order of `maps`."""
+        with self._process(
+            *maps, "-c", "copy", "-copyts", "-f", "framecrc", "-", stdout=subprocess.PIPE, level="quiet"
+        ) as (
+            out,
+            _,
+        ):
+            return parse_copied(out)
+
+    def _pictures(self, filters: str, count: int) -> Iterator[np.ndarray]:
+        """Yield each picture that ffmpeg writes, uint8 or uint16 of (height, width, channels).
+
+        Their format, PAM, has a header with each picture, whose size may change within a video.
+        """
+        output = ("-frames:v", str(count), "-f", "image2pipe", "-c:v", "pam", "-")
         # Number the pictures as their times, or ffmpeg drops and repeats some to keep a constant rate.
         filters += ",settb=1/25,setpts=N,fps=25"
-        with self._process("-vf", filters, *output, stdout=subprocess.PIPE, level="quiet") as (pictures, _):
-            while pictures.readline().strip():
-                width, height = map(int, pictures.readline().split())
-                pictures.readline()
-                size = width * height * (3 if codec == "ppm" else 1)
-                if len(pixels := pictures.read(size)) < size:
-                    return
-                yield width, height, pixels
+        output = ("-map", f"0:{self._video.number}", "-vf", filters, *output)
+        with self._process(*output, stdout=subprocess.PIPE, level="quiet") as (pictures, _):
+            while (picture := _read_pam(pictures)) is not None:
+                yield picture
 
     @contextlib.contextmanager
     def _process(self, *output: str, stdout: int, level: str = "info") -> Iterator[tuple[IO[bytes], IO[bytes]]]:
@@ -145,7 +200,7 @@ class Ffmpeg:
         command = [self._program, "-nostdin", "-nostats", "-hide_banner", "-loglevel", level]
         command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", decoders.CONTAINERS]
         with self._path() as path:
-            command += ["-i", f"file:{path}", "-map", "0:V:0", *output]
+            command += [*self._decoder, "-i", f"file:{path}", *output]
             errors = subprocess.PIPE if level == "info" else subprocess.DEVNULL
             with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, preexec_fn=_PREEXEC
@@ -173,6 +228,24 @@ def _end_with_parent() -> None:
 
 
 _PREEXEC = _end_with_parent if sys.platform == "linux" else None
+
+
+def _read_pam(file: IO[bytes]) -> np.ndarray | None:
+    """Read one picture; None at the end."""
+    header: dict[bytes, bytes] = {}
+    for line in file:
+        name, _, value = line.strip().partition(b" ")
+        if name == b"ENDHDR":
+            break
+        header[name] = value
+    if b"DEPTH" not in header:
+        return None
+    shape = tuple(int(header[name]) for name in (b"HEIGHT", b"WIDTH", b"DEPTH"))
+    values = np.dtype(">u2" if int(header[b"MAXVAL"]) > 255 else "u1")
+    data = file.read(int(np.prod(shape)) * values.itemsize)
+    if len(data) < np.prod(shape) * values.itemsize:
+        return None
+    return np.frombuffer(data, values).reshape(shape).astype(values.newbyteorder("="), copy=False)
 
 
 def _is_one_of(numbers: Sequence[int]) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, count
 
 import numpy as np
 from PIL import Image
 
 from smolcli.inputs import decoders
+from smolcli.inputs.alpha import flatten
+from smolcli.inputs.decoders.colour import ground_of_video
 from smolcli.inputs.image import check_size, eight_bit_rgb
 from smolcli.types import Frame
 
 FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
-DEFAULT_DURATION = 0.1  # seconds, of a frame whose duration is 0, as in browsers
+MIN_DURATION, DEFAULT_DURATION = 0.01, 0.1  # seconds: up to the first, browsers show a frame for the second
 
 
 class Pillow:
@@ -39,13 +41,15 @@ class Pillow:
         ends = list(accumulate(durations))
         self.times: Sequence[float] = [0.0, *ends[:-1]]
         self.duration = ends[-1]
+        with self._open() as image:
+            self._ground = ground_of_video(_rgba_frames(image, range(self._first, self._first + len(durations))))
         self.notices: tuple[str, ...] = (f"is cut short: {len(durations)} frames can be read",) if is_cut else ()
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         with self._open() as image:
             for number in numbers:
                 image.seek(number + self._first)
-                rgb = eight_bit_rgb(image)
+                rgb = self._rgb(image)
                 yield Frame(rgb.tobytes(), rgb.width, rgb.height, self.times[number])
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
@@ -53,8 +57,13 @@ class Pillow:
         with self._open() as image:
             for number in numbers:
                 image.seek(number + self._first)
-                small = eight_bit_rgb(image).convert("L").resize(size, Image.Resampling.BOX)
+                small = self._rgb(image).convert("L").resize(size, Image.Resampling.BOX)
                 yield self.times[number], np.asarray(small)
+
+    def _rgb(self, image: Image.Image) -> Image.Image:
+        if image.has_transparency_data:
+            return flatten(image.convert("RGBA"), self._ground)
+        return eight_bit_rgb(image)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Image.Image]:
@@ -69,6 +78,12 @@ class Pillow:
                 yield image
 
 
+def _rgba_frames(image: Image.Image, numbers: Iterable[int]) -> Iterator[Image.Image]:
+    for number in numbers:
+        image.seek(number)
+        yield image.convert("RGBA")
+
+
 def _frame_durations(image: Image.Image, first: int) -> tuple[list[float], bool]:
     """Return the duration of each readable frame in seconds, and whether the file is cut short."""
     durations: list[float] = []
@@ -76,7 +91,8 @@ def _frame_durations(image: Image.Image, first: int) -> tuple[list[float], bool]
         for number in count(first):
             image.seek(number)
             image.load()
-            durations.append(image.info.get("duration", 0) / 1000 or DEFAULT_DURATION)
+            duration = image.info.get("duration", 0) / 1000
+            durations.append(duration if duration > MIN_DURATION else DEFAULT_DURATION)
     except EOFError:
         return durations, False
     except Exception:  # as above

@@ -1,0 +1,1 @@
+"""Decodes videos with FFmpeg's libraries through PyAV."""
