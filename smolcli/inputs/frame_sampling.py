@@ -1,7 +1,8 @@
 """Chooses the frames of a video to look at, by arithmetic on their times; nothing is decoded.
 
-The options are --frames, --fps, --segment, --scene, --start and --end. All times are seconds from the first frame. The
-frame shown at a moment is the last frame whose time is not after it.
+The options are --frames, --fps, --segment, --scene, --start and --end. All times are seconds from the beginning of the
+file, where the sound may begin before the first frame. The frame shown at a moment is the last frame whose time is not
+after it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from smolcli.types import Span
 # Frames of a span if neither --frames nor --fps is given: at least, at most, and at most if there are several spans.
 MIN_DEFAULT, MAX_DEFAULT, MAX_DEFAULT_OF_SEGMENT = 4, 50, 8
 TOLERANCE = 0.001  # seconds: Matroska and others round the times of frames to milliseconds
+MAX_LEAD = 0.2  # seconds before the first frame, as sound often has; up to this the first span begins with the file
 MAX_JITTER = 0.1  # of the mean time between two frames; up to this the frame rate counts as constant
 MIN_TAIL = 0.25  # of a segment; a shorter last segment is joined to the one before
 
@@ -36,7 +38,7 @@ def sample_frames(
 
     Raises InputError: no-frames if nothing is left between --start and --end, too-large for too many segments.
     """
-    start, end = bounds(duration, sampling)
+    start, end = bounds(times, duration, sampling)
     edges = _span_edges(start, end, sampling, cuts)
     max_frames = MAX_DEFAULT_OF_SEGMENT if sampling.segment or sampling.scene else MAX_DEFAULT
     spans: list[Span] = []
@@ -49,13 +51,18 @@ def sample_frames(
     return tuple(spans), tuple(chosen)
 
 
-def bounds(duration: float, sampling: Sampling) -> tuple[float, float]:
-    """Return where --start and --end begin and end the video. Raises InputError, no-frames, if nothing is left."""
-    start = sampling.start or 0.0
+def bounds(times: Sequence[float], duration: float, sampling: Sampling) -> tuple[float, float]:
+    """Return where --start and --end begin and end the video, which begins with its first frame.
+
+    Raises InputError, no-frames, if nothing is left.
+    """
+    begin = times[0] if times[0] > MAX_LEAD else 0.0
+    start = max(sampling.start or 0.0, begin)
     end = duration if sampling.end is None else min(sampling.end, duration)
     if (start and start >= duration) or (sampling.end is not None and sampling.end <= start):
         shown_end = duration if sampling.end is None else sampling.end
-        message = f"has no frame between {start:g} s and {shown_end:g} s; it is {duration:.1f} s long"
+        extent = f"its pictures are from {begin:.1f} s to {duration:.1f} s" if begin else f"it is {duration:.1f} s long"
+        message = f"has no frame between {sampling.start or 0:g} s and {shown_end:g} s; {extent}"
         raise InputError(message, "change --start or --end", kind=ErrorKind.NO_FRAMES)
     return start, end
 

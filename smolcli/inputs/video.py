@@ -28,9 +28,9 @@ class Video:
     """A video whose frames have been sampled. No file is open between calls.
 
     `source` is a path, or the bytes of a pipe or a download. `times` are the sampled frames' in seconds from the
-    video's first frame, `spans` the parts of the video they belong to, `size` the width and height of the first frame,
-    upright. `notices` are remarks on the whole file for the user, `faults` the errors met while frames were decoded.
-    `held` is how many bytes of `source` are in memory.
+    beginning of the file, `spans` the parts of the video they belong to, `size` the width and height of the first
+    frame, upright. `notices` are remarks on the whole file for the user, `faults` the errors met while frames were
+    decoded. `held` is how many bytes of `source` are in memory.
 
     Raises InputError for what is no video, and for a file that is being written.
     """
@@ -65,7 +65,7 @@ class Video:
 
     def _find_cuts(self, sampling: Sampling) -> list[float]:
         times = self._decoder.times
-        start, end = bounds(self.duration, sampling)
+        start, end = bounds(times, self.duration, sampling)
         return find_cuts(self._decoder.thumbnails(range(frame_at(times, start), frame_at(times, end) + 1)))
 
 
