@@ -18,6 +18,9 @@ from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Frame
 
 SIGNATURE_BYTES = 256  # from the start of the file, in which `kind_of` finds signatures
+TEXT_HEADERS = (
+    b"YUV4MPEG2 ",
+)  # a line of words at the start of uncompressed video, in which there may be no zero byte
 ANIMATED = frozenset(("GIF", "WebP", "PNG", "AVIF"))
 # The score of a cut. The manual of FFmpeg's filter `select` calls 0.3 to 0.5 sane values; few cuts score less.
 MIN_CUT_SCORE = 0.3
@@ -108,10 +111,15 @@ def _open_decoder(source: str | bytes, name: str, max_pixels: int) -> decoders.D
         return Pillow(source, max_pixels)
     if kind:
         raise decoders.still_picture()
-    if b"\0" not in head:  # some libraries take a text for a list of other files to open
+    if _is_text(head):  # some libraries take it for a list of other files to open
         raise decoders.not_a_video()
     decoder: decoders.Decoder = registry.load(registry.DECODERS, name)(source, max_pixels)
     return decoder
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file with these first bytes is a text, and not one of the videos that begin with words."""
+    return b"\0" not in head and not head.startswith(TEXT_HEADERS)
 
 
 def _stamp(source: str | bytes) -> str:

@@ -30,7 +30,7 @@ SUFFIXES = {
     )),
     "video": frozenset((
         ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
-        ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".divx", ".gif", ".apng",
+        ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".divx", ".y4m", ".gif", ".apng",
     )),
 }  # fmt: skip
 MEDIA_SUFFIXES = SUFFIXES["image"] | SUFFIXES["video"]

@@ -1,4 +1,4 @@
-"""inputs/decoders: which of several video streams is the video."""
+"""inputs/decoders: which of several video streams is the video; and uncompressed video, which looks like a text."""
 
 from __future__ import annotations
 
@@ -60,3 +60,14 @@ def test_cover_in_front_is_no_video(clip: Clip, ffmpeg: None, tmp_path: Path) ->
         opened = Video(str(tmp_path / "a.mp4"), Sampling(frames=2, decoder=decoder), MAX_PIXELS)
         assert [number for number, _ in read_numbers(opened)] == [0, 59], decoder
         assert opened.notices == (), decoder
+
+
+@pytest.mark.parametrize("decoder", ["av", "ffmpeg", "decord"])
+def test_yuv4mpeg_without_a_zero_byte_is_a_video(decoder: str, clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    run("-i", clip("h264"), "-pix_fmt", "yuv420p", tmp_path / "a.y4m")
+    assert b"\0" not in (tmp_path / "a.y4m").read_bytes()[:256]
+    opened = Video(str(tmp_path / "a.y4m"), Sampling(frames=2, decoder=decoder), MAX_PIXELS)
+    assert read_numbers(opened) == [(0, 0.0), (59, pytest.approx(2.36))]
+    assert opened.duration == pytest.approx(2.4)
