@@ -63,7 +63,7 @@ class Colour:
 
 def ground_of_video(pictures: Iterable[Image.Image]) -> Ground:
     """Return one ground for all pictures of mode RGBA: that of the first with something on it."""
-    visible = next((rgba for rgba in islice(pictures, MAX_EMPTY) if rgba.getextrema()[3] != (0, 0)), None)
+    visible = next((rgba for rgba in islice(pictures, MAX_EMPTY) if rgba.getchannel("A").getbbox()), None)
     return "white" if visible is None else ground_of(visible)
 
 
@@ -81,8 +81,8 @@ def correct_matrix(pixels: np.ndarray) -> np.ndarray:
     Values that were clipped in decoding stay wrong by a little.
     """
     correction = np.linalg.inv(_luma_matrix(*LUMA_709)) @ _luma_matrix(*LUMA_601)
-    corrected = pixels.astype(np.float32) @ correction.T.astype(np.float32)
-    return np.clip(corrected + 0.5, 0, 255).astype(np.uint8)
+    corrected: np.ndarray = np.clip(pixels.astype(np.float32) @ correction.T.astype(np.float32) + 0.5, 0, 255)
+    return corrected.astype(np.uint8)
 
 
 def stretched(length: int, aspect: float) -> int:

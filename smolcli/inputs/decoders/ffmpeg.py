@@ -186,10 +186,10 @@ class Ffmpeg:
 
         Their format, PAM, has a header with each picture, whose size may change within a video.
         """
-        output = ("-frames:v", str(count), "-f", "image2pipe", "-c:v", "pam", "-")
         # Number the pictures as their times, or ffmpeg drops and repeats some to keep a constant rate.
         filters += ",settb=1/25,setpts=N,fps=25"
-        output = ("-map", f"0:{self._video.number}", "-vf", filters, *output)
+        output = ["-map", f"0:{self._video.number}", "-vf", filters]
+        output += ["-frames:v", str(count), "-f", "image2pipe", "-c:v", "pam", "-"]
         with self._process(*output, stdout=subprocess.PIPE, level="quiet") as (pictures, _):
             while (picture := _read_pam(pictures)) is not None:
                 yield picture

@@ -27,7 +27,14 @@ from smolcli.inputs import decoders
 from smolcli.inputs.alpha import Ground
 from smolcli.inputs.decoders.pyav.frame_finder import FrameFinder, OpenVideo
 from smolcli.inputs.decoders.pyav.packets import PacketTable, demux, scan_packets
-from smolcli.inputs.decoders.pyav.pixels import colour_of, is_guessed_bt709, is_mirrored, rgb_of, upright_pixels
+from smolcli.inputs.decoders.pyav.pixels import (
+    colour_of,
+    is_guessed_bt709,
+    is_mirrored,
+    rgb_of,
+    upright_pixels,
+    upright_size,
+)
 from smolcli.inputs.decoders.streams import (
     ALPHA_DECODERS,
     MAX_MISSING,
@@ -84,9 +91,8 @@ class PyAv:
         self._can_skip &= not first.interlaced_frame  # a frame has two fields, and both would have to be requested
         self.colour, self.is_mirrored = colour_of(first), is_mirrored(first)
         self.is_guessed_bt709 = is_guessed_bt709(first)
-        height, width, _ = upright_pixels(first, self._aspect, False, "white").shape
-        self.size = (width, height)
-        check_size(width, height, max_pixels)
+        self.size = upright_size(first, self._aspect)
+        check_size(*self.size, max_pixels)
         self._ground = self._find_ground() if self.colour.has_alpha else "white"
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
@@ -114,7 +120,7 @@ class PyAv:
     def _find_ground(self) -> Ground:
         with self._decoding() as frames:
             frames.find(self._packets.pts[0])
-            return self.colour.find_ground(rgb_of(frame, self._aspect) for _, frame in frames.rest())
+            return self.colour.find_ground(rgb_of(frame, self._aspect, self.colour) for _, frame in frames.rest())
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[InputContainer]:

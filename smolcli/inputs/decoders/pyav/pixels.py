@@ -21,26 +21,35 @@ def colour_of(frame: VideoFrame) -> Colour:
     return Colour.tagged(frame.color_trc, frame.color_primaries, has_alpha)
 
 
-def rgb_of(frame: VideoFrame, aspect: Fraction) -> np.ndarray:
-    """Convert a frame to RGB of square pixels as `colour_of` it says, without rotation.
+def stretched_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
+    """Return width and height of a frame of square pixels, without rotation.
 
     A stored pixel is `aspect` times as wide as high; the width of the upright frame makes up for it.
     """
-    if round(frame.rotation / 90) % 2:
-        width, height = frame.width, stretched(frame.height, float(1 / aspect))
-    else:
-        width, height = stretched(frame.width, float(aspect)), frame.height
-    colour = colour_of(frame)
+    if _quarter_turns(frame) % 2:
+        return frame.width, stretched(frame.height, float(1 / aspect))
+    return stretched(frame.width, float(aspect)), frame.height
+
+
+def upright_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
+    """Return width and height of a frame of square pixels with its rotation applied."""
+    width, height = stretched_size(frame, aspect)
+    return (height, width) if _quarter_turns(frame) % 2 else (width, height)
+
+
+def rgb_of(frame: VideoFrame, aspect: Fraction, colour: Colour) -> np.ndarray:
+    """Convert a frame to RGB of square pixels in the format that `colour` names, without rotation."""
     format = colour.pixel_format + ("le" if colour.transfer else "")
-    converted = frame.reformat(width, height, format, src_colorspace=BT709 if is_guessed_bt709(frame) else None)
-    pixels: np.ndarray = converted.to_ndarray()
+    matrix = BT709 if is_guessed_bt709(frame) else None
+    pixels: np.ndarray = frame.reformat(*stretched_size(frame, aspect), format, src_colorspace=matrix).to_ndarray()
     return pixels
 
 
 def upright_pixels(frame: VideoFrame, aspect: Fraction, is_mirrored: bool, ground: Ground) -> np.ndarray:
     """Convert a frame to sRGB, uint8 of (height, width, 3), with its rotation applied."""
-    pixels = colour_of(frame).to_rgb(rgb_of(frame, aspect), ground)
-    return np.rot90(pixels[::-1] if is_mirrored else pixels, round(frame.rotation / 90) % 4)
+    colour = colour_of(frame)
+    pixels = colour.to_rgb(rgb_of(frame, aspect, colour), ground)
+    return np.rot90(pixels[::-1] if is_mirrored else pixels, _quarter_turns(frame))
 
 
 def is_guessed_bt709(frame: VideoFrame) -> bool:
@@ -59,3 +68,8 @@ def is_mirrored(frame: VideoFrame) -> bool:
         return False
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     return bool(a * d < b * c)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Return by how many quarter turns, counter-clockwise, a frame must be rotated to be upright."""
+    return round(frame.rotation / 90) % 4
