@@ -138,6 +138,17 @@ def test_transparent_video_is_drawn_where_it_can_be_seen(
             assert np.abs(frame[:12] - ground).max() <= 12, decoder
 
 
+def test_scenes_of_a_transparent_video_are_those_that_are_seen(ffmpeg: None, tmp_path: Path) -> None:
+    """Everything is black; 1.5 s after the beginning its transparent half becomes opaque."""
+    pixels = np.zeros((30, 32, 32, 4), np.uint8)
+    pixels[:, :16, :, 3] = pixels[15:, ..., 3] = 255
+    raw = ("-f", "rawvideo", "-pix_fmt", "rgba", "-s", "32x32", "-r", "10", "-i", "-")
+    run(*raw, "-c:v", "qtrle", tmp_path / "a.mov", stdin=pixels.tobytes())
+    for decoder in ("av", "ffmpeg"):
+        opened = Video(str(tmp_path / "a.mov"), Sampling(scene=True, decoder=decoder), MAX_PIXELS)
+        assert [span.start for span in opened.spans] == pytest.approx([0.0, 1.5]), decoder
+
+
 def test_decord_refuses_what_it_would_draw_wrongly(clip: Clip, tmp_path: Path) -> None:
     pytest.importorskip("decord")
     clear = ("-f", "lavfi", "-i", "color=black@0:s=32x32:r=10:d=0.3,format=rgba")

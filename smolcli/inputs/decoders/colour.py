@@ -32,6 +32,11 @@ class Colour:
         return cls(TRANSFERS.get(transfer), PRIMARIES.get(primaries, "bt2020"), has_alpha)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the values of RGB, and of luma as grey, are shown as they are."""
+        return self.transfer is None and not self.has_alpha
+
+    @property
     def pixel_format(self) -> str:
         """FFmpeg's name of the RGB format that `to_rgb` takes, without the byte order of one with 16 bits.
 
@@ -47,6 +52,10 @@ class Colour:
         `pixels` are uint8 or uint16 of (height, width, 3), or 4 with transparency, which are drawn on `ground`.
         """
         return np.asarray(flatten(self._to_rgba(pixels), ground)) if self.has_alpha else self._to_sdr(pixels)
+
+    def to_grey(self, pixels: np.ndarray, ground: Ground = "white") -> np.ndarray:
+        """Convert like `to_rgb` to grey, uint8 of (height, width)."""
+        return np.asarray(Image.fromarray(self.to_rgb(pixels, ground)).convert("L"))
 
     def find_ground(self, pictures: Iterable[np.ndarray]) -> Ground:
         """Return the ground for all pictures of a video with transparency."""

@@ -55,8 +55,7 @@ class Decord:
         width, height = decoders.thumbnail_size(self.size)
         reader = self._open_reader(width=width, height=height)
         for number in numbers:
-            pixels = self._decode(reader, number)
-            yield self.times[number], (pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+            yield self.times[number], self._colour.to_grey(self._decode(reader, number))
 
     def _open_reader(self, **size: int) -> Any:
         decord.logging.set_level(decord.logging.QUIET)

@@ -89,9 +89,12 @@ class Ffmpeg:
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         width, height = decoders.thumbnail_size(self.size)
-        filters = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format=gray"
+        colour = self._video.colour
+        format = "gray" if colour.is_plain else self._rgb_format
+        filters = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format={format}"
         for number, picture in zip(numbers, self._pictures(filters, len(numbers)), strict=False):
-            yield self.times[number], picture[..., 0]
+            grey = picture[..., 0] if colour.is_plain else colour.to_grey(picture, self._ground)
+            yield self.times[number], grey
 
     def _choose_video(self, header: Header) -> tuple[VideoLine, tuple[str, ...]]:
         """Return the video stream to look at, and a notice if there are several."""
@@ -151,8 +154,12 @@ class Ffmpeg:
         scaling = ["w='max(1,trunc(iw*sar+0.5))'", "h=ih"] if aspect != 1 else []
         scaling += ["in_color_matrix=bt709"] if self._video.is_guessed_bt709 else []
         self._conversion = f",scale={':'.join(scaling)}" if scaling else ""
+        self._conversion += f",format={self._rgb_format}"
+
+    @property
+    def _rgb_format(self) -> str:
         colour = self._video.colour
-        self._conversion += f",format={colour.pixel_format}{'be' if colour.transfer else ''}"  # the byte order of PAM
+        return colour.pixel_format + ("be" if colour.transfer else "")  # the byte order of PAM
 
     def _compare_duration(self, header: Header) -> None:
         """Compare the duration with the header's: the last frame may stand still, or a part of the file be missing.

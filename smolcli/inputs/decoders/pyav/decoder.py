@@ -31,6 +31,7 @@ from smolcli.inputs.decoders.pyav.pixels import (
     colour_of,
     is_guessed_bt709,
     is_mirrored,
+    rgb_format,
     rgb_of,
     upright_pixels,
     upright_size,
@@ -108,14 +109,16 @@ class PyAv:
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         first_pts, last_pts = self._packets.pts[numbers[0]], self._packets.pts[numbers[-1]]
         width, height = decoders.thumbnail_size(self.size)
+        format = "gray" if self.colour.is_plain else rgb_format(self.colour)
         reformatter = VideoReformatter()
         with self._decoding(skip_loop_filter="all") as frames:
             frames.find(first_pts)
             for pts, frame in frames.rest():
                 if pts > last_pts:
                     return
-                thumbnail = reformatter.reformat(frame, width, height, "gray", interpolation="AREA")
-                yield self._seconds(pts), thumbnail.to_ndarray()
+                pixels = reformatter.reformat(frame, width, height, format, interpolation="AREA").to_ndarray()
+                grey = pixels if self.colour.is_plain else self.colour.to_grey(pixels, self._ground)
+                yield self._seconds(pts), grey
 
     def _find_ground(self) -> Ground:
         with self._decoding() as frames:

@@ -37,11 +37,16 @@ def upright_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
     return (height, width) if _quarter_turns(frame) % 2 else (width, height)
 
 
+def rgb_format(colour: Colour) -> str:
+    """Return PyAV's name of the RGB format that `colour` names."""
+    return colour.pixel_format + ("le" if colour.transfer else "")
+
+
 def rgb_of(frame: VideoFrame, aspect: Fraction, colour: Colour) -> np.ndarray:
     """Convert a frame to RGB of square pixels in the format that `colour` names, without rotation."""
-    format = colour.pixel_format + ("le" if colour.transfer else "")
     matrix = BT709 if is_guessed_bt709(frame) else None
-    pixels: np.ndarray = frame.reformat(*stretched_size(frame, aspect), format, src_colorspace=matrix).to_ndarray()
+    converted = frame.reformat(*stretched_size(frame, aspect), rgb_format(colour), src_colorspace=matrix)
+    pixels: np.ndarray = converted.to_ndarray()
     return pixels
 
 
