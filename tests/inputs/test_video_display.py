@@ -87,6 +87,17 @@ def test_hdr10_is_shown_as_a_standard_picture_of_the_scene(decoder: str, ffmpeg:
     assert np.abs(circle[5, 5] - 255).max() <= tolerance
 
 
+def test_colours_that_only_the_container_has_a_tag_for(ffmpeg: None, tmp_path: Path) -> None:
+    """The same videos, without the tags in the HEVC stream."""
+    untagged = "hevc_metadata=colour_primaries=2:transfer_characteristics=2:matrix_coefficients=2"
+    for name in ("hdr10_white_square.mp4", "hdr10_orange_circle.mp4"):
+        run("-i", DATA / name, "-c", "copy", "-bsf:v", untagged, "-movflags", "write_colr", tmp_path / name)
+        for decoder in DECODERS:
+            tolerance = 20 if decoder == "decord" else 1  # decord decodes as BT.601
+            expected = first_frame(DATA / name, decoder)[128, 128]
+            assert np.abs(first_frame(tmp_path / name, decoder)[128, 128] - expected).max() <= tolerance, decoder
+
+
 def test_hlg_white_and_grey_at_the_levels_of_bt2408(ffmpeg: None, tmp_path: Path) -> None:
     """A signal of 75 % is white at 203 cd/m2, one of 38 % is the grey card at 26 (BT.2408, table 1): sRGB 100."""
     signals = np.repeat(np.repeat([[[0.75] * 3, [0.38] * 3]], 32, 0), 32, 1)

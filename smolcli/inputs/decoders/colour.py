@@ -14,8 +14,9 @@ from smolcli.inputs.hdr import PRIMARIES, TRANSFERS, Primaries, Transfer, to_sdr
 
 MAX_EMPTY = 300  # pictures without anything on them that are passed over to find the ground
 HD_WIDTH, SD_HEIGHT = 1280, 576
-# Weights of red and blue in luma, by ITU-R BT.601 and BT.709.
-LUMA_601, LUMA_709 = (0.299, 0.114), (0.2126, 0.0722)
+# Weights of red and blue in luma by MatrixCoefficients, ITU-T H.273 table 4: BT.709, BT.601 (twice), BT.2020.
+LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+BT601 = 6
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ def is_bt709_if_untagged(width: int, height: int) -> bool:
     return width >= HD_WIDTH or height > SD_HEIGHT
 
 
-def correct_matrix(pixels: np.ndarray) -> np.ndarray:
-    """Make of RGB that was decoded as BT.601, uint8 of (height, width, 3), what decoding it as BT.709 gives.
+def correct_matrix(pixels: np.ndarray, matrix: int) -> np.ndarray:
+    """Make of RGB that was decoded as BT.601 what decoding it by `matrix`, a code of ITU-T H.273, gives.
 
-    Values that were clipped in decoding stay wrong by a little.
+    `pixels` are uint8 of (height, width, 3). Values that were clipped in decoding stay wrong by a little.
     """
-    correction = np.linalg.inv(_luma_matrix(*LUMA_709)) @ _luma_matrix(*LUMA_601)
+    if LUMA.get(matrix, LUMA[BT601]) == LUMA[BT601]:
+        return pixels
+    correction = np.linalg.inv(_luma_matrix(*LUMA[matrix])) @ _luma_matrix(*LUMA[BT601])
     corrected: np.ndarray = np.clip(pixels.astype(np.float32) @ correction.T.astype(np.float32) + 0.5, 0, 255)
     return corrected.astype(np.uint8)
 

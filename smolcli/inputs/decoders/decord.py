@@ -35,7 +35,7 @@ class Decord:
         described = PyAv(source, max_pixels)
         self.times, self.duration, self.size = described.times, described.duration, described.size
         self.audio, self.notices = described.audio, described.notices
-        self._colour, self._is_guessed_bt709 = described.colour, described.is_guessed_bt709
+        self._colour, self._missing_matrix = described.colour, described.missing_matrix
         if self._colour.has_alpha:
             raise _unsupported("has transparency, which decord leaves out")
         if described.is_mirrored:
@@ -74,8 +74,8 @@ class Decord:
 
     def _upright_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Convert what decord decoded, which is upright RGB of 8 bits, to sRGB of square pixels."""
-        if self._is_guessed_bt709:  # decord has taken it for BT.601
-            pixels = correct_matrix(pixels)
+        if self._missing_matrix is not None:  # decord has taken it for BT.601
+            pixels = correct_matrix(pixels, self._missing_matrix)
         pixels = self._colour.to_rgb(pixels)
         width, height = self.size
         if pixels.shape[1] == width and pixels.shape[0] == height:

@@ -152,7 +152,7 @@ class Ffmpeg:
         aspect = aspect_width / (aspect_height or 1) or 1.0
         self.size = stretched(width, aspect), height
         scaling = ["w='max(1,trunc(iw*sar+0.5))'", "h=ih"] if aspect != 1 else []
-        scaling += ["in_color_matrix=bt709"] if self._video.is_guessed_bt709 else []
+        scaling += [f"in_color_matrix={matrix}"] if (matrix := self._video.input_matrix) else []
         self._conversion = f",scale={':'.join(scaling)}" if scaling else ""
         self._conversion += f",format={self._rgb_format}"
 

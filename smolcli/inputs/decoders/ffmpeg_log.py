@@ -21,6 +21,9 @@ _YUV_FORMAT = re.compile(rb"yuv|nv\d|p\d")
 _SAME_NAMES = (b"bt709", b"smpte170m", b"smpte240m")  # printed once where matrix, primaries and transfer are the same
 _TRANSFERS: dict[bytes, Transfer] = {b"smpte2084": "pq", b"arib-std-b67": "hlg"}
 _PRIMARIES: dict[bytes, Primaries] = {b"bt709": "bt709", b"bt2020": "bt2020", b"smpte432": "p3"}
+_SCALE_MATRICES = {  # names of matrices in what is printed, and in the options of the filter `scale`
+    b"bt709": "bt709", b"smpte170m": "bt601", b"bt470bg": "bt601", b"smpte240m": "smpte240m", b"bt2020nc": "bt2020",
+}  # fmt: skip
 _COPIED_TIME_BASE = re.compile(rb"#tb (\d+): (\d+)/(\d+)")
 
 
@@ -61,10 +64,13 @@ class VideoLine:
         return Colour(_TRANSFERS.get(self.transfer), _PRIMARIES.get(self.primaries, "bt2020"), has_alpha)
 
     @property
-    def is_guessed_bt709(self) -> bool:
-        """Whether it does not say what its colours mean, and they are taken for BT.709."""
-        is_tagged = self.matrix not in (b"", b"unknown")
-        return not is_tagged and bool(_YUV_FORMAT.match(self.pixel_format)) and is_bt709_if_untagged(*self.size)
+    def input_matrix(self) -> str:
+        """What the filter `scale` must be told of the colours, since a frame may say less than the file; or ""."""
+        if not _YUV_FORMAT.match(self.pixel_format):
+            return ""
+        if self.matrix in (b"", b"unknown"):
+            return "bt709" if is_bt709_if_untagged(*self.size) else ""
+        return _SCALE_MATRICES.get(self.matrix, "")
 
 
 @dataclass

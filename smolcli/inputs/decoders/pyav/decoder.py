@@ -28,8 +28,9 @@ from smolcli.inputs.alpha import Ground
 from smolcli.inputs.decoders.pyav.frame_finder import FrameFinder, OpenVideo
 from smolcli.inputs.decoders.pyav.packets import PacketTable, demux, scan_packets
 from smolcli.inputs.decoders.pyav.pixels import (
+    UNTAGGED,
+    Tags,
     colour_of,
-    is_guessed_bt709,
     is_mirrored,
     rgb_format,
     rgb_of,
@@ -59,8 +60,9 @@ OPTIONS = {"format_whitelist": decoders.CONTAINERS, "protocol_whitelist": "none"
 class PyAv:
     """See `decoders.Decoder`. `max_pixels` limits one frame.
 
-    `colour`, `is_guessed_bt709` and `is_mirrored` say how frames are made upright sRGB, by the first one; `has_several`
-    says whether there are other video streams.
+    `colour` and `is_mirrored` say how frames are made upright sRGB, by the first one; `missing_matrix` is what its
+    colours are taken for if it does not say so, a code of ITU-T H.273, else None; `has_several` says whether there are
+    other video streams.
     """
 
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
@@ -75,6 +77,8 @@ class PyAv:
             if not self._packets.pts:
                 raise decoders.no_readable_frame()
             self._alpha_decoder = _alpha_decoder(stream)
+            codec = stream.codec_context
+            self._tags = Tags(codec.colorspace, codec.color_primaries, codec.color_trc)
             self._aspect = stream.sample_aspect_ratio or Fraction(1)
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             self._time_base = 1 / rate if self._packets.is_counted else stream.time_base or Fraction(1)
@@ -90,8 +94,9 @@ class PyAv:
         with self._decoding() as frames:
             first = frames.find(self._packets.pts[0])
         self._can_skip &= not first.interlaced_frame  # a frame has two fields, and both would have to be requested
-        self.colour, self.is_mirrored = colour_of(first), is_mirrored(first)
-        self.is_guessed_bt709 = is_guessed_bt709(first)
+        is_untagged = first.colorspace == UNTAGGED
+        self.colour, self.is_mirrored = colour_of(self._tags.complete(first)), is_mirrored(first)
+        self.missing_matrix = first.colorspace if is_untagged else None
         self.size = upright_size(first, self._aspect)
         check_size(*self.size, max_pixels)
         self._ground = self._find_ground() if self.colour.has_alpha else "white"
@@ -103,7 +108,7 @@ class PyAv:
                 frame = frames.find(self._packets.pts[number])
                 if frames.fault:
                     self.faults.append(f"the frame at {format_time(self.times[number])} {frames.fault}")
-                pixels = upright_pixels(frame, self._aspect, self.is_mirrored, self._ground)
+                pixels = upright_pixels(self._tags.complete(frame), self._aspect, self.is_mirrored, self._ground)
                 yield Frame(pixels.tobytes(), pixels.shape[1], pixels.shape[0], self._seconds(frames.found_pts))
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
@@ -116,14 +121,17 @@ class PyAv:
             for pts, frame in frames.rest():
                 if pts > last_pts:
                     return
-                pixels = reformatter.reformat(frame, width, height, format, interpolation="AREA").to_ndarray()
+                pixels = reformatter.reformat(
+                    self._tags.complete(frame), width, height, format, interpolation="AREA"
+                ).to_ndarray()
                 grey = pixels if self.colour.is_plain else self.colour.to_grey(pixels, self._ground)
                 yield self._seconds(pts), grey
 
     def _find_ground(self) -> Ground:
         with self._decoding() as frames:
             frames.find(self._packets.pts[0])
-            return self.colour.find_ground(rgb_of(frame, self._aspect, self.colour) for _, frame in frames.rest())
+            completed = (self._tags.complete(frame) for _, frame in frames.rest())
+            return self.colour.find_ground(rgb_of(frame, self._aspect, self.colour) for frame in completed)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[InputContainer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -11,7 +11,26 @@ from av.video.frame import VideoFrame
 from smolcli.inputs.alpha import Ground
 from smolcli.inputs.decoders.colour import Colour, is_bt709_if_untagged, stretched
 
-UNTAGGED, BT709 = 2, "ITU709"  # AVCOL_SPC_UNSPECIFIED, and PyAV's name of the other
+UNTAGGED, BT709 = 2, 1  # codes of ITU-T H.273
+
+
+class Tags(NamedTuple):
+    """What a container says of the colours of its video: codes of ITU-T H.273."""
+
+    matrix: int
+    primaries: int
+    transfer: int
+
+    def complete(self, frame: VideoFrame) -> VideoFrame:
+        """Tag a frame with what it does not say itself: as the container says, or else its matrix by its size."""
+        if frame.colorspace == UNTAGGED and not frame.format.is_rgb:
+            is_bt709 = self.matrix == UNTAGGED and is_bt709_if_untagged(frame.width, frame.height)
+            frame.colorspace = BT709 if is_bt709 else self.matrix
+        if frame.color_trc == UNTAGGED:
+            frame.color_trc = self.transfer
+        if frame.color_primaries == UNTAGGED:
+            frame.color_primaries = self.primaries
+        return frame
 
 
 def colour_of(frame: VideoFrame) -> Colour:
@@ -44,9 +63,7 @@ def rgb_format(colour: Colour) -> str:
 
 def rgb_of(frame: VideoFrame, aspect: Fraction, colour: Colour) -> np.ndarray:
     """Convert a frame to RGB of square pixels in the format that `colour` names, without rotation."""
-    matrix = BT709 if is_guessed_bt709(frame) else None
-    converted = frame.reformat(*stretched_size(frame, aspect), rgb_format(colour), src_colorspace=matrix)
-    pixels: np.ndarray = converted.to_ndarray()
+    pixels: np.ndarray = frame.reformat(*stretched_size(frame, aspect), rgb_format(colour)).to_ndarray()
     return pixels
 
 
@@ -55,12 +72,6 @@ def upright_pixels(frame: VideoFrame, aspect: Fraction, is_mirrored: bool, groun
     colour = colour_of(frame)
     pixels = colour.to_rgb(rgb_of(frame, aspect, colour), ground)
     return np.rot90(pixels[::-1] if is_mirrored else pixels, _quarter_turns(frame))
-
-
-def is_guessed_bt709(frame: VideoFrame) -> bool:
-    """Whether a frame does not say what its colours mean, and they are taken for BT.709."""
-    is_untagged = frame.colorspace == UNTAGGED and not frame.format.is_rgb
-    return is_untagged and is_bt709_if_untagged(frame.width, frame.height)
 
 
 def is_mirrored(frame: VideoFrame) -> bool:
