@@ -77,6 +77,20 @@ def test_nothing_between_start_and_end(options: dict[str, float]) -> None:
     assert caught.value.kind == "no-frames"
 
 
+def test_pictures_that_begin_after_the_file() -> None:
+    late = [5 + time for time in steady(100)]
+    assert [(span.start, span.end) for span in sample_frames(late, 9.0, Sampling(segment=2.0))[0]] == [
+        (5.0, 7.0),
+        (7.0, 9.0),
+    ]
+    assert numbers(late, 9.0, fps=1.0) == [[0, 25, 50, 75]]
+    assert numbers(late, 9.0, start=2.0, end=6.0, frames=2) == [[0, 25]]
+    with pytest.raises(InputError, match=r"no frame between 1 s and 5 s; its pictures are from 5\.0 s to 9\.0 s"):
+        sample_frames(late, 9.0, Sampling(start=1.0, end=5.0))
+    soon = [0.1 + time for time in steady(100)]  # as where sound begins a little before
+    assert sample_frames(soon, 4.1, Sampling(frames=1))[0] == (Span(0.0, 4.1, 0, 1),)
+
+
 def test_segments() -> None:
     spans, chosen = sample_frames(steady(100), 4.0, Sampling(segment=1.5, frames=2))
     assert spans == (Span(0.0, 1.5, 0, 2), Span(1.5, 3.0, 2, 4), Span(3.0, 4.0, 4, 6))
