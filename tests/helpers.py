@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -104,6 +105,18 @@ def loaded(*words: object, **env: str) -> tuple[set[str], str]:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=60)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines()[-1].split()), done.stdout
+
+
+def gguf(**keys: str) -> bytes:
+    """A GGUF file of version 3 (ggml's docs/gguf.md) with these keys, a dot for two underscores, and no tensors."""
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys))
+    for key, value in keys.items():
+        head += _gguf_string(key.replace("__", ".")) + struct.pack("<I", 8) + _gguf_string(value)  # 8: a string
+    return head
+
+
+def _gguf_string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
 
 
 def line(done: subprocess.CompletedProcess[bytes]) -> str:

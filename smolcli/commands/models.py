@@ -15,6 +15,7 @@ from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import UsageError
 from smolcli.models import catalog, hub_cache, resolve
+from smolcli.models import pull as fetch
 from smolcli.options import choice, complete_from, opt
 from smolcli.terminal.stdout import write_stdout
 from smolcli.terminal.words import enumerate_words
@@ -60,6 +61,7 @@ class Download:
         **choice("--for", FORMATS, metavar="BACKEND"),
     )
     offline: bool = opt(False, "Download nothing; only check that the model is on this machine.", "--offline")
+    quiet: bool = opt(False, "Show errors only: no progress.", "-q", "--quiet", panel="Output")
 
     def __post_init__(self) -> None:
         if self.name is None:
@@ -82,8 +84,10 @@ def list_models(options: Listing) -> None:
 
 def pull(options: Download) -> None:
     """Download a model and write the paths of its files to standard output."""
-    download = registry.load(registry.ON_DEMAND, "hub")
-    files = download(options.name, FORMATS[options.backend], options.quant, offline=options.offline)
+    assert options.name is not None
+    files = fetch.pull(
+        options.name, FORMATS[options.backend], options.quant, offline=options.offline, quiet=options.quiet
+    )
     for path in (files.gguf, files.mmproj, files.checkpoint):
         if path is not None:
             write_stdout(f"{path}\n")
@@ -99,7 +103,9 @@ PULL_HELP = """Download a model and print the paths of its files.
 --for auto takes the GGUF pair, which runs on every machine, or the checkpoint of a Hugging Face id without a pair. For
 PyTorch on a GPU take --for torch.
 
-After a download that broke off, run the command again: complete files are kept, an incomplete one starts over.
+The model's config is looked at before its weights are fetched: what smolcli does not run is refused (exit code 3).
+
+After Ctrl-C and after a download that broke off, run the command again: it goes on where it ended.
 """
 EXAMPLES = {
     "list": ("smolcli models list", "smolcli models list --json"),
@@ -137,7 +143,11 @@ def _row(
     paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
     return {
         "name": name,
-        "here": [backend for backend in sorted(registry.backends()) if files.can_run_on(backend)],
+        "here": [
+            backend
+            for backend in sorted(registry.backends())
+            if files.can_run_on(backend) and registry.installed(registry.BACKENDS[backend])
+        ],
         "pair_bytes": pair_bytes,
         "checkpoint_bytes": checkpoint_bytes,
         "licence": licence,

@@ -7,6 +7,8 @@ as its weights.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import struct
@@ -66,10 +68,28 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"{path} is a damaged GGUF file", "fetch or convert it again") from None
 
 
+def read_first_keys(data: bytes, name: str) -> dict[str, Any]:
+    """Return the keys at the beginning of a GGUF file: those that are whole in its first bytes `data`.
+
+    `name` is the file's in errors. Raises ModelError for a file that is not GGUF.
+    """
+    file = io.BytesIO(data)
+    if file.read(4) != b"GGUF":
+        raise ModelError(f"{name} is not a GGUF file", "name a .gguf model or a checkpoint directory")
+    reader = _FieldReader(file, len(data))
+    keys: dict[str, Any] = {}
+    with contextlib.suppress(struct.error, UnicodeDecodeError, KeyError, EOFError):  # the end of `data`
+        _version, _tensor_count, key_count = reader.number("I"), reader.number("Q"), reader.number("Q")
+        for _ in range(key_count):
+            key = reader.string()
+            keys[key] = reader.value(reader.number("I"))
+    return keys
+
+
 def _read(path: Path, file: BinaryIO) -> Header:
     if file.read(4) != b"GGUF":
         raise ModelError(f"{path} is not a GGUF file", "name a .gguf model or a checkpoint directory")
-    reader = _FieldReader(file)
+    reader = _FieldReader(file, os.fstat(file.fileno()).st_size)
     version, tensor_count, key_count = reader.number("I"), reader.number("Q"), reader.number("Q")
     if version not in (2, 3):
         raise ModelError(f"{path} is GGUF version {version}, which is not known", "convert it again")
@@ -100,9 +120,9 @@ def _read(path: Path, file: BinaryIO) -> Header:
 class _FieldReader:
     """Reads the fields of a GGUF file in order. All methods raise EOFError where the file ends too early."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, file_size: int) -> None:
         self._file = file
-        self.file_size = os.fstat(file.fileno()).st_size
+        self.file_size = file_size
 
     def number(self, letter: str) -> Any:
         """Read a number whose type is `letter` in module struct."""

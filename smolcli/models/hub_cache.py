@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from smolcli.errors import ModelError
+from smolcli.models import family
 from smolcli.models.catalog import CATALOG
-from smolcli.models.files import MODEL_TYPES, ModelFiles, scan
+from smolcli.models.files import ModelFiles, scan
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
@@ -61,17 +61,11 @@ def _snapshots(folder: Path) -> Iterator[Path]:
 
 
 def _can_run(repo: str) -> bool:
-    """Whether the cache has a GGUF pair or a SmolVLM or Idefics3 checkpoint of a repository.
+    """Whether the cache has a GGUF pair or a checkpoint of a repository, and it is a model of the family.
 
     Damaged files are an error only when the user asks for that model.
     """
     try:
-        files = cached_files(repo)
-        if "gguf" in files.formats:
-            return True
-        if files.checkpoint is None:
-            return False
-        config = json.loads((files.checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (ModelError, OSError, ValueError):
+        return family.belongs_to_family(cached_files(repo))
+    except (ModelError, OSError):
         return False
-    return isinstance(config, dict) and config.get("model_type") in MODEL_TYPES

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from itertools import islice
 from mmap import mmap
+from threading import Thread
 from typing import Any
 
 from smolcli.errors import ErrorKind, SmolError
@@ -86,7 +87,15 @@ def _one_blas_thread() -> Iterator[None]:
 
 def run_function(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:
     """Send the value of the function `target`, for child.call."""
+    Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     pipe.send(("value", resolve(target)(*args)))
+
+
+def _end_with_parent(pipe: Pipe) -> None:
+    """End this process when the parent has ended, which sends nothing more: a download would go on for hours."""
+    with contextlib.suppress(PeerClosed):
+        pipe.receive()
+    os._exit(1)
 
 
 def run_generator(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,17 +26,23 @@ from typer.testing import CliRunner
 from smolcli.cli.main import make_app
 from smolcli.commands.models import app
 from smolcli.errors import ModelError, OfflineError
-from smolcli.models import hub, resolve
+from smolcli.models import hub, hub_cache, resolve
 from smolcli.options import Model
+from tests.helpers import gguf
 from tests.tiny import make_checkpoint
 
+IDEFICS3 = b'{"model_type": "idefics3"}'
+CONTENT = ("GET", "/cdn/")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PAIR_REPO = "ggml-org/SmolVLM-256M-Instruct-GGUF"
 CHECKPOINT_REPO = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves repositories from memory. `gated` and `down` change its responses, `cut` ends downloads early."""
+    """Serves repositories from memory. `gated` and `down` change its responses, `cut` ends downloads early.
+
+    `stalls` maps a file to the bytes after which a download of it stops without an end; `stalled` is set then.
+    """
 
     daemon_threads = True
 
@@ -41,14 +52,28 @@ class Hub(ThreadingHTTPServer):
         self.gated: set[str] = set()
         self.down = False
         self.cut: dict[str, list[int]] = {}
+        self.stalls: dict[str, int] = {}
+        self.stalled, self.done = threading.Event(), threading.Event()
         self.log: list[tuple[str, str, str]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def fetches(self) -> list[tuple[str, str]]:
+        """Each file whose content was fetched, and in which range; not those whose beginning alone was."""
+        gets = [
+            (path.rsplit("/", 1)[-1], ranged)
+            for method, path, ranged in self.log
+            if (method, path[: len(CONTENT[1])]) == CONTENT
+        ]
+        return [(name, ranged) for name, ranged in gets if not ranged.startswith("bytes=0-")]
+
     def downloads(self) -> list[str]:
-        return [path.rsplit("/", 1)[-1] for method, path, _ in self.log if method == "GET" and "/cdn/" in path]
+        return [name for name, _ in self.fetches()]
+
+    def ranges(self, name: str) -> list[str]:
+        return [ranged for fetched, ranged in self.fetches() if fetched == name]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -96,15 +121,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, repo: str, name: str) -> None:
         data = self.server.repos[repo][name]
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        sent = data[start:]
+        start, _, end = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        sent = data[int(start) : int(end) + 1 if end else None]
         headers = {"Content-Length": str(len(sent)), "ETag": f'"{digest(data)}"'}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        if "Range" in self.headers:
+            headers["Content-Range"] = f"bytes {start}-{int(start) + len(sent) - 1}/{len(data)}"
+        is_whole = not end  # not the beginning alone, which is looked at first
         cuts = self.server.cut.get(name)
-        cut = cuts.pop(0) if cuts else None
-        self.answer(206 if start else 200, sent[:cut], headers)
+        cut = cuts.pop(0) if cuts and is_whole else None
+        stall = self.server.stalls.get(name) if is_whole else None
+        self.answer(206 if "Range" in self.headers else 200, sent[: cut if stall is None else stall], headers)
         self.close_connection = cut is not None
+        if stall is not None:
+            self.wfile.flush()
+            self.server.stalled.set()
+            self.server.done.wait()
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -124,13 +155,22 @@ def blob(name: str, size: int = 3000) -> bytes:
     return b"".join(hashlib.sha256(f"{name}{i}".encode()).digest() for i in range(size // 32 + 1))[:size]
 
 
+def language_half(name: str) -> bytes:
+    return gguf(general__architecture="llama") + blob(name)
+
+
+def vision_half(name: str, projector: str = "idefics3") -> bytes:
+    return gguf(general__architecture="clip", clip__projector_type=projector) + blob(name)
+
+
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub_server = Hub()
     names = [f"{half}SmolVLM-256M-Instruct-{quant}.gguf" for half in ("", "mmproj-") for quant in ("Q8_0", "f16")]
-    hub_server.repos[PAIR_REPO] = {name: blob(name) for name in ["README.md", *names]}
-    others = ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"]
-    hub_server.repos[CHECKPOINT_REPO] = {name: blob(name) for name in [*others, "onnx/config.json", "onnx/model.onnx"]}
+    halves = {name: (vision_half if name.startswith("mmproj") else language_half)(name) for name in names}
+    hub_server.repos[PAIR_REPO] = {"README.md": b"# SmolVLM", **halves}
+    others = ["tokenizer.json", "preprocessor_config.json", "model.safetensors", "onnx/config.json", "onnx/model.onnx"]
+    hub_server.repos[CHECKPOINT_REPO] = {"config.json": IDEFICS3, **{name: blob(name) for name in others}}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SMOLCLI_MODEL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -140,11 +180,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     # The library reads these two from the environment once, at import.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    # Commands fetch in a child process; here in this one, which is faster and has the settings above.
+    monkeypatch.setattr("smolcli.models.pull.call", lambda target, *args, verbose: hub.pull(*args))
     # The library sleeps for a second before it resumes a broken download.
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     huggingface_hub.close_session()
     threading.Thread(target=hub_server.serve_forever, args=(0.01,), daemon=True).start()
     yield hub_server
+    hub_server.done.set()
     huggingface_hub.close_session()
     hub_server.shutdown()
     hub_server.server_close()
@@ -188,21 +231,22 @@ def test_broken_download_is_resumed(server: Hub) -> None:
     name = "SmolVLM-256M-Instruct-Q8_0.gguf"
     server.cut[name] = [2500]
     files = hub.pull("256m")
-    ranges = [ranged for method, path, ranged in server.log if method == "GET" and path.endswith("/" + name)]
-    assert ranges == ["", "bytes=2000-"]
-    assert files.gguf is not None and files.gguf.read_bytes() == blob(name)
+    assert server.ranges(name) == ["", "bytes=2000-"]
+    assert files.gguf is not None and files.gguf.read_bytes() == language_half(name)
 
 
 def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) -> None:
     name = "SmolVLM-256M-Instruct-Q8_0.gguf"
     server.cut[name] = [2500] + [0] * 6
-    with pytest.raises(OfflineError, match="cannot be reached .* pull again; whole files are kept"):
+    with pytest.raises(OfflineError, match="cannot be reached .* pull again: it goes on where it ended"):
         hub.pull("256m")
     with pytest.raises(ModelError, match="not on this machine"):
         resolve.resolve(Model(model="256m"), "llamacpp")
     server.cut.clear()
-    assert hub.pull("256m").can_run_on("llamacpp")
-    assert server.downloads().count("mmproj-" + name) == 1
+    server.log.clear()
+    files = hub.pull("256m")
+    assert files.gguf is not None and files.gguf.read_bytes() == language_half(name)
+    assert server.ranges(name) == ["bytes=2000-"]
 
 
 def test_checkpoint_is_fetched_without_onnx(server: Hub) -> None:
@@ -234,9 +278,93 @@ def test_hub_id_without_the_wanted_format(server: Hub) -> None:
 
 def test_language_half_without_mmproj_is_not_fetched(server: Hub) -> None:
     server.repos["org/text"] = {"text-Q8_0.gguf": b"x"}
-    with pytest.raises(ModelError, match="org/text: holds no .gguf with its mmproj"):
+    with pytest.raises(ModelError, match="org/text: holds a language model without its vision half"):
         hub.pull("org/text")
     assert server.downloads() == []
+
+
+QWEN = {"config.json": b'{"model_type": "qwen2_vl"}', "tokenizer.json": b"{}", "model.safetensors": b"weights"}
+GPT2 = QWEN | {"config.json": b'{"model_type": "gpt2"}'}
+SHARD = "model-0000{}-of-00003.safetensors"
+INDEX = json.dumps({"weight_map": {name: SHARD.format(n) for n, name in enumerate("abc", start=1)}}).encode()
+HALF = {
+    "config.json": IDEFICS3, "tokenizer.json": b"{}", "model.safetensors.index.json": INDEX, SHARD.format(1): b"x",
+}  # fmt: skip
+UNSUPPORTED = {
+    "another family": (QWEN, "is a model of type qwen2_vl; smolcli runs smolvlm or idefics3; transformers may run it"),
+    "a text model": (GPT2, "is a model of type gpt2; smolcli runs smolvlm or idefics3"),
+    "no type": (QWEN | {"config.json": b"{}"}, "config.json that names no model_type"),
+    "no config": (QWEN | {"config.json": b"<html>"}, "its config.json is not JSON"),
+    "half a checkpoint": (HALF, f"lacks {SHARD.format(2)}, and 1 more of its 3 files of weights; it is not whole"),
+    "no shards at all": ({**HALF, "model.safetensors.index.json": b"{}"}, "names no files"),
+    "weights without an index": (
+        {"config.json": IDEFICS3, "tokenizer.json": b"{}", SHARD.format(1): b"weights"}, "lacks model.safetensors; it",
+    ),
+    "another vision half": (
+        {"q-Q8_0.gguf": language_half("q"), "mmproj-q-Q8_0.gguf": vision_half("m", "qwen2vl_merger")},
+        "projector of type qwen2vl_merger; smolcli runs SmolVLM, which has idefics3; llama-mtmd-cli -hf org/other may",
+    ),
+    "another language half": (
+        {"q-Q8_0.gguf": gguf(general__architecture="qwen2vl"), "mmproj-q-Q8_0.gguf": vision_half("m")},
+        "its language half is of architecture qwen2vl; smolcli runs SmolVLM, which has llama",
+    ),
+    "no GGUF inside": ({"q-Q8_0.gguf": b"<html>", "mmproj-q-Q8_0.gguf": vision_half("m")}, "is not a GGUF file"),
+    "a language half alone": (
+        {"q-Q8_0.gguf": language_half("q")},
+        "holds a language model without its vision half (mmproj); llama-cli -hf org/other may run it, without pictures",
+    ),
+    "a vision half alone": ({"mmproj-q-Q8_0.gguf": vision_half("q")}, "holds no .gguf with its mmproj"),
+    "a language half in parts": (
+        {"q-00001-of-00002.gguf": b"", "mmproj-q.gguf": vision_half("q")}, "holds no .gguf with its mmproj",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_smolcli_does_not_run_is_refused_before_its_weights_are_fetched(server: Hub, name: str) -> None:
+    server.repos["org/other"], message = UNSUPPORTED[name]
+    with pytest.raises(ModelError, match=re.escape(message)) as caught:
+        hub.pull("org/other")
+    assert str(caught.value).startswith("org/other: ")
+    assert caught.value.code == 3
+    assert server.downloads() == []
+    assert hub_cache.cached_ids() == []
+
+
+def test_ctrl_c_ends_a_stalled_download_and_the_next_pull_goes_on_from_there(server: Hub, tmp_path: Path) -> None:
+    name, sent = "SmolVLM-256M-Instruct-Q8_0.gguf", 5 << 19
+    server.repos[PAIR_REPO][name] += blob("more", 3 << 20)
+    server.stalls[name] = sent
+    command = [sys.executable, "-m", "smolcli", "models", "pull", "256m"]
+    pulling = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stalled.wait(60)
+        blobs = tmp_path / "hf" / "hub" / f"models--{PAIR_REPO.replace('/', '--')}" / "blobs"
+        deadline = time.monotonic() + 60
+        while sum(part.stat().st_size for part in blobs.glob("*.incomplete")) < 2 << 20 and time.monotonic() < deadline:
+            server.done.wait(0.01)
+        pulling.send_signal(signal.SIGINT)
+        output, message = pulling.communicate(timeout=5)  # the library's own timeouts add up to more than a minute
+    finally:
+        pulling.kill()
+    assert (pulling.returncode, output) == (130, "")
+    assert message == "smolcli: stopped; what was fetched is kept, and the same command goes on from there\n"
+    server.stalls.clear()
+    server.log.clear()
+    files = hub.pull("256m")
+    assert files.gguf is not None and files.gguf.read_bytes() == server.repos[PAIR_REPO][name]
+    assert server.ranges(name) == [f"bytes={2 << 20}-"]  # a whole MiB is written at a time
+
+
+def test_content_that_was_damaged_on_its_way_is_fetched_anew(server: Hub, tmp_path: Path) -> None:
+    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    blobs = tmp_path / "hf" / "hub" / f"models--{PAIR_REPO.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{digest(language_half(name))}.smolcli.incomplete").write_bytes(b"from another file")
+    with pytest.raises(ModelError, match=f"{name} was damaged on its way; pull again"):
+        hub.pull("256m")
+    files = hub.pull("256m")
+    assert files.gguf is not None and files.gguf.read_bytes() == language_half(name)
 
 
 def test_not_on_the_hub(server: Hub) -> None:

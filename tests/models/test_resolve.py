@@ -14,6 +14,7 @@ from smolcli.errors import ModelError, UsageError
 from smolcli.models import catalog, fingerprint, hub_cache, resolve
 from smolcli.models import files as model_files
 from smolcli.options import Model
+from tests.helpers import gguf
 
 GGUF_256M = ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
 GGUF_500M = ["SmolVLM-500M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-500M-Instruct-Q8_0.gguf"]
@@ -265,8 +266,15 @@ def test_cache_dir_is_that_of_huggingface_hub(
 
 
 def test_cached_ids(machine: Path) -> None:
-    cached(machine, "org/pair", GGUF_256M)
+    pair = cached(machine, "org/pair", GGUF_256M)
+    other_pair = cached(machine, "org/other-pair", GGUF_256M)
+    for folder, projector in ((pair, "idefics3"), (other_pair, "qwen2vl_merger")):
+        (folder / GGUF_256M[0]).write_bytes(gguf(general__architecture="llama"))
+        (folder / GGUF_256M[1]).write_bytes(gguf(clip__projector_type=projector))
+    cached(machine, "org/damaged-pair", GGUF_256M)
     cached(machine, "org/text-only", CHECKPOINT)
+    other = cached(machine, "org/other", CHECKPOINT)
+    (other / "config.json").write_text('{"model_type": "qwen2_vl"}')
     cached(machine, "ggml-org/SmolVLM-256M-Instruct-GGUF", GGUF_256M)
     directory = cached(machine, "org/smol", CHECKPOINT)
     (directory / "config.json").write_text('{"model_type": "smolvlm"}')

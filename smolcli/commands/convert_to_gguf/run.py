@@ -12,13 +12,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from smolcli import registry
 from smolcli.commands.convert_to_gguf.command import Conversion
 from smolcli.commands.convert_to_gguf.report import Pair, write_report
 from smolcli.converters import Adapter, Agreement, Plan, check_libraries, plan, verify, write
 from smolcli.converters.lora import CONFIG as ADAPTER_CONFIG
 from smolcli.errors import ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
+from smolcli.models.pull import pull
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import write_stdout
 
@@ -114,7 +114,7 @@ def _find_checkpoint(word: str, options: Conversion) -> Path:
     """Return the checkpoint of a name or Hugging Face id, downloaded if it is not here."""
     files = resolve.find_files(word)
     if files.checkpoint is None:
-        files = registry.load(registry.ON_DEMAND, "hub")(word, "checkpoint", offline=options.offline)
+        files = pull(word, "checkpoint", offline=options.offline, quiet=options.quiet or options.no_progress)
     if files.checkpoint is None:
         raise ModelError(f"{word}: its checkpoint is not here", f"smolcli models pull {word} --for torch")
     return Path(files.checkpoint)
