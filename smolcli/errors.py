@@ -37,7 +37,11 @@ class Exit(IntEnum):
         "(`convert-to-gguf --verify`, `bench compare`)",
     )
     USAGE = 2, "the command line is wrong; nothing was done"
-    UNAVAILABLE = 3, "a model, a library, a device or the network is not available"
+    UNAVAILABLE = (
+        3,
+        "a model, a library, a device or the network is not available; or the model is not one that can do this "
+        "(`models pull` of another family, `--schema`, `--sidecar .xmp`)",
+    )
     NO_INPUT = 4, "nothing to do: no picture, video or usable row of data among the inputs"
     SOME_FAILED = 5, "some inputs failed; the others are answered"
     ALL_FAILED = 6, "all inputs failed"

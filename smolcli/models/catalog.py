@@ -51,4 +51,5 @@ CATALOG = {
 
 NANO = "nano"
 NANO_BLANK_REPLIES = ("(blank)", "(no text)")  # of an empty page, of a picture without text: nano/dataset.py
-NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; for photographs: smolcli models pull 256m"
+PULL_ADVICE = "smolcli models pull 500m"  # what to do where nano will not do
+NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; it knows nothing of photographs: {PULL_ADVICE}"

@@ -34,8 +34,9 @@ class ModelFiles:
     """The files of one model: a checkpoint directory, a GGUF pair, or both.
 
     `name` is the model's name in records. `checkpoint` is a directory with config.json, tokenizer.json and
-    safetensors; `gguf` and `mmproj` are the language and the vision half for llama.cpp. `notice` is a line
-    to show to the user once, empty if there is none.
+    safetensors; `gguf` and `mmproj` are the language and the vision half for llama.cpp. `is_fallback` says
+    that nobody chose this model: it is used because no other is on this machine. `notice` is a line that says what it
+    is good for then, empty for any other model.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelFiles:
     gguf: Path | None = None
     mmproj: Path | None = None
     notice: str = ""
+    is_fallback: bool = False
 
     @property
     def formats(self) -> frozenset[str]:

@@ -24,6 +24,9 @@ from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
 from smolcli.options import Model
 from smolcli.terminal.words import closest
 
+MODEL_KEY = "model"
+CONFIG_KEYS = (MODEL_KEY,)  # the settings of config.toml
+
 
 def model_names() -> list[str]:
     """List the names that a model can be asked for by: the catalog, nano, and the Hugging Face ids that were pulled."""
@@ -109,21 +112,35 @@ def config_file() -> Path:
 
 def _requested_model(options: Model) -> tuple[str, str]:
     """Return the requested model, and what requested it unless that is the command line; both empty if none is."""
+    path = config_file()
+    config = _read_config(path)  # read in any case: a typing error in it is reported in every run
     if options.model:
         return options.model, ""
     if name := os.environ.get("SMOLCLI_MODEL"):
         return name, "from SMOLCLI_MODEL"
-    path = config_file()
+    name = config.get(MODEL_KEY, "")
+    return name, f"from {path}" if name else ""
+
+
+def _read_config(path: Path) -> dict[str, str]:
+    """Return the settings of the config file, none if there is no file, or none that this user may look for.
+
+    Raises UsageError for a file that is not TOML, and for a setting that does not exist or has the wrong type.
+    """
+    if not os.path.exists(path):
+        return {}
     try:
         config = _parse_toml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "", ""
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})", "correct it or remove it") from error
-    name = config.get("model", "")
-    if not isinstance(name, str):
-        raise UsageError(f"{path}: model is not a string", 'write it as model = "256m"')
-    return name, f"from {path}"
+    for key, value in config.items():
+        if key not in CONFIG_KEYS:
+            guess = closest(key, CONFIG_KEYS)
+            advice = f"did you mean {guess}?" if guess else f"remove it; known are: {', '.join(CONFIG_KEYS)}"
+            raise UsageError(f"{path}: the setting {key} is not known", advice)
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: {key} is not a string", f'write it as {key} = "256m"')
+    return config
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
@@ -143,8 +160,8 @@ def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
         files = find_or_empty(name)
         for backend in backends:
             if files.can_run_on(backend):
-                notice = NANO_NOTICE if name == NANO else ""
-                return replace(files, notice=notice), backend
+                is_fallback = name == NANO
+                return replace(files, is_fallback=is_fallback, notice=NANO_NOTICE if is_fallback else ""), backend
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
 
 

@@ -24,7 +24,7 @@ from smolcli.pipeline.items import items_to_answer
 from smolcli.pipeline.outputs import Outputs, open_outputs
 from smolcli.pipeline.request import Request
 from smolcli.pipeline.signals import interruptible
-from smolcli.pipeline.validate import validate
+from smolcli.pipeline.validate import check_model, validate
 from smolcli.process import child
 from smolcli.records.layout import Layout
 from smolcli.records.record_id import Identity, id_options
@@ -92,7 +92,10 @@ def run(
         write_contact_sheet(sheet_item, request, job.work)
     if passed_by := inputs.passed_by.describe(task.noun):
         console.notice(passed_by)
-    return conclude(request, outputs.sink, console)
+    code = conclude(request, outputs.sink, console)
+    if outputs.sink.done > 1 and job.work.files.notice:
+        console.notice(job.work.files.notice)  # the one at the beginning has scrolled out of sight
+    return code
 
 
 def choose_job(request: Request, inputs: InputCollector, console: Console) -> EngineJob:
@@ -102,6 +105,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
     """
     task, model = request.task, request.model
     files, backend = select_backend(model)
+    check_model(request, files, backend)
     model = settle_options(model, backend, files)
     if files.notice:
         console.notice(files.notice)

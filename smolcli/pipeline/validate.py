@@ -1,6 +1,7 @@
 """Refuses options that contradict each other, one function for each concern, before anything is opened.
 
 Every check raises UsageError with what is wrong and what to do, or UnavailableError for a library that is missing.
+`check_model` is called when the model is known, the others before.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from dataclasses import fields
 from shlex import join, quote
 
 from smolcli import registry
-from smolcli.errors import UnavailableError, UsageError
+from smolcli.errors import ModelError, UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
+from smolcli.models import catalog
+from smolcli.models.files import ModelFiles
+from smolcli.models.vocabulary import has_learned_to_write
 from smolcli.pipeline.request import Request
 from smolcli.records.layout import Layout, refuse_foreign
 from smolcli.types import is_url
@@ -186,6 +190,21 @@ def check_executor(request: Request) -> None:
     """--address names a Ray cluster."""
     if request.batch.address is not None and request.batch.executor != "ray":
         raise UsageError("--address is that of a Ray cluster", "add --engine ray")
+
+
+def check_model(request: Request, files: ModelFiles, backend: str) -> None:
+    """The model is good enough for what its answers are used for.
+
+    Raises UnavailableError where a model that nobody chose would write into the user's own picture collection, and
+    ModelError for --schema with a model that cannot write.
+    """
+    if files.is_fallback and request.writes_into_collection:
+        what = f"{request.writes_into_collection[0]} writes into your picture collection, and {files.name} knows no photographs"
+        raise UnavailableError(what, f"pull a model ({catalog.PULL_ADVICE}), or say -m {files.name}")
+    runs_model = registry.BACKENDS[backend].file_format != "any"
+    if request.generate.schema is not None and runs_model and not has_learned_to_write(files):
+        what = f"--schema needs a model that has learned to write, and {files.name} has not"
+        raise ModelError(what, f"pull one ({catalog.PULL_ADVICE}), or name another with -m")
 
 
 def check_decoder(request: Request) -> None:

@@ -21,6 +21,7 @@ STYLES = {
     "alt-text": "Write a short alt text for this image.",
     TAGS: "List the main things in this image as tags, separated by commas.",
 }
+DEFAULT_STYLE = "short"
 # Of a tag in a reply: spaces, quotes, the dash or number of a list, a final period.
 _AROUND_TAGS = re.compile(r"""^[\s"'*•-]*(\d+[.)]\s)?[\s"']*|[\s"'.]*$""")
 
@@ -29,11 +30,12 @@ _AROUND_TAGS = re.compile(r"""^[\s"'*•-]*(\d+[.)]\s)?[\s"']*|[\s"'.]*$""")
 class Caption(Task):
     """Describe each picture."""
 
-    style: str = opt(
-        "short",
+    style: str | None = opt(
+        None,
         f"Kind of description: {enumerate_words(tuple(STYLES))}.",
         "--style",
         short=True,
+        show_default=DEFAULT_STYLE,
         **choice("style", STYLES),
     )
     prompt: str | None = opt(None, "Ask this instead of --style.", short=True, metavar="TEXT")
@@ -47,12 +49,14 @@ class Caption(Task):
     def __post_init__(self) -> None:
         if self.prompt is not None and not self.prompt.strip():
             raise UsageError("the prompt is empty", "leave it out for that of --style")
+        if self.prompt is not None and self.style is not None:
+            raise UsageError("--prompt replaces the prompt of --style", "leave out one of them")
         require_plain_text(self.prompt or "")
 
     @property
     def words(self) -> str:
         """The text of the prompt: the user's own, or the style's."""
-        return self.prompt or STYLES[self.style]
+        return self.prompt or STYLES[self.style or DEFAULT_STYLE]
 
     @property
     def id_options(self) -> dict[str, Any]:

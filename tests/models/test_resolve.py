@@ -180,8 +180,13 @@ def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
     files = resolve.resolve(Model(), backend)
     assert files.name == "nano"
     assert files.can_run_on("torch") and files.can_run_on("llamacpp")
-    assert "using nano, which reads print and names drawn things" in files.notice
-    assert resolve.resolve(Model(model="nano"), backend).notice == ""
+    assert files.is_fallback
+    assert files.notice == (
+        "using nano, which reads print and names drawn things; "
+        "it knows nothing of photographs: smolcli models pull 500m"
+    )
+    chosen = resolve.resolve(Model(model="nano"), backend)
+    assert (chosen.notice, chosen.is_fallback) == ("", False)
     shutil.rmtree(machine / "built_in")
     for options in (Model(), Model(model="nano")):
         with pytest.raises(ModelError, match="nano: the built-in model's files are missing; install smolcli again"):
@@ -203,7 +208,7 @@ def test_best_pulled_model_for_the_backend(machine: Path) -> None:
 def test_command_line_then_environment_then_config(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, files in {"256M": GGUF_256M, "500M": GGUF_500M}.items():
         cached(machine, f"ggml-org/SmolVLM-{name}-Instruct-GGUF", files)
-    config = fill(machine / "config" / "smolcli", ["config.toml"], b'model = "nano"\n[other]\nmodel = 1\n')
+    config = fill(machine / "config" / "smolcli", ["config.toml"], b'model = "nano"\n')
     assert resolve.config_file() == config / "config.toml"
     assert resolve.resolve(Model(), "llamacpp").name == "nano"
     monkeypatch.setenv("SMOLCLI_MODEL", "256m")
@@ -215,17 +220,24 @@ def test_command_line_then_environment_then_config(machine: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"model = 256m", "cannot be read as TOML"), (b"model = 256", "model is not a string")]
+    ("content", "message"),
+    [
+        (b"model = 256m", "cannot be read as TOML"),
+        (b"model = 256", "model is not a string"),
+        (b'modle = "256m"', r"config.toml: the setting modle is not known; did you mean model\?"),
+        (b"[caption]\nstyle = 1", "config.toml: the setting caption is not known; remove it; known are: model"),
+    ],
 )
 def test_broken_config_file(machine: Path, content: bytes, message: str) -> None:
     fill(machine / "config" / "smolcli", ["config.toml"], content)
-    with pytest.raises(UsageError, match=message):
-        resolve.resolve(Model(), "llamacpp")
+    for model in (None, "nano"):  # a mistake in it is reported in every run
+        with pytest.raises(UsageError, match=message):
+            resolve.resolve(Model(model=model), "llamacpp")
 
 
 def test_config_file_without_model(machine: Path) -> None:
-    fill(machine / "config" / "smolcli", ["config.toml"], b"other = 1")
-    assert resolve.resolve(Model(), "llamacpp").notice
+    fill(machine / "config" / "smolcli", ["config.toml"], b"# nothing")
+    assert resolve.resolve(Model(), "llamacpp").is_fallback
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])

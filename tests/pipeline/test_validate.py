@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from smolcli.errors import UnavailableError, UsageError
+from smolcli.errors import ModelError, UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector
+from smolcli.models import resolve
+from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.pipeline.request import Request
-from smolcli.pipeline.validate import validate
+from smolcli.pipeline.validate import check_model, validate
 from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
@@ -200,3 +202,47 @@ def test_a_table_has_a_column_for_each_question() -> None:
     ]  # fmt: skip
     assert header(request(Ask("a?", also=("b?",)), format="csv", schema="x, y")) == ["a?.x", "a?.y", "b?.x", "b?.y"]
     assert header(request(Ask("a?"), format="csv")) == []
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ModelFiles:
+    """A checkpoint with the vocabulary of SmolVLM-256M."""
+    (tmp_path / "config.json").write_text('{"model_type": "idefics3", "text_config": {"vocab_size": 49280}}')
+    return ModelFiles("256m", checkpoint=tmp_path)
+
+
+def test_a_model_that_nobody_chose_does_not_write_into_a_picture_collection(writer: ModelFiles) -> None:
+    nano = resolve.find_files("nano")
+    fallback = replace(nano, is_fallback=True)
+    with pytest.raises(UnavailableError) as caught:
+        check_model(request(sidecar=(".txt", ".xmp")), fallback, "llamacpp")
+    assert str(caught.value) == (
+        "--sidecar .xmp writes into your picture collection, and nano knows no photographs; "
+        "pull a model (smolcli models pull 500m), or say -m nano"
+    )
+    assert caught.value.code == 3
+    check_model(request(sidecar=(".txt", ".json")), fallback, "llamacpp")
+    check_model(request(sidecar=(".xmp",)), nano, "llamacpp")  # the user said -m nano
+    check_model(request(sidecar=(".xmp",)), writer, "torch")
+
+
+@pytest.mark.parametrize("kept", ["checkpoint", "gguf"])
+def test_a_schema_needs_a_model_that_has_learned_to_write(writer: ModelFiles, kept: str) -> None:
+    nano = resolve.find_files("nano")
+    nano = replace(nano, checkpoint=None) if kept == "gguf" else replace(nano, gguf=None, mmproj=None)
+    with pytest.raises(ModelError) as caught:
+        check_model(request(schema="{}"), nano, "llamacpp")
+    assert str(caught.value) == (
+        "--schema needs a model that has learned to write, and nano has not; "
+        "pull one (smolcli models pull 500m), or name another with -m"
+    )
+    assert caught.value.code == 3
+    check_model(request(), nano, "llamacpp")
+    check_model(request(schema="{}"), writer, "torch")
+    check_model(request(schema="{}"), nano, "echo")  # which runs no model
+
+
+def test_a_damaged_checkpoint_is_left_to_the_backend(tmp_path: Path) -> None:
+    for content in ("{torn", "[]", "{}", '{"text_config": {"vocab_size": null}}'):
+        (tmp_path / "config.json").write_text(content)
+        check_model(request(schema="{}"), ModelFiles("torn", checkpoint=tmp_path), "torch")
