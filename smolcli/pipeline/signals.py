@@ -16,7 +16,8 @@ def interruptible(executor: Executor, console: Console) -> Iterator[Callable[[],
     """Handles Ctrl-C: the first lets the executor finish what the model has begun, the second stops at once.
 
     The first one stops at once too if the executor is idle. Yields a function that says whether Ctrl-C was pressed.
-    Raises KeyboardInterrupt to stop at once.
+    Raises KeyboardInterrupt to stop at once. Where this process was started with SIGINT ignored, as by a script after
+    `trap '' INT`, it stays ignored.
     """
     was_interrupted = False
 
@@ -28,7 +29,11 @@ def interruptible(executor: Executor, console: Console) -> Iterator[Callable[[],
         executor.stop()
         console.notice("finishing what the model has begun; Ctrl-C again stops at once")
 
-    handler_before = signal.signal(signal.SIGINT, on_interrupt)
+    handler_before = signal.getsignal(signal.SIGINT)
+    if handler_before is signal.SIG_IGN:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield lambda: was_interrupted
     finally:
