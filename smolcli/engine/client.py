@@ -37,6 +37,7 @@ from smolcli.engine.protocol import (
     ReleaseMessage,
     ReplyReceived,
     RequestId,
+    Restarted,
     Work,
 )
 from smolcli.engine.quarantine import CRASHES, Quarantine, Verdict
@@ -297,7 +298,7 @@ class Engine:
         if verdict is Verdict.FAIL_ITEM:
             return self._fail_item(active[0].number, fault)
         self._send_pending()
-        return []
+        return [Restarted(fault.kind, tuple(request.number for request in active))]
 
     def _on_timeout(self, request: RequestId, activity: Mapping[RequestId, Activity]) -> list[Event]:
         fault = self._watchdog.timeout_fault(request, activity[request].has_output)
@@ -306,7 +307,7 @@ class Engine:
         if self._quarantine.timed_out(request, prompts) is Verdict.FAIL_ITEM:
             return self._fail_item(request.number, fault)
         self._send_pending()
-        return []
+        return [Restarted(fault.kind, (request.number,))]
 
     def _fail_item(self, number: int, fault: Fault) -> list[Event]:
         """Fail an item that ended a child. After too many in a row the run ends, when this event was handled."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from smolcli.errors import ErrorKind
 from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
@@ -146,7 +147,27 @@ class Failed:
     content: Content = Content()
 
 
-Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed
+@dataclass(frozen=True)
+class Restarted:
+    """The child was lost, for a reason of this `kind`, while it worked on these items; a new one goes on with them."""
+
+    kind: ErrorKind
+    numbers: tuple[int, ...] = ()
+
+    def describe(self, path: str) -> str:
+        """Say it to the user; `path` is the item that was under way, empty if there was none.
+
+        >>> Restarted(ErrorKind.MEMORY, (3,)).describe("a.png")
+        'the engine was killed (out of memory?) on a.png and started again'
+        """
+        place = f" on {path}" if path else ""
+        if self.kind == ErrorKind.MEMORY:
+            return f"the engine was killed (out of memory?){place} and started again"
+        verb = {ErrorKind.CRASH: "crashed", ErrorKind.TIMEOUT: "took too long"}.get(self.kind, "stopped working")
+        return f"the engine {verb}{place} and was started again"
+
+
+Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
 
 
 # ---- progress cells ------------------------------------------------------------------------------------

@@ -199,7 +199,8 @@ def check_model(request: Request, files: ModelFiles, backend: str) -> None:
     ModelError for --schema with a model that cannot write.
     """
     if files.is_fallback and request.writes_into_collection:
-        what = f"{request.writes_into_collection[0]} writes into your picture collection, and {files.name} knows no photographs"
+        option = request.writes_into_collection[0]
+        what = f"{option} writes into your picture collection, and {files.name} knows no photographs"
         raise UnavailableError(what, f"pull a model ({catalog.PULL_ADVICE}), or say -m {files.name}")
     runs_model = registry.BACKENDS[backend].file_format != "any"
     if request.generate.schema is not None and runs_model and not has_learned_to_write(files):

@@ -55,6 +55,10 @@ class RecordSink:
             self._progress.clear()
         self._writer.write_piece(text)
 
+    def notice(self, message: str) -> None:
+        """Tell the user something about the run."""
+        self._console.notice(message)
+
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         """Show that `done` of the `of` notes on a video of `frames` frames have been made."""
         if self._progress is not None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,33 @@ def test_an_input_whose_duplicate_was_deleted_is_asked_about_itself(tmp_path: Pa
     executor.run([Item.of(str(gone)), Item.of(str(kept))])
     kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
     assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no JSON object, but an answer
+
+
+class KilledTwice(Echo):
+    """Is killed at its first prompt, as the kernel does where memory is short, until two files exist."""
+
+    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
+        for index, prompt in enumerate(prompts):
+            yield Piece(index, "")
+            assert prompt is not None
+            kills = [Path(f"{prompt.turns[0].parts[1]}.{number}") for number in range(2)]
+            for file in kills:
+                if not file.exists():
+                    file.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            yield Piece(index, "fine", Finish("stop"))
+
+
+def test_an_engine_that_was_killed_and_started_again_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = RecordSink(JsonLines(io.StringIO()), Console())
+    work = Work(f"{__name__}:KilledTwice", ModelFiles("echo"), Model(), Input(), Generate())
+    LocalExecutor(Caption(prompt=str(tmp_path / "killed")), IDENTITY, work, sink).run([item(0), item(1)])
+    notice, failed = capsys.readouterr().err.splitlines()
+    assert notice == "smolcli: the engine was killed (out of memory?) on 0.png and started again"
+    assert failed.startswith("smolcli: 0.png: the engine was killed, most likely for want of memory")
+    assert (sink.done, sink.failed) == (2, 1)
 
 
 def test_an_input_that_has_its_record_is_left_out_after_it_was_read(tmp_path: Path) -> None:

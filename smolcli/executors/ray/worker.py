@@ -41,11 +41,14 @@ class WorkerJob(NamedTuple):
 
 
 class _RecordCollector(RecordSink):
-    """Keeps records until their batch is fetched; only records are, no pieces and no progress."""
+    """Keeps records until their batch is fetched; only records are, no pieces, no notices and no progress."""
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.changed = Condition()
+
+    def notice(self, message: str) -> None:
+        pass
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         pass
