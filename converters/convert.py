@@ -15,6 +15,7 @@ from smolcli.errors import EngineError, ModelError, UsageError
 from smolcli.process.child import call
 from smolcli.system.cpu import usable_cores
 from smolcli.system.disk_space import check_free_space
+from smolcli.system.temporary import temporary_folder
 
 from . import mmproj, text_model
 from .checkpoint import Checkpoint
@@ -135,10 +136,10 @@ def plan(
     name, stem = _names(checkpoint, name)
     models = (text_model.build_model(checkpoint, name), mmproj.build_model(checkpoint, name))
     _check_all_tensors_known(checkpoint, models)
-    temporary = Path(tempfile.gettempdir())
+    temporary = Path(temporary_folder())
     with (
         convert_os_errors(temporary, TEMPORARY_ADVICE),
-        tempfile.TemporaryDirectory(prefix="smolcli-") as folder,
+        tempfile.TemporaryDirectory(prefix="smolcli-", dir=temporary) as folder,
     ):
         planners = [_Planner(model, out_dir, stem, Path(folder), verbose) for model in models]
         language, vision = (

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.done.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Python find no folder for temporary files, as in a container whose file system is read-only.
+
+    A test's own tmp_path is made before.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")

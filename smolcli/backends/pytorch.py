@@ -32,6 +32,7 @@ from smolcli.models.preprocessor_config import read_preprocessor_config
 from smolcli.options import Generate, Model
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import is_out_of_memory
+from smolcli.system.temporary import name_folder
 from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
@@ -272,6 +273,7 @@ def _load_model(checkpoint: Path, dtype: torch.dtype) -> Any:
 @contextlib.contextmanager
 def _name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
     """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it."""
+    name_folder()
     try:
         yield
     except SmolError:

@@ -22,6 +22,7 @@ from smolcli.options import Generate, Model
 from smolcli.process.child import call
 from smolcli.records.record_id import Identity, id_options
 from smolcli.system.cpu import usable_cores
+from smolcli.system.temporary import temporary_folder
 from smolcli.terminal.console import Console
 
 MMPROJ_QUANT = "f16"  # of the vision half of a pair that is converted for the benchmark
@@ -235,7 +236,8 @@ class _QuantizedPairs:
     def _convert(self, files: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:
         convert = registry.load(registry.ON_DEMAND, "pair")
         if self._folder is None:
-            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="smolcli-bench-")))
+            folder = tempfile.TemporaryDirectory(prefix="smolcli-bench-", dir=temporary_folder())
+            self._folder = Path(self._stack.enter_context(folder))
         folder = self._folder / f"{files.name}-{len(list(self._folder.iterdir()))}"
         folder.mkdir()
         language, vision = convert(checkpoint, folder, quant.lower(), MMPROJ_QUANT, files.name)

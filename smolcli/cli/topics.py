@@ -34,7 +34,7 @@ ENVIRONMENT = (
     Variable("SSL_CERT_DIR", "Folder of such certificates."),
     Variable("XDG_CONFIG_HOME", "Folder of smolcli/config.toml. [default: ~/.config]"),
     Variable("XDG_CACHE_HOME", "Folder of what smolcli keeps between runs. [default: ~/.cache]"),
-    Variable("TMPDIR", "Folder of temporary files. [default: /tmp]"),
+    Variable("TMPDIR", "Folder of temporary files, for conversions, benchmarks and Ray. [default: /tmp]"),
     Variable("CUDA_VISIBLE_DEVICES", "The GPUs that PyTorch may use; empty: no GPU."),
     Variable("OMP_NUM_THREADS", "Threads of the numerical libraries; --threads sets those of the model."),
     Variable("OMP_WAIT_POLICY", "How idle threads wait: passive or active. [default: passive, after a moment]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import heapq
+import io
 import os
 import re
 import tempfile
@@ -18,6 +19,9 @@ from typing import IO, Literal
 from smolcli import registry
 from smolcli.inputs.signatures import begins_as
 from smolcli.types import pluralize
+
+from smolcli.errors import UnavailableError
+from smolcli.system.temporary import temporary_folder
 
 # The suffixes taken from directories, by registry.READERS. A file that the user names itself may have any name.
 SUFFIXES = {
@@ -326,10 +330,18 @@ def _sort_line(name: str) -> bytes:
 
 
 def _store_lines(lines: list[bytes]) -> IO[bytes]:
-    file = tempfile.TemporaryFile(prefix="smolcli-")
+    file = _open_spill_file()
     file.writelines(line + b"\n" for line in lines)
     file.seek(0)
     return file
+
+
+def _open_spill_file() -> IO[bytes]:
+    """A temporary file; where no folder for one can be written, memory must do."""
+    try:
+        return tempfile.TemporaryFile(prefix="smolcli-", dir=temporary_folder())
+    except UnavailableError:
+        return io.BytesIO()
 
 
 def _stored_lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ class Child:
             self._process = get_process(target, verbose)
         except OSError as error:
             message = f"the engine's process cannot be started ({error.strerror or error})"
-            advice = "is the working directory still there, and are enough files allowed?"
+            advice = "is the working directory still there, are enough files allowed, and can TMPDIR be written?"
             raise EngineError(message, advice, kind=ErrorKind.START) from error
         self.pipe = Pipe(self._process.incoming, self._process.outgoing, self._process.shared)
         with contextlib.suppress(PeerClosed):  # it has ended already, which the next use of the pipe shows

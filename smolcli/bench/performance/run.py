@@ -16,6 +16,7 @@ from smolcli.bench.report.compare import as_rows, compare_reports, differences, 
 from smolcli.bench.report.results import FAILED, Kind, Report, Result, escape_controls
 from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, progress_bar, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
+from smolcli.system.temporary import temporary_folder
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
 from smolcli.types import pluralize
@@ -40,6 +41,7 @@ def _run(
     console = Console(show.quiet)
     stdout = claim_stdout()
     check_outputs(show, [Path(image) for image in options.image])
+    temporary_folder()  # without one no configuration can be measured
     results: list[Result] = []
     is_interrupted = False
     with (

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from smolcli.errors import UnavailableError
 from smolcli.system.cpu import usable_cores
+from smolcli.system.temporary import temporary_folder
 
 CONNECT_SECONDS = 10.0  # for a server to take a connection
 OBJECT_STORE_BYTES = 2**28  # of the cluster of this machine
@@ -40,7 +41,8 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     if address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # it listens on this machine's loopback only
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # without it Ray writes one into the user's home
-        folder = tempfile.mkdtemp(prefix="smolcli-", dir=None if len(tempfile.gettempdir()) < 20 else "/tmp")
+        temporary = temporary_folder()
+        folder = tempfile.mkdtemp(prefix="smolcli-", dir=temporary if len(temporary) < 20 else "/tmp")
         options |= {
             "address": "local", "num_cpus": usable_cores(), "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES, "_temp_dir": folder,

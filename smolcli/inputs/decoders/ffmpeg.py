@@ -21,7 +21,7 @@ from typing import IO
 
 import numpy as np
 
-from smolcli.errors import ErrorKind, InputError
+from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.colour import MAX_EMPTY, stretched
 from smolcli.inputs.decoders.ffmpeg_log import Header, VideoLine, length_of, parse_copied, parse_header
@@ -37,6 +37,7 @@ from smolcli.inputs.decoders.streams import (
     notices_of,
 )
 from smolcli.inputs.image import check_size
+from smolcli.system.temporary import temporary_folder
 from smolcli.types import Frame, format_time
 
 MAX_FRAMES_PER_PROCESS = 500  # the system limits the length of a command line
@@ -223,10 +224,19 @@ class Ffmpeg:
         if isinstance(self._source, str):
             yield os.path.abspath(self._source)
             return
-        with tempfile.NamedTemporaryFile(prefix="smolcli-") as file:
+        with tempfile.NamedTemporaryFile(prefix="smolcli-", dir=_temporary_folder()) as file:
             file.write(self._source)
             file.flush()
             yield file.name
+
+
+def _temporary_folder() -> str:
+    """The folder for temporary files. Raises InputError where none can be written: only this input needs it."""
+    try:
+        return temporary_folder()
+    except UnavailableError as error:
+        what = f"a video that is not a file must be stored for ffmpeg, and {error.what}"
+        raise InputError(what, error.advice, kind=error.kind) from error
 
 
 def _end_with_parent() -> None:
