@@ -236,8 +236,8 @@ class _QuantizedPairs:
     def _convert(self, files: ModelFiles, checkpoint: Path, quant: str) -> ModelFiles:
         convert = registry.load(registry.ON_DEMAND, "pair")
         if self._folder is None:
-            folder = tempfile.TemporaryDirectory(prefix="smolcli-bench-", dir=temporary_folder())
-            self._folder = Path(self._stack.enter_context(folder))
+            temporary = tempfile.TemporaryDirectory(prefix="smolcli-bench-", dir=temporary_folder())
+            self._folder = Path(self._stack.enter_context(temporary))
         folder = self._folder / f"{files.name}-{len(list(self._folder.iterdir()))}"
         folder.mkdir()
         language, vision = convert(checkpoint, folder, quant.lower(), MMPROJ_QUANT, files.name)

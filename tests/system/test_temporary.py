@@ -60,7 +60,7 @@ def test_what_needs_a_temporary_folder_says_so(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(
         InputError, match="a video that is not a file must be stored for ffmpeg, and no folder"
     ) as caught:
-        ffmpeg.Ffmpeg._path(type("Source", (), {"_source": b"video"})()).__enter__()  # type: ignore[arg-type]
+        ffmpeg.Ffmpeg._path(type("Source", (), {"_source": b"video"})()).__enter__()
     assert caught.value.kind == "unavailable"
 
 
