@@ -26,8 +26,9 @@ one that ends the run. A failed input is a record with an `error`, and the run g
 
 """
 CRASHES = """
-If the engine's process ends, whatever it was working on is tried again alone before an input is blamed. Three crashes
-in a row, each at another input, end the run.
+If the engine's process ends, whatever it was working on is tried again alone before an input is blamed; the first time
+in a run a notice says so: `the engine was killed (out of memory?) on PATH and started again`. Three crashes in a row,
+each at another input, end the run.
 """
 
 

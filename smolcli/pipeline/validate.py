@@ -198,12 +198,13 @@ def check_model(request: Request, files: ModelFiles, backend: str) -> None:
     Raises UnavailableError where a model that nobody chose would write into the user's own picture collection, and
     ModelError for --schema with a model that cannot write.
     """
+    if registry.BACKENDS[backend].file_format == "any":
+        return  # it runs no model
     if files.is_fallback and request.writes_into_collection:
         option = request.writes_into_collection[0]
         what = f"{option} writes into your picture collection, and {files.name} knows no photographs"
         raise UnavailableError(what, f"pull a model ({catalog.PULL_ADVICE}), or say -m {files.name}")
-    runs_model = registry.BACKENDS[backend].file_format != "any"
-    if request.generate.schema is not None and runs_model and not has_learned_to_write(files):
+    if request.generate.schema is not None and not has_learned_to_write(files):
         what = f"--schema needs a model that has learned to write, and {files.name} has not"
         raise ModelError(what, f"pull one ({catalog.PULL_ADVICE}), or name another with -m")
 
