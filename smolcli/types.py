@@ -250,10 +250,20 @@ class Memory:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an input has no answer: `kind` is for scripts, `message` is one line for people."""
+    """Why an input has no answer: `kind` is for scripts, `message` is one line for people: `what is wrong; advice`."""
 
     kind: ErrorKind
     message: str
+
+    @property
+    def what(self) -> str:
+        """What is wrong."""
+        return self.message.partition("; ")[0]
+
+    @property
+    def advice(self) -> str:
+        """What to do; empty where there is nothing to say."""
+        return self.message.partition("; ")[2]
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,10 @@ def _report(error: BaseException, code: int, is_verbose: bool) -> int:
     """Print an error, after its traceback with -v, and return its exit code."""
     if is_verbose:
         traceback.print_exception(error)
-    Console().error(error)
+    if isinstance(error, SmolError):
+        Console().error(error.what, error.advice)
+    else:
+        Console().error(error)
     return code
 
 

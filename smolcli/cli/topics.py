@@ -78,8 +78,9 @@ def exit_codes() -> str:
     )
     page.table("Exit codes", [Row(str(int(code)), _sentence(code.meaning)) for code in Exit])
     page.paragraph(
-        "Errors are one line on standard error, `smolcli: PATH: what is wrong; what to do`. A failed input does not "
-        "end a run of many; it becomes a record with `error`, whose `kind` is one of these."
+        "Errors are one line on standard error, `smolcli: PATH: what is wrong; what to do`, and two on a terminal: "
+        "`error: PATH: what is wrong`, `hint: what to do`. A failed input does not end a run of many; it becomes a "
+        "record with `error`, whose `kind` is one of these."
     )
     page.table("Kinds of error", [Row(kind.value, _sentence(kind.meaning)) for kind in ErrorKind])
     return page.text()

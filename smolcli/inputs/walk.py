@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from smolcli import registry
-from smolcli.inputs.signatures import begins_as
-from smolcli.types import pluralize
-
 from smolcli.errors import UnavailableError
+from smolcli.inputs.signatures import begins_as
 from smolcli.system.temporary import temporary_folder
+from smolcli.types import pluralize
 
 # The suffixes taken from directories, by registry.READERS. A file that the user names itself may have any name.
 SUFFIXES = {

@@ -13,6 +13,7 @@ from smolcli import registry
 from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
+from smolcli.pipeline.signals import printed_on_signal
 from smolcli.records.layout import Layout
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
@@ -69,7 +70,8 @@ def open_outputs(
     )
     sidecars = make_companions(request, inputs, console)
     is_terminal = stream is stdout and stdout.isatty()
-    progress = start_progress(request, inputs, console, has_many, is_terminal, stack)
+    answers = stream if stream is stdout and request.record_format is not None else None
+    progress = start_progress(request, inputs, console, has_many, answers, stack)
     sink = RecordSink(
         writer,
         console,
@@ -164,14 +166,17 @@ def start_progress(
     inputs: InputCollector,
     console: Console,
     has_many: bool,
-    is_terminal: bool,
+    answers: TextIO | None,
     stack: contextlib.ExitStack,
 ) -> Progress | None:
-    """The progress line of many inputs or of a video, unless it is turned off."""
+    """The progress of many inputs or of a video, unless it is turned off.
+
+    `answers` is standard output where the records go there.
+    """
     is_video = request.task.sampling is not None
     if not (has_many or is_video) or request.output.quiet or request.output.no_progress:
         return None
-    answers_are_shown = is_terminal and request.record_format is not None and not is_video
     make = registry.load(registry.ON_DEMAND, "progress")
-    progress: Progress = stack.enter_context(closing(make(console, inputs.survey(), answers_are_shown)))
+    progress: Progress = stack.enter_context(closing(make(console, inputs.survey(), request.task.noun, answers)))
+    stack.enter_context(printed_on_signal(progress))
     return progress

@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a run."""
+"""What signals do to a run: Ctrl-C ends it, SIGUSR1 has it print its progress."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from smolcli.executors.base import Executor
 from smolcli.terminal.console import Console
+
+if TYPE_CHECKING:
+    from smolcli.terminal.progress import Progress
+
+# Ctrl-T sends SIGINFO, which only BSD and macOS have.
+PROGRESS_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGINFO") if hasattr(signal, name))
 
 
 @contextlib.contextmanager
@@ -38,3 +45,14 @@ def interruptible(executor: Executor, console: Console) -> Iterator[Callable[[],
         yield lambda: was_interrupted
     finally:
         signal.signal(signal.SIGINT, handler_before)
+
+
+@contextlib.contextmanager
+def printed_on_signal(progress: Progress) -> Iterator[None]:
+    """Has SIGUSR1 print the progress, for a run whose log has only a line a minute."""
+    handlers = {number: signal.signal(number, lambda *_: progress.print()) for number in PROGRESS_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ class RecordSink:
         self._lock = RLock()  # inputs are skipped in the thread that finds them
         self.done = self.failed = self.skipped = self.failed_before = 0
         self.left_alone = 0  # inputs that are not looked at because their sidecars exist
-        self._missing_inputs = 0
+        self.failed_kinds: Counter[ErrorKind] = Counter()
+        self.notes: list[str] = []  # about the whole run, for the end of its last line
         self._counted_notices = NoticeCounter()
         self._synced_at = time.monotonic()
 
@@ -51,8 +53,6 @@ class RecordSink:
 
     def write_piece(self, text: str) -> None:
         """Show a piece of an answer while it is generated; only for a run of one input."""
-        if self._progress is not None:
-            self._progress.clear()
         self._writer.write_piece(text)
 
     def notice(self, message: str) -> None:
@@ -84,14 +84,12 @@ class RecordSink:
             tokens = record.tokens
             counts = f"{tokens.image} tokens of pictures, {tokens.prompt} with the question, {tokens.new} of the answer"
             self._console.notice(f"{record.path}: {counts}")
-        self._write_line(record)
         if self._progress is not None:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
+        self._write_line(record)
         return record.error is None or not self._fail_fast
 
     def _write_line(self, record: Record) -> None:
-        if self._progress is not None:
-            self._progress.clear()
         offset = self._writer.position if self._results is not None else 0
         self._writer.write(record)
         if self._results is not None:
@@ -99,14 +97,16 @@ class RecordSink:
             if time.monotonic() - self._synced_at > SYNC_SECONDS:
                 self._synced_at = time.monotonic()
                 os.fsync(self._writer.stream.fileno())
+        if self._progress is not None:
+            self._progress.show()
 
     def count_outcome(self, path: str, fault: Fault | None, notices: Sequence[str]) -> None:
         """Count one input as done, and as failed if there is a `fault`; print the fault and the notices."""
         self.done += 1
         if fault is not None:
             self.failed += 1
-            self._missing_inputs += fault.kind == ErrorKind.NO_INPUT
-            self._console.error(f"{path}: {fault.message}")
+            self.failed_kinds[fault.kind] += 1
+            self._console.error(f"{path}: {fault.what}", fault.advice)
         for notice in notices:
             if not self._counted_notices.add(path, notice):
                 self._console.notice(f"{path}: {notice}")
@@ -130,7 +130,7 @@ class RecordSink:
         try:
             changed = sidecars.complete(path, lambda: results.record(path, id))
         except InputError as error:
-            self._console.error(f"{path}: {error}")
+            self._console.error(f"{path}: {error.what}", error.advice)
             return False
         if changed is not None:  # the file has another stamp now, by which the next run knows it
             self._write_line(changed)
@@ -153,7 +153,7 @@ class RecordSink:
     def exit_code(self) -> Exit:
         """The exit code of the whole run, from the counts."""
         kept = self.skipped + self.left_alone
-        if self.done == self._missing_inputs and not kept:
+        if self.done == self.failed_kinds[ErrorKind.NO_INPUT] and not kept:
             return Exit.NO_INPUT
         failed = self.failed + self.failed_before
         if not failed:

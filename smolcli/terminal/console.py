@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from smolcli.terminal.status_line import StatusLine
 
-class StatusLine(Protocol):
-    """A line at the bottom of a terminal that changes, such as a tqdm bar; it is cleared while a message is printed."""
-
-    def clear(self) -> None:
-        """Remove the line from the terminal."""
-
-    def refresh(self) -> object:
-        """Show the line again."""
+RED, CYAN, PLAIN = "\x1b[1;31m", "\x1b[1;36m", "\x1b[0m"
 
 
 class Console:
-    """Prints one line a message on standard error, above the `status_line` if there is one."""
+    """Prints messages on standard error, above the `status_line` if there is one."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._is_quiet = quiet
         self.status_line: StatusLine | None = None
 
-    def error(self, message: object) -> None:
-        """Print a failure, also with -q."""
-        self._print(message)
+    def error(self, what: object, advice: str = "") -> None:
+        """Print a failure, also with -q: two lines on a terminal, and elsewhere one, as scripts and logs expect.
+
+        `advice` says what to do.
+        """
+        if not sys.stderr.isatty():
+            self._print(f"smolcli: {_one_line(f'{what}; {advice}' if advice else what)}")
+            return
+        lines = [f"{_colored('error:', RED)} {_one_line(what)}"]
+        if advice:
+            lines.append(f" {_colored('hint:', CYAN)} {_one_line(advice)}")
+        self._print("\n".join(lines))
 
     def notice(self, message: object) -> None:
         """Print something that the user should know, unless -q was given."""
         if not self._is_quiet:
-            self._print(message)
+            self._print(f"smolcli: {_one_line(message)}")
 
-    def _print(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
-            if self.status_line is not None:
-                self.status_line.clear()
-            print(f"smolcli: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
-            if self.status_line is not None:
-                self.status_line.refresh()
+    def _print(self, text: str) -> None:
+        line = self.status_line
+        with contextlib.suppress(OSError), line.lock if line is not None else contextlib.nullcontext():
+            text = f"{text}\n"  # a closed standard error is no reason to stop
+            print(text if line is None else line.above(text), end="", file=sys.stderr, flush=True)
+
+
+def _one_line(message: object) -> str:
+    return printable(" ".join(str(message).split()))
+
+
+def _colored(word: str, color: str) -> str:
+    """`word` for a terminal, in colour unless NO_COLOR forbids it or the terminal has none."""
+    return word if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else f"{color}{word}{PLAIN}"
 
 
 def printable(text: str) -> str:

@@ -1,48 +1,60 @@
-"""The progress of a run on standard error: a line that changes on a terminal, one line a minute in a log."""
+"""The progress of a run on standard error: a line that changes on a terminal, one line a minute elsewhere."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
-from datetime import timedelta
-from threading import Lock, Thread
-
-from tqdm import tqdm
+from threading import Event, RLock, Thread
+from typing import TextIO
 
 from smolcli.terminal.console import Console, printable
+from smolcli.terminal.status_line import StatusLine, may_be_shown
+from smolcli.terminal.stdout import AnswerStream
+from smolcli.terminal.words import format_duration, format_rate
 from smolcli.types import pluralize
 
 LOG_SECONDS = 60.0  # between two lines in a log
-REFRESH_SECONDS = 0.1  # between two changes of the line on a terminal
+REDRAW_SECONDS = 0.1  # between two drawings of the line for what was not written to the terminal
+CLOCK_SECONDS = 1.0  # between two drawings where nothing happens, so that its clock goes on
+ETA_SECONDS = 120.0  # from the beginning, before the time left is told: loading and the first inputs mislead
 
 
 class Progress:
-    """Counts finished inputs and shows how many are left.
+    """Counts finished inputs and shows how many are left, how fast it goes and how long it takes.
 
-    `survey` yields growing totals (inputs, bytes) while a thread walks the folders; the last ones are the total.
-    `answers_shown` says that the answers go to the same terminal: then there is no line that changes.
+    `survey` yields growing totals (inputs, bytes) while a thread walks the folders; the last ones are the total. `noun`
+    is what an input is called. `answers` is standard output where the answers go there: on a terminal the line is kept
+    below them.
     """
 
-    def __init__(self, console: Console, survey: Iterable[tuple[int, int]], answers_shown: bool = False) -> None:
-        self._console = console
-        self._survey = survey
+    def __init__(
+        self,
+        console: Console,
+        survey: Iterable[tuple[int, int]],
+        noun: str = "picture",
+        answers: TextIO | None = None,
+    ) -> None:
+        self._console, self._survey, self._noun = console, survey, noun
         self._started_at = self._logged_at = time.monotonic()
-        self._refreshed_at = 0.0
-        self._lock = Lock()  # skipped inputs are counted in the thread that finds them
+        self._drawn_at = 0.0
+        self._lock = RLock()  # skipped inputs are counted in the thread that finds them; a signal handler reads too
         self._done = self._failed = self._skipped = self._tokens = 0
+        self._path = ""  # of the input that was last heard of
         self._total: int | None = None  # inputs, known when the survey has ended
         self._counted = self._bytes = 0  # by the survey so far
-        self._bar: tqdm[None] | None = None
-        if sys.stderr.isatty() and not answers_shown:
-            layout = "{n_fmt}/{total_fmt}{desc} {percentage:3.0f}% {elapsed}<{remaining} {rate_fmt}{postfix}"
-            self._bar = tqdm(unit="", bar_format=layout, dynamic_ncols=True, leave=False, smoothing=0.1)
-            console.status_line = self._bar
+        self._is_closed = Event()
+        self._line = StatusLine(self.describe) if may_be_shown(answers) else None
         self.survey_thread = Thread(target=self._count, daemon=True)
         self.survey_thread.start()
+        if self._line is not None:
+            console.status_line = self._line
+            if isinstance(answers, AnswerStream) and answers.isatty():
+                answers.status_line = self._line
+            self._line.draw()
+            Thread(target=self._keep_clock_going, daemon=True).start()
 
     def record(self, path: str, tokens: int, failed: bool) -> None:
-        """Count one record of `tokens` new tokens, which `failed` or not."""
+        """Count one record of `tokens` new tokens, which `failed` or not, before it is written."""
         with self._lock:
             self._failed += failed
             self._tokens += tokens
@@ -52,60 +64,63 @@ class Progress:
         """Show that `done` of the `of` notes on a video of `frames` frames have been made."""
         with self._lock:
             notes = f"{done} of {pluralize(of, 'note')}, " if of > 1 else ""
-            self._show(f"{path} ({notes}{pluralize(frames, 'frame')})")
+            self._path = f"{path} ({notes}{pluralize(frames, 'frame')})"
+        self.show()
 
     def skip(self, path: str) -> None:
         """Count one input that has a record from an earlier run."""
         with self._lock:
             self._skipped += 1
             self._step(path)
+        self.show()
 
-    def clear(self) -> None:
-        """Remove the line until the next change, before an answer is written to the same terminal."""
-        if self._bar is not None:
-            self._bar.clear()
+    def show(self) -> None:
+        """Bring the line up to date, at most ten times a second; elsewhere print one line a minute."""
+        now = time.monotonic()
+        if self._line is not None:
+            if now - self._drawn_at >= REDRAW_SECONDS:
+                self._drawn_at = now
+                self._line.draw()
+        elif now - self._logged_at >= LOG_SECONDS:
+            self.print()
+
+    def print(self) -> None:
+        """Print the progress as a message of its own."""
+        self._logged_at = time.monotonic()
+        self._console.notice(self.describe())
 
     def close(self) -> None:
-        """Remove the line and, after more than one input, print the totals."""
-        if self._bar is not None:
+        """Remove the line."""
+        self._is_closed.set()
+        if self._line is not None:
+            self._line.draw()
             self._console.status_line = None
-            self._bar.close()
-            if self._done > 1:
-                self._console.notice(self._summary("at the end", time.monotonic()))
+
+    def describe(self) -> str:
+        """The progress in words, as `12 of 600 (5.0 MB), 0:00:10, 1.2 pictures/s, ...`; empty at the end."""
+        with self._lock:
+            if self._is_closed.is_set():
+                return ""
+            seconds = time.monotonic() - self._started_at
+            new = self._done - self._skipped
+            size = f" ({self._bytes / 1e6:.1f} MB)" if self._bytes else ""
+            total = f" of {self._total}{size}" if self._total else " done"
+            parts = [f"{self._done}{total}", format_duration(seconds)]
+            if new and seconds:
+                parts.append(format_rate(new, seconds, self._noun))
+                if self._total and seconds >= ETA_SECONDS:
+                    left = max(0, self._total - self._done) * seconds / new
+                    parts.append(f"{format_duration(left)} left")
+                parts += [f"{self._failed} failed", f"{self._tokens / seconds:.0f} tokens/s"]
+            return ", ".join([*parts, *filter(None, [printable(self._path)])])
 
     def _step(self, path: str) -> None:
         self._done += 1
-        if self._bar is not None:
-            self._bar.update()
-        self._show(path)
+        self._path = path
 
-    def _show(self, path: str) -> None:
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.total = self._total
-            if self._total:
-                self._bar.set_description_str(f" ({self._bytes / 1e6:.1f} MB)", refresh=False)
-            self._bar.set_postfix_str(self._rates(path, now), refresh=False)
-            if now - self._refreshed_at >= REFRESH_SECONDS:
-                self._refreshed_at = now
-                self._bar.refresh()
-        elif now - self._logged_at >= LOG_SECONDS:
-            self._logged_at = now
-            self._console.notice(self._summary(path, now))
-
-    def _rates(self, path: str, now: float) -> str:
-        return (
-            f"{self._failed} failed, {self._tokens / max(now - self._started_at, 1e-9):.0f} tokens/s, {printable(path)}"
-        )
-
-    def _summary(self, path: str, now: float) -> str:
-        rate = (self._done - self._skipped) / (now - self._started_at)
-        total = f" of {self._total} ({self._bytes / 1e6:.1f} MB)" if self._total else ""
-        left = ""
-        if self._total and rate:
-            seconds = max(0, self._total - self._done) / rate
-            left = f", {timedelta(seconds=round(seconds))} left"
-        return f"{self._done}{total} done, {rate:.2f} a second{left}, {self._rates(path, now)}"
+    def _keep_clock_going(self) -> None:
+        while self._line is not None and not self._is_closed.wait(CLOCK_SECONDS):
+            self._line.draw()
 
     def _count(self) -> None:
         try:

@@ -8,15 +8,22 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from smolcli.errors import OutputError, ReaderGone
+
+if TYPE_CHECKING:
+    from smolcli.terminal.status_line import StatusLine
 
 
 class AnswerStream(io.TextIOWrapper):
     """A stream of UTF-8 text to `file`, which error messages call `name`; after a failure it writes nothing more.
 
-    `write` and `flush` raise OutputError, or BrokenPipeError if the reader has closed the other end.
+    `write` and `flush` raise OutputError, or BrokenPipeError if the reader has closed the other end. On a terminal with
+    a `status_line` each `write` reaches the terminal at once, and ends with that line.
     """
+
+    status_line: StatusLine | None = None
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
@@ -25,7 +32,12 @@ class AnswerStream(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         with self._convert_errors():
-            return super().write(text)
+            if self.status_line is None:
+                return super().write(text)
+            with self.status_line.lock:
+                super().write(self.status_line.above(text))
+                super().flush()
+            return len(text)
 
     def flush(self) -> None:
         with self._convert_errors():

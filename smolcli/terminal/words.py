@@ -1,8 +1,9 @@
-"""Words for people: lists in sentences, and one guess for a typing error."""
+"""Words for people: lists in sentences, durations and rates, and one guess for a typing error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 CLOSE = 0.75  # difflib's ratio of two words, from which on one may be a typing error of the other
 
@@ -14,6 +15,24 @@ def enumerate_words(words: Sequence[str]) -> str:
     'text, json or csv'
     """
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def format_duration(seconds: float) -> str:
+    """Return hours, minutes and seconds.
+
+    >>> format_duration(29.4)
+    '0:00:29'
+    """
+    return str(timedelta(seconds=round(seconds)))
+
+
+def format_rate(count: int, seconds: float, noun: str) -> str:
+    """Return how fast `count` things called `noun` were done: how many a second, or below one the seconds of each.
+
+    >>> format_rate(30, 12, "picture"), format_rate(3, 12, "picture")
+    ('2.5 pictures/s', '4.0 s a picture')
+    """
+    return f"{count / seconds:.1f} {noun}s/s" if count >= seconds else f"{seconds / count:.1f} s a {noun}"
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -1,11 +1,13 @@
-"""smolcli/terminal/progress.py: the lines in a log; tests/pipeline/test_many_inputs.py has those on a terminal."""
+"""smolcli/terminal/progress.py: the lines in a log; test_status_line.py has the line on a terminal."""
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
+from smolcli.pipeline.signals import printed_on_signal
 from smolcli.terminal.console import Console
 from smolcli.terminal.progress import Progress
 
@@ -26,11 +28,12 @@ def test_a_log_has_one_line_a_minute(clock: list[float], capsys: pytest.CaptureF
             progress_line.skip("old.png")
         else:
             progress_line.record(f"{number}.png", 10, failed=number % 100 == 0)
+            progress_line.show()
     progress_line.close()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "smolcli: 120 of 600 (5.0 MB) done, 1.83 a second, 0:04:22 left, 1 failed, 18 tokens/s, 119.png",
-        "smolcli: 240 of 600 (5.0 MB) done, 1.92 a second, 0:03:08 left, 2 failed, 19 tokens/s, 239.png",
+        "smolcli: 120 of 600 (5.0 MB), 0:01:00, 1.8 pictures/s, 1 failed, 18 tokens/s, 119.png",
+        "smolcli: 240 of 600 (5.0 MB), 0:02:00, 1.9 pictures/s, 0:03:08 left, 2 failed, 19 tokens/s, 239.png",
     ]
 
 
@@ -38,13 +41,17 @@ def test_without_a_total_no_time_left_is_shown(clock: list[float], capsys: pytes
     progress_line = Progress(Console(), iter([]))
     clock[0] += 61
     progress_line.record("two\nlines.png", 0, failed=False)
-    assert capsys.readouterr().err == "smolcli: 1 done, 0.02 a second, 0 failed, 0 tokens/s, two\\nlines.png\n"
+    progress_line.show()
+    expected = "smolcli: 1 done, 0:01:01, 61.0 s a picture, 0 failed, 0 tokens/s, two\\nlines.png\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_quiet_console_prints_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     progress_line = Progress(Console(quiet=True), iter([]))
     clock[0] += 61
     progress_line.record("a.png", 0, failed=False)
+    progress_line.show()
+    progress_line.print()
     assert capsys.readouterr() == ("", "")
 
 
@@ -57,6 +64,25 @@ def test_the_notes_and_frames_of_a_video_are_shown(clock: list[float], capsys: p
     clock[0] += 90
     progress_line.show_video_progress("clip.gif", 0, 1, 8)
     assert capsys.readouterr().err.splitlines() == [
-        "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, film.mp4 (3 of 12 notes, 96 frames)",
-        "smolcli: 0 of 1 (0.0 MB) done, 0.00 a second, 0 failed, 0 tokens/s, clip.gif (8 frames)",
+        "smolcli: 0 of 1 (0.0 MB), 0:01:30, film.mp4 (3 of 12 notes, 96 frames)",
+        "smolcli: 0 of 1 (0.0 MB), 0:03:00, clip.gif (8 frames)",
     ]
+
+
+def test_the_time_left_is_told_from_two_minutes(clock: list[float]) -> None:
+    progress_line = Progress(Console(), iter([(10, 0)]), "video")
+    progress_line.survey_thread.join()
+    clock[0] += 119
+    progress_line.record("a.mp4", 0, failed=False)
+    assert progress_line.describe() == "1 of 10, 0:01:59, 119.0 s a video, 0 failed, 0 tokens/s, a.mp4"
+    clock[0] += 1
+    assert "120.0 s a video, 0:18:00 left" in progress_line.describe()
+
+
+def test_a_signal_has_the_progress_printed_and_nothing_else_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = signal.getsignal(signal.SIGUSR1)
+    progress_line = Progress(Console(), iter([]))
+    with printed_on_signal(progress_line):
+        signal.raise_signal(signal.SIGUSR1)
+    assert capsys.readouterr().err == "smolcli: 0 done, 0:00:00\n"
+    assert signal.getsignal(signal.SIGUSR1) == handler

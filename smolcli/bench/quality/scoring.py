@@ -221,7 +221,7 @@ class QualityRun:
         self._rows: dict[str, tuple[int, Row]] = {}  # by name, those that are being answered
         self._scores = _Scores(rows.metric, options.worst)
         survey = iter([(options.limit, 0)] if options.limit else [])
-        self._progress = progress = Progress(console, survey) if show_progress else None
+        self._progress = progress = Progress(console, survey, "row") if show_progress else None
         self._sink = _ScoringSink(writer, console, results, progress, self._scores, self._rows)
         model = replace(configuration.options, offline=options.offline)
         work = Work(configuration.target, configuration.files, model, Input(), generate)

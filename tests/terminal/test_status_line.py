@@ -1,0 +1,215 @@
+"""smolcli/terminal/status_line.py: after every write to a terminal the progress line stands below all else there."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import random
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from smolcli.errors import ErrorKind
+from smolcli.records.sink import RecordSink
+from smolcli.terminal import console, status_line
+from smolcli.terminal.console import Console
+from smolcli.terminal.progress import Progress
+from smolcli.terminal.stdout import AnswerStream
+from smolcli.types import Fault
+from smolcli.writers.destination import destination
+from smolcli.writers.json_lines import JsonLines
+from smolcli.writers.text import Text
+from tests.helpers import RECORD
+
+pty = pytest.importorskip("pty")
+COLUMNS = 60
+
+
+class Terminal:
+    """Notes each write to it, and what its screen then shows; knows CR, LF and ESC [ K (ECMA-48)."""
+
+    def __init__(self) -> None:
+        self.fileno, self._other_end = pty.openpty()
+        fcntl.ioctl(self.fileno, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        self.writes: list[str] = []
+        self.lines = [""]
+
+    def stream(self) -> io.FileIO:
+        terminal = self
+
+        class File(io.FileIO):
+            def write(self, data: object) -> int:
+                chunk = bytes(data)  # type: ignore[call-overload]
+                terminal.show(chunk.decode())
+                return len(chunk)
+
+        return File(self.fileno, "w", closefd=False)
+
+    def show(self, text: str) -> None:
+        self.writes.append(text)
+        for number, part in enumerate(text.split("\n")):
+            if number:
+                self.lines.append("")
+            self.lines[-1] = f"{self.lines[-1]}{part}".rpartition("\r\x1b[K")[2]
+
+    def close(self) -> None:
+        os.close(self.fileno)
+        os.close(self._other_end)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """A terminal that standard error is, at a time that does not pass."""
+    terminal = Terminal()
+    stderr = io.TextIOWrapper(io.BufferedWriter(terminal.stream()), encoding="utf-8", line_buffering=True)
+    for module in (console, status_line):  # pytest sets sys.stderr anew before each test
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stderr))
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def progress_line() -> Iterator[Callable[..., Progress]]:
+    """Makes a progress line of 12 inputs."""
+    opened = []
+
+    def make(messages: Console, answers: AnswerStream | None = None) -> Progress:
+        opened.append(Progress(messages, iter([(12, 3_000_000)]), answers=answers))
+        opened[-1].survey_thread.join()
+        return opened[-1]
+
+    yield make
+    for progress in opened:
+        progress.close()
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("writer_class", [JsonLines, Text])
+def test_after_every_write_the_line_is_the_last_thing_on_the_screen(
+    terminal: Terminal, progress_line: Callable[..., Progress], seed: int, writer_class: type
+) -> None:
+    chance = random.Random(seed)
+    answers = AnswerStream(terminal.stream(), "standard output")
+    messages = Console()
+    progress = progress_line(messages, answers)
+    sink = RecordSink(
+        writer_class(answers, has_many=True, is_multiline=chance.random() < 0.5), messages, progress=progress
+    )
+    first_write = len(terminal.writes)
+    paths = [f"{number}{chance.choice(['.png', '文字.png', 'long name ' * 20])}" for number in range(12)]
+    for path in paths:
+        match chance.randrange(4):
+            case 0:
+                messages.notice("nothing but\na notice")
+                sink.skip(path)
+            case 1:
+                sink.write_record(RECORD.failed(Fault(ErrorKind.EMPTY, "has no bytes; give a picture")))
+            case 2:
+                sink.write_record(replace(RECORD, path=path, text="many words " * 900))
+            case _:
+                sink.write_record(replace(RECORD, path=path, text="a cat\nand a dog"))
+    assert len(terminal.writes) > first_write
+    screen = Terminal()
+    for number, write in enumerate(terminal.writes):
+        screen.show(write)
+        assert " of 12 (3.0 MB)" in screen.lines[-1] or number < first_write, (number, write)
+        assert len(screen.lines[-1]) < COLUMNS
+    screen.close()
+    progress.close()
+    assert terminal.lines[-1] == ""
+    assert not any("3.0 MB" in line for line in terminal.lines)
+
+
+def test_a_record_and_the_line_that_counts_it_are_one_write(
+    terminal: Terminal, progress_line: Callable[..., Progress]
+) -> None:
+    answers = AnswerStream(terminal.stream(), "standard output")
+    messages = Console()
+    sink = RecordSink(Text(answers, has_many=True), messages, progress=progress_line(messages, answers))
+    for number in range(1, 4):
+        terminal.writes.clear()
+        sink.write_record(replace(RECORD, path=f"{number}.png", text="a cat"))
+        assert terminal.writes[0] == f"\r\x1b[K{number}.png: a cat\n{number} of 12 (3.0 MB), 0:00:00, {number}.png"
+
+
+def test_records_in_a_file_leave_the_line_where_it_is(
+    terminal: Terminal, progress_line: Callable[..., Progress], tmp_path: Path
+) -> None:
+    messages = Console()
+    with destination(tmp_path / "r.jsonl", sys.stdout) as stream:
+        sink = RecordSink(JsonLines(stream), messages, progress=progress_line(messages))
+        for _ in range(5):
+            sink.write_record(RECORD)
+            assert "of 12" in terminal.lines[-1]
+    assert len(terminal.lines) == 1
+    assert "12" not in (tmp_path / "r.jsonl").read_text().splitlines()[0][:10]
+
+
+def test_an_answer_that_is_shown_piece_by_piece_is_not_broken(
+    terminal: Terminal, progress_line: Callable[..., Progress]
+) -> None:
+    answers = AnswerStream(terminal.stream(), "standard output")
+    messages = Console()
+    progress = progress_line(messages, answers)
+    for piece in ("a red ", "circle", " and\n"):
+        answers.write(piece)
+        progress.show_video_progress("film.mp4", 1, 2, 8)
+    assert terminal.lines == [
+        "a red circle and",
+        "0 of 12 (3.0 MB), 0:00:00, film.mp4 (1 of 2 notes, 8 frames)"[: COLUMNS - 1],
+    ]
+
+
+@pytest.mark.parametrize("answers_go_to", ["pipe", "file", "terminal", "nowhere"])
+def test_no_line_where_the_reader_of_a_pipe_may_write_to_the_terminal(
+    terminal: Terminal, progress_line: Callable[..., Progress], tmp_path: Path, answers_go_to: str
+) -> None:
+    reader, writer = os.pipe()
+    files = {
+        "pipe": lambda: io.FileIO(writer, "w", closefd=False),
+        "file": lambda: io.FileIO(tmp_path / "out", "w"),
+        "terminal": terminal.stream,
+    }
+    answers = AnswerStream(files[answers_go_to](), "standard output") if answers_go_to in files else None
+    messages = Console()
+    progress = progress_line(messages, answers)
+    progress.record("a.png", 3, failed=False)
+    progress.show()
+    progress.close()
+    assert ("of 12" in "".join(terminal.writes)) == (answers_go_to != "pipe")
+    assert (terminal.writes == []) == (answers_go_to == "pipe")
+    for fileno in (reader, writer):
+        os.close(fileno)
+
+
+def test_a_dumb_terminal_has_lines_only(
+    terminal: Terminal, progress_line: Callable[..., Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    progress_line(Console()).close()
+    assert terminal.writes == []
+
+
+def test_an_error_on_a_terminal_is_two_lines_and_elsewhere_one(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(quiet=True).error("a.png: no such\x1b[2J file", "check\nthe path")
+    Console().error("no advice")
+    assert terminal.lines == ["error: a.png: no such\\x1b[2J file", " hint: check the path", "error: no advice", ""]
+    monkeypatch.delenv("NO_COLOR")
+    Console().error("a", "b")
+    assert terminal.writes[-1] == "\x1b[1;31merror:\x1b[0m a\n \x1b[1;36mhint:\x1b[0m b\n"
+    monkeypatch.setattr(console, "sys", sys)
+    Console().error("a.png: no such file", "check the path")
+    assert capsys.readouterr().err == "smolcli: a.png: no such file; check the path\n"
