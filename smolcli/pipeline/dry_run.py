@@ -6,6 +6,7 @@ No model is loaded and nothing is written; a child process opens the inputs.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from smolcli.engine.protocol import OpenedPlan
 from smolcli.errors import Exit, InputError
 from smolcli.inputs.collect import InputCollector
 from smolcli.models.chat_template import MARKER, UNSPLIT, Tile, segments
+from smolcli.pipeline.conclude import conclude
 from smolcli.pipeline.items import items_to_answer
-from smolcli.pipeline.outputs import Outputs, make_sidecars
+from smolcli.pipeline.outputs import Outputs, make_companions
 from smolcli.pipeline.request import Request
-from smolcli.pipeline.run import EngineJob, conclude, write_contact_sheet
+from smolcli.pipeline.run import EngineJob, write_contact_sheet
 from smolcli.process.child import stream
 from smolcli.records.pace import Pace, pace_of
 from smolcli.records.sink import RecordSink
@@ -79,7 +81,9 @@ def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: 
     as_json = request.output.format in ("json", "jsonl")
     sink, planner = _PlanSink(console, stdout), _Planner(request, job)
     with contextlib.ExitStack() as stack:
-        outputs = Outputs(sink, make_sidecars(request, inputs), planner.results, has_many=True, is_terminal=False)
+        outputs = Outputs(
+            sink, make_companions(request, inputs, console), planner.results, has_many=True, is_terminal=False
+        )
         for item in items_to_answer(request, inputs, outputs, stack):
             sink.entries.append(item)
     items = [entry for entry in sink.entries if isinstance(entry, Item)]
@@ -89,7 +93,7 @@ def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: 
     if passed_by := inputs.passed_by.describe(request.task.noun):
         console.notice(passed_by)
     if not sink.done and not sink.skipped:
-        return conclude(request, sink, console)
+        return conclude(request, sink, console, time.monotonic())
     summary = planner.summary()
     if as_json:
         console.notice(summary)

@@ -8,6 +8,7 @@ The only module that sees every stage.
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from typing import TextIO
 
@@ -20,6 +21,7 @@ from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import fingerprint
 from smolcli.options import MAX_JOBS, Batch, Generate, Input, Model, Output
+from smolcli.pipeline.conclude import conclude
 from smolcli.pipeline.items import items_to_answer
 from smolcli.pipeline.outputs import Outputs, open_outputs
 from smolcli.pipeline.request import Request
@@ -28,7 +30,6 @@ from smolcli.pipeline.validate import check_model, validate
 from smolcli.process import child
 from smolcli.records.layout import Layout
 from smolcli.records.record_id import Identity, id_options
-from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.terminal.console import Console
 from smolcli.types import Item
@@ -57,6 +58,7 @@ def run(
 
     Raises UsageError, UnavailableError, EngineError, OutputError, and BrokenPipeError if nobody reads the answers.
     """
+    started_at = time.monotonic()
     console = Console(output.quiet)
     request = Request(name, task, input, model, _canonical(generate), output, batch, layout)
     inputs = InputCollector(input, output, reads=task.reads)
@@ -74,28 +76,26 @@ def run(
             listed = list(items)
             sheet_item = next(iter(listed), Item.of(input.inputs[0]))  # the run may resume, and have no item left
             items = iter(listed)
-        with interruptible(executor, console) as interrupted:
-            try:
+        try:
+            with interruptible(executor, console) as interrupted:
                 executor.run(items)
-            except EngineError:
-                if not interrupted():
-                    raise
-            except KeyboardInterrupt:
-                say_closing_notices(outputs.sink, console)
+        except EngineError:
+            if not interrupted():
                 raise
-    say_closing_notices(outputs.sink, console)
+        except KeyboardInterrupt:  # at once
+            conclude(request, outputs.sink, console, started_at, is_interrupted=True)
+            raise
     if interrupted():
-        return Exit.INTERRUPTED
+        return conclude(request, outputs.sink, console, started_at, is_interrupted=True)
     if outputs.results is not None:
         outputs.results.compact()
     if outputs.sink.exit_code == Exit.OK:
         write_contact_sheet(sheet_item, request, job.work)
     if passed_by := inputs.passed_by.describe(task.noun):
         console.notice(passed_by)
-    code = conclude(request, outputs.sink, console)
-    if outputs.sink.done > 1 and job.work.files.notice:
-        console.notice(job.work.files.notice)  # the one at the beginning has scrolled out of sight
-    return code
+    if job.work.files.is_fallback:
+        outputs.sink.notes.append(job.work.files.notice)  # the one at the beginning has scrolled out of sight
+    return conclude(request, outputs.sink, console, started_at)
 
 
 def choose_job(request: Request, inputs: InputCollector, console: Console) -> EngineJob:
@@ -141,31 +141,6 @@ def write_contact_sheet(item: Item | None, request: Request, work: Work) -> None
         target = "smolcli.inputs.contact_sheet:write"
         args = (item, task.sampling, work.input, work.model.offline, task.sheet)
         child.call(target, *args, verbose=request.output.verbose)
-
-
-def say_closing_notices(sink: RecordSink, console: Console) -> None:
-    """Tells the user once what is to be known of many inputs."""
-    for notice in sink.closing_notices():
-        console.notice(notice)
-
-
-def conclude(request: Request, sink: RecordSink, console: Console) -> Exit:
-    """Writes the summary of a resumed run, or why there is no record, and gives the exit code."""
-    if sink.skipped:
-        summary = f"{sink.done} done now, {sink.failed} of them failed; {sink.skipped} were done before"
-        if sink.failed_before:
-            summary += f", {sink.failed_before} of them failed: --retry-failed tries again"
-        console.notice(summary)
-    elif sink.done or sink.left_alone:
-        pass  # there is nothing to add
-    elif request.input.shard is not None:
-        console.notice(f"none of the inputs is of shard {request.input.shard}")
-        return Exit.OK
-    else:
-        names = ", ".join((*request.input.inputs, *filter(None, (request.input.files_from,))))
-        noun = request.task.noun
-        console.error(f"{names}: no {noun} was found; name {noun} files or a directory that has some")
-    return sink.exit_code
 
 
 def _canonical(generate: Generate) -> Generate:

@@ -216,8 +216,8 @@ def check_decoder(request: Request) -> None:
     try:
         registry.require(registry.DECODERS, request.task.sampling.decoder)
     except UnavailableError as error:
-        advice = f"{error.advice}, or try --decoder ffmpeg"
-        raise UnavailableError(f"videos cannot be read: {error.what}", advice) from None
+        title = registry.DECODERS[request.task.sampling.decoder].title
+        raise UnavailableError(f"reading videos needs {title}", f"{error.advice}, or --decoder ffmpeg") from None
 
 
 def _input_words(request: Request) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def test_existing_sidecars_are_left_replaced_or_refused(folder: Path) -> None:
     done = smolcli("caption", "-b", "echo", "-m", "nano", folder, "--sidecar", ".txt")
     assert done.returncode == 0
     assert "1 left alone: a .txt is there; --if-exists overwrite" in done.stderr.decode()
-    assert "before" not in done.stderr.decode()
+    assert "10 new, 0 failed" in done.stderr.decode()
     assert (folder / "a" / "1.txt").read_text() == "mine\n"
     refused = echo(folder, "--sidecar", ".txt", "--if-exists", "error", "-f", "jsonl")
     assert refused.returncode == 6
@@ -396,11 +396,16 @@ def test_progress_goes_to_a_terminal_as_one_line_and_nowhere_else(folder: Path) 
     os.close(theirs)
     shown = os.read(ours, 2**16).decode()
     os.close(ours)
-    assert "/12" in shown and "tokens/s" in shown
-    assert shown.count("\n") == 2  # the one error and the count; the line is taken away at the end
-    assert "bad.png: is not a picture" in shown
+    assert "1 of 12 (0.0 MB)" in shown and "tokens/s" in shown
+    *_, error, hint, totals, again, end = [line.rpartition("\r\x1b[K")[2].rstrip("\r") for line in shown.split("\n")]
+    assert "bad.png: is not a picture" in error and "convert it to PNG" in hint  # on a terminal in two lines
+    assert totals.startswith("smolcli: 11 new, 1 failed (1 unsupported), ") and totals.endswith(f", in {out}")
+    assert again == f"smolcli: to try the failed ones again: {' '.join(command[2:])} -o {out} --resume --retry-failed"
+    assert end == ""  # the line is taken away
     piped = smolcli("caption", "-b", "echo", "-m", "nano", folder)
-    assert piped.stderr.decode().count("\n") == 1
+    error, totals = piped.stderr.decode().splitlines()
+    assert "bad.png: is not a picture that can be read; convert it to" in error
+    assert totals.startswith("smolcli: 11 new, 1 failed (1 unsupported), ")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
