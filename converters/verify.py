@@ -149,7 +149,9 @@ def check_libraries(lora: Path | None = None) -> None:
     for backend in (CHECKPOINT_BACKEND, GGUF_BACKEND):
         registry.require(registry.BACKENDS, backend)
     if lora is not None and find_spec("peft") is None:
-        raise UnavailableError("the comparison with an adapter needs the library peft", "pip install peft")
+        raise UnavailableError(
+            "the comparison with an adapter needs the library peft", registry.install_command("peft")
+        )
 
 
 def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | None = None) -> tuple[Layout, list[Trace]]:

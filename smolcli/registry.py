@@ -5,9 +5,13 @@ To add one: a file, and a line here. docs/contributing.md has an example of each
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from smolcli.errors import UnavailableError, UsageError
@@ -17,7 +21,8 @@ class Entry(NamedTuple):
     """Where an object lives (`module:attribute`), which libraries it `needs`, and the extra that installs them.
 
     `about` is a command's line in the root help, so that the command need not be imported for it, and `group` the
-    heading there of a command that is no task. `options` are the fields of records.layout.Layout that a writer takes.
+    heading there of a command that is no task. `options` are the fields of records.layout.Layout that a writer takes,
+    `title` is its name in messages, where it has one.
     """
 
     target: str
@@ -26,6 +31,7 @@ class Entry(NamedTuple):
     about: str = ""
     group: str = "Tools"
     options: frozenset[str] = frozenset()
+    title: str = ""
 
 
 class BackendEntry(NamedTuple):
@@ -124,9 +130,9 @@ READERS = {
     "video": Entry("smolcli.inputs.video:Video"),
 }
 DECODERS = {
-    "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",)),
-    "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg"),
-    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord", "av")),
+    "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",), title="PyAV"),
+    "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg", title="ffmpeg"),
+    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord", "av"), title="Decord"),
 }
 EXECUTORS = {
     "local": Entry("smolcli.executors.local:LocalExecutor"),
@@ -219,5 +225,78 @@ def load(table: Mapping[str, AnyEntry], name: str) -> Any:
 
 
 def _missing(name: str, entry: AnyEntry, library: str) -> UnavailableError:
-    package = f"'smolcli[{entry.extra}]'" if entry.extra else library
-    return UnavailableError(f"{name} needs the library {library}, which is not installed", f"pip install {package}")
+    command = install_command(f"smolcli[{entry.extra}]" if entry.extra else library)
+    return UnavailableError(f"{name} needs the library {library}, which is not installed", command)
+
+
+# ---- how it is installed -------------------------------------------------------------------------------
+
+UV_RECEIPT, PIPX_RECEIPT = "uv-receipt.toml", "pipx_metadata.json"  # in an environment that uv or pipx has made
+
+
+def install_command(package: str, *flags: str) -> str:
+    """Return the command that installs `package`, or an extra of smolcli (`smolcli[video]`), beside this smolcli.
+
+    `flags` are pip's, as -U. A smolcli that pipx or `uv tool` has installed is in an environment of theirs: pip would
+    change another one.
+    """
+    if (Path(sys.prefix) / UV_RECEIPT).is_file():
+        return _uv_command(package, flags)
+    if (Path(sys.prefix) / PIPX_RECEIPT).is_file():
+        if flags:
+            return shlex.join(["pipx", "runpip", "smolcli", "install", *flags, package])
+        return shlex.join(["pipx", "inject", "smolcli", *_requirements(package)])  # refuses smolcli itself
+    return shlex.join(["pip", "install", *flags, package])
+
+
+def _uv_command(package: str, flags: Sequence[str]) -> str:
+    """Return the command of uv, which makes the environment anew, so it names what was asked for before too."""
+    name, extra = _name_and_extra(package)
+    before = {entry["name"]: entry for entry in _uv_requirements()}
+    own = before.pop("smolcli", {})
+    extras = dict.fromkeys([*own.get("extras", ()), *filter(None, [extra])])
+    source = own.get("directory") or own.get("editable") or own.get("path") or "smolcli"  # a clone, a file or an index
+    words = ["uv", "tool", "install"]
+    for other in dict.fromkeys([*before, *([package] if name != "smolcli" else [])]):
+        words += ["--with", other]
+    if "-U" in flags:
+        words += ["--upgrade-package", name]
+    if "--no-binary" in flags:
+        words += ["--reinstall-package", name, "--no-binary-package", name]
+    return shlex.join([*words, f"{source}[{','.join(extras)}]" if extras else source])
+
+
+def _uv_requirements() -> list[dict[str, Any]]:
+    """What `uv tool` notes of the packages that it was asked for; empty where it writes that in another way."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        requirements = tomllib.loads((Path(sys.prefix) / UV_RECEIPT).read_text(encoding="utf-8"))["tool"][
+            "requirements"
+        ]
+        return [entry for entry in requirements if "name" in entry]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _name_and_extra(package: str) -> tuple[str, str]:
+    """`smolcli[video]` as smolcli and video, `peft==1.0` as peft and nothing."""
+    name, _, extra = package.rstrip("]").partition("[")
+    return name.partition("=")[0], extra
+
+
+def _requirements(package: str) -> list[str]:
+    """The packages that an extra of smolcli stands for, without their versions; any other package is itself."""
+    from importlib.metadata import PackageNotFoundError, requires  # for errors alone
+
+    name, extra = _name_and_extra(package)
+    if name != "smolcli":
+        return [package]
+    try:
+        lines = requires(name) or []
+    except PackageNotFoundError:
+        lines = []
+    wanted = [line for line in lines if re.search(rf"extra == .{re.escape(extra)}\b.", line)]
+    return [re.split(r"[^\w.-]", line)[0] for line in wanted] or [package]

@@ -69,7 +69,9 @@ def check_options(options: Model, backend: str) -> None:
         return
     if options.vision_encoder == "mtmd":
         raise UsageError("mtmd computes as its file's types say, and takes no --dtype", "leave out one of them")
-    raise UnavailableError("--dtype needs OpenVINO or PyTorch beside llama.cpp", "pip install 'smolcli[openvino]'")
+    raise UnavailableError(
+        "--dtype needs OpenVINO or PyTorch beside llama.cpp", registry.install_command("smolcli[openvino]")
+    )
 
 
 def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from smolcli import __version__
+from smolcli import __version__, registry
 from smolcli.errors import ErrorKind, InputError
 
 MAX_BYTES = 2**28  # a download is held in memory
@@ -115,7 +115,7 @@ def _client(timeout: float) -> httpx2.Client:
         raise _unreachable(message, "check SSL_CERT_FILE and SSL_CERT_DIR") from None
     except ImportError:
         message = "the proxy of the environment is a SOCKS proxy, and the library socksio is not installed"
-        raise _unreachable(message, "pip install socksio") from None
+        raise _unreachable(message, registry.install_command("socksio")) from None
     except (httpx2.InvalidURL, ValueError):
         message = "the proxy of the environment has no address that can be used"
         raise _unreachable(message, "check http_proxy, https_proxy and all_proxy") from None

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
+from smolcli import registry
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
@@ -170,7 +171,9 @@ class Picture:
             formats = ("HEIF",)
         if kind == "AVIF" and not features.check("avif"):
             raise InputError(
-                "is AVIF, and this Pillow was built without it", "pip install -U pillow", kind=ErrorKind.UNSUPPORTED
+                "is AVIF, and this Pillow was built without it",
+                registry.install_command("pillow", "-U"),
+                kind=ErrorKind.UNSUPPORTED,
             )
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if orientation is not None and ORIENTATION in image.getexif():
@@ -248,6 +251,6 @@ def _load_plugin(kind: str) -> ModuleType:
     except ImportError:
         raise InputError(
             f"is {kind}, and the library {package} is not installed",
-            "pip install 'smolcli[formats]'",
+            registry.install_command("smolcli[formats]"),
             kind=ErrorKind.UNSUPPORTED,
         ) from None
