@@ -55,21 +55,26 @@ REINSTALL = "install it again, or do without it"
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and what to do; it `blocks` where nothing can be answered before that is done."""
+    """What is wrong, and what to do; it `blocks` where nothing can be answered before that is done.
+
+    `area` is the line of the screen that it belongs to: one of AREAS.
+    """
 
     what: str
     advice: str
     blocks: bool = False
+    area: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is on this machine, as `doctor -f json` writes it, and what is wrong with it."""
+    """What is on this machine, as `doctor --json` writes it, and what is wrong with it."""
 
     facts: dict[str, Any]
     problems: tuple[Problem, ...]
 
 
+AREAS = ("program", "CPU", "memory", "GPU", "backends", "encoder", "videos", "models", "disk", "settings")
 ProbeResult = tuple[dict[str, Any], Problem | None]
 
 
@@ -123,12 +128,17 @@ def checkup() -> Report:
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     problems = [
-        replace(problem, blocks=facts_of_library["name"] == default.backend)
-        for facts_of_library, problem in (*backends, *decoders)
+        replace(problem, blocks=facts_of_library["name"] == default.backend, area=area)
+        for area, results in (("backends", backends), ("videos", decoders))
+        for facts_of_library, problem in results
         if problem
     ]
     encoder = default.vision_encoder
-    problems += [replace(problem, blocks=name == encoder) for name, _, problem in precisions if problem is not None]
+    problems += [
+        replace(problem, blocks=name == encoder, area="encoder")
+        for name, _, problem in precisions
+        if problem is not None
+    ]
     problems += [problem for problem in (default.problem, *cache_problems) if problem is not None]
     problems += _shortcomings(facts)
     return Report(facts, _most_urgent_first(problems))
@@ -144,7 +154,8 @@ def _default() -> Default:
     try:
         files, backend = select_backend(Model())
     except SmolError as error:
-        return Default(problem=Problem(error.what, error.advice, blocks=True))
+        area = "models" if isinstance(error, ModelError) else "backends"
+        return Default(problem=Problem(error.what, error.advice, blocks=True, area=area))
     return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)
 
 
@@ -198,14 +209,15 @@ def _probe(name: str, probe: str, *args: Any, rebuild: str = "") -> tuple[Any, P
             return None, Problem(error.what, error.advice)
         advice = REINSTALL if error.kind in (ErrorKind.CRASH, ErrorKind.ENGINE) else error.advice or REINSTALL
         if "SIGILL" in error.what and rebuild:
-            advice = f"build it for this CPU: {_build_command(rebuild)}"
+            advice = _build_command(rebuild)
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
 
 
 def _build_command(distribution: str) -> str:
     """The command that builds the installed version of a distribution again, on this machine."""
     version = "".join(f"=={version}" for version in versions([distribution]).values())
-    return f"pip install --force-reinstall --no-cache-dir --no-deps --no-binary {distribution} {distribution}{version}"
+    flags = ("--force-reinstall", "--no-cache-dir", "--no-deps", "--no-binary", distribution)
+    return registry.install_command(f"{distribution}{version}", *flags)
 
 
 def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
         "name": name,
         "installed": registry.installed(entry),
         "version": ", ".join(installed_versions.values()),
-        "install": f"pip install 'smolcli[{entry.extra}]'" if entry.extra else None,
+        "install": registry.install_command(f"smolcli[{entry.extra}]") if entry.extra else None,
     }
 
 
@@ -255,10 +267,10 @@ def _cache() -> tuple[dict[str, Any], list[Problem]]:
             try:
                 models += filter(None, [_model(name)])
             except ModelError as error:
-                problems.append(Problem(error.what, error.advice))
+                problems.append(Problem(error.what, error.advice, area="models"))
     except OSError as error:
         what = f"{error.filename}: cannot be read ({error.strerror})"
-        problems.append(Problem(what, "change its permissions, or set HF_HOME"))
+        problems.append(Problem(what, "change its permissions, or set HF_HOME", area="models"))
     size = sum(model["bytes"] for model in models)
     return {"path": str(hub_cache.cache_dir()), "models": models, "bytes": size}, problems
 
@@ -302,20 +314,21 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     uses_encoders = facts["auto"]["backend"] and "vision_encoder" in registry.BACKENDS[facts["auto"]["backend"]].options
     if uses_encoders and vision["large"] == BUILT_IN_ENCODER:
         install = next(engine["install"] for engine in vision["engines"] if engine["name"] == FASTEST_ENCODER)
-        yield Problem("pictures are encoded several times slower without OpenVINO", install)
+        yield Problem("pictures are encoded several times slower without OpenVINO", install, area="encoder")
     if not any(decoder["installed"] for decoder in facts["decoders"]):
-        yield Problem("videos cannot be read", facts["decoders"][0]["install"])
+        yield Problem("videos cannot be read", facts["decoders"][0]["install"], area="videos")
     for verdict, words in (("crashes", "crashes with"), ("left out", "was built without")):
         if facts["amx"] == AMX[verdict]:
             what = f"prompts take twice as long without AMX, which this llama-cpp-python {words}"
-            yield Problem(what, f"build it for this CPU: {RIGHT_AMX} {_build_command('llama-cpp-python')}")
+            yield Problem(what, f"{RIGHT_AMX} {_build_command('llama-cpp-python')}", area="CPU")
     for folder in facts["folders"]:
         if folder["free"] < LEAST_FREE:
-            yield Problem(f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free", "free some space")
+            what = f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free"
+            yield Problem(what, "free some space", area="disk")
         if not folder["writable"]:
             variable, loss = FOLDERS[folder["name"]]
             what = f"{folder['path']}: cannot be written: {loss}"
-            yield Problem(what, f"change its permissions, or set {variable} to another folder")
+            yield Problem(what, f"change its permissions, or set {variable} to another folder", area="disk")
 
 
 def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
@@ -326,4 +339,4 @@ def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
     is_installed = next(backend["installed"] for backend in facts["backends"] if backend["name"] == name)
     title = entry.title
     what = f"a GPU is here that {title} does not see" if is_installed else f"a GPU is here, and no {title} to use it"
-    yield Problem(what, f"install {title} for it: https://pytorch.org/get-started/locally")
+    yield Problem(what, f"install {title} for it: https://pytorch.org/get-started/locally", area="GPU")

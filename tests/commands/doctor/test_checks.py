@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -64,9 +65,9 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return remove
 
 
-def shown(capsys: pytest.CaptureFixture[str], format: str = "text") -> tuple[int, str]:
+def shown(capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[int, str]:
     with pytest.raises(typer.Exit) as end:
-        command.run_doctor(command.Doctor(format))
+        command.run_doctor(command.Doctor(**options))
     return end.value.exit_code, capsys.readouterr().out
 
 
@@ -76,7 +77,7 @@ def problem(report: Report, begins: str) -> Problem:
 
 def test_the_facts_of_this_machine_are_true(tmp_path: Path) -> None:
     """As a user runs it, with every library that is here."""
-    modules, output = loaded("doctor", "-f", "json", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
+    modules, output = loaded("doctor", "--json", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
     facts = json.loads(output)
     assert not modules & (LIBRARIES - {"multiprocessing", "importlib.metadata"})
     installed = {library["name"]: library["version"] for library in facts["libraries"] if library["installed"]}
@@ -105,39 +106,47 @@ def test_the_precision_is_that_of_the_encoder() -> None:
 
 def test_a_machine_without_problems_fits_one_screen(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, screen = shown(capsys)
-    assert (code, screen.splitlines()[-1].split()) == (0, ["problems", "none"])
-    assert screen.count("\n") < 50
+    verdict, empty, *areas = screen.splitlines()
+    assert (code, verdict, empty) == (0, "smolcli works here, and lacks nothing", "")
+    assert [line.split()[1] for line in areas] == list(checks.AREAS) and len(areas) == 10
+    code, screen = shown(capsys, verbose=True)
     assert "llamacpp, which auto takes: answers" in screen
     assert "of a large model encoded by openvino in bfloat16" in screen
     assert all(line == line.rstrip() for line in screen.splitlines())
+    assert max(map(len, screen.splitlines())) <= 80 or str(machine) in max(screen.splitlines(), key=len)
 
 
 def test_a_missing_library_is_shown_with_the_command_that_installs_it(
     machine: Path, without: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without("openvino", "av", "llguidance")
-    code, screen = shown(capsys)
+    code, screen = shown(capsys, verbose=True)
     assert code == 0
     assert "llguidance: not installed; pip install 'smolcli[schema]'" in screen
     assert "av: not installed; pip install 'smolcli[video]'" in screen
     assert "of a large model encoded by torch in bfloat16" in screen
     assert "without OpenVINO" not in screen
     without("torch")
-    assert shown(capsys)[1].endswith("slower without OpenVINO; pip install 'smolcli[openvino]'\n")
+    screen = shown(capsys)[1]
+    assert (
+        "pictures are encoded several times slower without OpenVINO\n      pip install 'smolcli[openvino]'\n" in screen
+    )
+    assert re.search(r"^\S+ backends +torch not installed; llamacpp answers in", screen, re.MULTILINE)
 
 
 def test_without_any_backend_nothing_can_be_answered(
     machine: Path, without: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without("llama_cpp", "torch")
-    code, screen = shown(capsys, "json")
+    code, screen = shown(capsys, format="json")
     facts = json.loads(screen)
     assert code == 3
     assert facts["auto"] == {"backend": None, "model": None}
     assert [problem["advice"] for problem in facts["problems"] if problem["blocks"]] == [
         "pip install 'smolcli[llamacpp]'"
     ]
-    assert "until then nothing is answered" in shown(capsys)[1]
+    assert shown(capsys)[1].startswith("smolcli cannot answer yet")
+    assert shown(capsys, as_json=True)[0] == 3
 
 
 def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
@@ -256,7 +265,9 @@ def test_that_no_process_starts_is_one_problem(machine: Path, monkeypatch: pytes
 
     monkeypatch.setattr(checks, "call", fails)
     [only] = [problem for problem in checks.checkup().problems if "files" in problem.what]
-    assert only == Problem("no process can be started (Too many open files)", "are enough allowed?", blocks=True)
+    assert only == Problem(
+        "no process can be started (Too many open files)", "are enough allowed?", blocks=True, area="backends"
+    )
 
 
 def test_amx_that_crashes_has_a_remedy(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
