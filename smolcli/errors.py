@@ -162,6 +162,21 @@ class InputError(SmolError):
     kind = ErrorKind.UNREADABLE
 
 
+def no_such_file(path: str) -> InputError:
+    """Return the error for an input where there is no file, with advice by what is unusual in its path.
+
+    It may be a URL of a scheme that is not read, or come from a list that was made on another system.
+    """
+    if "://" in path:
+        return InputError("only http and https URLs are read", "give the path of the file", kind=ErrorKind.MISSING)
+    advice = "write / for \\ between folders" if "\\" in path else "check the path"
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8 are surrogates here
+        advice = "its name is not UTF-8: if it is from a list, save the list as UTF-8"
+    return InputError("no such file", advice, kind=ErrorKind.MISSING)
+
+
 class EngineError(SmolError):
     """The engine failed; `kind` is CRASH (the process ended), MEMORY, START, TIMEOUT or ENGINE (it reported so)."""
 

@@ -51,11 +51,15 @@ def same_as(options: type, name: str, default: Any = MISSING, **changes: Any) ->
 
 
 def choice_parser(option: str, names: Collection[str], unlisted: Collection[str] = ()) -> Callable[[str], str]:
-    """Return a parser for Typer that takes one of `names` in any case, or one of `unlisted`, which no message lists."""
+    """Return a parser for Typer that takes one of `names` in any case, or one of `unlisted`, which no message lists.
+
+    `option` is its name in the error, as `--dtype` or `vision engine`.
+    """
+    flag = option if option.startswith("--") else f"--{option.replace(' ', '-')}"
 
     def parse(word: str) -> str:
         if word.lower() not in (*names, *unlisted):
-            raise UsageError(f"{option} {word} is not known", f"choose one of {', '.join(names)}")
+            raise UsageError(f"{flag} {word} is not known", f"choose one of {', '.join(names)}")
         return word.lower()
 
     return parse

@@ -24,6 +24,7 @@ from smolcli.terminal.stdout import write_stdout
 PANELS = ("Arguments", "Inputs", "Frames", "Model", "Answer", "Output", "Many inputs", "Options", "Help")  # in order
 MAX_WIDTH = 100
 MIN_WIDTH = 40
+SMALLEST = 1e-6  # the least value of an option that takes any number above zero
 MAX_NAMES = 24  # columns of an option's names; the text of a longer one begins on the next line
 BOLD, CYAN, PLAIN = "\x1b[1m", "\x1b[36m", "\x1b[0m"
 
@@ -201,7 +202,8 @@ class HelpGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Typer's own; raises UsageError with one guess for an unknown command."""
         if args and args[0] not in self.commands and not ctx.resilient_parsing:
-            raise no_such("command", args[0], self.commands, ctx.command_path)
+            others = [] if ctx.parent is not None else ["--version", "--help"]
+            raise no_such("command", args[0], [*self.commands, *others], ctx.command_path)
         return super().resolve_command(ctx, args)
 
 
@@ -290,9 +292,11 @@ def _default(param: Any) -> str:
 
 
 def number_range(least: float | None, most: float | None) -> str:
-    """The range of a number in words: `1 to 512`, `0 or more`, or nothing."""
+    """The range of a number in words: `1 to 512`, `0 or more`, `more than 0`, or nothing."""
     if least is None:
         return ""
+    if 0 < least <= SMALLEST and most is None:
+        return "more than 0"
     return f"{least:.15g} or more" if most is None else f"{least:.15g} to {most:.15g}"
 
 

@@ -6,6 +6,8 @@ import errno
 import gc
 import io
 import os
+import re
+import shlex
 import signal
 import sys
 import traceback
@@ -194,13 +196,20 @@ def _report_other(error: Exception, is_verbose: bool) -> int:
 def _usage_error(error: Any) -> SmolError:
     """Return Typer's error about usage as ours, with one guess for an unknown option."""
     context = getattr(error, "ctx", None)
-    command = next((word for word in sys.argv[1:] if word in (*registry.TASKS, *registry.COMMANDS)), "")
+    words = sys.argv[1:]
+    command = next((word for word in words if word in (*registry.TASKS, *registry.COMMANDS)), "")
     path = context.command_path if context else f"smolcli {command}".rstrip()
     if context is not None and hasattr(error, "possibilities"):
+        if command and context.parent is None:
+            place = words.index(command)
+            right = shlex.join(["smolcli", command, *words[:place], *words[place + 1 :]])
+            return SmolError(f"{error.option_name} stands before the command", f"options come after it: {right}")
         params = context.command.get_params(context)
         names = [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
         return no_such("option", error.option_name, names, path)
-    return SmolError(error.format_message().rstrip("."), f"see {path} --help")
+    # Typer writes "Invalid value for '-n' / '--max-tokens': 0 is not ..."
+    what = re.sub(r"^Invalid value for (?:'[^']*' / )*'([^']*)': ", r"\1: ", error.format_message()).rstrip(".")
+    return SmolError(what, f"see {path} --help")
 
 
 def _flush(code: object) -> int:

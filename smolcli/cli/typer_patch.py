@@ -16,6 +16,7 @@ import typer
 from typer import core
 
 from smolcli.cli.help import number_range
+from smolcli.errors import UsageError
 
 
 class _PlainParam(NamedTuple):
@@ -32,7 +33,7 @@ class _PlainParam(NamedTuple):
         kind = (get_args(hint) or (hint,))[0]
         parse = self.description.parameter_info.parser or {str: str, Path: Path}.get(kind)
         if parse is not None:
-            return list(map(parse, value)) if isinstance(value, (list, tuple)) else parse(value)
+            return _parse(parse, value, param)
         if value == param.default:
             return value
         if kind not in (int, float):
@@ -44,6 +45,16 @@ class _PlainParam(NamedTuple):
             return self.build(self.description).coerce(value, param=param, ctx=ctx)
         except typer.BadParameter as error:
             raise typer.BadParameter(f"{value} is not {_describe_number(kind, limits)}", ctx, param) from error
+
+
+def _parse(parse: Callable[[Any], Any], value: Any, param: Any) -> Any:
+    """Parse `value`, or each of several. Raises UsageError, which names the option."""
+    try:
+        return list(map(parse, value)) if isinstance(value, (list, tuple)) else parse(value)
+    except UsageError as error:
+        if error.what.startswith("--"):
+            raise
+        raise UsageError(f"{max(param.opts, key=len)}: {error.what}", error.advice) from error
 
 
 def _parse_number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
@@ -61,7 +72,8 @@ def _describe_number(kind: type, limits: Any) -> str:
     noun = "a whole number" if kind is int else "a number"
     if limits.min is None:
         return noun
-    return f"{noun} {'of' if limits.max is None else 'from'} {number_range(limits.min, limits.max)}"
+    words = number_range(limits.min, limits.max)
+    return f"{noun} {words}" if words.startswith("more") else f"{noun} {'of' if limits.max is None else 'from'} {words}"
 
 
 def skip_pydantic() -> None:

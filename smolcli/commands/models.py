@@ -27,6 +27,9 @@ FORMATS: dict[str, str] = {
     "all": "all",
 }
 
+COLUMNS = ("name", "backends", "pair_bytes", "checkpoint_bytes", "licence", "repo", "about")  # of the list in a pipe
+MIN_ABOUT = 24  # columns for the description on a terminal; with less, other columns are left out
+
 app = typer.Typer(cls=HelpGroup, help="List and download models.")
 
 
@@ -76,6 +79,7 @@ def list_models(options: Listing) -> None:
     elif sys.stdout.isatty():
         _show_table(rows)
     else:
+        write_stdout("\t".join(COLUMNS) + "\n")
         for row in rows:
             cells = [row["name"], ",".join(row["here"]), row["pair_bytes"], row["checkpoint_bytes"]]
             cells += [row["licence"], row["repo"], row["about"]]
@@ -95,8 +99,8 @@ def pull(options: Download) -> None:
 
 LIST_HELP = """List the models smolcli knows and those on this machine.
 
-On a terminal a table. In a pipe one line a model, with tabs between: name, the backends that can run it now, bytes of
-the GGUF pair, bytes of the checkpoint, licence, Hugging Face id, description.
+On a terminal a table. In a pipe a header and one line a model, with tabs between: name, the backends that can run it
+now, bytes of the GGUF pair, bytes of the checkpoint, licence, Hugging Face id, description.
 """
 PULL_HELP = """Download a model and print the paths of its files.
 
@@ -158,16 +162,29 @@ def _row(
 
 
 def _show_table(rows: list[dict[str, Any]]) -> None:
+    """Print a table of whole words: where the terminal is narrow, without the columns that matter least."""
     from rich.console import Console  # for a terminal alone
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
-    for title in ("name", "runs here on", "GGUF pair", "checkpoint", "licence", "what it is for"):
-        table.add_column(title, justify="right" if title in ("GGUF pair", "checkpoint") else "left")
-    for row in rows:
-        sizes = (_megabytes(row["pair_bytes"]), _megabytes(row["checkpoint_bytes"]))
-        table.add_row(row["name"], ", ".join(row["here"]) or "-", *sizes, row["licence"] or "", row["about"])
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    columns = {
+        "name": [row["name"] for row in rows],
+        "runs here on": [", ".join(row["here"]) or "-" for row in rows],
+        "GGUF pair": [_megabytes(row["pair_bytes"]) for row in rows],
+        "checkpoint": [_megabytes(row["checkpoint_bytes"]) for row in rows],
+        "licence": [row["licence"] or "" for row in rows],
+    }
+    widths = {title: max(map(len, [title, *cells])) + 2 for title, cells in columns.items()}
+    for title in ("licence", "checkpoint", "GGUF pair"):
+        if sum(widths[shown] for shown in columns) + MIN_ABOUT > console.width:
+            del columns[title]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title in columns:
+        table.add_column(title, justify="right" if title in ("GGUF pair", "checkpoint") else "left", no_wrap=True)
+    table.add_column("what it is for")
+    for cells in zip(*columns.values(), [row["about"] for row in rows], strict=True):
+        table.add_row(*cells)
+    console.print(table)
 
 
 def _megabytes(size: int | None) -> str:

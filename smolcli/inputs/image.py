@@ -238,6 +238,9 @@ def _not_readable(kind: str, data: bytes) -> InputError:
     is_matroska = data.startswith(b"\x1aE\xdf\xa3")
     if not kind and (data[4:8] == b"ftyp" or data[8:12] == b"AVI " or is_matroska):
         return InputError("is a video", "smolcli video-summarize says what happens in it", kind=ErrorKind.UNSUPPORTED)
+    if data.startswith(b"%PDF-"):
+        advice = "make pictures of its pages: pdftoppm -png FILE.pdf page"
+        return InputError("is a PDF", advice, kind=ErrorKind.UNSUPPORTED)
     if not kind:
         return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
     message = f"begins as {kind} and is cut short, damaged or of a rare sort"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from smolcli import registry
-from smolcli.errors import ErrorKind, InputError
+from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
 from smolcli.options import Input, Sampling
 from smolcli.system.file_stamp import stamp, stamp_of
@@ -168,7 +168,7 @@ def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        raise InputError("no such file", _advice_on_missing(path), kind=ErrorKind.MISSING) from None
+        raise no_such_file(path) from None
     except IsADirectoryError:
         raise _unusable_folder(path, media) from None
     except (OSError, ValueError) as error:
@@ -176,15 +176,6 @@ def _open_file(path: str, media: str) -> Iterator[BinaryIO]:
         raise InputError(
             f"cannot be read ({reason})", "check the path and its permissions", kind=ErrorKind.UNREADABLE
         ) from error
-
-
-def _advice_on_missing(path: str) -> str:
-    """What to do about a path that names no file, by what is unusual in it: lists come from other systems too."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:  # bytes of a list that are not UTF-8 are surrogates here
-        return "its name is not UTF-8: if it is from a list, save the list as UTF-8"
-    return "write / for \\ between folders" if "\\" in path else "check the path"
 
 
 def _unusable_folder(folder: str, media: str) -> InputError:

@@ -60,15 +60,18 @@ class ModelFiles:
 
 
 def scan(directory: Path) -> ModelFiles:
-    """Find the checkpoint and the GGUF pair in one directory; the model's name is that of the directory.
+    """Find the checkpoint and the GGUF pair in one directory.
 
+    The model's name is that of the directory, or of the language half where there are several, of which one is taken.
     Raises ModelError for an index of weights that cannot be read.
     """
     names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
     gguf_pair = pair(names)
     is_checkpoint = {"config.json", "tokenizer.json"} <= set(names) and weight_files(directory)
+    language_halves = [name for name in names if _is_gguf(name) and not is_mmproj(name)]
+    has_several = gguf_pair is not None and not is_checkpoint and len(language_halves) > 1
     return ModelFiles(
-        directory.resolve().name,
+        Path(gguf_pair[0]).stem if gguf_pair is not None and has_several else directory.resolve().name,
         checkpoint=directory if is_checkpoint else None,
         gguf=directory / gguf_pair[0] if gguf_pair else None,
         mmproj=directory / gguf_pair[1] if gguf_pair else None,

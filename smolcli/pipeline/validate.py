@@ -20,6 +20,7 @@ from smolcli.models.files import ModelFiles
 from smolcli.models.vocabulary import has_learned_to_write
 from smolcli.pipeline.request import Request
 from smolcli.records.layout import Layout, refuse_foreign
+from smolcli.terminal.words import enumerate_words
 from smolcli.types import is_url
 from smolcli.writers.fields import check_template
 
@@ -81,7 +82,9 @@ def check_format(request: Request, inputs: InputCollector) -> None:
     refuse_foreign(record_format)
     for name in (record_format, *output.sidecar):
         if name in registry.NEEDS_SEGMENTS and request.task.reads != "video":
-            raise UsageError(f"{name} is for video-summarize", "choose text, json or jsonl")
+            known = registry.SIDECARS if name in output.sidecar else registry.WRITERS
+            usable = enumerate_words([word for word in known if word not in registry.NEEDS_SEGMENTS])
+            raise UsageError(f"{name} is for video-summarize", f"choose {usable}")
     if record_format in registry.NEEDS_SEGMENTS and inputs.has_many:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
     if record_format == "template" and output.format is not None:

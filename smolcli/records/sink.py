@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 SYNC_SECONDS = 5.0  # of records that a power cut may lose; a resumed run makes them again
 
 
+def _subject(path: str, what: str) -> str:
+    """What is wrong with an input as a sentence; `-` is standard input."""
+    return f"standard input {what}" if path == "-" and what.startswith(("is ", "has ")) else f"{path}: {what}"
+
+
 class RecordSink:
     """Writes each record to every output and counts outcomes, from which the exit code follows."""
 
@@ -106,7 +111,7 @@ class RecordSink:
         if fault is not None:
             self.failed += 1
             self.failed_kinds[fault.kind] += 1
-            self._console.error(f"{path}: {fault.what}", fault.advice)
+            self._console.error(_subject(path, fault.what), fault.advice)
         for notice in notices:
             if not self._counted_notices.add(path, notice):
                 self._console.notice(f"{path}: {notice}")

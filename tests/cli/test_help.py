@@ -103,7 +103,7 @@ def test_a_group_shows_its_commands_and_in_full_their_pages() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_short_and_full_help_have_all_options(name: str) -> None:
     short, full = (option_names(shown(*name.split(), how)) for how in ("--help", "--help-all"))
-    params = [param for param in command_named(name).params if param.param_type_name == "option"]
+    params = [p for p in command_named(name).params if p.param_type_name == "option" and not p.hidden]
     assert len(full) == len(params) + 1  # with -h
     assert set(short) <= set(full) - {"--help-all", "-h"}
     more = len(full) - 2 - len(short)

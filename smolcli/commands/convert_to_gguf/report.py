@@ -102,11 +102,14 @@ def _print_files(terminal: Terminal, planned: Plan) -> None:
 
 
 def _print_agreements(terminal: Terminal, agreements: dict[Pair, Agreement]) -> None:
-    table = _table("quant + mmproj", "top-1", "mean KL", "99% KL", "cosine", "least", "same answers")
+    table = _table(
+        "quant + mmproj", "top-1", "mean KL", "99% KL", "cosine", "least", "same answers", "within the limits"
+    )
     for agreement in agreements.values():
         tokens = (f"{agreement.top1:.4f}", f"{agreement.kl:.2g}", f"{agreement.kl_99:.2g}")
         embeddings = (f"{agreement.cosine:.6f}", f"{agreement.cosine_least:.6f}")
-        table.add_row(_types(agreement), *tokens, *embeddings, f"{agreement.same} of {agreement.probes}")
+        verdict = "no" if agreement.failures else "yes"
+        table.add_row(_types(agreement), *tokens, *embeddings, f"{agreement.same} of {agreement.probes}", verdict)
     terminal.print(table)
     for agreement in agreements.values():
         if agreement.difference is not None:

@@ -36,7 +36,9 @@ def convert(options: Conversion) -> None:
     if options.verify:
         check_libraries(lora)
     name = options.name or (catalog.NANO if options.model == catalog.NANO else None)
-    settings = (options.quant, options.mmproj_quant, name, lora, options.if_exists)
+    # A dry run writes nothing: it only says which files are there.
+    if_exists = "skip" if options.dry_run and options.if_exists == "error" else options.if_exists
+    settings = (options.quant, options.mmproj_quant, name, lora, if_exists)
     planned = plan(checkpoint, options.output, *settings, verbose=options.verbose)
     for line in planned.notices:
         console.notice(line)

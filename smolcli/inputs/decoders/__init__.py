@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from smolcli.errors import ErrorKind, InputError
+from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.types import Frame
 
 CONTAINERS = (  # the demuxers of FFmpeg that read one file; others follow playlists, read text as video, open devices
@@ -71,7 +71,7 @@ def open_source(source: str | bytes) -> Iterator[BinaryIO]:
     try:
         file = open(source, "rb")
     except FileNotFoundError:
-        raise InputError("no such file", "check the path", kind=ErrorKind.MISSING) from None
+        raise no_such_file(source) from None
     except (OSError, ValueError) as error:
         message = f"cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(message, "check the path and its permissions", kind=ErrorKind.UNREADABLE) from error
