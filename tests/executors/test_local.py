@@ -37,6 +37,16 @@ def item(index: int, bad: bool = False) -> Item:
     return Item.of("nowhere/1.png") if bad else Item.of(f"{index}.png", png(color=index))
 
 
+def test_what_is_wrong_with_standard_input_and_with_a_url_of_another_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    records(Caption(), [Item.of("-", b""), Item.of("file:///a.png"), Item.of("ftp://host/a.png")])
+    empty, *urls = capsys.readouterr().err.splitlines()
+    assert empty == "smolcli: standard input is empty; give a picture"
+    assert [line.partition(": ")[2] for line in urls] == [
+        f"{url}: only http and https URLs are read; give the path of the file"
+        for url in ("file:///a.png", "ftp://host/a.png")
+    ]
+
+
 def test_a_bad_input_is_a_record_and_its_neighbours_are_answered(capsys: pytest.CaptureFixture[str]) -> None:
     written, run = records(Caption(prompt="Hm?"), [item(0), item(1, bad=True), item(2)])
     assert [(r["path"], r["text"], r["error"] and r["error"]["kind"]) for r in written] == [

@@ -240,6 +240,14 @@ def test_config_file_without_model(machine: Path) -> None:
     assert resolve.resolve(Model(), "llamacpp").is_fallback
 
 
+def test_a_directory_of_several_quantizations_is_named_by_the_one_that_is_taken(machine: Path) -> None:
+    folder = fill(machine / "shelf", ["a-Q8_0.gguf", "mmproj-a-F16.gguf"])
+    assert model_files.scan(folder).name == "shelf"
+    fill(folder, ["a-F16.gguf"])
+    files = model_files.scan(folder)
+    assert files.gguf is not None and files.name == files.gguf.stem
+
+
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
 def test_fingerprint_follows_content_not_names(machine: Path, backend: str) -> None:
     first = model_files.scan(fill(machine / "one", NANO, b"x" * 5_000_000))

@@ -215,6 +215,8 @@ def test_existing_files_are_refused_kept_or_replaced(checkpoint: Path, tmp_path:
     assert names(tmp_path) == ["Tiny", "Tiny-F16.gguf", "Tiny-Q8_0.gguf", "mmproj-Tiny-F16.gguf"]
     write(again(if_exists="overwrite"))
     assert old.read_bytes()[:4] == b"GGUF"
+    done = smolcli(checkpoint, "-o", tmp_path, "--quant", "f16", "--dry-run")
+    assert done.returncode == 0 and f"{old} (is there)" in done.stdout
     old.unlink()
     old.mkdir()
     with pytest.raises(UsageError, match="Tiny-F16.gguf: exists and is not a file"):
