@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8", "SMOLCLI_MODEL": "nano"}
+TIMES = re.compile(r"\d+\.\d (s a picture|pictures/s), \d+:\d\d:\d\d|(?<=, )\d+:\d\d:\d\d(?=, in )")  # of the last line
 INHERITED = ("TMPDIR", "LD_LIBRARY_PATH")
 
 
@@ -23,7 +25,8 @@ def outputs(*commands: str) -> list[str]:
     """Return the standard output of each shell command, run one after the other in a folder that holds docs/ alone.
 
     Their home is empty. Standard error is left out, since progress and timings change; a command that needs it says
-    2>&1. Raises RuntimeError if a command fails.
+    2>&1. Rate and time in the last line of a run are made the same for every run. Raises RuntimeError if a command
+    fails.
     """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -44,7 +47,7 @@ def _output(command: str, folder: str, environment: dict[str, str]) -> str:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{command}: exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
+    return TIMES.sub(lambda match: "4.0 pictures/s, 0:00:01" if match[1] else "0:00:01", done.stdout)
 
 
 def sh(*commands: str) -> None:

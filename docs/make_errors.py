@@ -13,8 +13,9 @@ PAGE = Path(__file__).parent / "errors.md"
 HEAD = """\
 # Errors
 
-A failure is one line on standard error, `smolcli: PATH: what is wrong; what to do`. With `-v` a traceback stands before
-one that ends the run. A failed input is a record with an `error`, and the run goes on with the others:
+A failure is one line on standard error, `smolcli: PATH: what is wrong; what to do`; on a terminal it is two, `error:
+PATH: what is wrong` and `hint: what to do`. With `-v` a traceback stands before one that ends the run. A failed input
+is a record with an `error`, and the run goes on with the others:
 
 ```json
 {"path": "a.png", "text": "", "error": {"kind": "missing", "message": "no such file; check the path"}, ...}

@@ -61,7 +61,7 @@ def option_names(page: str) -> list[str]:
 def test_no_line_is_cut_or_too_long(how: str, width: int) -> None:
     for name in EVERY_PAGE:
         for line in shown(*name.split(), how, width=width).splitlines():
-            assert len(line) <= min(width, 100) or line.startswith("  smolcli "), line  # an example stays a line
+            assert len(line) <= min(width, 100) or (line.startswith("  smolcli ") and len(line) <= 80), line
             assert not line.rstrip().endswith("...") or line.startswith("Usage:"), line
             assert not re.search(r"<\w|x>=|no-dry-run|list\[", line), line
 

@@ -121,6 +121,6 @@ for llama.cpp. The paths of the files go to standard output. The result of --ver
 """
 convert_to_gguf.examples = (  # type: ignore[attr-defined]
     "smolcli convert-to-gguf HuggingFaceTB/SmolVLM-256M-Instruct",
-    "smolcli convert-to-gguf my-model/ --quant q8_0 --quant q4_k_m -o gguf/ --verify",
+    "smolcli convert-to-gguf model/ --quant q8_0 --quant q4_k_m -o gguf/ --verify",
     "smolcli convert-to-gguf my-model/ --dry-run",
 )

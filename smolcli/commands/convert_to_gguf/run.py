@@ -144,7 +144,7 @@ def _verify(
 
     def show_progress(line: str) -> None:
         if sys.stderr.isatty() and not options.no_progress:
-            console.notice(line)
+            console.notice(line.replace(f"{checkpoint}: ", f"{options.model or options.against}: "))
 
     if lora is not None:
         Adapter(lora)  # raises ModelError for one that cannot be read, before PEFT does so in words of its own
