@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from smolcli import registry
+from smolcli.errors import UnavailableError
 from smolcli.registry import PIPX_RECEIPT, UV_RECEIPT, install_command
 
 # As `uv tool install` writes it (uv 0.9).
@@ -58,7 +59,7 @@ def test_a_receipt_of_another_form_does_no_harm(prefix: Path, receipt: str) -> N
 def test_a_missing_library_names_that_command(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (prefix / UV_RECEIPT).write_text("")
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
-    with pytest.raises(registry.UnavailableError, match=r"; uv tool install 'smolcli\[llamacpp\]'$"):
+    with pytest.raises(UnavailableError, match=r"; uv tool install 'smolcli\[llamacpp\]'$"):
         registry.require(registry.BACKENDS, "llamacpp")
 
 

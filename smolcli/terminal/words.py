@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+LEAST_LETTERS = 3  # of the beginning of a word
 CLOSE = 0.75  # difflib's ratio of two words, from which on one may be a typing error of the other
 
 
@@ -36,13 +37,19 @@ def format_rate(count: int, seconds: float, noun: str) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that `word` is most likely a typing error of, or None where all are too different.
+    """Return the one of `known` that `word` is most likely a typing error or the beginning of, in any case.
 
-    >>> closest("captoin", ["caption", "ask"])
-    'caption'
-    >>> closest("cap", ["caption", "ask"])
+    None where all are too different.
+
+    >>> closest("captoin", ["caption", "ask"]), closest("--vision", ["--vision-engine", "--mmproj"])
+    ('caption', '--vision-engine')
+    >>> closest("c", ["caption", "ask"])
     """
     from difflib import get_close_matches  # for errors alone
 
-    matches = get_close_matches(word, known, n=1, cutoff=CLOSE)
+    word, names = word.lower(), list(known)
+    begun = [name for name in names if name.startswith(word)]
+    if len(begun) == 1 and len(word.lstrip("-")) >= LEAST_LETTERS:
+        return begun[0]
+    matches = get_close_matches(word, names, n=1, cutoff=CLOSE)
     return matches[0] if matches else None

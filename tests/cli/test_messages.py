@@ -40,7 +40,8 @@ def test_usage(words: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(sys, "argv", ["smolcli", *words.split()])
     monkeypatch.setattr(program, "_exit_on_signals", lambda: None)
     monkeypatch.setattr(program, "claim_stdout", lambda: None)
-    monkeypatch.setattr(core, "build_runtime_param", core.build_runtime_param)  # the program replaces it
+    build = vars(core)["build_runtime_param"]
+    monkeypatch.setattr(core, "build_runtime_param", build)  # the program replaces it
     with pytest.raises(SystemExit) as end:
         program.main()
     assert (end.value.code, capsys.readouterr().err) == (2, f"smolcli: {message}\n")

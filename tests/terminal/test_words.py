@@ -16,14 +16,21 @@ COMMANDS = ("caption", "ask", "ocr", "video-summarize", "models", "bench", "doct
         ("asks", "ask"),
         ("oc", "ocr"),
         ("videosummarize", "video-summarize"),
-        ("cap", None),  # the beginning of a word is not the word
-        ("CAPTION", None),
+        ("cap", "caption"),
+        ("video", "video-summarize"),
+        ("ca", None),  # too short to tell
+        ("CAPTION", "caption"),
         ("version", None),
         ("", None),
     ],
 )
 def test_one_guess_by_the_whole_word(word: str, guess: str | None) -> None:
     assert closest(word, COMMANDS) == guess
+
+
+def test_no_guess_where_several_words_begin_so() -> None:
+    assert closest("--mmp", ["--mmproj-quantization", "--mmproj-file"]) is None
+    assert closest("--mmproj-q", ["--mmproj-quantization", "--mmproj-file"]) == "--mmproj-quantization"
 
 
 def test_of_several_close_words_the_closest() -> None:

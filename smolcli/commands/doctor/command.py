@@ -62,7 +62,8 @@ def _written(report: Report, options: Doctor) -> str:
         return markdown(report)
     has_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     screen = Screen(report, has_unicode, has_color(sys.stdout))
-    return "\n".join(screen.long() if options.verbose else screen.short()) + "\n"
+    text = "\n".join(screen.long() if options.verbose else screen.short()) + "\n"
+    return text if has_unicode else text.encode("ascii", "backslashreplace").decode()
 
 
 doctor = dataclass_command(run_doctor, Doctor)

@@ -181,7 +181,7 @@ def _advice_lines(advice: str, width: int) -> list[str]:
 
 def _cut(text: str, width: int) -> str:
     """A text of at most `width` columns."""
-    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
 
 
 def _encoders(vision: dict[str, Any]) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -114,6 +116,16 @@ def test_a_machine_without_problems_fits_one_screen(machine: Path, capsys: pytes
     assert "of a large model encoded by openvino in bfloat16" in screen
     assert all(line == line.rstrip() for line in screen.splitlines())
     assert max(map(len, screen.splitlines())) <= 80 or str(machine) in max(screen.splitlines(), key=len)
+
+
+def test_an_output_without_unicode_gets_ascii(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+    monkeypatch.setenv("SMOLCLI_MODEL", "gefäß")
+    for options in ({}, {"verbose": True}):
+        with pytest.raises(typer.Exit):
+            command.run_doctor(command.Doctor(**options))
+    assert rb"gef\xe4\xdf" in output.getvalue()
 
 
 def test_a_missing_library_is_shown_with_the_command_that_installs_it(
