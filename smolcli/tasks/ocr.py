@@ -46,17 +46,13 @@ class Ocr(Task):
         """One page: its text. Several: their texts with page breaks between them, and each page as data."""
         if len(replies) == 1:
             return super().answer(replies)
-        return Answer(
-            PAGE_BREAK.join(reply.text for reply in replies),
-            {"pages": [_page(number, reply) for number, reply in enumerate(replies, 1)]},
-        )
+        pages = [_page(number, reply) for number, reply in enumerate(replies, 1)]
+        return Answer(PAGE_BREAK.join(page["text"] for page in pages), {"pages": pages})
 
 
 def _page(number: int, reply: Reply) -> dict[str, Any]:
     """A page as data: its object with --schema, and its error if it could not be read."""
-    page: dict[str, Any] = {"page": number, "text": reply.text}
-    if reply.data is not None:
-        page["data"] = reply.data
     if (fault := reply.finish.fault) is not None:
-        page["error"] = {"kind": fault.kind, "message": fault.message}
-    return page
+        return {"page": number, "text": "", "error": {"kind": fault.kind, "message": fault.message}}
+    page: dict[str, Any] = {"page": number, "text": reply.text}
+    return page if reply.data is None else page | {"data": reply.data}

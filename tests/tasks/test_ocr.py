@@ -76,7 +76,7 @@ def test_objects_of_a_schema_are_the_data_of_their_pages() -> None:
     assert [prompt.page for prompt in next(steps)] == [1, 2, 3]
     total = Reply('{"total": 3}', Finish("stop"), {"total": 3})
     with pytest.raises(StopIteration) as end:
-        steps.send([total, reply("b"), reply("", Fault(ErrorKind.TRUNCATED, "is cut"))])
+        steps.send([total, reply("b"), reply("half of it", Fault(ErrorKind.TRUNCATED, "is cut"))])
     assert end.value.value == Answer(
         '{"total": 3}\n\fb\n\f',
         {
