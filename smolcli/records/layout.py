@@ -57,6 +57,7 @@ def is_table(record_format: str | None) -> bool:
 
 
 def refuse_foreign(record_format: str | None) -> None:
-    """Raise UsageError for a format that other programs write."""
-    if advice := registry.FOREIGN_FORMATS.get(record_format or ""):
+    """Raise UsageError for a format that other programs write and none of smolcli's writers."""
+    advice = registry.FOREIGN_FORMATS.get(record_format or "")
+    if advice is not None and record_format not in registry.WRITERS:
         raise UsageError(f"{record_format} is not a format of smolcli", advice)

@@ -70,7 +70,8 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
             if sidecars is not None:
                 write_sidecars(sidecars, record, output, tally)
             writer.write(record)
-    return conclude(files, tally, record_format, selection, console)
+    holds_answers_only = record_format == "text" or (template is not None and "{error." not in template)
+    return conclude(files, tally, holds_answers_only, console)
 
 
 def choose_format(selection: Selection, output: RecordOutput) -> tuple[str | None, str | None]:
@@ -201,9 +202,7 @@ def check_place(record: StoredRecord, output: RecordOutput) -> None:
         raise InputError(f"has no segments for {needs_segments[0]}", "leave it out", kind=ErrorKind.UNSUPPORTED)
 
 
-def conclude(
-    files: RecordFiles, tally: Tally, record_format: str | None, selection: Selection, console: Console
-) -> Exit:
+def conclude(files: RecordFiles, tally: Tally, holds_answers_only: bool, console: Console) -> Exit:
     """Say what was left out, and give the exit code."""
     has_other_lines = False
     for name, others in files.others.items():
@@ -219,7 +218,7 @@ def conclude(
         return Exit.NO_INPUT
     if not tally.chosen:
         console.notice(f"none of {pluralize(tally.read, 'record')} is chosen")
-    if record_format == "text" and tally.failed:
+    if holds_answers_only and tally.failed:
         console.notice(f"{pluralize(tally.failed, 'failed record')} left out; --failed lists them")
     if tally.sidecars_failed:
         count = pluralize(tally.sidecars_failed, "record")

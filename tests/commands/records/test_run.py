@@ -81,6 +81,8 @@ def test_text_has_the_answers_and_says_how_many_failed(run: Run) -> None:
     assert run() == (
         "a.png: a cat\ndog.png: a dog\n", "smolcli: 1 failed record left out; --failed lists them\n", Exit.OK,
     )  # fmt: skip
+    assert run(template="{path}")[1] == "smolcli: 1 failed record left out; --failed lists them\n"
+    assert run(template="{path}: {error.kind}") == ("a.png: \nb.png: missing\ndog.png: \n", "", Exit.OK)
     write(RECEIPT)
     assert run()[0] == "==> r.png <==\n{}\n"  # as ocr writes it
     write(replace(RECORD, data=[{"question": "a?", "answer": "1"}], text="1\n2"))
