@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -52,9 +52,9 @@ class Configuration:
         """Where the backend is defined, as "module:class"."""
         return registry.BACKENDS[self.backend].target
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """The fingerprint of the model's content."""
+        """The fingerprint of the model's content; each result of this configuration has it."""
         return fingerprint.fingerprint(self.files, self.backend)
 
     @property

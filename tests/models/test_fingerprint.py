@@ -1,0 +1,127 @@
+"""models/fingerprint.py: every byte of every file counts, and a large file is read once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from smolcli.errors import ModelError
+from smolcli.models import fingerprint as module
+from smolcli.models.files import ModelFiles
+from smolcli.models.fingerprint import fingerprint
+from smolcli.system.disk_cache import cache_folder
+
+LARGE = module.BLOCK_BYTES + 2
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is old enough for its digest to be kept."""
+    monkeypatch.setattr(module, "LONGEST_TICK", -60.0)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> ModelFiles:
+    language, vision = tmp_path / "a.gguf", tmp_path / "mmproj-a.gguf"
+    for path in (language, vision):
+        path.write_bytes(bytes(LARGE))
+    return ModelFiles("a", gguf=language, mmproj=vision)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> ModelFiles:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in module.CONFIGURATION:
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(LARGE))
+    return ModelFiles("a", checkpoint=folder)
+
+
+def change_byte(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\1")
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("half", ["gguf", "mmproj"])
+@pytest.mark.parametrize("offset", [0, LARGE // 2, LARGE - 1])
+def test_every_byte_of_a_pair_counts(half: str, offset: int, pair: ModelFiles) -> None:
+    before = fingerprint(pair, "llamacpp")
+    change_byte(getattr(pair, half), offset)
+    assert fingerprint(pair, "llamacpp") != before
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("name", [*module.CONFIGURATION, "model.safetensors"])
+def test_every_file_of_a_checkpoint_counts(name: str, checkpoint: ModelFiles) -> None:
+    assert checkpoint.checkpoint is not None
+    before = fingerprint(checkpoint, "torch")
+    change_byte(checkpoint.checkpoint / name, 1)
+    assert fingerprint(checkpoint, "torch") != before
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_one_file_ends_with_is_not_what_the_next_begins_with(pair: ModelFiles) -> None:
+    assert pair.gguf is not None and pair.mmproj is not None
+    before = fingerprint(pair, "llamacpp")
+    os.truncate(pair.gguf, LARGE - 1)
+    os.truncate(pair.mmproj, LARGE + 1)
+    assert fingerprint(pair, "llamacpp") != before
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_large_file_is_read_once(pair: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(pair, "llamacpp")
+    assert len(list((tmp_path / "cache" / "smolcli" / "fingerprints").iterdir())) == 2
+    monkeypatch.setattr(module, "_hash", None)
+    assert fingerprint(pair, "llamacpp") == before
+    assert pair.gguf is not None
+    os.utime(pair.gguf)  # as after a copy over it: its content must be read again
+    with pytest.raises(TypeError):
+        fingerprint(pair, "llamacpp")
+
+
+def test_a_file_changed_within_the_clock_tick_of_its_times_is_read_again(
+    pair: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "stamp", lambda status: "the same tick")
+    before = fingerprint(pair, "llamacpp")
+    assert pair.gguf is not None
+    change_byte(pair.gguf, LARGE // 2)
+    assert fingerprint(pair, "llamacpp") != before
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("damage", [b"", b"torn"])
+def test_a_damaged_cache_costs_only_time(damage: bytes, pair: ModelFiles) -> None:
+    before = fingerprint(pair, "llamacpp")
+    for kept in cache_folder("fingerprints").iterdir():
+        line = kept.read_bytes()
+        kept.write_bytes(line[: line.index(b" ") + 9] if damage else b"")
+    assert fingerprint(pair, "llamacpp") == before
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    pair: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fingerprint(pair, "llamacpp")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert fingerprint(pair, "llamacpp") == before
+
+
+def test_a_file_that_cannot_be_read_is_named(pair: ModelFiles) -> None:
+    assert pair.gguf is not None
+    pair.gguf.unlink()
+    with pytest.raises(ModelError, match="a.gguf: cannot be read"):
+        fingerprint(pair, "llamacpp")
