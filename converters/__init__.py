@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 
+from smolcli.models.lora import Adapter
+
 from .convert import Output, Plan, convert, plan, write
-from .lora import Adapter
 from .memory_estimate import estimate_run_memory
 from .verify import Agreement, check_libraries, verify
 

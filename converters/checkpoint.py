@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
-from smolcli.models.files import MODEL_TYPES
+from smolcli.models.files import MODEL_TYPES, TOKENIZER
+from smolcli.models.lora import Adapter
 from smolcli.models.preprocessor_config import read_preprocessor_config
+from smolcli.models.safetensors_reader import Tensors, optional_json, read_json
+from smolcli.models.tensor_names import (
+    DOWNLOAD_AGAIN,
+    HEADLESS,
+    LM_HEAD,
+    PREFIX,
+    Findings,
+    wrapper_notice,
+)
 
-from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
-from .lora import Adapter
-from .safetensors_reader import Tensors, read_json
-from .tensor_mapping import COLOURS, LM_HEAD, PREFIX, Text, Vision
+from .errors import UnconvertibleError, errors_about
+from .tensor_mapping import COLOURS, Text, Vision, Weight
 
 # Defaults of transformers for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -43,14 +52,13 @@ MAX_COUNT = 1 << 24  # of anything in a configuration; a larger one means a dama
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS of llama.cpp
 DEFAULT_ROPE_THETA = 10000.0
 DEFAULT_SCALE_FACTOR = 2
-# Endings of the names of buffers that older releases of transformers saved; llama.cpp computes them.
-COMPUTED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
 
 class Checkpoint:
     """The checkpoint in `directory`, with `adapter` merged into the weights; the constructor reads no weights.
 
-    Raises ModelError if a file is missing or damaged, or if the model cannot be converted.
+    `tokenizer_folder` is the adapter's where that has a tokenizer. Raises ModelError if a file is missing or damaged,
+    or if the model cannot be converted.
     """
 
     def __init__(self, directory: Path, adapter: Adapter | None = None) -> None:
@@ -62,12 +70,16 @@ class Checkpoint:
             raise ModelError(f"{directory}: a model of type {model_type!r}", f"types that can be converted are {known}")
         self._tensors = Tensors(self._files())
         # The names in a model that was saved without its head lack the prefix.
-        is_bare = not any(name.startswith(PREFIX) for name in self._tensors.names())
+        is_bare = any(name.startswith(HEADLESS) for name in self._tensors.names())
         self._prefix = PREFIX if is_bare else ""
         with errors_about(self.directory / "config.json"):
             self.text = _text(config)
             self.vision = _vision(config)
-        self.tokenizer = self.json("tokenizer.json")
+        if adapter is not None and adapter.vocabulary is not None:
+            self.text = replace(self.text, vocabulary=adapter.vocabulary)
+        has_tokenizer = adapter is not None and (adapter.directory / TOKENIZER).is_file()
+        self.tokenizer_folder = adapter.directory if adapter is not None and has_tokenizer else self.directory
+        self.tokenizer = read_json(self.tokenizer_folder / TOKENIZER)
         with errors_about(self.directory / "preprocessor_config.json"):
             self.preprocessor = self._preprocessor()
 
@@ -76,19 +88,25 @@ class Checkpoint:
         """Whether there is an output matrix besides the embeddings."""
         return LM_HEAD in self._tensors or (self.adapter is not None and LM_HEAD in self.adapter.replaced)
 
-    def names(self) -> list[str]:
-        """Return the names of all tensors except COMPUTED ones."""
-        names = [self._prefix + name for name in self._tensors.names() if not name.endswith(COMPUTED)]
-        return names + sorted(set(self.adapter.changed if self.adapter else ()) - set(names))
+    @property
+    def notices(self) -> list[str]:
+        """Lines for the user: what was taken off the names of the tensors."""
+        lines = [wrapper_notice(self.directory, self._tensors.wrappers)]
+        lines += [wrapper_notice(self.adapter.directory, self.adapter.wrappers)] if self.adapter is not None else []
+        return [line for line in lines if line]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of one tensor. Raises ModelError if there is none of that name."""
-        if self.adapter is not None and name in self.adapter.replaced:
-            return self.adapter.shape(name)
-        stored = name.removeprefix(self._prefix)
-        if stored not in self._tensors:
-            raise ModelError(f"{self.directory}: lacks the tensor {name}", DOWNLOAD_AGAIN)
-        return self._tensors.shape(stored)
+    def check(self, weights: Sequence[Weight]) -> None:
+        """Raise ModelError unless the tensors of the checkpoint with its adapter are those of `weights`."""
+        wanted = {weight.source: weight.shape for weight in weights}
+        shapes = {self._prefix + name: self._tensors.shape(name) for name in self._tensors.names()}
+        if self.adapter is not None:
+            self.adapter.check(wanted, shapes)
+            shapes |= {name: wanted[name] for name in self.adapter.replaced}
+        misshapen = [
+            (name, shapes[name], wanted[name]) for name in wanted.keys() & shapes.keys() if shapes[name] != wanted[name]
+        ]
+        missing, unread = wanted.keys() - shapes.keys(), shapes.keys() - wanted.keys()
+        Findings(missing, unread, misshapen, len(wanted)).raise_for(self.directory)
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return rows `start` to `stop` of one tensor as float32 or float16, with the adapter merged in."""
@@ -115,7 +133,7 @@ class Checkpoint:
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """Read one of the directory's JSON files, or return {} if there is no such file."""
-        return self.json(name) if os.path.lexists(self.directory / name) else {}
+        return optional_json(self.directory / name)
 
     def _files(self) -> list[Path]:
         if (self.directory / "model.safetensors").is_file():

@@ -11,7 +11,8 @@ from pathlib import Path
 from gguf import GGMLQuantizationType
 
 from smolcli import registry
-from smolcli.errors import EngineError, ModelError, UsageError
+from smolcli.errors import EngineError, UsageError
+from smolcli.models.lora import Adapter
 from smolcli.process.child import call
 from smolcli.system.cpu import usable_cores
 from smolcli.system.disk_space import check_free_space
@@ -24,12 +25,10 @@ from .gguf_writer import (
     PartFiles,
     Progress,
     already_exists,
-    check_shapes,
     convert_os_errors,
     hub_id_of,
     write_weights,
 )
-from .lora import Adapter
 from .quantization import (
     QUANTIZATIONS,
     GgmlType,
@@ -80,9 +79,9 @@ class Plan:
 
     @property
     def notices(self) -> list[str]:
-        """Lines for the user: tensors of other types, things that the checkpoint lacks."""
+        """Lines for the user: names that were changed, tensors of other types, things that the checkpoint lacks."""
         lines = [f"{output.path}: {line}" for output in self.outputs for line in output.fallbacks]
-        return [*lines, *(line for model in self.models for line in model.notices)]
+        return [*self.checkpoint.notices, *lines, *(line for model in self.models for line in model.notices)]
 
     @property
     def new_outputs(self) -> list[Output]:
@@ -100,13 +99,18 @@ class Plan:
 
 
 def convert(
-    checkpoint_dir: Path, out_dir: Path, quant: str, mmproj_quant: str, name: str | None = None
+    checkpoint_dir: Path,
+    out_dir: Path,
+    quant: str,
+    mmproj_quant: str,
+    name: str | None = None,
+    lora: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write a language model file and an mmproj file into `out_dir` and return their paths; existing ones are replaced.
 
     Raises what `plan` and `write` raise.
     """
-    planned = plan(checkpoint_dir, out_dir, [quant], [mmproj_quant], name, if_exists="overwrite")
+    planned = plan(checkpoint_dir, out_dir, [quant], [mmproj_quant], name, lora, if_exists="overwrite")
     write(planned)
     return planned.language[0].path, planned.vision[0].path
 
@@ -135,7 +139,7 @@ def plan(
     checkpoint = Checkpoint(checkpoint_dir, Adapter(lora) if lora else None)
     name, stem = _names(checkpoint, name)
     models = (text_model.build_model(checkpoint, name), mmproj.build_model(checkpoint, name))
-    _check_all_tensors_known(checkpoint, models)
+    checkpoint.check([weight for model in models for weight in model.weights])
     temporary = Path(temporary_folder())
     with (
         convert_os_errors(temporary, TEMPORARY_ADVICE),
@@ -261,19 +265,6 @@ def _names(checkpoint: Checkpoint, name: str | None) -> tuple[str | None, str]:
     if "mmproj" in stem.lower():
         raise UsageError(f"{stem}: a name with mmproj would be taken for that of an mmproj file", advice)
     return name, stem
-
-
-def _check_all_tensors_known(checkpoint: Checkpoint, models: Sequence[GgufModel]) -> None:
-    """Raise ModelError if the checkpoint has a tensor that no file would hold, or lacks one."""
-    weights = [weight for model in models for weight in model.weights]
-    check_shapes(checkpoint, weights)
-    known = {weight.source for weight in weights}
-    for name in checkpoint.names():
-        if name not in known:
-            directory, advice = checkpoint.directory, "save the whole model anew; an adapter goes with --lora"
-            if checkpoint.adapter is not None and name in checkpoint.adapter.changed:
-                directory, advice = checkpoint.adapter.directory, "give the model that it was trained on"
-            raise ModelError(f"{directory}: has a tensor {name} that the model does not know", advice)
 
 
 def _kept(outputs: Sequence[Output], if_exists: str) -> frozenset[Path]:

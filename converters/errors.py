@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from smolcli.errors import ModelError
-
-DOWNLOAD_AGAIN = "download or save it again"
+from smolcli.models.tensor_names import DOWNLOAD_AGAIN
 
 
 class UnconvertibleError(Exception):

@@ -21,7 +21,7 @@ from smolcli.errors import ModelError, OutputError, UsageError
 from smolcli.system.atomic_file import PartFile
 
 from .checkpoint import Checkpoint
-from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
+from .errors import UnconvertibleError, errors_about
 from .gguf_model import GgufFile
 from .quantization import GgmlType, Quantization, encode
 from .tensor_mapping import Weight, interleave
@@ -79,17 +79,6 @@ def _blocks(weight: Weight) -> Iterator[tuple[int, int]]:
     step = max(BLOCK // (width * unit), 1) * unit
     for start in range(0, count, step):
         yield start, min(start + step, count)
-
-
-def check_shapes(checkpoint: Checkpoint, weights: Sequence[Weight]) -> None:
-    """Raise ModelError if a weight is missing or has another shape, or if the adapter does not fit it."""
-    for weight in weights:
-        shape = checkpoint.shape(weight.source)
-        if shape != weight.shape:
-            what = f"{checkpoint.directory}: the tensor {weight.source} has the shape {shape}, not {weight.shape}"
-            raise ModelError(what, DOWNLOAD_AGAIN)
-        if checkpoint.adapter is not None and weight.source in checkpoint.adapter.changed:
-            checkpoint.adapter.check(weight.source, shape)
 
 
 def add_metadata(writer: GGUFWriter, checkpoint: Checkpoint, name: str | None) -> None:

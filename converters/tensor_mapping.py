@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smolcli.models.tensor_names import EMBEDDINGS, LM_HEAD
+
 COLOURS = 3  # channels of a picture
 
 # Tensors of a block: name in the checkpoint -> name in GGUF.
@@ -38,8 +40,6 @@ VISION_BLOCK = {
     "mlp.fc1": "ffn_up",
     "mlp.fc2": "ffn_down",
 }
-LM_HEAD = "lm_head.weight"
-PREFIX = "model."  # of the name of every other tensor in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def language_weights(text: Text, head: bool) -> Iterator[Weight]:
     """Yield each tensor of the language model; `head` says that the checkpoint has an output matrix of its own."""
     root = "model.text_model"
     embeddings = (text.vocabulary, text.hidden)
-    yield Weight(f"{root}.embed_tokens.weight", "token_embd.weight", embeddings, head=not head)
+    yield Weight(EMBEDDINGS, "token_embd.weight", embeddings, head=not head)
     queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
     shapes = {
         "attn_norm": (text.hidden,),

@@ -8,8 +8,11 @@ from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
+from smolcli.models.safetensors_reader import optional_json
+from smolcli.models.tensor_names import DOWNLOAD_AGAIN
+
 from .checkpoint import Checkpoint
-from .errors import DOWNLOAD_AGAIN, UnconvertibleError, errors_about
+from .errors import UnconvertibleError, errors_about
 from .gguf_model import GgufModel
 from .gguf_writer import add_metadata, add_quantization
 from .quantization import Quantization
@@ -75,16 +78,16 @@ def _add_sizes(writer: GGUFWriter, text: Text) -> None:
 
 def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tuple[str, ...]]:
     """Return a function that adds the tokenizer's keys to a writer, and notices for the user."""
-    tokenizer = checkpoint.tokenizer
-    prefix = checkpoint.optional_json("tokenizer_config.json").get("add_prefix_space")
-    with errors_about(checkpoint.directory / "tokenizer.json"):
+    tokenizer, folder = checkpoint.tokenizer, checkpoint.tokenizer_folder
+    prefix = optional_json(folder / "tokenizer_config.json").get("add_prefix_space")
+    with errors_about(folder / "tokenizer.json"):
         pre = _pre_tokenizer(tokenizer)
         tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
         # SpecialVocab reads both forms of merges and finds the chat template wherever it is
-        special = SpecialVocab(checkpoint.directory, load_merges=True, special_token_types=())
+        special = SpecialVocab(folder, load_merges=True, special_token_types=())
         if len(special.merges) != len(tokenizer["model"]["merges"]):
             raise ValueError("merges")
-        templates = special.chat_template
+        templates = special.chat_template = _chat_template(checkpoint)
         if isinstance(templates, Sequence) and not all(isinstance(template, (str, dict)) for template in templates):
             raise ValueError("chat_template")
         ids = {token: id for id, token in enumerate(tokens)}
@@ -104,6 +107,13 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tu
 
     notice = f"{checkpoint.directory}: has no chat template; programs other than smolcli will have to guess one"
     return add, () if special.chat_template else (notice,)
+
+
+def _chat_template(checkpoint: Checkpoint) -> Any:
+    """Return the chat template of the adapter, else that of the checkpoint, as SpecialVocab finds it; None if none."""
+    folders = [checkpoint.adapter.directory] if checkpoint.adapter is not None else []
+    found = (SpecialVocab(folder, special_token_types=()).chat_template for folder in (*folders, checkpoint.directory))
+    return next(filter(None, found), None)
 
 
 def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[TokenType]]:

@@ -7,21 +7,26 @@ evaluates those answers with the pair, so that each token is compared after the 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import LlamaFileType
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from smolcli import registry
 from smolcli.backends.image_processor import Layout
 from smolcli.errors import SmolError, UnavailableError
-from smolcli.models.files import ModelFiles
+from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, ModelFiles
 from smolcli.models.gguf_header import read_header
+from smolcli.models.lora import Adapter
 from smolcli.options import Model
 from smolcli.process.child import call
 
@@ -160,15 +165,30 @@ def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | Non
     backend_class = registry.load(registry.BACKENDS, CHECKPOINT_BACKEND)
     with closing(backend_class(ModelFiles(checkpoint.name, checkpoint), options)) as backend:
         if lora is not None:
-            from peft import PeftModel  # an optional library
-
-            backend.model = PeftModel.from_pretrained(backend.model, lora).merge_and_unload()
+            _merge_with_peft(backend, Adapter(lora))
         traces = []
         for name, prompt in probes(backend.layout.tile).items():
             answer = backend.greedy(prompt, MAX_TOKENS)[: MAX_TOKENS - 1]
             logits, embeddings = backend.logits(prompt, answer), backend.embeddings(prompt)
             traces.append(Trace(name, answer, logits.numpy(), embeddings.numpy()))
         return backend.layout, traces
+
+
+def _merge_with_peft(backend: Any, adapter: Adapter) -> None:
+    """Have PEFT merge an adapter into the backend's model: another merging than the one that is verified.
+
+    PEFT reads its own names of tensors only, and needs a model of the adapter's vocabulary.
+    """
+    from peft import PeftModel  # an optional library
+
+    if adapter.vocabulary is not None:
+        backend.model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
+    if (tokenizer := adapter.directory / TOKENIZER).is_file():
+        backend.tokenizer = backend.tokenizer.from_file(str(tokenizer))
+    with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
+        shutil.copy(adapter.directory / ADAPTER_CONFIG, folder)
+        save_file(adapter.as_peft_names_it(), Path(folder) / ADAPTER_WEIGHTS)
+        backend.model = PeftModel.from_pretrained(backend.model, folder).merge_and_unload()
 
 
 def compare_pair(

@@ -6,8 +6,6 @@ writes the prompt, and tokenizers turns it into token ids.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -18,21 +16,20 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache, PreTrainedConfig
+from transformers import AutoConfig, DynamicCache, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, ImageProcessor, Layout
-from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError, UnavailableError
+from smolcli.backends.pytorch_checkpoint import load_model, name_checkpoint_in_errors
+from smolcli.errors import ModelError, UnavailableError
 from smolcli.generation.sampler import Sampler, run_decoding, sampler_factory
 from smolcli.generation.scheduler import ReplySteps, prompt_too_long, schedule
 from smolcli.models import chat_template
-from smolcli.models.files import MODEL_TYPES, ModelFiles, understands_text
+from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.preprocessor_config import read_preprocessor_config
 from smolcli.options import Generate, Model
 from smolcli.system.cpu import usable_cores
-from smolcli.system.memory import is_out_of_memory
-from smolcli.system.temporary import name_folder
 from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
@@ -45,7 +42,7 @@ PreparedPrompt = tuple[list[int], list[bytes]]  # the prompt's token ids, and ea
 
 
 class PyTorch:
-    """A checkpoint directory on one device; it evaluates one sequence at a time."""
+    """A checkpoint directory, with its adapter if it has one, on one device; it evaluates one sequence at a time."""
 
     name = "torch"
 
@@ -64,9 +61,9 @@ class PyTorch:
             torch.set_num_threads(options.threads or usable_cores())
         self.device = _resolve_device(options.device)
         self.dtype = _resolve_dtype(options.dtype, self.device)
-        with _name_checkpoint_in_errors(files.checkpoint):
-            self.model: Any = _load_model(files.checkpoint, self.dtype).to(self.device).eval()
-            self.tokenizer = Tokenizer.from_file(str(files.checkpoint / "tokenizer.json"))
+        with name_checkpoint_in_errors(files.checkpoint):
+            self.model: Any = load_model(files, self.dtype).to(self.device).eval()
+            self.tokenizer = Tokenizer.from_file(str(files.tokenizer))
             self.layout = _read_layout(files.checkpoint, self.model.config)
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context_length = int(self.model.config.text_config.max_position_embeddings)
@@ -81,7 +78,7 @@ class PyTorch:
         """Read the limits from config.json. Raises ModelError."""
         if files.checkpoint is None:
             raise _no_checkpoint(files)
-        with _name_checkpoint_in_errors(files.checkpoint):
+        with name_checkpoint_in_errors(files.checkpoint):
             config = AutoConfig.from_pretrained(files.checkpoint, local_files_only=True)
             layout = _read_layout(files.checkpoint, config)
             text = config.text_config
@@ -255,35 +252,6 @@ def _no_checkpoint(files: ModelFiles) -> ModelError:
     return ModelError(
         f"{files.name} has no safetensors checkpoint", "use --backend llamacpp or name a checkpoint directory"
     )
-
-
-def _load_model(checkpoint: Path, dtype: torch.dtype) -> Any:
-    """Load a model in evaluation mode. Raises ModelError for a model of another family."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise ValueError("config.json is not a JSON object")
-    model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ModelError(f"{checkpoint} is a model of type {model_type}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
-    return AutoModelForImageTextToText.from_pretrained(
-        checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
-
-
-@contextlib.contextmanager
-def _name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
-    """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it."""
-    name_folder()
-    try:
-        yield
-    except SmolError:
-        raise
-    except Exception as error:  # damaged files and unknown settings raise unrelated classes
-        if is_out_of_memory(error):
-            advice = "use a smaller model, or --dtype bfloat16"
-            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind=ErrorKind.MEMORY) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{checkpoint} cannot be loaded: {reason}", "fetch or save the checkpoint again") from error
 
 
 def _resolve_device(name: str) -> torch.device:

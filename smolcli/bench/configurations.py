@@ -67,7 +67,7 @@ class Configuration:
     @property
     def arguments(self) -> list[str]:
         """The arguments with which caption and ask use this configuration."""
-        arguments = ["-m", str(self.files.checkpoint if _reads_checkpoint(self.backend) else self.files.gguf)]
+        arguments = ["-m", str(_location(self.files) if _reads_checkpoint(self.backend) else self.files.gguf)]
         if not _reads_checkpoint(self.backend) and self.files.mmproj is not None:
             arguments += ["--mmproj", str(self.files.mmproj)]
         flags = {"device": "--device", "vision_encoder": "--vision-engine", "dtype": "--dtype"}
@@ -156,9 +156,9 @@ def _placement(device: str, dtype: str) -> tuple[str, str]:
 
 
 def _location(files: ModelFiles) -> str:
-    """The checkpoint's directory, or the directory of the GGUF file."""
-    path = files.checkpoint or files.gguf
-    return str(path if path == files.checkpoint else path.parent) if path else files.name
+    """The directory of the adapter, else of the checkpoint, else of the GGUF file."""
+    directory = files.adapter or files.checkpoint or (files.gguf and files.gguf.parent)
+    return str(directory or files.name)
 
 
 def _files(
@@ -240,6 +240,6 @@ class _QuantizedPairs:
             self._folder = Path(self._stack.enter_context(temporary))
         folder = self._folder / f"{files.name}-{len(list(self._folder.iterdir()))}"
         folder.mkdir()
-        language, vision = convert(checkpoint, folder, quant.lower(), MMPROJ_QUANT, files.name)
+        language, vision = convert(checkpoint, folder, quant.lower(), MMPROJ_QUANT, files.name, files.adapter)
         self._console.notice(f"{files.name}: its {quant} pair was converted for this benchmark")
         return replace(files, gguf=language, mmproj=vision)

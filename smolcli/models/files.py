@@ -11,6 +11,11 @@ from pathlib import Path, PurePath
 from smolcli import registry
 from smolcli.errors import ModelError
 
+ADAPTER_CONFIG = "adapter_config.json"  # PEFT's name of it; a folder that has it is an adapter
+WEIGHTS = "model.safetensors"
+WEIGHT_INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BUILT_IN = Path(__file__).parent.parent / "nano" / "weights"
 MODEL_TYPES = ("smolvlm", "idefics3")  # model_type in the config.json of the models that smolcli runs
 MIN_TEXT_VOCABULARY = 4096  # tokens; a smaller vocabulary has letters only
@@ -31,18 +36,19 @@ def understands_text(vocab_size: int) -> bool:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of one model: a checkpoint directory, a GGUF pair, or both.
+    """The files of one model: a checkpoint directory, perhaps with a LoRA adapter, a GGUF pair, or both.
 
     `name` is the model's name in records. `checkpoint` is a directory with config.json, tokenizer.json and
-    safetensors; `gguf` and `mmproj` are the language and the vision half for llama.cpp. `is_fallback` says
-    that nobody chose this model: it is used because no other is on this machine. `notice` is a line that says what it
-    is good for then, empty for any other model.
+    safetensors; `gguf` and `mmproj` are the language and the vision half for llama.cpp. `adapter` is the directory of
+    the adapter to merge into the checkpoint. `is_fallback` says that nobody chose this model: it is used because no
+    other is on this machine. `notice` is a line that says what it is good for then, empty for any other model.
     """
 
     name: str
     checkpoint: Path | None = None
     gguf: Path | None = None
     mmproj: Path | None = None
+    adapter: Path | None = None
     notice: str = ""
     is_fallback: bool = False
 
@@ -53,6 +59,12 @@ class ModelFiles:
         if self.gguf is not None and self.mmproj is not None:
             available.add("gguf")
         return frozenset(available | {"any"} if available else ())
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The tokenizer.json of the adapter if it has one, else of the checkpoint."""
+        folders = [folder for folder in (self.adapter, self.checkpoint) if folder is not None]
+        return next((path for folder in folders if (path := folder / TOKENIZER).is_file()), None)
 
     def can_run_on(self, backend: str) -> bool:
         """Whether the model is available in the file format that `backend` reads."""
@@ -67,7 +79,7 @@ def scan(directory: Path) -> ModelFiles:
     """
     names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
     gguf_pair = pair(names)
-    is_checkpoint = {"config.json", "tokenizer.json"} <= set(names) and weight_files(directory)
+    is_checkpoint = {"config.json", TOKENIZER} <= set(names) and weight_files(directory)
     language_halves = [name for name in names if _is_gguf(name) and not is_mmproj(name)]
     has_several = gguf_pair is not None and not is_checkpoint and len(language_halves) > 1
     return ModelFiles(
@@ -83,15 +95,28 @@ def weight_files(checkpoint: Path) -> list[Path]:
 
     Raises ModelError for an index of weights that cannot be read.
     """
-    index = checkpoint / "model.safetensors.index.json"
-    files = [checkpoint / "model.safetensors"]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            files = [checkpoint / name for name in names]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{index}: not an index of weights", "fetch or copy the model again") from error
-    return files if all(file.is_file() for file in files) else []
+    names = _weight_names(checkpoint)
+    return [] if _lacking(checkpoint, names) else [checkpoint / name for name in names]
+
+
+def shards_lacking(checkpoint: Path) -> list[str]:
+    """List the files that a checkpoint's index of weights names and that are missing; empty if it has no index."""
+    return _lacking(checkpoint, _weight_names(checkpoint)) if (checkpoint / WEIGHT_INDEX).is_file() else []
+
+
+def _weight_names(checkpoint: Path) -> list[str]:
+    """List the names of the safetensors files that a checkpoint should have."""
+    index = checkpoint / WEIGHT_INDEX
+    if (checkpoint / WEIGHTS).is_file() or not index.is_file():  # transformers, too, takes the index only without it
+        return [WEIGHTS]
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index}: not an index of weights", "fetch or copy the model again") from error
+
+
+def _lacking(checkpoint: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (checkpoint / name).is_file()]
 
 
 def pair(names: Iterable[str], quant: str | None = None) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from smolcli import registry
 from smolcli.errors import ModelError
-from smolcli.models.files import ModelFiles, weight_files
+from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, ModelFiles, weight_files
 from smolcli.system.disk_cache import cache_folder, store
 from smolcli.system.file_stamp import stamp
 
@@ -26,7 +26,7 @@ CONFIGURATION = (
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
-    "tokenizer.json",
+    TOKENIZER,
 )
 MAX_KEPT = 256  # digests, one of each file
 BLOCK_BYTES = 1 << 20  # read at once; a file that is no larger is always read, which takes less than a millisecond
@@ -58,6 +58,9 @@ def _files_read(files: ModelFiles, backend: str) -> Iterator[Path]:
     elif files.checkpoint:
         yield from (path for name in CONFIGURATION if (path := files.checkpoint / name).is_file())
         yield from weight_files(files.checkpoint)
+        if files.adapter:
+            names = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER)
+            yield from (path for name in names if (path := files.adapter / name).is_file())
 
 
 def _size_and_digest(path: Path) -> bytes:

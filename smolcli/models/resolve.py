@@ -9,6 +9,7 @@ No library is loaded: the hub's cache is read as plain directories, `models--org
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -19,8 +20,19 @@ from typing import Any
 from smolcli import registry
 from smolcli.errors import ModelError, UsageError
 from smolcli.models.catalog import CATALOG, NANO, NANO_NOTICE
-from smolcli.models.files import BUILT_IN, ModelFiles, find_mmproj, is_mmproj, scan
+from smolcli.models.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BUILT_IN,
+    ModelFiles,
+    find_mmproj,
+    is_mmproj,
+    scan,
+    shards_lacking,
+    weight_files,
+)
 from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
+from smolcli.models.tensor_names import DOWNLOAD_AGAIN, PEFT_ROOT, stored_names, unwrap, wrapper_notice
 from smolcli.options import Model
 from smolcli.terminal.words import closest
 
@@ -63,7 +75,8 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
         raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
         if files.can_run_on(backend):
-            return files, backend
+            is_checkpoint = registry.BACKENDS[backend].file_format == "checkpoint"
+            return replace(files, notice=_names_notice(files)) if is_checkpoint else files, backend
     raise _not_available(files, name, label, backends[0])
 
 
@@ -84,11 +97,31 @@ def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelF
         return _complete_gguf_pair(path, label, mmproj)
     elif path.is_dir():
         files = scan(path)
+        if not files.formats and (path / ADAPTER_CONFIG).is_file():
+            files = _with_base(path, label)
     elif HUB_ID.fullmatch(name) and not path.exists():
         files = cached_files(name)
     else:
         raise ModelError(f"{label}: not a known name, Hugging Face id, directory or .gguf file", advise_name(name))
     return replace(files, mmproj=_checked_mmproj(mmproj)) if mmproj and files.gguf else files
+
+
+def _with_base(adapter: Path, label: str) -> ModelFiles:
+    """Find the checkpoint of an adapter's base. Raises ModelError that names the adapter if it is not here."""
+    try:
+        base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{adapter / ADAPTER_CONFIG}: cannot be read ({error})", DOWNLOAD_AGAIN) from error
+    convert = f"smolcli convert-to-gguf BASE --lora {label} makes a model of both"
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{label}: an adapter that does not name its base model", convert)
+    try:
+        files = find_files(base)
+    except ModelError:
+        files = ModelFiles(base)
+    if files.checkpoint is None or files.adapter is not None:
+        raise ModelError(f"{label}: an adapter whose base model, the checkpoint {base}, is not here", convert)
+    return ModelFiles(adapter.resolve().name, checkpoint=files.checkpoint, adapter=adapter)
 
 
 def advise_name(name: str) -> str:
@@ -165,6 +198,17 @@ def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
 
 
+def _names_notice(files: ModelFiles) -> str:
+    """A line about what is taken off the names of the tensors of a checkpoint and its adapter, "" for nothing."""
+    lines = []
+    if files.checkpoint is not None:
+        lines += [wrapper_notice(files.checkpoint, unwrap(stored_names(weight_files(files.checkpoint))).wrappers)]
+    if files.adapter is not None:
+        wrappers = unwrap(stored_names([files.adapter / ADAPTER_WEIGHTS])).wrappers
+        lines += [wrapper_notice(files.adapter, [wrapper for wrapper in wrappers if wrapper != PEFT_ROOT])]
+    return "; ".join(filter(None, lines))
+
+
 def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> ModelError:
     """The error that says why `backend` cannot run `files`, and which command helps."""
     entry = registry.BACKENDS[backend]
@@ -177,6 +221,8 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
     if not files.formats:
         if not is_in_catalog and os.path.isdir(os.path.expanduser(name)):
+            if lacking := shards_lacking(Path(os.path.expanduser(name))):
+                return ModelError(f"{label}: lacks {lacking[0]}, which its index of weights names", DOWNLOAD_AGAIN)
             return ModelError(
                 f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
                 "give the directory of a checkpoint, or a .gguf file",

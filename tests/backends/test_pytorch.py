@@ -84,7 +84,7 @@ def test_a_model_that_does_not_fit_in_memory_is_a_memory_error(folder: Path, mon
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr("smolcli.backends.pytorch.AutoModelForImageTextToText.from_pretrained", fail)
+    monkeypatch.setattr("transformers.SmolVLMForConditionalGeneration.from_pretrained", fail)
     with pytest.raises(EngineError, match="does not fit in memory") as caught:
         load(folder)
     assert caught.value.kind == "memory"

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from smolcli.commands.convert_to_gguf.command import Conversion
 from smolcli.commands.convert_to_gguf.report import Pair, write_report
 from smolcli.converters import Adapter, Agreement, Plan, check_libraries, plan, verify, write
-from smolcli.converters.lora import CONFIG as ADAPTER_CONFIG
 from smolcli.errors import ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
+from smolcli.models.files import ADAPTER_CONFIG
 from smolcli.models.pull import pull
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import write_stdout

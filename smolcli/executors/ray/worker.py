@@ -124,8 +124,9 @@ class Worker:
 
 def with_moved_files(files: ModelFiles, move: Callable[[Path], Path]) -> ModelFiles:
     """The same model with each of its paths passed through `move`."""
-    checkpoint, gguf, mmproj = (path and move(path) for path in (files.checkpoint, files.gguf, files.mmproj))
-    return replace(files, checkpoint=checkpoint, gguf=gguf, mmproj=mmproj)
+    paths = (files.checkpoint, files.gguf, files.mmproj, files.adapter)
+    checkpoint, gguf, mmproj, adapter = (path and move(path) for path in paths)
+    return replace(files, checkpoint=checkpoint, gguf=gguf, mmproj=mmproj, adapter=adapter)
 
 
 def _with_local_files(job: WorkerJob) -> Work:

@@ -23,8 +23,8 @@ from smolcli.converters import convert, gguf_writer, plan, write
 from smolcli.converters.convert import Plan
 from smolcli.converters.gguf_model import GgufFile
 from smolcli.converters.quantization import QUANTIZATIONS
-from smolcli.converters.safetensors_reader import Tensors
 from smolcli.errors import ModelError, OutputError, UsageError
+from smolcli.models.safetensors_reader import Tensors
 from smolcli.process.child import call
 from tests.tiny import make_checkpoint
 

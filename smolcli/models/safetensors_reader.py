@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from smolcli.errors import ModelError
-
-from .errors import DOWNLOAD_AGAIN
+from smolcli.models.tensor_names import COMPUTED, DOWNLOAD_AGAIN, unwrap
 
 DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
@@ -22,17 +22,23 @@ DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF
 class Tensors:
     """The tensors of several safetensors files, by name; the constructor reads only the headers.
 
-    Raises ModelError for a missing or damaged file and for a tensor whose type is not one of DTYPES.
+    The names are the model's own, without `wrappers`, what training programs wrapped the model in, and COMPUTED ones
+    are left out. Raises ModelError for a missing or damaged file and for a tensor whose type is not one of DTYPES.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
-        self._tensors: dict[str, LocalTensor] = {}
+        stored: dict[str, LocalTensor] = {}
         for file in files:
             for name, tensor in _header(file).items():
+                if name.endswith(COMPUTED):
+                    continue
                 if tensor.dtype not in DTYPES:
                     known = ", ".join(DTYPES)
                     raise ModelError(f"{file}: the tensor {name} is stored as {tensor.dtype}", f"save it as {known}")
-                self._tensors[name] = tensor
+                stored[name] = tensor
+        unwrapped = unwrap(stored)
+        self._tensors = {unwrapped.names[name]: tensor for name, tensor in stored.items()}
+        self.wrappers = unwrapped.wrappers
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -93,3 +99,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: not a JSON object", DOWNLOAD_AGAIN)
     return value
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or return {} if there is no such file. Raises ModelError as `read_json` does."""
+    return read_json(path) if os.path.lexists(path) else {}

@@ -1,0 +1,107 @@
+"""Loads a checkpoint into transformers' model, with a LoRA adapter merged into it, and judges what is in the files.
+
+    model = load_model(ModelFiles("mine", checkpoint=Path("base"), adapter=Path("tuned")), torch.float32)
+
+transformers fills the tensors that a checkpoint lacks with random numbers; here that is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoConfig, GenerationConfig
+
+from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
+from smolcli.models.files import MODEL_TYPES, ModelFiles, weight_files
+from smolcli.models.lora import Adapter
+from smolcli.models.tensor_names import EMBEDDINGS, LM_HEAD, Findings, stored_names, unwrap
+from smolcli.system.memory import is_out_of_memory
+from smolcli.system.temporary import name_folder
+
+# transformers' class for each model type of MODEL_TYPES.
+CLASSES = {"smolvlm": "SmolVLMForConditionalGeneration", "idefics3": "Idefics3ForConditionalGeneration"}
+
+
+def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
+    """Load the model on the CPU in evaluation mode.
+
+    Raises ModelError for a model of another family, for tensors that are missing, unknown or of another shape, and for
+    an adapter that does not fit. Loading damaged files raises unrelated classes: name_checkpoint_in_errors.
+    """
+    checkpoint = files.checkpoint
+    assert checkpoint is not None
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("config.json is not a JSON object")
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise ModelError(f"{checkpoint} is a model of type {model_type}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
+    model = _load_base(getattr(transformers, CLASSES[model_type]), checkpoint, dtype)
+    if files.adapter is not None:
+        _merge(model, Adapter(files.adapter))
+    return model
+
+
+def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:
+    """Load a checkpoint, whatever its tensors' names were wrapped in. Raises ModelError as Findings does."""
+    options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}  # Findings names those
+    weights = weight_files(checkpoint)
+    unwrapped = unwrap(stored_names(weights))
+    if unwrapped.wrappers:
+        tensors = {unwrapped.names[name]: tensor for file in weights for name, tensor in load_file(file).items()}
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        model, loading = model_class.from_pretrained(None, config=config, state_dict=tensors, **options)
+        if (checkpoint / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint, local_files_only=True)
+    else:
+        model, loading = model_class.from_pretrained(checkpoint, local_files_only=True, use_safetensors=True, **options)
+    misshapen = [(name, tuple(stored), tuple(wanted)) for name, stored, wanted in loading["mismatched_keys"]]
+    total = len(model.state_dict())
+    Findings(loading["missing_keys"], loading["unexpected_keys"], misshapen, total).raise_for(checkpoint)
+    return model
+
+
+def _merge(model: Any, adapter: Adapter) -> None:
+    """Merge an adapter into the model's weights. Raises ModelError for one that does not fit."""
+    is_tied = model.lm_head.weight is model.get_input_embeddings().weight
+    stored = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    wanted = dict(stored)
+    if is_tied:
+        del stored[LM_HEAD]
+    if adapter.vocabulary is not None:
+        for name in (EMBEDDINGS, LM_HEAD):
+            wanted[name] = (adapter.vocabulary, *wanted[name][1:])
+        model.config.text_config.vocab_size = adapter.vocabulary
+    adapter.check(wanted, stored)
+    for name in sorted(adapter.changed):
+        weight = model.get_parameter(name)
+        rows = adapter.rows(name) if name in adapter.replaced else weight.detach().float().numpy()
+        merged = torch.from_numpy(np.array(adapter.merge(name, rows, 0), np.float32)).to(weight.dtype)
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, torch.nn.Parameter(merged, requires_grad=False))
+    if is_tied and LM_HEAD not in adapter.changed:
+        model.lm_head.weight = model.get_input_embeddings().weight
+
+
+@contextlib.contextmanager
+def name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
+    """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it."""
+    name_folder()
+    try:
+        yield
+    except SmolError:
+        raise
+    except Exception as error:  # damaged files and unknown settings raise unrelated classes
+        if is_out_of_memory(error):
+            advice = "use a smaller model, or --dtype bfloat16"
+            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind=ErrorKind.MEMORY) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{checkpoint} cannot be loaded: {reason}", "fetch or save the checkpoint again") from error
