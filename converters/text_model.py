@@ -8,6 +8,7 @@ from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
+from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE
 from smolcli.models.safetensors_reader import optional_json
 from smolcli.models.tensor_names import DOWNLOAD_AGAIN
 
@@ -82,7 +83,9 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tu
     prefix = optional_json(folder / "tokenizer_config.json").get("add_prefix_space")
     with errors_about(folder / "tokenizer.json"):
         pre = _pre_tokenizer(tokenizer)
-        tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary)
+        is_own = folder == checkpoint.directory
+        advice = "take both from the same checkpoint" if is_own else SAVE_EMBEDDINGS_ADVICE
+        tokens, types = _vocabulary(tokenizer, checkpoint.text.vocabulary, advice)
         # SpecialVocab reads both forms of merges and finds the chat template wherever it is
         special = SpecialVocab(folder, load_merges=True, special_token_types=())
         if len(special.merges) != len(tokenizer["model"]["merges"]):
@@ -116,8 +119,11 @@ def _chat_template(checkpoint: Checkpoint) -> Any:
     return next(filter(None, found), None)
 
 
-def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[TokenType]]:
-    """Return the text and the type of each token, by id; an id without a token gets a placeholder."""
+def _vocabulary(tokenizer: dict[str, Any], size: int, advice: str) -> tuple[list[str], list[TokenType]]:
+    """Return the text and the type of each token, by id; an id without a token gets a placeholder.
+
+    `advice` says what to do about a tokenizer of more tokens than the model's `size`.
+    """
     tokens = [f"[PAD{id}]" for id in range(size)]
     types = [TokenType.UNUSED] * size
     added = {str(entry["content"]): entry for entry in tokenizer.get("added_tokens", [])}
@@ -125,7 +131,7 @@ def _vocabulary(tokenizer: dict[str, Any], size: int) -> tuple[list[str], list[T
     for token, id in entries.items():
         if not 0 <= id < size:
             what = f"the token {token} has the id {id}, but the model has {size} tokens"
-            raise UnconvertibleError(what, "take both from the same checkpoint")
+            raise UnconvertibleError(what, advice)
         if types[id] != TokenType.UNUSED:
             raise UnconvertibleError(f"{tokens[id]} and {token} have one id, {id}", DOWNLOAD_AGAIN)
         tokens[id] = token

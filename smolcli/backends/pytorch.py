@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, ImageProcessor, Layout
-from smolcli.backends.pytorch_checkpoint import load_model, name_checkpoint_in_errors
+from smolcli.backends.pytorch_checkpoint import load_model, load_tokenizer, name_checkpoint_in_errors
 from smolcli.errors import ModelError, UnavailableError
 from smolcli.generation.sampler import Sampler, run_decoding, sampler_factory
 from smolcli.generation.scheduler import ReplySteps, prompt_too_long, schedule
@@ -63,7 +63,7 @@ class PyTorch:
         self.dtype = _resolve_dtype(options.dtype, self.device)
         with name_checkpoint_in_errors(files.checkpoint):
             self.model: Any = load_model(files, self.dtype).to(self.device).eval()
-            self.tokenizer = Tokenizer.from_file(str(files.tokenizer))
+            self.tokenizer = load_tokenizer(files, len(self.model.lm_head.weight))
             self.layout = _read_layout(files.checkpoint, self.model.config)
         self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context_length = int(self.model.config.text_config.max_position_embeddings)

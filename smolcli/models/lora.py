@@ -27,6 +27,7 @@ _UNSUPPORTED = (
 )  # fmt: skip
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 MAX_ALPHA = 1e6  # a larger one means a damaged file
+SAVE_EMBEDDINGS_ADVICE = "save the adapter with save_pretrained(..., save_embedding_layers=True)"
 _BASE_ADVICE = "give the model that it was trained on"
 _MERGE_ADVICE = "merge it with PEFT's merge_and_unload and save the result"
 _PARTS = {
@@ -103,7 +104,7 @@ class Adapter:
             if self.vocabulary not in (None, rows := stored[name][0]):
                 what = f"{self.directory / ADAPTER_WEIGHTS}: has {self.vocabulary} tokens, but lacks {name}"
                 what += f", of which its base has {rows}"
-                raise ModelError(what, "save it with save_pretrained(..., save_embedding_layers=True)")
+                raise ModelError(what, SAVE_EMBEDDINGS_ADVICE)
         for name in sorted(self.changed):
             if name not in wanted:
                 raise ModelError(f"{self.directory}: has a tensor {name} that the model does not know", _BASE_ADVICE)

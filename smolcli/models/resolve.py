@@ -116,10 +116,10 @@ def _with_base(adapter: Path, label: str) -> ModelFiles:
     if not isinstance(base, str) or not base:
         raise ModelError(f"{label}: an adapter that does not name its base model", convert)
     try:
-        files = find_files(base)
+        files = scan(Path(base)) if os.path.isdir(base) else find_files(base)
     except ModelError:
         files = ModelFiles(base)
-    if files.checkpoint is None or files.adapter is not None:
+    if files.checkpoint is None:
         raise ModelError(f"{label}: an adapter whose base model, the checkpoint {base}, is not here", convert)
     return ModelFiles(adapter.resolve().name, checkpoint=files.checkpoint, adapter=adapter)
 

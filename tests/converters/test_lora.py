@@ -1,4 +1,4 @@
-"""converters/lora.py: adapters are merged as PEFT merges them, and broken ones are refused."""
+"""models/lora.py: adapters are merged as PEFT merges them, by both of its users, and broken ones are refused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.converters import Adapter, plan, write
 from smolcli.converters.tensor_mapping import halve
 from smolcli.errors import ModelError
-from tests.tiny import make_checkpoint
+from smolcli.models.files import ModelFiles
+from tests.tiny import VOCABULARY, make_checkpoint
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"target_modules": ["q_proj", "v_proj", "down_proj", "fc1"], "lora_alpha": 16},
@@ -31,6 +33,12 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "embeddings": {"target_modules": ["embed_tokens", "patch_embedding", "lm_head"]},
     "whole modules": {"target_modules": ["v_proj"], "modules_to_save": ["lm_head", "modality_projection"]},
+    "a larger vocabulary": {
+        "rows": 448,
+        "target_modules": ["q_proj"],
+        "modules_to_save": ["embed_tokens", "lm_head"],
+    },
+    "a larger vocabulary with LoRA of the embeddings": {"rows": 448, "target_modules": ["embed_tokens", "lm_head"]},
     "biases": {"target_modules": ["q_proj"], "bias": "lora_only"},
 }
 
@@ -40,18 +48,26 @@ def checkpoint(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "Base", "v2", seed=1)
 
 
-def train(checkpoint: Path, directory: Path, **options: Any) -> Path:
-    """Make an adapter with random weights, and beside it in merged.test the model that PEFT makes with it."""
+def train(checkpoint: Path, directory: Path, rows: int = VOCABULARY, **options: Any) -> Path:
+    """Make an adapter with random weights, and beside it in merged.test the model that PEFT makes with it.
+
+    `rows` is the size of its vocabulary.
+    """
+
+    def resized() -> Any:
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+        if rows != VOCABULARY:
+            model.resize_token_embeddings(rows, mean_resizing=False)
+        return model
+
     torch.manual_seed(3)
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    model = resized()
     wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, **options))
     with torch.no_grad():
         for weight in (weight for weight in wrapped.parameters() if weight.requires_grad):
             weight.add_(torch.randn_like(weight) * 0.1)
     wrapped.save_pretrained(str(directory))
-    merged = peft.PeftModel.from_pretrained(
-        AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32), directory
-    ).merge_and_unload()
+    merged = peft.PeftModel.from_pretrained(resized(), directory).merge_and_unload()
     save_file(
         {name: weight.detach().clone().contiguous() for name, weight in merged.named_parameters()},
         directory / "merged.test",
@@ -66,6 +82,9 @@ def test_weights_are_merged_as_peft_merges_them(kind: str, checkpoint: Path, tmp
     planned = plan(checkpoint, tmp_path / "out", ["f32"], ["f32"], lora=lora)
     assert planned.language[0].path.name == "Base-tuned-F32.gguf"
     write(planned)
+    model = load_model(ModelFiles("tuned", checkpoint=checkpoint, adapter=lora), torch.float32)
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight, expected[name], rtol=1e-5, atol=1e-6), name
     before = load_file(checkpoint / "model.safetensors")
     changed = 0
     for model, output in zip(planned.models, planned.outputs, strict=True):
@@ -74,7 +93,8 @@ def test_weights_are_merged_as_peft_merges_them(kind: str, checkpoint: Path, tmp
             array = stored[weight.name].reshape(weight.shape)
             merged = halve(array, weight.rotary_heads) if weight.rotary_heads else array
             assert np.allclose(merged, expected[weight.source].numpy(), rtol=1e-5, atol=1e-6), weight.source
-            changed += not np.allclose(merged, before[weight.source].numpy(), atol=1e-3)
+            old = before[weight.source].numpy()
+            changed += merged.shape != old.shape or not np.allclose(merged, old, atol=1e-3)
     assert changed == len(Adapter(lora).changed)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gguf import GGUFReader
+from safetensors.numpy import load_file, save_file
 
 from smolcli.errors import ModelError
 from smolcli.models import fingerprint as module
-from smolcli.models.files import ModelFiles
+from smolcli.models.files import BUILT_IN, ModelFiles, scan
 from smolcli.models.fingerprint import fingerprint
 from smolcli.system.disk_cache import cache_folder
 
@@ -67,6 +71,38 @@ def test_every_file_of_a_checkpoint_counts(name: str, checkpoint: ModelFiles) ->
     before = fingerprint(checkpoint, "torch")
     change_byte(checkpoint.checkpoint / name, 1)
     assert fingerprint(checkpoint, "torch") != before
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"])
+def test_every_file_of_an_adapter_counts(name: str, checkpoint: ModelFiles, tmp_path: Path) -> None:
+    tuned = replace(checkpoint, adapter=tmp_path)
+    without = fingerprint(tuned, "torch")
+    (tmp_path / name).write_bytes(bytes(9))
+    before = fingerprint(tuned, "torch")
+    change_byte(tmp_path / name, 5)
+    assert len({without, before, fingerprint(tuned, "torch")}) == 3
+
+
+@pytest.mark.usefixtures("settled")
+def test_two_trainings_of_nano_are_two_models(tmp_path: Path) -> None:
+    """They have the same size and header, and differ in the middle only."""
+    folder = Path(shutil.copytree(BUILT_IN, tmp_path / "nano"))
+    before = [fingerprint(scan(folder), backend) for backend in ("torch", "llamacpp")]
+    size = (folder / "model.safetensors").stat().st_size
+    weights = load_file(folder / "model.safetensors")
+    for name, weight in weights.items():
+        if ".text_model.layers.2." in name and "proj" in name:
+            weight[:] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert (folder / "model.safetensors").stat().st_size == size
+    gguf = GGUFReader(folder / "nano-F16.gguf", "r+")
+    for tensor in gguf.tensors:
+        if tensor.name.startswith(("blk.2.attn_q.", "blk.2.ffn_up.")):
+            tensor.data[:] = 0
+    gguf.data.flush()
+    after = [fingerprint(scan(folder), backend) for backend in ("torch", "llamacpp")]
+    assert len({*before, *after}) == 4
 
 
 @pytest.mark.usefixtures("settled")

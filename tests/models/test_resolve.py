@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from smolcli.errors import ModelError, UsageError
 from smolcli.models import catalog, fingerprint, hub_cache, resolve
@@ -84,6 +86,44 @@ def test_incomplete_pull_is_no_model(machine: Path) -> None:
     for backend in ("llamacpp", "torch"):
         with pytest.raises(ModelError, match="not on this machine"):
             resolve.resolve(Model(model="256m"), backend)
+
+
+def adapter(directory: Path, base: object) -> Path:
+    fill(directory, ["adapter_model.safetensors"])
+    (directory / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    return directory
+
+
+def test_an_adapter_runs_on_its_base(machine: Path) -> None:
+    base = cached(machine, "org/base", CHECKPOINT)
+    tuned = adapter(machine / "tuned", "org/base")
+    files = resolve.resolve(Model(model=str(tuned)), "torch")
+    assert files == model_files.ModelFiles("tuned", checkpoint=base, adapter=tuned)
+    assert files.tokenizer == base / "tokenizer.json"
+    fill(tuned, ["tokenizer.json"])
+    assert files.tokenizer == tuned / "tokenizer.json"
+    with pytest.raises(ModelError, match=f"{tuned}: only its checkpoint is here.*smolcli convert-to-gguf {tuned}, or"):
+        resolve.resolve(Model(model=str(tuned)), "llamacpp")
+
+
+@pytest.mark.parametrize("base", ["org/none", "/none", None, "tuned"])
+def test_an_adapter_whose_base_is_not_here_is_named(base: str | None, machine: Path) -> None:
+    tuned = adapter(machine / "tuned", str(machine / "tuned") if base == "tuned" else base)
+    with pytest.raises(ModelError, match=f"{tuned}: an adapter .*convert-to-gguf BASE --lora {tuned}"):
+        resolve.resolve(Model(model=str(tuned)), "torch")
+    (tuned / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelError, match="adapter_config.json: cannot be read"):
+        resolve.resolve(Model(model=str(tuned)), "torch")
+
+
+def test_what_is_taken_off_the_names_of_tensors_is_told(machine: Path) -> None:
+    base = fill(machine / "base", CHECKPOINT)
+    save_file({"_orig_mod.a": np.zeros(1, np.float32)}, base / "model.safetensors")
+    tuned = adapter(machine / "tuned", str(base))
+    save_file({"base_model.model.module.a": np.zeros(1, np.float32)}, tuned / "adapter_model.safetensors")
+    notice = resolve.resolve(Model(model=str(tuned)), "torch").notice
+    assert notice.startswith(f"{base}: its tensors are read without _orig_mod. in")
+    assert f"; {tuned}: its tensors are read without module. in" in notice
 
 
 def test_all_shards_are_needed(machine: Path) -> None:
