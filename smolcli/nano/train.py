@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import SmolVLMForConditionalGeneration
 
+from smolcli.backends.pytorch_checkpoint import load_model
+from smolcli.models.files import ModelFiles
 from smolcli.nano import batches
 from smolcli.nano.batches import STAGES, Batch, Painters
 from smolcli.nano.dataset import CONTENTS, IGNORE
@@ -142,7 +143,7 @@ class Run:
                 optimizer.load_state_dict(saved)
             self.state = State(**checkpoint["state"])
         elif args.start:
-            start = SmolVLMForConditionalGeneration.from_pretrained(args.start, dtype=torch.float32)
+            start = load_model(ModelFiles("start", checkpoint=args.start), torch.float32)
             self.student.vlm.load_state_dict(start.state_dict())
             self.state.stage = args.stage
         self.mean = RunningMean(self.student)
