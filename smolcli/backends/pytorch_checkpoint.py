@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, GenerationConfig
 
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
-from smolcli.models.files import MODEL_TYPES, TOKENIZER, ModelFiles, weight_files
+from smolcli.models.files import ADAPTER_CONFIG, MODEL_TYPES, TOKENIZER, ModelFiles, weight_files
 from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE, Adapter
 from smolcli.models.tensor_names import EMBEDDINGS, LM_HEAD, Findings, stored_names, unwrap
 from smolcli.system.memory import is_out_of_memory
@@ -67,7 +67,8 @@ def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}  # Findings names those
     weights = weight_files(checkpoint)
     unwrapped = unwrap(stored_names(weights))
-    if unwrapped.wrappers:
+    # transformers would look for the adapter of such a file if PEFT is installed, and only then.
+    if unwrapped.wrappers or (checkpoint / ADAPTER_CONFIG).is_file():
         tensors = {unwrapped.names[name]: tensor for file in weights for name, tensor in load_file(file).items()}
         config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
         model, loading = model_class.from_pretrained(None, config=config, state_dict=tensors, **options)

@@ -75,8 +75,10 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
         raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
         if files.can_run_on(backend):
-            is_checkpoint = registry.BACKENDS[backend].file_format == "checkpoint"
-            return replace(files, notice=_names_notice(files)) if is_checkpoint else files, backend
+            if registry.BACKENDS[backend].file_format == "checkpoint":
+                _refuse_two_in_one(files, label)
+                files = replace(files, notice=_names_notice(files))
+            return files, backend
     raise _not_available(files, name, label, backends[0])
 
 
@@ -196,6 +198,13 @@ def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
                 is_fallback = name == NANO
                 return replace(files, is_fallback=is_fallback, notice=NANO_NOTICE if is_fallback else ""), backend
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
+
+
+def _refuse_two_in_one(files: ModelFiles, label: str) -> None:
+    """Raise ModelError for a checkpoint whose folder holds an adapter too: is it merged into the weights or not?"""
+    folder = files.checkpoint
+    if folder is not None and (folder / ADAPTER_CONFIG).is_file() and (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{label}: holds a checkpoint and an adapter", "put them into folders of their own")
 
 
 def _names_notice(files: ModelFiles) -> str:

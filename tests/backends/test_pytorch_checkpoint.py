@@ -121,6 +121,13 @@ def test_buffers_that_nobody_reads_are_no_error(nano: Weights, tmp_path: Path) -
     assert not plan(folder, folder / "out", ["f16"], ["f16"]).notices
 
 
+def test_what_is_left_over_of_an_adapter_changes_nothing(nano: Weights, tmp_path: Path) -> None:
+    """With PEFT installed transformers would apply the adapter, or fail where its weights are gone."""
+    folder = save(tmp_path / "merged", nano)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "a/b"}))
+    assert torch.equal(load(folder)[HEAD], nano[HEAD])
+
+
 def test_a_tied_checkpoint_needs_no_head(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "tied", "v2", tied=True)
     assert HEAD not in load_file(folder / "model.safetensors")

@@ -106,6 +106,14 @@ def test_an_adapter_runs_on_its_base(machine: Path) -> None:
         resolve.resolve(Model(model=str(tuned)), "llamacpp")
 
 
+def test_a_folder_with_a_checkpoint_and_an_adapter_is_refused(machine: Path) -> None:
+    both = fill(adapter(machine / "both", None), CHECKPOINT)
+    with pytest.raises(ModelError, match=f"{both}: holds a checkpoint and an adapter; put them into folders of their"):
+        resolve.resolve(Model(model=str(both)), "torch")
+    (both / "adapter_model.safetensors").unlink()  # a merged model with a file of its training left over
+    assert resolve.resolve(Model(model=str(both)), "torch").checkpoint == both
+
+
 @pytest.mark.parametrize("base", ["org/none", "/none", None, "tuned"])
 def test_an_adapter_whose_base_is_not_here_is_named(base: str | None, machine: Path) -> None:
     tuned = adapter(machine / "tuned", str(machine / "tuned") if base == "tuned" else base)
