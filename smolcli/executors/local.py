@@ -8,16 +8,16 @@ answer several at a time, an item may fail before it is asked about, or have the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import Decoded, Event, Failed, InboxMessage, Opened, PieceReceived, Restarted, Work
-from smolcli.errors import ErrorKind, InputError
+from smolcli.errors import InputError
+from smolcli.executors.job import Job, parse_json, parts_of
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records import notices
@@ -33,12 +33,9 @@ from smolcli.types import (
     FinishReason,
     Item,
     Media,
-    Prompt,
     Record,
     Reply,
     Seconds,
-    Steps,
-    Tokens,
 )
 
 if TYPE_CHECKING:
@@ -50,30 +47,6 @@ FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which o
 
 # What comes into the inbox: from the source, from the engine, and None to wake the loop.
 Message = Item | EndOfItems | BaseException | InboxMessage | None
-
-
-@dataclass(eq=False)
-class Job:
-    """One item on its way to its record, and what it has cost so far."""
-
-    number: int
-    item: Item
-    media: Media | None = None  # once it was opened, or failed
-    id: str = ""  # of its record
-    steps: Steps | None = None  # once its turn to be asked about has come
-    unanswered: int = 0  # of the prompts of the current step
-    replies: list[Reply | None] = field(default_factory=list)  # to the current step, by slot
-    tokens: Tokens = Tokens()
-    seconds: Seconds = Seconds()
-    finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
-    notices: dict[str, None] = field(default_factory=dict)
-    is_shown: bool = False  # whether pieces of its reply are pieces of the answer
-    held_text: str = ""  # pieces that are not shown yet: the reply may turn out to say that there is no text
-    parts: list[str] = field(default_factory=list)  # what each prompt is about, if the step can do without some replies
-    has_reply: bool = False  # whether it has had any reply
-    record: Record | None = None  # once it is done, until its turn to be given out
-    is_replaced: bool = False  # whether another item was let in while its record waits
-    duplicates_id: str = ""  # the id under which its duplicates wait; `id` changes if it fails later
 
 
 class LocalExecutor:
@@ -271,7 +244,7 @@ class LocalExecutor:
             return self._run_step(job, [])
         job.unanswered, job.replies = len(prompts), [None] * len(prompts)
         job.is_shown = len(prompts) == 1 and not prompts[0].draft
-        job.parts = _parts(prompts)
+        job.parts = parts_of(prompts)
         self._report_progress(job)
         for slot, prompt in enumerate(prompts):
             self._engine.ask(job.number, slot, prompt)
@@ -299,7 +272,7 @@ class LocalExecutor:
             return
         replies = [reply for reply in job.replies if reply is not None]
         if self._work.generate.schema:
-            replies = [_parse_json(reply) for reply in replies]
+            replies = [parse_json(reply) for reply in replies]
         faults = [reply.finish.fault for reply in replies if reply.finish.fault]
         if not faults or (job.parts and len(faults) < len(replies)):
             for part, reply in zip(job.parts, replies, strict=False):
@@ -393,23 +366,3 @@ class LocalExecutor:
             if self._stops_at_once or (job.number not in begun and job.record is None):
                 self._remove(job)
         self._advance_queue()
-
-
-def _parts(prompts: Sequence[Prompt]) -> list[str]:
-    """What each prompt of a step is about, in notices; none where the step needs every reply."""
-    if len(prompts) == 1 or not all(prompt.draft or prompt.page for prompt in prompts):
-        return []
-    return ["a part of it" if prompt.page is None else f"page {prompt.page}" for prompt in prompts]
-
-
-def _parse_json(reply: Reply) -> Reply:
-    """A reply to a schema with its object as `data`, or with a fault where it is not a whole one."""
-    if reply.finish.fault is not None:
-        return reply
-    try:
-        data = json.loads(reply.text)
-        json.dumps(data, allow_nan=False)  # 1e999 is a number in JSON's grammar that no reader can hold
-    except (ValueError, RecursionError):
-        message = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
-        return replace(reply, finish=replace(reply.finish, fault=Fault(ErrorKind.SCHEMA, message)))
-    return replace(reply, data=data)
