@@ -27,6 +27,7 @@ class Ocr(Task):
 
     is_multiline = True
     reads_every_page = True
+    data_parts = ("pages",)
 
     @property
     def id_options(self) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import typer
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import Exit
-from smolcli.options import Output, VideoOutput, opt, same_as
+from smolcli.options import Output, VideoOutput
 from smolcli.records.layout import Layout
+from smolcli.terminal.option_fields import opt, same_as
 from smolcli.terminal.stdout import claim_stdout
 
 

@@ -71,12 +71,14 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
                 write_sidecars(sidecars, record, output, tally)
             writer.write(record)
     holds_answers_only = record_format == "text" or (template is not None and "{error." not in template)
+    for notice in () if sidecars is None else sidecars.closing_notices(0):
+        console.notice(notice)
     return conclude(files, tally, holds_answers_only, console)
 
 
 def choose_format(selection: Selection, output: RecordOutput) -> tuple[str | None, str | None]:
     """Return the format of the records, as pipeline.request.Request.record_format does, and its template."""
-    if output.template is not None:
+    if output.template is not None and sidecar_template(output) is None:
         return "template", output.template
     if output.format is not None:
         return output.format, None
@@ -85,6 +87,11 @@ def choose_format(selection: Selection, output: RecordOutput) -> tuple[str | Non
     if output.sidecar:
         return None, None
     return ("template", FAILED_TEMPLATE) if selection.failed else ("text", None)
+
+
+def sidecar_template(output: RecordOutput) -> str | None:
+    """Return the template of the text sidecars, as pipeline.request.Request.sidecar_template does."""
+    return output.template if any(map(registry.is_text_sidecar, output.sidecar)) else None
 
 
 def check(selection: Selection, output: RecordOutput, layout: Layout, record_format: str | None) -> None:
@@ -96,7 +103,7 @@ def check(selection: Selection, output: RecordOutput, layout: Layout, record_for
     refuse_foreign(record_format)
     if record_format in registry.NEEDS_SEGMENTS:
         raise UsageError(f"{record_format} holds one video", "write one beside each: --sidecar .srt")
-    if output.template is not None and output.format is not None:
+    if record_format == "template" and output.format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
     if output.out_dir is not None and not output.sidecar:
         raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
@@ -151,7 +158,10 @@ def make_sidecars(output: RecordOutput) -> Sidecars | None:
     if not output.sidecar:
         return None
     make = registry.load(registry.ON_DEMAND, "--sidecar")
-    sidecars: Sidecars = make(output.sidecar, None, output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES)
+    sidecars: Sidecars = make(
+        output.sidecar, None, output.out_dir, output.if_exists, suffixes=MEDIA_SUFFIXES,
+        template=sidecar_template(output),
+    )  # fmt: skip
     return sidecars
 
 
