@@ -7,7 +7,8 @@ from dataclasses import fields, make_dataclass
 import pytest
 
 from smolcli.errors import UsageError
-from smolcli.options import Batch, Model, choice_parser, parse_detail, parse_suffix, parse_time, same_as
+from smolcli.options import Batch, Model, parse_detail, parse_suffix, parse_time
+from smolcli.terminal.option_fields import choice_parser, same_as
 
 
 @pytest.mark.parametrize("word", ["low", "auto", "high", "1", "17"])

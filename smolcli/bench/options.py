@@ -10,7 +10,8 @@ from itertools import product
 from pathlib import Path
 
 from smolcli.errors import UsageError
-from smolcli.options import Batch, Generate, Model, Output, choice, opt, same_as
+from smolcli.options import Batch, Generate, Model, Output
+from smolcli.terminal.option_fields import choice, opt, same_as
 from smolcli.terminal.words import enumerate_words
 
 NO_PICTURE = "none"

@@ -14,7 +14,8 @@ from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variant
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import Exit, UsageError
-from smolcli.options import complete_model_names, opt
+from smolcli.options import complete_model_names
+from smolcli.terminal.option_fields import opt
 
 app = typer.Typer(cls=HelpGroup, help="Measure the speed, memory and quality of models.")
 

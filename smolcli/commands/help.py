@@ -10,7 +10,7 @@ from smolcli import registry
 from smolcli.cli import help as pages
 from smolcli.cli.topics import TOPICS
 from smolcli.errors import UsageError
-from smolcli.options import complete_from
+from smolcli.terminal.option_fields import complete_from
 from smolcli.terminal.words import closest
 
 NAMES = (*registry.TASKS, *registry.COMMANDS, *TOPICS)

@@ -16,7 +16,7 @@ from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import pull as fetch
-from smolcli.options import choice, complete_from, opt
+from smolcli.terminal.option_fields import choice, complete_from, opt
 from smolcli.terminal.stdout import write_stdout
 from smolcli.terminal.words import enumerate_words
 

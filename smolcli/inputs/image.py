@@ -19,8 +19,6 @@ from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
 from smolcli.inputs.formats.tiff import Directories
 from smolcli.inputs.pixels import ORIENTATION, to_frame
-from smolcli.inputs.pixels import check_size as check_size
-from smolcli.inputs.pixels import eight_bit_rgb as eight_bit_rgb
 from smolcli.inputs.signatures import CAMERA_RAW, kind_of
 from smolcli.options import Input
 from smolcli.types import Frame, pluralize

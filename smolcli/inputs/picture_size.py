@@ -7,7 +7,8 @@ import warnings
 
 from PIL import ExifTags, Image
 
-from smolcli.inputs.image import FORMATS, check_size, read
+from smolcli.inputs.image import FORMATS, read
+from smolcli.inputs.pixels import check_size
 from smolcli.inputs.signatures import kind_of
 from smolcli.options import Input
 

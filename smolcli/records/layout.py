@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from smolcli import registry
 from smolcli.errors import UsageError
-from smolcli.options import opt
+from smolcli.terminal.option_fields import opt
 from smolcli.terminal.words import enumerate_words
 
 FLAGS = {"fields": "--fields", "bom": "--bom", "safe_csv": "--safe-csv"}

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def id_options(*options: Any) -> dict[str, Any]:
     """Return the options that change answers, by their `id_key`.
 
-    `options` are dataclass instances whose fields were made by smolcli.options.opt. An option at its default is left
-    out, so that an option added later does not change the ids of earlier records. A key stays as it is when its field
-    or class is renamed.
+    `options` are dataclass instances whose fields were made by terminal.option_fields.opt. An option at its default is
+    left out, so that an option added later does not change the ids of earlier records. A key stays as it is when its
+    field or class is renamed.
     """
     return {
         option.metadata["id_key"]: value

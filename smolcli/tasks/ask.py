@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import require_plain_text
-from smolcli.options import opt
 from smolcli.tasks.base import Task
+from smolcli.terminal.option_fields import opt
 from smolcli.types import Answer, Media, Part, Prompt, Reply
 
 PLACE = re.compile(r"\{(\d+)\}")

@@ -9,8 +9,8 @@ from typing import Any
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import require_plain_text
-from smolcli.options import choice, opt
 from smolcli.tasks.base import Task
+from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import Answer, Media, Prompt, Reply
 

@@ -9,7 +9,7 @@ import typer.testing
 
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand
-from smolcli.options import opt
+from smolcli.terminal.option_fields import opt
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, make_dataclass, replace
 
 import pytest
 
-from smolcli.options import Batch, Generate, Input, Model, Output, Sampling, opt
+from smolcli.options import Batch, Generate, Input, Model, Output, Sampling
 from smolcli.records.record_id import Identity, id_options
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.ocr import Ocr
 from smolcli.tasks.video_summarize import VideoSummarize
+from smolcli.terminal.option_fields import opt
 
 CONTENT = hashlib.sha256(b"a picture").hexdigest()
 BASE = Identity("caption", "nano", "torch", "f", {"prompt": "o"})

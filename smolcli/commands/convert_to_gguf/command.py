@@ -8,7 +8,8 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MAX_THREADS, choice, complete_model_names, opt
+from smolcli.options import MAX_THREADS, complete_model_names
+from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.words import enumerate_words
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")

@@ -13,7 +13,7 @@ from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import has_color
 from smolcli.errors import Exit, UsageError
-from smolcli.options import choice, opt
+from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.stdout import write_stdout
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from smolcli.inputs.decoders.streams import (
     is_whole_matroska,
     notices_of,
 )
-from smolcli.inputs.image import check_size
+from smolcli.inputs.pixels import check_size
 from smolcli.system.temporary import temporary_folder
 from smolcli.types import Frame, format_time
 

@@ -47,7 +47,7 @@ from smolcli.inputs.decoders.streams import (
     is_whole_matroska,
     notices_of,
 )
-from smolcli.inputs.image import check_size
+from smolcli.inputs.pixels import check_size
 from smolcli.system.cpu import usable_cores
 from smolcli.types import Frame, format_time
 
