@@ -16,6 +16,7 @@ from smolcli.errors import ModelError
 Shape = tuple[int, ...]
 
 DOWNLOAD_AGAIN = "download or save it again"
+SAVE_WHOLE = "save the whole model with its own save_pretrained"
 PREFIX = "model."  # of the name of every tensor of the family but the output matrix
 HEADLESS = ("text_model.", "vision_model.", "connector.")  # beginnings of names where the prefix is lacking
 LM_HEAD = "lm_head.weight"
@@ -113,7 +114,7 @@ class Findings:
             what = f"{source}: lacks {len(missing)} of {_tensors(self.total)}, the first {missing[0]}"
             if unread:
                 what += f", and has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
-            raise ModelError(what, _advice(unread, DOWNLOAD_AGAIN))
+            raise ModelError(what, _advice(unread, SAVE_WHOLE if unread else DOWNLOAD_AGAIN))
         if self.misshapen:
             name, stored, wanted = sorted(self.misshapen)[0]
             others = f", and {len(self.misshapen) - 1} more differ" if len(self.misshapen) > 1 else ""

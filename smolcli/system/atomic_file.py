@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +45,7 @@ def part_path(target: Path, unique: bool = False) -> Path:
 
     Without `unique` it is always the same, so that the next run replaces what a killed run left.
     """
-    ending = secrets.token_hex(8) if unique else hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    ending = os.urandom(8).hex() if unique else hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
     return target.with_name(f".smolcli-{ending}")
 
 

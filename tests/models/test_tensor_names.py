@@ -56,7 +56,7 @@ def test_names_are_read_from_headers_without_a_library(tmp_path: Path) -> None:
         (
             Findings(missing=["a"], unread=["foo.b", "foo.a"], total=1),
             "x: lacks 1 of 1 tensor, the first a, and has 2 tensors that the model does not know, the first foo.a; "
-            "download or save it again",
+            "save the whole model with its own save_pretrained",
         ),
         (
             Findings(missing=["q.weight"], unread=["q.base_layer.weight", "q.lora_A.default.weight"], total=1),

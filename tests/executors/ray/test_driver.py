@@ -29,7 +29,7 @@ from smolcli.errors import EngineError, Exit, ModelError, SmolError, Unavailable
 from smolcli.executors.local import LocalExecutor
 from smolcli.executors.ray import worker_pool
 from smolcli.executors.ray.driver import RayExecutor
-from smolcli.executors.ray.worker import Worker, WorkerJob
+from smolcli.executors.ray.worker import Worker, WorkerJob, with_moved_files
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
 from smolcli.process.child import rebuild_error
@@ -334,6 +334,13 @@ def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> 
         _, error = pickle.loads(Worker().start(__version__, job, 1, 0))
         with pytest.raises(ModelError, match=message):
             raise rebuild_error(error)
+
+
+def test_every_file_of_a_model_is_looked_for_on_the_node() -> None:
+    files = ModelFiles("a", *(Path(name) for name in ("checkpoint", "gguf", "mmproj", "adapter")))
+    moved = with_moved_files(files, lambda path: Path("/there", path))
+    paths = (moved.checkpoint, moved.gguf, moved.mmproj, moved.adapter)
+    assert list(map(str, paths)) == ["/there/checkpoint", "/there/gguf", "/there/mmproj", "/there/adapter"]
 
 
 def smolcli(*args: str) -> subprocess.CompletedProcess[str]:
