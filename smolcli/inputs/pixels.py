@@ -17,7 +17,7 @@ from smolcli.types import Frame
 # (backends/image_processor.py, MAX_IMAGE_SIZE), so that its tiles are nearly the same. Others stay as they are.
 MAX_WHOLE_PIXELS = 2**26
 LONGEST_SEEN = 4096
-BAND_PIXELS = 2**22  # converted at a time, so that a conversion takes little memory beside the picture
+BAND_PIXELS = 2**20  # converted at a time, so that a conversion takes little memory beside the picture
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 TRANSPOSITIONS = {  # by the value of EXIF's tag Orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
