@@ -307,11 +307,11 @@ class Output:
         None, "Write to FILE.", "-o", "--output", short=True, metavar="FILE", show_default="standard output"
     )
     sidecar: tuple[str, ...] = _sidecar_option(_without_segments(registry.SIDECARS))
-    write_metadata: bool = opt(False, "Write descriptions, or tags, into pictures, by exiftool.", "--write-metadata")
+    write_metadata: bool = opt(False, "Write text or tags into the pictures; needs exiftool.", "--write-metadata")
     out_dir: Path | None = opt(None, "Write sidecars below DIR, with the subdirectories of the inputs.", metavar="DIR")
     if_exists: str = opt(
         "skip",
-        "Where a sidecar, or a description in the picture, exists: skip, overwrite or error.",
+        "Where a sidecar, or text in the picture, exists: skip the input, overwrite it, or make it an error.",
         **choice("--if-exists", ("skip", "overwrite", "error"), metavar="ACTION"),
     )
     no_progress: bool = opt(False, "Show no progress.", "--no-progress")

@@ -35,13 +35,17 @@ COMPARED = 1000  # inputs of an earlier run whose sidecars are compared with the
 MAX_LISTED = 500_000  # names of a folder that are kept in memory, 60 MB
 
 
+def _exists(folder: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(folder, name))
+
+
 def sidecar_path(
     path: str,
     suffix: str,
     base: str | None,
     out_dir: Path | None,
     suffixes: frozenset[str],
-    exists: Callable[[str], bool] = os.path.lexists,
+    exists: Callable[[str, str], bool] = _exists,
 ) -> Path:
     """Return the path of the sidecar of kind `suffix` of the input `path`.
 
@@ -53,7 +57,7 @@ def sidecar_path(
     and all its folders, for a URL _https/host/path. A folder in `base` called _outside, _http or _https gets one more
     underscore.
 
-    `exists` tells whether a path exists.
+    `exists` tells whether a folder has a name.
 
     Raises InputError of kind `unsupported` for standard input, and for a URL without `out_dir`.
     """
@@ -123,15 +127,14 @@ class Sidecars:
             return False
         return all(map(os.path.lexists, paths))
 
-    def _is_listed(self, path: str) -> bool:
-        """Whether `path` was there when its folder was listed for the first time in this run.
+    def _is_listed(self, folder: str, name: str) -> bool:
+        """Whether the folder had this name when it was listed for the first time in this run.
 
         A hundred names decide where the sidecar of an input is; to list a folder of inputs that are left out takes the
         time of some look-ups. Before a file is written, the names are looked up anew.
         """
-        folder, name = os.path.split(path)
         names = self._names_in(folder)
-        return os.path.lexists(path) if names is None else name in names
+        return _exists(folder, name) if names is None else name in names
 
     def complete(self, path: str, find_record: Callable[[], Record | None]) -> Record | None:
         """Write the sidecars that an input lacks which is done; `find_record` gives its record.
@@ -207,32 +210,35 @@ class Sidecars:
 
 
 def _is_stem_unique(
-    folder: str, stem: str, suffix: str, suffixes: frozenset[str], exists: Callable[[str], bool]
+    folder: str, stem: str, suffix: str, suffixes: frozenset[str], exists: Callable[[str, str], bool]
 ) -> bool:
     """Whether the input stem + suffix is the only one in the folder whose sidecar can be called after `stem`.
 
     The possible names are looked up one by one, because the folder may hold a million files.
     """
-    if suffix not in _spellings(suffix.lower()) or suffix.lower() not in suffixes:
+    known = _spellings(suffixes)
+    if suffix not in known:
         return False
     bare = os.path.join(folder, stem)
-    if exists(bare) and not os.path.isdir(bare):  # as an input it would have the same sidecar
+    if exists(folder, stem) and not os.path.isdir(bare):  # as an input it would have the same sidecar
         return False
-    others = (other for known in suffixes for other in _spellings(known) if other != suffix)
-    return not any(exists(bare + other) and _is_another_file(bare + other, bare + suffix) for other in others)
+    others = (other for other in known if other != suffix and exists(folder, stem + other))
+    return not any(_is_another_file(bare + other, bare + suffix) for other in others)
+
+
+@lru_cache(2)
+def _spellings(suffixes: frozenset[str]) -> frozenset[str]:
+    """Return suffixes as programs write them: .jpg, .JPG and .Jpg. Others, as .jPg, keep their whole names."""
+    return frozenset(
+        spelling for suffix in suffixes for spelling in (suffix, suffix.upper(), f".{suffix[1:].capitalize()}")
+    )
 
 
 def _is_named_whole(sidecar: Path, path: str, suffixes: frozenset[str]) -> bool:
     """Whether a sidecar has the whole name of an input that it would be named after the stem of, were it unique."""
     name = os.path.basename(path)
-    suffix = os.path.splitext(name)[1]
-    is_known = suffix.lower() in suffixes and suffix in _spellings(suffix.lower())
+    is_known = os.path.splitext(name)[1] in _spellings(suffixes)
     return is_known and sidecar.suffix != ".xmp" and sidecar.name.startswith(f"{name}.")
-
-
-def _spellings(suffix: str) -> frozenset[str]:
-    """Return a suffix as programs write it: .jpg, .JPG and .Jpg. Others, as .jPg, keep their whole names."""
-    return frozenset((suffix, suffix.upper(), f".{suffix[1:].capitalize()}"))
 
 
 def _names_in(folder: str) -> frozenset[str] | None:

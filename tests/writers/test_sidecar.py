@@ -20,6 +20,7 @@ import pytest
 from smolcli import __version__
 from smolcli.errors import InputError, OutputError
 from smolcli.types import Record
+from smolcli.writers import sidecar
 from smolcli.writers.json_lines import as_json
 from smolcli.writers.sidecar import Sidecars, sidecar_path
 from tests.helpers import BAD, KNOWN, RECORD, sidecars
@@ -272,6 +273,18 @@ def test_what_an_input_shares_its_stem_with_is_said(here: Path) -> None:
     assert list(writer.closing_notices(0)) == [
         "2 sidecars named like a.png.txt, because several inputs differ in their suffix alone"
     ]
+
+
+@pytest.mark.parametrize("max_listed", [0, 100])
+def test_sidecars_that_exist_are_found_in_folders_of_any_size(
+    here: Path, monkeypatch: pytest.MonkeyPatch, max_listed: int
+) -> None:
+    monkeypatch.setattr(sidecar, "MAX_LISTED", max_listed)
+    touch("a.png", "a.txt", "b.png", "b.jpg", "b.txt", "c.Jpg", "c.txt", "d.png")
+    writer = sidecars(".txt")
+    assert [writer.exists(name) for name in ("a.png", "b.png", "b.jpg", "c.Jpg", "d.png")] == [
+        True, False, False, True, False,
+    ]  # fmt: skip
 
 
 def test_an_existing_sidecar_that_says_something_else_is_counted(here: Path) -> None:
