@@ -14,7 +14,6 @@ from typing import Any
 from smolcli.errors import ModelError
 from smolcli.models.files import MODEL_TYPES, ModelFiles
 from smolcli.models.gguf_header import read_first_keys
-from smolcli.terminal.words import enumerate_words
 
 PROJECTOR_TYPE = "idefics3"  # of every vision half of the family
 LANGUAGE_ARCHITECTURE = "llama"  # of every language half
@@ -26,7 +25,8 @@ def check_config(name: str, config: object) -> None:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type not in MODEL_TYPES:
         what = f"is a model of type {model_type}" if model_type else "has a config.json that names no model_type"
-        raise ModelError(f"{name}: {what}; smolcli runs {enumerate_words(MODEL_TYPES)}", "transformers may run it")
+        supported = " and ".join(MODEL_TYPES)
+        raise ModelError(f"{name}: {what}, and smolcli runs only {supported}", "transformers may run it")
 
 
 def check_language_keys(name: str, keys: Mapping[str, Any]) -> None:
@@ -43,17 +43,16 @@ def check_vision_keys(name: str, keys: Mapping[str, Any]) -> None:
         raise _not_ours(name, f"its vision half has a projector of type {projector}", PROJECTOR_TYPE)
 
 
-def belongs_to_family(files: ModelFiles) -> bool:
-    """Whether files on this machine are a model of the family, in each format that is there; damaged ones are not."""
+def check_files(files: ModelFiles) -> None:
+    """Check the files of a model on this machine, in each format that is there. Raises ModelError."""
     try:
         if files.checkpoint is not None:
             check_config(files.name, json.loads((files.checkpoint / "config.json").read_text(encoding="utf-8")))
         if files.gguf is not None and files.mmproj is not None:
             check_vision_keys(files.name, _first_keys(files.mmproj))
             check_language_keys(files.name, _first_keys(files.gguf))
-    except (ModelError, OSError, ValueError):
-        return False
-    return bool(files.formats)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{files.name}: its files cannot be read ({error})", "pull or copy the model again") from error
 
 
 def _first_keys(path: Path) -> dict[str, Any]:
@@ -62,6 +61,5 @@ def _first_keys(path: Path) -> dict[str, Any]:
 
 
 def _not_ours(name: str, what: str, supported: str) -> ModelError:
-    return ModelError(
-        f"{name}: {what}; smolcli runs SmolVLM, which has {supported}", f"llama-mtmd-cli -hf {name} may run it"
-    )
+    what = f"{name}: {what}, and smolcli runs only SmolVLM, which has {supported}"
+    return ModelError(what, f"llama-mtmd-cli -hf {name} may run it")

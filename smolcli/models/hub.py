@@ -159,7 +159,10 @@ def _repos(name: str, file_format: Format) -> dict[str, Format]:
 
 
 def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
-    """Return the files in the cache. Raises OfflineError if a format is not there; `reason` forbids the network."""
+    """Return the files in the cache. `reason` forbids the network.
+
+    Raises OfflineError if a format is not there, and ModelError for a model that smolcli does not run.
+    """
     files = resolve.find_files(name)
     if file_format == "all":
         formats = {"gguf", "checkpoint"}
@@ -169,6 +172,7 @@ def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
         formats = {file_format}
     if not formats <= files.formats:
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
+    family.check_files(files)
     return files
 
 

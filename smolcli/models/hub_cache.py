@@ -66,6 +66,8 @@ def _can_run(repo: str) -> bool:
     Damaged files are an error only when the user asks for that model.
     """
     try:
-        return family.belongs_to_family(cached_files(repo))
+        files = cached_files(repo)
+        family.check_files(files)
+        return bool(files.formats)
     except (ModelError, OSError):
         return False

@@ -291,8 +291,10 @@ HALF = {
     "config.json": IDEFICS3, "tokenizer.json": b"{}", "model.safetensors.index.json": INDEX, SHARD.format(1): b"x",
 }  # fmt: skip
 UNSUPPORTED = {
-    "another family": (QWEN, "is a model of type qwen2_vl; smolcli runs smolvlm or idefics3; transformers may run it"),
-    "a text model": (GPT2, "is a model of type gpt2; smolcli runs smolvlm or idefics3"),
+    "another family": (
+        QWEN, "is a model of type qwen2_vl, and smolcli runs only smolvlm and idefics3; transformers may run it",
+    ),
+    "a text model": (GPT2, "is a model of type gpt2, and smolcli runs only smolvlm and idefics3"),
     "no type": (QWEN | {"config.json": b"{}"}, "config.json that names no model_type"),
     "no config": (QWEN | {"config.json": b"<html>"}, "its config.json is not JSON"),
     "half a checkpoint": (HALF, f"lacks {SHARD.format(2)}, and 1 more of its 3 files of weights; it is not whole"),
@@ -302,11 +304,11 @@ UNSUPPORTED = {
     ),
     "another vision half": (
         {"q-Q8_0.gguf": language_half("q"), "mmproj-q-Q8_0.gguf": vision_half("m", "qwen2vl_merger")},
-        "projector of type qwen2vl_merger; smolcli runs SmolVLM, which has idefics3; llama-mtmd-cli -hf org/other may",
+        "of type qwen2vl_merger, and smolcli runs only SmolVLM, which has idefics3; llama-mtmd-cli -hf org/other may",
     ),
     "another language half": (
         {"q-Q8_0.gguf": gguf(general__architecture="qwen2vl"), "mmproj-q-Q8_0.gguf": vision_half("m")},
-        "its language half is of architecture qwen2vl; smolcli runs SmolVLM, which has llama",
+        "its language half is of architecture qwen2vl, and smolcli runs only SmolVLM, which has llama",
     ),
     "no GGUF inside": ({"q-Q8_0.gguf": b"<html>", "mmproj-q-Q8_0.gguf": vision_half("m")}, "is not a GGUF file"),
     "a language half alone": (
@@ -414,6 +416,13 @@ def test_offline_returns_what_is_in_the_cache(server: Hub) -> None:
     assert hub.pull("256m", offline=True) == files
     with pytest.raises(OfflineError):
         hub.pull("256m", "all", offline=True)
+
+
+def test_offline_refuses_another_family_that_another_program_has_fetched(server: Hub) -> None:
+    server.repos["org/other"] = QWEN
+    huggingface_hub.snapshot_download("org/other", cache_dir=hub_cache.cache_dir(), endpoint=server.url)
+    with pytest.raises(ModelError, match="is a model of type qwen2_vl"):
+        hub.pull("org/other", offline=True)
 
 
 def test_nano_needs_no_pull(server: Hub) -> None:
