@@ -31,9 +31,13 @@ def main(target: str, verbose: bool) -> None:
     if verbose:
         os.environ["SMOLCLI_VERBOSE"] = "1"
     _run(_open_pipe(), target)
+    _flush_streams()
+    os._exit(0)  # native libraries may crash in their exit handlers
+
+
+def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(0)  # native libraries may crash in their exit handlers
 
 
 def is_verbose() -> bool:
@@ -95,6 +99,7 @@ def _end_with_parent(pipe: Pipe) -> None:
     """End this process when the parent has ended, which sends nothing more: a download would go on for hours."""
     with contextlib.suppress(PeerClosed):
         pipe.receive()
+    _flush_streams()  # the parent may have closed the pipe because it has the value
     os._exit(1)
 
 

@@ -9,7 +9,7 @@ import pytest
 from smolcli.engine.protocol import CELLS, FIRST_REPLY_CELL
 from smolcli.errors import EngineError, ErrorKind, OutputError
 from smolcli.options import MAX_JOBS
-from smolcli.process.child import call
+from smolcli.process.child import Child, call
 from smolcli.process.spawn import SHARED_BYTES, Process
 
 
@@ -53,6 +53,13 @@ def test_a_child_that_hangs_is_ended_after_the_timeout() -> None:
         call("tests.process.test_child:wait", seconds=0.5)
     assert given_up.value.kind == "timeout"
     assert call("tests.process.test_child:add", 2, 3, seconds=60) == 5
+
+
+def test_a_function_ends_with_the_parent_of_its_process() -> None:
+    child = Child("smolcli.process.worker_main:run_function", ("tests.process.test_child:wait", ()))
+    child.pipe.close()  # as the system does when the parent is killed
+    assert os.waitpid(child.pid, 0)[1] != 0
+    child.close(at_once=True)
 
 
 def test_a_child_can_be_ended_where_sigchld_is_ignored() -> None:
