@@ -222,6 +222,7 @@ def test_a_model_that_nobody_chose_does_not_write_into_a_picture_collection(writ
     )
     assert caught.value.code == 3
     check_model(request(sidecar=(".txt", ".json")), fallback, "llamacpp")
+    check_model(request(sidecar=(".xmp",), out_dir=Path("out")), fallback, "llamacpp")  # not beside the pictures
     check_model(request(sidecar=(".xmp",)), nano, "llamacpp")  # the user said -m nano
     check_model(request(sidecar=(".xmp",)), writer, "torch")
 
