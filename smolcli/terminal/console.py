@@ -42,7 +42,9 @@ class Console:
         line = self.status_line
         with contextlib.suppress(OSError), line.lock if line is not None else contextlib.nullcontext():
             text = f"{text}\n"  # a closed standard error is no reason to stop
-            print(text if line is None else line.above(text), end="", file=sys.stderr, flush=True)
+            if line is not None:
+                text = line.above(f"\n{text}" if line.is_within_line else text)
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 def _one_line(message: object) -> str:

@@ -12,7 +12,8 @@ from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-ERASE = "\r\x1b[K"  # to the first column, and delete to the end of the line (ECMA-48: CR, EL)
+# Control functions of ECMA-48: to the first column and delete to the end of the line (CR, EL); CUU; CHA.
+ERASE, UP, TO_COLUMN = "\r\x1b[K", "\x1b[A", "\x1b[{}G"
 
 
 def may_be_shown(answers: TextIO | None) -> bool:
@@ -36,35 +37,56 @@ class StatusLine:
     >>> StatusLine(lambda: "2 of 3").above("a.png: a cat\n")
     '\r\x1b[Ka.png: a cat\n2 of 3'
 
-    While the last line of the text has no end, as when an answer is shown piece by piece, there is no status line.
+    Text may also end within a line, as the pieces of an answer and the records of a JSON array do.
     """
 
     def __init__(self, render: Callable[[], str]) -> None:
         self._render = render
-        self._is_within_line = False  # whether the text above has not ended its last line
+        self._unfinished = ""  # the part of the text above that follows its last line end
+        self._is_drawn = True  # it may be, as nothing was written yet
         self.lock = RLock()  # of the terminal; a signal handler may print while its own thread does
+
+    @property
+    def is_within_line(self) -> bool:
+        """Whether the text above has not ended its last line."""
+        return bool(self._unfinished)
 
     def above(self, text: str) -> str:
         """Return what to write so that `text` stands above the line. Hold the lock until it is written."""
         line = self._trimmed()
         if not line or not text:
             return text
-        before = "" if self._is_within_line else ERASE
-        self._is_within_line = not text.endswith("\n")
-        return f"{before}{text}{'' if self._is_within_line else line}"
+        before = self._removal()
+        self._unfinished = f"{self._unfinished}{text}".rpartition("\n")[2]
+        # The column where an unfinished line ends is known for plain characters that fill less than a line.
+        self._is_drawn = self._unfinished.isascii() and len(self._unfinished) < _columns()
+        return "".join(
+            [before, text, "\n" if self._is_drawn and self._unfinished else "", line if self._is_drawn else ""]
+        )
 
     def draw(self) -> None:
         """Show the line as it is now, or remove it where its text is empty."""
         with self.lock:
-            if not self._is_within_line:
-                with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
-                    print(f"{ERASE}{self._trimmed()}", end="", file=sys.stderr, flush=True)
+            if not self._is_drawn:
+                return
+            line = self._trimmed()
+            with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
+                print(f"{ERASE}{line}" if line else self._removal(), end="", file=sys.stderr, flush=True)
+
+    def _removal(self) -> str:
+        """What removes the line, and puts the cursor where the text above ends."""
+        if not self._is_drawn:
+            return ""
+        return f"{ERASE}{UP}{TO_COLUMN.format(len(self._unfinished) + 1)}" if self._unfinished else ERASE
 
     def _trimmed(self) -> str:
         """The text in one column less than the terminal has: in the last one a terminal may begin a new line."""
-        text = self._render()
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        except (OSError, ValueError):
-            columns = 80
+        text, columns = self._render(), _columns()
         return text if cell_len(text) < columns else set_cell_size(text, columns - 1).rstrip()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

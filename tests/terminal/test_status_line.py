@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import random
+import re
 import struct
 import sys
 import termios
@@ -25,7 +27,7 @@ from smolcli.terminal.progress import Progress
 from smolcli.terminal.stdout import AnswerStream
 from smolcli.types import Fault
 from smolcli.writers.destination import destination
-from smolcli.writers.json_lines import JsonLines
+from smolcli.writers.json_lines import Json, JsonLines
 from smolcli.writers.text import Text
 from tests.helpers import RECORD
 
@@ -34,13 +36,14 @@ COLUMNS = 60
 
 
 class Terminal:
-    """Notes each write to it, and what its screen then shows; knows CR, LF and ESC [ K (ECMA-48)."""
+    """Notes each write to it, and what its screen then shows; knows CR, LF, EL, CUU and CHA (ECMA-48)."""
 
     def __init__(self) -> None:
         self.fileno, self._other_end = pty.openpty()
         fcntl.ioctl(self.fileno, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
         self.writes: list[str] = []
         self.lines = [""]
+        self.row = self.column = 0  # of the cursor
 
     def stream(self) -> io.FileIO:
         terminal = self
@@ -55,10 +58,22 @@ class Terminal:
 
     def show(self, text: str) -> None:
         self.writes.append(text)
-        for number, part in enumerate(text.split("\n")):
-            if number:
-                self.lines.append("")
-            self.lines[-1] = f"{self.lines[-1]}{part}".rpartition("\r\x1b[K")[2]
+        for part in re.findall(r"\x1b\[\d*[A-Z]|\r|\n|[^\x1b\r\n]+", text):
+            line = self.lines[self.row]
+            if part == "\n":
+                self.row, self.column = self.row + 1, 0
+                self.lines += [""] * (self.row == len(self.lines))
+            elif part == "\r":
+                self.column = 0
+            elif part == "\x1b[K":
+                self.lines[self.row] = line[: self.column]
+            elif part == "\x1b[A":
+                self.row -= 1
+            elif part.endswith("G"):
+                self.column = int(part[2:-1]) - 1
+            else:
+                self.lines[self.row] = line[: self.column] + part + line[self.column + len(part) :]
+                self.column += len(part)
 
     def close(self) -> None:
         os.close(self.fileno)
@@ -95,7 +110,7 @@ def progress_line() -> Iterator[Callable[..., Progress]]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("writer_class", [JsonLines, Text])
+@pytest.mark.parametrize("writer_class", [JsonLines, Json, Text])
 def test_after_every_write_the_line_is_the_last_thing_on_the_screen(
     terminal: Terminal, progress_line: Callable[..., Progress], seed: int, writer_class: type
 ) -> None:
@@ -127,7 +142,7 @@ def test_after_every_write_the_line_is_the_last_thing_on_the_screen(
         assert len(screen.lines[-1]) < COLUMNS
     screen.close()
     progress.close()
-    assert terminal.lines[-1] == ""
+    assert terminal.lines[terminal.row] in ("", "}" if writer_class is Json else "")
     assert not any("3.0 MB" in line for line in terminal.lines)
 
 
@@ -141,6 +156,21 @@ def test_a_record_and_the_line_that_counts_it_are_one_write(
         terminal.writes.clear()
         sink.write_record(replace(RECORD, path=f"{number}.png", text="a cat"))
         assert terminal.writes[0] == f"\r\x1b[K{number}.png: a cat\n{number} of 12 (3.0 MB), 0:00:00, {number}.png"
+
+
+def test_a_json_array_on_a_terminal_is_whole(terminal: Terminal, progress_line: Callable[..., Progress]) -> None:
+    answers = AnswerStream(terminal.stream(), "standard output")
+    messages = Console()
+    progress = progress_line(messages, answers)
+    with Json(answers, has_many=True) as writer:
+        sink = RecordSink(writer, messages, progress=progress)
+        for number in range(3):
+            sink.write_record(replace(RECORD, path=f"{number}.png"))
+            assert terminal.lines[-1].startswith(f"{number + 1} of 12")
+            messages.notice("a notice")
+        progress.close()
+    shown = "\n".join(line for line in terminal.lines if line != "smolcli: a notice")
+    assert [record["path"] for record in json.loads(shown)] == ["0.png", "1.png", "2.png"]
 
 
 def test_records_in_a_file_leave_the_line_where_it_is(
