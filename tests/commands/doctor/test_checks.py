@@ -122,9 +122,9 @@ def test_an_output_without_unicode_gets_ascii(machine: Path, monkeypatch: pytest
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
     monkeypatch.setenv("SMOLCLI_MODEL", "gefäß")
-    for options in ({}, {"verbose": True}):
+    for is_verbose in (False, True):
         with pytest.raises(typer.Exit):
-            command.run_doctor(command.Doctor(**options))
+            command.run_doctor(command.Doctor(verbose=is_verbose))
     assert rb"gef\xe4\xdf" in output.getvalue()
 
 
