@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from transformers import AutoConfig, GenerationConfig
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
 from smolcli.models.files import ADAPTER_CONFIG, MODEL_TYPES, TOKENIZER, ModelFiles, weight_files
 from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE, Adapter
-from smolcli.models.tensor_names import EMBEDDINGS, LM_HEAD, Findings, stored_names, unwrap
+from smolcli.models.tensor_names import COMPUTED, EMBEDDINGS, LM_HEAD, Findings, stored_types, unwrap
 from smolcli.system.memory import is_out_of_memory
 from smolcli.system.temporary import name_folder
 
 # transformers' class for each model type of MODEL_TYPES.
 CLASSES = {"smolvlm": "SmolVLMForConditionalGeneration", "idefics3": "Idefics3ForConditionalGeneration"}
+FLOAT_TYPES = ("F32", "F16", "BF16", "F64")  # of safetensors
 
 
 def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
@@ -45,6 +46,8 @@ def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
     model_type = config.get("model_type")
     if model_type not in MODEL_TYPES:
         raise ModelError(f"{checkpoint} is a model of type {model_type}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
+    if "quantization_config" not in config:  # else a library of transformers' reads them
+        _refuse_integers(checkpoint, stored_types(weight_files(checkpoint)))
     model = _load_base(getattr(transformers, CLASSES[model_type]), checkpoint, dtype)
     if files.adapter is not None:
         _merge(model, Adapter(files.adapter))
@@ -66,7 +69,7 @@ def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:
     """Load a checkpoint, whatever its tensors' names were wrapped in. Raises ModelError as Findings does."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}  # Findings names those
     weights = weight_files(checkpoint)
-    unwrapped = unwrap(stored_names(weights))
+    unwrapped = unwrap(stored_types(weights))
     # transformers would look for the adapter of such a file if PEFT is installed, and only then.
     if unwrapped.wrappers or (checkpoint / ADAPTER_CONFIG).is_file():
         tensors = {unwrapped.names[name]: tensor for file in weights for name, tensor in load_file(file).items()}
@@ -80,6 +83,14 @@ def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:
     total = len(model.state_dict())
     Findings(loading["missing_keys"], loading["unexpected_keys"], misshapen, total).raise_for(checkpoint)
     return model
+
+
+def _refuse_integers(checkpoint: Path, types: Mapping[str, str]) -> None:
+    """Raise ModelError for weights that are quantized in a way of their own; PyTorch would take them as they are."""
+    for name, stored_as in sorted(types.items()):
+        if stored_as not in FLOAT_TYPES and not name.endswith(COMPUTED):
+            what = f"{checkpoint}: the tensor {name} is stored as {stored_as}"
+            raise ModelError(what, f"save it as {', '.join(FLOAT_TYPES)}")
 
 
 def _merge(model: Any, adapter: Adapter) -> None:

@@ -32,7 +32,7 @@ from smolcli.models.files import (
     weight_files,
 )
 from smolcli.models.hub_cache import HUB_ID, cached_files, cached_ids
-from smolcli.models.tensor_names import DOWNLOAD_AGAIN, PEFT_ROOT, stored_names, unwrap, wrapper_notice
+from smolcli.models.tensor_names import DOWNLOAD_AGAIN, PEFT_ROOT, stored_types, unwrap, wrapper_notice
 from smolcli.options import Model
 from smolcli.terminal.words import closest
 
@@ -211,9 +211,9 @@ def _names_notice(files: ModelFiles) -> str:
     """A line about what is taken off the names of the tensors of a checkpoint and its adapter, "" for nothing."""
     lines = []
     if files.checkpoint is not None:
-        lines += [wrapper_notice(files.checkpoint, unwrap(stored_names(weight_files(files.checkpoint))).wrappers)]
+        lines += [wrapper_notice(files.checkpoint, unwrap(stored_types(weight_files(files.checkpoint))).wrappers)]
     if files.adapter is not None:
-        wrappers = unwrap(stored_names([files.adapter / ADAPTER_WEIGHTS])).wrappers
+        wrappers = unwrap(stored_types([files.adapter / ADAPTER_WEIGHTS])).wrappers
         lines += [wrapper_notice(files.adapter, [wrapper for wrapper in wrappers if wrapper != PEFT_ROOT])]
     return "; ".join(filter(None, lines))
 

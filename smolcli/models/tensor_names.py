@@ -72,21 +72,22 @@ def wrapper_notice(source: Path, wrappers: Collection[str]) -> str:
     return f"{source}: its tensors are read without {' and '.join(wrappers)} in their names, which training added"
 
 
-def stored_names(files: Iterable[Path]) -> list[str]:
-    """Return the names of the tensors in safetensors files, read from their headers without any library.
+def stored_types(files: Iterable[Path]) -> dict[str, str]:
+    """Return the type of each tensor in safetensors files by its name, read from the headers without any library.
 
-    A damaged file has none: whoever loads it says what is wrong.
+    The types are those of the format: F32, BF16, I8 and so on. A damaged file has none: whoever loads it says what is
+    wrong.
     """
-    names: list[str] = []
+    types: dict[str, str] = {}
     for path in files:
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length)) if length <= MAX_HEADER_BYTES else {}
-            names += [name for name in header if name != "__metadata__"]
-        except (OSError, ValueError, TypeError, RecursionError):
+            types |= {name: str(entry["dtype"]) for name, entry in header.items() if name != "__metadata__"}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
-    return names
+    return types
 
 
 @dataclass(frozen=True)

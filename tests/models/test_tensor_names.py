@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from smolcli.errors import ModelError
-from smolcli.models.tensor_names import Findings, stored_names, unwrap, wrapper_notice
+from smolcli.models.tensor_names import Findings, stored_types, unwrap, wrapper_notice
 
 OWN = ["lm_head.weight", "model.text_model.layers.0.mlp.up_proj.weight", "model.text_model.norm.weight"]
 
@@ -46,7 +46,7 @@ def test_names_are_read_from_headers_without_a_library(tmp_path: Path) -> None:
     save_file(arrays, tmp_path / "a.safetensors", metadata={"format": "pt"})
     damaged = tmp_path / "b.safetensors"
     damaged.write_bytes(b"\xff" * 32)
-    assert sorted(stored_names([tmp_path / "a.safetensors", damaged, tmp_path / "none"])) == OWN
+    assert stored_types([tmp_path / "a.safetensors", damaged, tmp_path / "none"]) == dict.fromkeys(OWN, "F32")
 
 
 @pytest.mark.parametrize(
