@@ -337,7 +337,7 @@ def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> 
 
 
 def test_every_file_of_a_model_is_looked_for_on_the_node() -> None:
-    files = ModelFiles("a", *(Path(name) for name in ("checkpoint", "gguf", "mmproj", "adapter")))
+    files = ModelFiles("a", Path("checkpoint"), Path("gguf"), Path("mmproj"), Path("adapter"))
     moved = with_moved_files(files, lambda path: Path("/there", path))
     paths = (moved.checkpoint, moved.gguf, moved.mmproj, moved.adapter)
     assert list(map(str, paths)) == ["/there/checkpoint", "/there/gguf", "/there/mmproj", "/there/adapter"]
