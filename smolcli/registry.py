@@ -132,7 +132,7 @@ READERS = {
 DECODERS = {
     "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",), title="PyAV"),
     "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg", title="ffmpeg"),
-    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord", "av"), title="Decord"),
+    "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",), title="Decord"),
 }
 EXECUTORS = {
     "local": Entry("smolcli.executors.local:LocalExecutor"),

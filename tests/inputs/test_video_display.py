@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from smolcli import registry
 from smolcli.errors import InputError
 from smolcli.inputs.video import Video
 from smolcli.options import Sampling
@@ -169,6 +170,14 @@ def test_decord_refuses_what_it_would_draw_wrongly(clip: Clip, tmp_path: Path) -
     for name, reason in (("clear.mov", "transparency"), ("two.mp4", "several videos"), ("mirror.mp4", "mirrored")):
         with pytest.raises(InputError, match=f"{reason}.*; leave out --decoder"):
             Video(str(tmp_path / name), Sampling(decoder="decord"), MAX_PIXELS)
+
+
+def test_decord_without_pyav_says_what_is_missing(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("decord")
+    find_spec = registry.find_spec  # type: ignore[attr-defined]
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "av" else find_spec(name))
+    with pytest.raises(InputError, match=r"av needs the library av.*; pip install 'smolcli\[video\]'"):
+        Video(str(clip("h264")), Sampling(decoder="decord"), MAX_PIXELS)
 
 
 def test_light_animation_is_drawn_on_black_in_all_frames(tmp_path: Path) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import decord
 import numpy as np
 from decord._ffi.base import DECORDError
 from PIL import Image
 
-from smolcli.errors import ErrorKind, InputError
+from smolcli import registry
+from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.colour import correct_matrix
-from smolcli.inputs.decoders.pyav.decoder import PyAv
 from smolcli.types import Frame
+
+if TYPE_CHECKING:
+    from smolcli.inputs.decoders.pyav.decoder import PyAv
 
 
 class Decord:
@@ -32,7 +35,7 @@ class Decord:
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
         self._source = source
         self.faults: list[str] = []
-        described = PyAv(source, max_pixels)
+        described = _pyav()(source, max_pixels)
         self.times, self.duration, self.size = described.times, described.duration, described.size
         self.audio, self.notices = described.audio, described.notices
         self._colour, self._missing_matrix = described.colour, described.missing_matrix
@@ -81,6 +84,15 @@ class Decord:
         if pixels.shape[1] == width and pixels.shape[0] == height:
             return pixels
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _pyav() -> type[PyAv]:
+    """Load the decoder that describes the video. Raises InputError if its library is missing."""
+    try:
+        loaded: type[PyAv] = registry.load(registry.DECODERS, "av")
+    except UnavailableError as error:
+        raise InputError(f"cannot be read: {error.what}", error.advice, kind=ErrorKind.UNSUPPORTED) from error
+    return loaded
 
 
 def _unsupported(reason: str) -> InputError:
