@@ -120,6 +120,8 @@ def test_records() -> None:
             "seconds",
             "notices",
             "memory",
+            "blank",
+            "embedded",
             "error",
         }
     ] * 2
