@@ -346,7 +346,7 @@ def test_ctrl_c_ends_a_stalled_download_and_the_next_pull_goes_on_from_there(ser
         while sum(part.stat().st_size for part in blobs.glob("*.incomplete")) < 2 << 20 and time.monotonic() < deadline:
             server.done.wait(0.01)
         pulling.send_signal(signal.SIGINT)
-        output, message = pulling.communicate(timeout=5)  # the library's own timeouts add up to more than a minute
+        output, message = pulling.communicate(timeout=20)  # the library's own timeouts add up to more than a minute
     finally:
         pulling.kill()
     assert (pulling.returncode, output) == (130, "")
