@@ -35,7 +35,7 @@ LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
 FOLDERS = {  # the variable that moves a folder, and what does not work without it
     "cache": ("HF_HOME", "no model can be downloaded"),
     "kept": ("XDG_CACHE_HOME", "each run repeats checks that take seconds"),
-    "temporary": ("TMPDIR", "pictures of URLs and converted models have no place"),
+    "temporary": ("TMPDIR", "conversions, benchmarks and Ray have no place for their files"),
 }
 PROBES = "smolcli.commands.doctor.probes"
 FASTEST_ENCODER = next(iter(registry.VISION_ENCODERS))
