@@ -19,7 +19,7 @@ from smolcli.models import catalog
 from smolcli.models.files import ModelFiles
 from smolcli.models.vocabulary import has_learned_to_write
 from smolcli.pipeline.request import Request
-from smolcli.records.layout import Layout, refuse_foreign
+from smolcli.records.layout import refuse_foreign
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import is_url
 from smolcli.writers.fields import check_template
@@ -94,8 +94,6 @@ def check_format(request: Request, inputs: InputCollector) -> None:
 def check_layout(request: Request) -> None:
     """The format has what --fields, --bom and --safe-csv ask for, and the fields exist."""
     layout, batch = request.layout, request.batch
-    if request.task.is_plan and layout != Layout():
-        raise UsageError("--fields, --bom and --safe-csv are for records, and --dry-run writes none", "leave them out")
     layout.check_format(request.record_format)
     columns = request.columns
     if request.output.template is not None and columns is not None:

@@ -16,6 +16,7 @@ from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.pipeline import dry_run
 from smolcli.pipeline.run import run
 from smolcli.process.worker_main import resolve
+from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
@@ -36,11 +37,18 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def planned(*inputs: str, task: Task | None = None, **options: Any) -> tuple[Exit, str]:
     """The exit code and the standard output of a dry run with these options, whichever dataclass has them."""
-    groups: list[Any] = [Input(inputs), Model("nano", backend="echo"), Generate(), Output(), Batch(dry_run=True)]
+    groups: list[Any] = [
+        Input(inputs),
+        Model("nano", backend="echo"),
+        Generate(),
+        Output(),
+        Layout(),
+        Batch(dry_run=True),
+    ]
     own = [{name: value for name, value in options.items() if hasattr(group, name)} for group in groups]
-    input, model, generate, output, batch = map(lambda group, values: replace(group, **values), groups, own)
+    input, model, generate, output, layout, batch = map(lambda group, values: replace(group, **values), groups, own)
     stdout = io.StringIO()
-    code = run("caption", stdout, task or Caption(), input, model, generate, output, batch)
+    code = run("caption", stdout, task or Caption(), input, model, generate, output, layout, batch)
     return code, stdout.getvalue()
 
 

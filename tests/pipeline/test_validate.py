@@ -84,7 +84,6 @@ def check(request: Request) -> None:
         (request(format="csv", fields="vendor", schema="vendor, total float"), "did you mean data.vendor?"),
         (request(format="csv", fields="data.totl", schema="vendor, total float"), "did you mean data.total?"),
         (request(template="{text}", fields="path"), "{text} in the template is not in --fields"),
-        (request(VideoSummarize(dry_run=True), inputs=("a.mp4",), fields="path"), "--dry-run writes none"),
         (request(resume=True, output=Path("/dev/null"), format="jsonl"), "/dev/null: is not a file"),
         (request(retry_failed=True, output=Path("r.jsonl")), "--retry-failed is for --resume"),
         (request(out_dir=Path("out")), "--out-dir is for sidecars"),
