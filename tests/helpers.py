@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -59,11 +60,13 @@ def records(
     generate: Generate = Generate(),  # noqa: B008
     **batch: Any,
 ) -> tuple[list[dict[str, Any]], RecordSink]:
-    stream = io.StringIO()
-    sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=batch.get("fail_fast", False))
-    work = Work(backend, ModelFiles("echo"), Model(), Input(), generate, every_page=task.reads_every_page)
-    LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).run(items)
-    return [json.loads(line) for line in stream.getvalue().splitlines()], sink
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        fail_fast = batch.get("fail_fast", False)
+        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=fail_fast)
+        work = Work(backend, ModelFiles("echo"), Model(), Input(), generate, every_page=task.reads_every_page)
+        LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).run(items)
+        stream.seek(0)
+        return [json.loads(line) for line in stream], sink
 
 
 def results(path: Path) -> ResultsFile:

@@ -93,7 +93,7 @@ def run(
         write_contact_sheet(sheet_item, request, job.work)
     if passed_by := inputs.passed_by.describe(task.noun):
         console.notice(passed_by)
-    if job.work.files.is_fallback:
+    if job.work.files.is_fallback and outputs.sink.done:
         outputs.sink.notes.append(job.work.files.notice)  # the one at the beginning has scrolled out of sight
     return conclude(request, outputs.sink, console, started_at)
 

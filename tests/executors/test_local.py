@@ -298,14 +298,13 @@ def test_an_input_whose_duplicate_was_deleted_is_asked_about_itself(tmp_path: Pa
     gone, kept = tmp_path / "0.png", tmp_path / "1.png"
     for file in (gone, kept):
         file.write_bytes(png())
-    stream, held = io.StringIO(), results(tmp_path / "r.jsonl")
-    sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
-    executor = LocalExecutor(
-        Caption(), IDENTITY,
-        Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone))), sink, held,
-    )  # fmt: skip
-    executor.run([Item.of(str(gone)), Item.of(str(kept))])
-    kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, stream.getvalue().splitlines())}
+    file = tmp_path / "r.jsonl"
+    held = results(file)
+    work = Work(f"{__name__}:Vanishing", ModelFiles("echo"), Model(), Input(), Generate(schema=str(gone)))
+    with file.open("a") as stream:  # a real one, which the sink writes to the disk every few seconds
+        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=held)
+        LocalExecutor(Caption(), IDENTITY, work, sink, held).run([Item.of(str(gone)), Item.of(str(kept))])
+    kinds = {record["path"]: record["error"]["kind"] for record in map(json.loads, file.read_text().splitlines())}
     assert kinds == {str(gone): "missing", str(kept): "schema"}  # "fine" is no JSON object, but an answer
 
 
