@@ -21,7 +21,7 @@ class Ocr(Task):
 
     examples = (
         "smolcli ocr sign.png",
-        "smolcli ocr receipts/ -m 500m --schema 'vendor, date, total float' -o receipts.jsonl",
+        "smolcli ocr receipts/ -m 500m --schema 'vendor, total float' -o receipts.jsonl",
         "smolcli ocr scans/ --sidecar .txt --detail high",
     )
 

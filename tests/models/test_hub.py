@@ -443,7 +443,8 @@ def test_pull_and_list_commands(server: Hub) -> None:
         "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf",
     ]
     hub.pull(PAIR_REPO)
-    listed = [line.split("\t") for line in runner.invoke(app, ["list"]).stdout.splitlines()]
+    header, *listed = [line.split("\t") for line in runner.invoke(app, ["list"]).stdout.splitlines()]
+    assert header[0] == "name"
     assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp", "278824384"]]
     rows = json.loads(runner.invoke(app, ["list", "--json"]).stdout)
     assert [row["name"] for row in rows] == [cells[0] for cells in listed]

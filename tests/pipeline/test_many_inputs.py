@@ -335,9 +335,9 @@ def test_lists_and_patterns(folder: Path) -> None:
 def test_what_is_passed_by_is_said_once_and_a_pattern_without_a_match_is_no_input(folder: Path) -> None:
     (folder / "notes.doc").write_text("words")
     (folder / "a" / "link").symlink_to(folder / "b")
-    done = smolcli("caption", "-b", "echo", folder, "--exclude", "bad.png", f"{folder}/*.gif")
+    done = smolcli("caption", "-b", "echo", "-m", "nano", folder, "--exclude", "bad.png", f"{folder}/*.gif")
     assert (done.returncode, done.stdout.count(b"\n")) == (5, 11)
-    assert done.stderr.decode().splitlines()[-2:] == [
+    assert done.stderr.decode().splitlines()[:2] == [
         f"smolcli: {folder}/*.gif: no file matches; check the pattern",
         "smolcli: passed by 1 file that is no picture and 1 link to a folder (--follow-links walks into links)",
     ]
@@ -389,9 +389,9 @@ def test_progress_goes_to_a_terminal_as_one_line_and_nowhere_else(folder: Path) 
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
-    command = [sys.executable, "-m", "smolcli", "caption", "-b", "echo", "-m", "nano", str(folder)]
-    out = folder.parent / "o.jsonl"
-    running = subprocess.Popen([*command, "-o", str(out)], stderr=theirs, stdout=theirs)
+    command = [sys.executable, "-m", "smolcli", "caption", "-b", "echo", "-m", "nano", folder.name]
+    out = Path("o.jsonl")
+    running = subprocess.Popen([*command, "-o", str(out)], stderr=theirs, stdout=theirs, cwd=folder.parent)
     running.wait(timeout=60)
     os.close(theirs)
     shown = os.read(ours, 2**16).decode()

@@ -29,7 +29,6 @@ def test_only_the_style_tags_has_keywords() -> None:
     reply = Reply("sun, sea", Finish("stop"))
     assert Caption(style="tags").answer([reply]).data == ["sun", "sea"]
     assert Caption().answer([reply]).data is None
-    assert Caption(style="tags", prompt="Where?").answer([reply]).data is None
     assert Caption(style="tags").answer([Reply("{}", Finish("stop"), {"tag": "sun"})]).data == {"tag": "sun"}
 
 

@@ -72,5 +72,5 @@ are no records are left out and counted.
 records.examples = (  # type: ignore[attr-defined]
     "smolcli records results.jsonl -o results.csv --bom",
     "smolcli records results.jsonl --failed",
-    "smolcli records results.jsonl --where 'data.total > 100' --fields path,data.total -f csv",
+    "smolcli records results.jsonl --where 'data.total > 100' -f csv",
 )

@@ -22,6 +22,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from smolcli import registry
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
 from smolcli.inputs.alpha import Ground
@@ -251,7 +252,8 @@ def _alpha_decoder(stream: VideoStream) -> str:
         return ""
     if (decoder := ALPHA_DECODERS[name]) not in av.codecs_available:
         message = f"has transparency, and this PyAV was built without {decoder}, which reads it"
-        raise InputError(message, "use --decoder ffmpeg, or pip install -U av", kind=ErrorKind.UNSUPPORTED)
+        advice = f"use --decoder ffmpeg, or {registry.install_command('av', '-U')}"
+        raise InputError(message, advice, kind=ErrorKind.UNSUPPORTED)
     return decoder
 
 
