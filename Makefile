@@ -16,7 +16,7 @@ types:
 test:
 	python -m pytest -q -n 2 --dist loadfile
 test-slow:
-	python -m pytest -q -m slow
+	python -m pytest -q -m slow -n 2 --dist worksteal
 docs:
 	for script in $(SCRIPTS); do python $$script || exit 1; done
 	$(COG) -r $(PAGES)

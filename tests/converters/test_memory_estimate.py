@@ -79,6 +79,7 @@ SHAPES = {
 MEMORY = [pytest.param(name, marks=[] if SHAPES[name][2] else [pytest.mark.gigabytes]) for name in SHAPES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORY)
 def test_memory_is_bounded_by_the_largest_tensor(name: str, checkpoint: Path, tmp_path: Path) -> None:
     text, vision, layers = SHAPES[name]

@@ -64,6 +64,7 @@ def test_divergence_and_cosine_are_those_of_torch() -> None:
     assert cosine(p.numpy(), q.numpy()) == pytest.approx(torch.cosine_similarity(p, q).numpy(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_built_in_model_is_converted_right(tmp_path: Path) -> None:
     """The promise of the project: with f16 each answer of PyTorch in float32, with q8_0 19 of 20 tokens."""
     source = resolve.find_files("nano").checkpoint
@@ -158,6 +159,7 @@ def test_an_mmproj_that_splits_pictures_otherwise_is_found(checkpoint: Path, tmp
     assert "mmproj-Tiny-F16.gguf: splits pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_adapter_is_compared_with_what_peft_merges(checkpoint: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText
 

@@ -462,12 +462,14 @@ def photo() -> bytes:
     return png((4000, 3000))
 
 
+@pytest.mark.slow
 def test_large_pictures_ahead_do_not_keep_a_child_from_being_replaced(photo: bytes) -> None:
     items = [Item.of(f"{number}.png", photo) for number in range(24)]
     outcomes = outcomes_of(*["one"] * 24, items=items, growth=-(10**12))  # replaced at the first measure
     assert sorted(outcomes) == [(number, "one!", None) for number in range(24)]
 
 
+@pytest.mark.slow
 def test_large_pictures_ahead_do_not_keep_others_from_being_opened_after_a_crash(photo: bytes) -> None:
     items = [Item.of("0.png", PICTURE)] + [Item.of(f"{number}.png", photo) for number in range(1, 20)]
     outcomes = outcomes_of("SIGSEGV", *["one"] * 19, items=items)
@@ -487,6 +489,7 @@ def test_a_prompt_that_ends_the_engine_before_its_first_piece_is_found() -> None
     assert sorted(outcomes) == [(0, "", "memory"), (1, "fine", None), (2, "fine", None)]
 
 
+@pytest.mark.slow
 def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
     """800 inputs leak a MiB each, 800 MB in all; no child grows beyond 200 MB, and no input is lost."""
     inbox: SimpleQueue[InboxMessage] = SimpleQueue()

@@ -192,6 +192,7 @@ def test_the_built_in_model_summarizes_the_sample_film() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_both_backends_give_the_same_summary() -> None:
     options = (FILM, "--scene", "-m", "nano", "-f", "json")
     torch, llamacpp = (json.loads(smolcli(*options, "-b", backend)[1]) for backend in ("torch", "llamacpp"))

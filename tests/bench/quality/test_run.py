@@ -192,6 +192,7 @@ def test_suite_decides_prompt_and_metric(tmp_path: Path) -> None:
     assert lines(kept)[0]["text"] == "Answer:"
 
 
+@pytest.mark.slow
 def test_pairs_of_pictures_and_texts_are_read_by_the_built_in_model(tmp_path: Path) -> None:
     (tmp_path / "sign.png").write_bytes((SAMPLES / "sign.png").read_bytes())
     (tmp_path / "sign.txt").write_text("EXIT 28\n")

@@ -48,6 +48,7 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
+@pytest.mark.slow
 def test_every_quantization_has_the_planned_size_and_types(checkpoint: Path, tmp_path: Path) -> None:
     done = smolcli(
         checkpoint, "-o", tmp_path / "out", "--dry-run", "--json",

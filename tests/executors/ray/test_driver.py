@@ -254,6 +254,7 @@ def test_a_worker_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: p
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     third = nodes.add_node(num_cpus=1, **SMALL)
     Path(f"{raylet(third)} dies").touch()
@@ -268,6 +269,7 @@ def test_a_node_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: pyt
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_workers_that_keep_dying_end_the_run_after_finished_records_were_delivered(nodes: Nodes, folder: Path) -> None:
     sink = CollectingSink()
     reason = r"\((Worker unexpectedly|The actor \w+ is unavailable)"  # Ray reports the death, or a call fails before
