@@ -37,14 +37,15 @@ STATES = {
     "done": "done before",
     "failed": "failed before; --retry-failed tries it again",
     "same": "has the content of another input, and takes its answer",
+    "left-alone": "left alone, since what would be written is there; --if-exists overwrite",
 }
 
 
 class _Finished(NamedTuple):
-    """An input that needs no answer; `failed` says that its record has none."""
+    """An input that needs no answer, with its state, one of STATES."""
 
     path: str
-    failed: bool
+    state: str
 
 
 class _PlanSink(RecordSink):
@@ -56,7 +57,11 @@ class _PlanSink(RecordSink):
 
     def skip(self, path: str, failed: bool = False, id: str = "") -> None:
         self.count_finished(failed)
-        self.entries.append(_Finished(path, failed))
+        self.entries.append(_Finished(path, "failed" if failed else "done"))
+
+    def leave_alone(self, path: str) -> None:
+        super().leave_alone(path)
+        self.entries.append(_Finished(path, "left-alone"))
 
     def count_finished(self, failed: bool) -> None:
         """Count an input that has its record."""
@@ -92,7 +97,7 @@ def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: 
         stdout.flush()
     if passed_by := inputs.passed_by.describe(request.task.noun):
         console.notice(passed_by)
-    if not sink.done and not sink.skipped:
+    if not sink.entries:
         return conclude(request, sink, console, time.monotonic())
     summary = planner.summary()
     if as_json:
@@ -124,7 +129,7 @@ class _Planner:
         opened_plans = stream("smolcli.engine.plans:open_plans", items, self._job.work) if items else iter(())
         for entry in sink.entries:
             if isinstance(entry, _Finished):
-                yield self._finished(entry.path, entry.failed)
+                yield self._finished(entry.path, entry.state)
                 continue
             opened = next(opened_plans)
             try:
@@ -141,8 +146,7 @@ class _Planner:
                 sink.count_outcome(entry.path, None, opened.media.notices)
             yield plan
 
-    def _finished(self, path: str, failed: bool) -> dict[str, Any]:
-        state = "failed" if failed else "done"
+    def _finished(self, path: str, state: str) -> dict[str, Any]:
         self._totals.states[state] += 1
         return {"path": path, "state": state}
 
@@ -156,7 +160,7 @@ class _Planner:
         if self.results is not None:
             state = self.results.state_by_id(item.path, id, content.stamp)
             if self.results.is_skipped(state, self._request.batch.retry_failed):
-                return self._finished(item.path, state == "failed")
+                return self._finished(item.path, state)
         if id in self._ids or (self.results is not None and self.results.answer(id) is not None):
             self._totals.states["same"] += 1
             return {"path": item.path, "state": "same"}
@@ -190,6 +194,7 @@ class _Planner:
         parts = [f"{counts['new']:,} of {pluralize(counts.total(), noun)} to answer"]
         parts += [f"{counts['done']:,} done before"] if counts["done"] else []
         parts += [f"{counts['failed']:,} failed before (--retry-failed)"] if counts["failed"] else []
+        parts += [f"{counts['left-alone']:,} left alone (--if-exists overwrite)"] if counts["left-alone"] else []
         parts += [f"{counts['same']:,} with the content of another"] if counts["same"] else []
         parts += [f"{counts['unreadable']:,} that cannot be read"] if counts["unreadable"] else []
         if not counts["new"]:

@@ -118,12 +118,19 @@ def test_several_questions_and_several_pictures_together() -> None:
     assert (plan["path"], plan["prompts"], len(plan["pictures"]), plan["tokens"]["image"]) == ("a.png b.png", 1, 2, 128)
 
 
-def test_a_sidecar_that_exists_is_done_and_none_is_written() -> None:
+def test_an_input_whose_sidecar_exists_is_left_alone_and_none_is_written() -> None:
     for name in ("a.png", "b.png"):
         Path(name).write_bytes(png())
     Path("a.txt").write_text("a cat")
     _, out = planned("a.png", "b.png", sidecar=(".txt",))
-    assert out.splitlines()[0] == "a.png: done before" and "1 of 2 pictures to answer" in out
+    assert out.splitlines()[0] == (
+        "a.png: left alone, since what would be written is there; --if-exists overwrite"
+    )  # fmt: skip
+    assert "1 of 2 pictures to answer, 1 left alone (--if-exists overwrite)" in out
+    assert planned("a.png", sidecar=(".txt",)) == (
+        Exit.OK,
+        f"{out.splitlines()[0]}\n0 of 1 picture to answer, 1 left alone (--if-exists overwrite)\n",
+    )
     assert not Path("b.txt").exists()
 
 
