@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from smolcli import registry
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
 from smolcli.records.layout import Layout, is_table
 from smolcli.tasks.base import Task
 from smolcli.writers.columns import Column, table_columns
-from smolcli.writers.destination import STDOUT_NAMES, format_of
+from smolcli.writers.destination import STDOUT_NAMES, chosen_format, sidecar_template
 from smolcli.writers.fields import parse_fields
 
 
@@ -43,19 +42,12 @@ class Request:
     @cached_property
     def sidecar_template(self) -> str | None:
         """The template of the text sidecars; without any, --template is the format of the records."""
-        has_text = any(map(registry.is_text_sidecar, self.output.sidecar))
-        return self.output.template if has_text else None
+        return sidecar_template(self.output)
 
     @cached_property
     def record_format(self) -> str | None:
         """The format of the records: a key of registry.WRITERS, `template`, or None if only sidecars are written."""
-        if self.output.template is not None and self.sidecar_template is None:
-            return "template"
-        if self.output.format is not None:
-            return self.output.format
-        if self.output.output is not None:
-            return format_of(self.output.output, {**registry.WRITERS, **registry.FOREIGN_FORMATS})
-        return None if self.output.sidecar or self.output.write_metadata else "text"
+        return chosen_format(self.output, None if self.output.sidecar or self.output.write_metadata else "text")
 
     @property
     def writes_into_collection(self) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
 """Refuses options that contradict each other, one function for each concern, before anything is opened.
 
 Every check raises UsageError with what is wrong and what to do, or UnavailableError for a library that is missing.
-`check_model` is called when the model is known, the others before.
+`check_model` is called when the model is known, the others before. Those of plain values are for other commands that
+write records too.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from shlex import join, quote
 
 from smolcli import registry
@@ -49,12 +52,17 @@ def validate(request: Request, inputs: InputCollector) -> None:
 def check_inputs(request: Request) -> None:
     """There is an input, and standard input is read at most once."""
     words = _input_words(request)
-    if words.count("-") > 1:
-        raise UsageError("standard input can be read once, and is named twice", "name it once")
+    check_standard_input(words)
     if not words and request.input.files_from is None:
         arguments = (f'"{name.upper()}"' for name in _argument_names(request))
         example = " ".join(("smolcli", request.name, *arguments, request.task.example))
         raise UsageError("no input was given", f"{example}, a directory, or - for standard input")
+
+
+def check_standard_input(words: Sequence[str]) -> None:
+    """Standard input is named once at most."""
+    if words.count("-") > 1:
+        raise UsageError("standard input can be read once, and is named twice", "name it once")
 
 
 def check_question(request: Request) -> None:
@@ -72,6 +80,11 @@ def check_output_file(request: Request, inputs: InputCollector) -> None:
         return
     if inputs.reads_path(file):
         raise UsageError(f"{file}: the input is also the output", "choose another file with -o")
+    check_is_no_medium(file)
+
+
+def check_is_no_medium(file: Path) -> None:
+    """A picture or video is not written over, for instance one that was named after a forgotten -o FILE."""
     if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
         raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
 
@@ -87,7 +100,12 @@ def check_format(request: Request, inputs: InputCollector) -> None:
             raise UsageError(f"{name} is for video-summarize", f"choose {usable}")
     if record_format in registry.NEEDS_SEGMENTS and inputs.has_many:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
-    if record_format == "template" and output.format is not None:
+    check_template_alone(record_format, output.format)
+
+
+def check_template_alone(record_format: str | None, format: str | None) -> None:
+    """A template of records is not given beside --format."""
+    if record_format == "template" and format is not None:
         raise UsageError("--template is a format of its own", "leave out --format")
 
 
@@ -162,19 +180,29 @@ def _not_resumable(request: Request) -> UsageError:
 def check_sidecars(request: Request) -> None:
     """Every input has a name and a place for its sidecar, which takes no picture's name."""
     output, words = request.output, _input_words(request)
-    for suffix in output.sidecar:
+    check_sidecar_suffixes(output.sidecar)
+    check_out_dir(output.out_dir, output.sidecar)
+    if output.sidecar and ("-" in words or request.task.together):
+        raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
+    if output.sidecar and output.out_dir is None and any(map(is_url, words)):
+        raise UsageError("a sidecar cannot be written beside a URL", "add --out-dir DIR")
+
+
+def check_sidecar_suffixes(suffixes: Sequence[str]) -> None:
+    """A sidecar has the suffix neither of a picture or video nor of a format that it does not have."""
+    for suffix in suffixes:
         end = suffix[suffix.rfind(".") :].lower()
         if end in MEDIA_SUFFIXES:
             raise UsageError(f"sidecar {suffix} would have the name of a picture or video", "choose .txt or .json")
         if not SIDECAR_SUFFIX.fullmatch(suffix) or end in OTHER_FORMATS:
             advice = f"choose one of {', '.join(registry.SIDECARS)}, or another suffix for text, as .caption"
             raise UsageError(f"sidecar {suffix} is not known", advice)
-    if output.out_dir is not None and not output.sidecar:
+
+
+def check_out_dir(out_dir: Path | None, sidecars: Sequence[str]) -> None:
+    """--out-dir comes with --sidecar."""
+    if out_dir is not None and not sidecars:
         raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
-    if output.sidecar and ("-" in words or request.task.together):
-        raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
-    if output.sidecar and output.out_dir is None and any(map(is_url, words)):
-        raise UsageError("a sidecar cannot be written beside a URL", "add --out-dir DIR")
 
 
 def check_write_metadata(request: Request) -> None:

@@ -8,8 +8,9 @@ import os
 import stat
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
+from smolcli import registry
 from smolcli.errors import UsageError
 from smolcli.terminal.stdout import AnswerStream
 
@@ -26,6 +27,35 @@ def format_of(path: Path, known: Container[str]) -> str:
     """Return the format that the suffix of `path` stands for, if it is one of `known`; otherwise text."""
     suffix = path.suffix.lower().removeprefix(".")
     return {"ndjson": "jsonl", "markdown": "md"}.get(suffix, suffix if suffix in known else "text")
+
+
+class FormatOptions(Protocol):
+    """The options that choose the format of records, and of sidecars."""
+
+    @property
+    def format(self) -> str | None: ...
+    @property
+    def template(self) -> str | None: ...
+    @property
+    def output(self) -> Path | None: ...
+    @property
+    def sidecar(self) -> tuple[str, ...]: ...
+
+
+def sidecar_template(options: FormatOptions) -> str | None:
+    """Return the template of the text sidecars; without any, --template is the format of the records."""
+    return options.template if any(map(registry.is_text_sidecar, options.sidecar)) else None
+
+
+def chosen_format(options: FormatOptions, otherwise: str | None) -> str | None:
+    """Return the format of the records: `template`, that of --format or of the suffix of -o, else `otherwise`."""
+    if options.template is not None and sidecar_template(options) is None:
+        return "template"
+    if options.format is not None:
+        return options.format
+    if options.output is not None:
+        return format_of(options.output, {**registry.WRITERS, **registry.FOREIGN_FORMATS})
+    return otherwise
 
 
 @contextlib.contextmanager

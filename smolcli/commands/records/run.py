@@ -18,13 +18,20 @@ from smolcli.commands.records.survey import check_names, data_columns
 from smolcli.errors import ErrorKind, Exit, InputError, OutputError, UsageError
 from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.outputs import make_writer
+from smolcli.pipeline.validate import (
+    check_is_no_medium,
+    check_out_dir,
+    check_sidecar_suffixes,
+    check_standard_input,
+    check_template_alone,
+)
 from smolcli.records.layout import Layout, is_table, refuse_foreign
 from smolcli.records.stored import RecordFiles, describe, stored_record
 from smolcli.records.where import BATCH, Where
 from smolcli.terminal.console import Console
 from smolcli.types import StoredRecord, is_url, pluralize
 from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Column, Keys, table_columns, video_segments
-from smolcli.writers.destination import STDOUT_NAMES, destination, format_of
+from smolcli.writers.destination import STDOUT_NAMES, chosen_format, destination, sidecar_template
 from smolcli.writers.fields import GROUPS, check_template, parse_fields
 
 if TYPE_CHECKING:
@@ -77,43 +84,29 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
 
 
 def choose_format(selection: Selection, output: RecordOutput) -> tuple[str | None, str | None]:
-    """Return the format of the records, as pipeline.request.Request.record_format does, and its template."""
-    if output.template is not None and sidecar_template(output) is None:
-        return "template", output.template
-    if output.format is not None:
-        return output.format, None
-    if output.output is not None:
-        return format_of(output.output, {**registry.WRITERS, **registry.FOREIGN_FORMATS}), None
-    if output.sidecar:
-        return None, None
-    return ("template", FAILED_TEMPLATE) if selection.failed else ("text", None)
-
-
-def sidecar_template(output: RecordOutput) -> str | None:
-    """Return the template of the text sidecars, as pipeline.request.Request.sidecar_template does."""
-    return output.template if any(map(registry.is_text_sidecar, output.sidecar)) else None
+    """Return the format of the records, None for sidecars alone, and its template."""
+    otherwise = None if output.sidecar else "template" if selection.failed else "text"
+    record_format = chosen_format(output, otherwise)
+    return record_format, (output.template or FAILED_TEMPLATE) if record_format == "template" else None
 
 
 def check(selection: Selection, output: RecordOutput, layout: Layout, record_format: str | None) -> None:
     """Refuse options that contradict each other. Raises UsageError."""
     if not selection.files:
         raise UsageError("no file was given", "smolcli records results.jsonl, or - for standard input")
-    if selection.files.count("-") > 1:
-        raise UsageError("standard input can be read once, and is named twice", "name it once")
+    check_standard_input(selection.files)
     refuse_foreign(record_format)
     if record_format in registry.NEEDS_SEGMENTS:
         raise UsageError(f"{record_format} holds one video", "write one beside each: --sidecar .srt")
-    if record_format == "template" and output.format is not None:
-        raise UsageError("--template is a format of its own", "leave out --format")
-    if output.out_dir is not None and not output.sidecar:
-        raise UsageError("--out-dir is for sidecars", "add --sidecar .txt, or use -o FILE")
+    check_template_alone(record_format, output.format)
+    check_sidecar_suffixes(output.sidecar)
+    check_out_dir(output.out_dir, output.sidecar)
     if selection.failed and (output.sidecar or record_format == "text"):
         what = "sidecars hold answers" if output.sidecar else "text holds answers"
         raise UsageError(f"{what}, and failed records have none", "leave it out, or add -f csv")
     layout.check_format(record_format)
-    file = output.output
-    if file is not None and file.suffix.lower() in MEDIA_SUFFIXES and file.is_file():
-        raise UsageError(f"{file}: is a picture or a video, by its name", "choose another file with -o")
+    if output.output is not None:
+        check_is_no_medium(output.output)
 
 
 def check_output(stream: TextIO, names: Sequence[str]) -> None:

@@ -190,6 +190,8 @@ def test_a_file_without_records(run: Run) -> None:
         ({"format": "csv", "template": "{text}"}, "--template is a format of its own"),
         ({"format": "text", "failed": True}, "text holds answers, and failed records have none"),
         ({"sidecar": (".txt",), "failed": True}, "sidecars hold answers"),
+        ({"sidecar": (".png",)}, "sidecar .png would have the name of a picture or video"),
+        ({"sidecar": (".csv",)}, "sidecar .csv is not known"),
         ({"out_dir": Path("out")}, "--out-dir is for sidecars"),
         ({"format": "md", "fields": "path"}, "--fields is for"),
         ({"format": "csv", "fields": "path,ratng"}, "no record has ratng; did you mean rating?"),
