@@ -69,9 +69,9 @@ class RecordFiles:
         self._stack.close()
 
     def keep(self) -> None:
-        """Copy pipes into temporary files, so that all can be read again. Raises OSError."""
+        """Copy pipes into temporary files, once, so that all can be read again. Raises OSError."""
         for name in self._names:
-            if name == "-" or not _can_be_read_again(name):
+            if name not in self._kept and (name == "-" or not _can_be_read_again(name)):
                 copy = self._stack.enter_context(tempfile.TemporaryFile(prefix="smolcli-"))
                 with self._open(name) as pipe:
                     shutil.copyfileobj(pipe, copy, 2**20)

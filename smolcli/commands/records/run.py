@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -26,6 +27,7 @@ from smolcli.pipeline.validate import (
     check_template_alone,
 )
 from smolcli.records.layout import Layout, is_table, refuse_foreign
+from smolcli.records.offset_index import OffsetIndex
 from smolcli.records.stored import RecordFiles, describe, stored_record
 from smolcli.records.where import BATCH, Where
 from smolcli.terminal.console import Console
@@ -48,6 +50,7 @@ class Tally:
     read: int = 0
     chosen: int = 0
     failed: int = 0  # of the chosen
+    sidecars_wanted: int = 0  # records with an answer whose sidecars should be written
     sidecars_failed: int = 0
     first_failure: str = field(default="")
 
@@ -64,6 +67,7 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
         if template is not None and columns is not None:
             check_template(template, columns)
         sidecars = make_sidecars(output)
+        latest = None if sidecars is None else latest_records(files, selection.failed, where)
         records = choose(files, selection.failed, where, tally)
         first = list(islice(records, 1))  # the first answer tells whether answers have several lines
         file = None if output.output is None or str(output.output) in STDOUT_NAMES else output.output
@@ -73,8 +77,8 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
         writer = stack.enter_context(
             make_writer(stream, record_format, template, layout, columns, has_many=True, is_multiline=is_multiline)
         )
-        for record in chain(first, records):
-            if sidecars is not None:
+        for number, record in enumerate(chain(first, records)):
+            if sidecars is not None and latest is not None and latest.find(record.path) == number:
                 write_sidecars(sidecars, record, output, tally)
             writer.write(record)
     holds_answers_only = record_format == "text" or (template is not None and "{error." not in template)
@@ -116,8 +120,12 @@ def check_output(stream: TextIO, names: Sequence[str]) -> None:
     except OSError:  # not a file of the system
         return
     for name in names:
-        if name != "-" and stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(name)):
-            raise UsageError(f"{name}: the input is also the output", "choose another file with -o")
+        input_status = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
+        if stat.S_ISREG(status.st_mode) and os.path.samestat(status, input_status):
+            raise UsageError(
+                f"{'standard input' if name == '-' else name}: the input is also the output",
+                "choose another file with -o",
+            )
 
 
 def choose_columns(
@@ -134,16 +142,33 @@ def choose_columns(
     wanted |= {name: ("data", *name.split(".")[1:]) if name.startswith("data.") else (name,) for name in others}
     needs_columns = layout.fields is None and is_table(record_format)
     if wanted or needs_columns:
-        try:
-            files.keep()
-        except OSError as error:
-            what = f"a pipe cannot be kept in a temporary file ({error.strerror})"
-            raise OutputError(what, "name a file, or set TMPDIR to a folder with space") from error
+        keep(files)
     if wanted:
         check_names(files.read(), wanted)
     if needs_columns:
         return table_columns(data_columns(files.read()))
     return None if layout.fields is None else parse_fields(layout.fields, None, others)
+
+
+def keep(files: RecordFiles) -> None:
+    """Make the files readable more than once. Raises OutputError."""
+    try:
+        files.keep()
+    except OSError as error:
+        what = f"a pipe cannot be kept in a temporary file ({error.strerror})"
+        raise OutputError(what, "name a file, or set TMPDIR to a folder with space") from error
+
+
+def latest_records(files: RecordFiles, only_failed: bool, where: Where | None) -> OffsetIndex:
+    """Read the files for the number of the last chosen record of each path, which is the one that counts.
+
+    A file that changed between two runs, or was asked about again, has several records.
+    """
+    keep(files)
+    latest = OffsetIndex()
+    for number, fields in enumerate(_matching(files.read(), only_failed, where, Tally())):
+        latest.add(fields["path"], number)
+    return latest
 
 
 def make_sidecars(output: RecordOutput) -> Sidecars | None:
@@ -188,6 +213,7 @@ def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: RecordOutpu
     """Write the sidecars of one record; one that cannot be written is counted."""
     try:
         if record.error is None:
+            tally.sidecars_wanted += 1
             check_place(record, output)
         sidecars.write(record)
     except InputError as error:
@@ -226,5 +252,5 @@ def conclude(files: RecordFiles, tally: Tally, holds_answers_only: bool, console
     if tally.sidecars_failed:
         count = pluralize(tally.sidecars_failed, "record")
         console.error(f"no sidecars of {count}, the first is {tally.first_failure}")
-        return Exit.ALL_FAILED if tally.sidecars_failed == tally.chosen - tally.failed else Exit.SOME_FAILED
+        return Exit.ALL_FAILED if tally.sidecars_failed == tally.sidecars_wanted else Exit.SOME_FAILED
     return Exit.SOME_FAILED if has_other_lines else Exit.OK

@@ -244,6 +244,15 @@ def test_sidecars_of_inputs_that_are_elsewhere_are_said_once(run: Run) -> None:
     assert sorted(str(path) for path in Path("out").rglob("*.txt")) == ["out/in/a.txt", "out/in/b.txt"]
 
 
+@pytest.mark.parametrize("if_exists", ["skip", "overwrite", "error"])
+def test_of_several_records_of_an_input_the_sidecar_is_that_of_the_last(run: Run, if_exists: str) -> None:
+    Path("a.png").touch()
+    write(replace(RECORD, text="as it was"), DOG, replace(RECORD, text="as it is"))
+    _, said, code = run(sidecar=(".txt",), out_dir=Path("out"), if_exists=if_exists)
+    assert (said, code) == ("", Exit.OK)
+    assert Path("out/a.txt").read_text() == "as it is\n"
+
+
 def test_subtitles_are_for_videos(run: Run) -> None:
     write(FILM, RECORD)
     _, said, code = run(sidecar=(".srt",), out_dir=Path("out"))
@@ -263,14 +272,16 @@ def test_standard_input_is_read_once_or_kept() -> None:
     assert empty.returncode == Exit.NO_INPUT and empty.stderr.startswith(b"smolcli: standard input: no record")
 
 
-def test_a_shell_cannot_append_the_output_to_the_input() -> None:
+@pytest.mark.parametrize(("name", "shown"), [("r.jsonl", "r.jsonl"), ("-", "standard input")])
+def test_a_shell_cannot_append_the_output_to_the_input(name: str, shown: str) -> None:
+    """The command would read what it writes, without end."""
     write(RECORD)
-    with open("r.jsonl", "a") as end:
+    with open("r.jsonl", "a") as end, open("r.jsonl") as start:
         done = subprocess.run(
-            [sys.executable, "-m", "smolcli", "records", "r.jsonl", "-f", "jsonl"],
-            stdout=end, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+            [sys.executable, "-m", "smolcli", "records", name, "-f", "jsonl"],
+            stdin=start, stdout=end, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=10,
         )  # fmt: skip
     assert (done.returncode, done.stderr.decode().split(";")[0]) == (
-        Exit.USAGE, "smolcli: r.jsonl: the input is also the output",
+        Exit.USAGE, f"smolcli: {shown}: the input is also the output",
     )  # fmt: skip
     assert Path("r.jsonl").read_text() == as_json(RECORD) + "\n"
