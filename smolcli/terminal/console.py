@@ -40,8 +40,12 @@ class Console:
 
     def _print(self, text: str) -> None:
         line = self.status_line
-        with contextlib.suppress(OSError), line.lock if line is not None else contextlib.nullcontext():
-            text = f"{text}\n"  # a closed standard error is no reason to stop
+        # No reason to stop are a closed standard error, and one that a signal handler finds in the midst of a write.
+        with (
+            contextlib.suppress(OSError, RuntimeError),
+            line.lock if line is not None else contextlib.nullcontext(),
+        ):
+            text = f"{text}\n"
             if line is not None:
                 text = line.above(f"\n{text}" if line.is_within_line else text)
             print(text, end="", file=sys.stderr, flush=True)

@@ -37,13 +37,15 @@ class Progress:
         self._console, self._survey, self._noun = console, survey, noun
         self._started_at = self._logged_at = time.monotonic()
         self._drawn_at = 0.0
-        self._lock = RLock()  # skipped inputs are counted in the thread that finds them; a signal handler reads too
         self._done = self._failed = self._skipped = self._tokens = 0
         self._path = ""  # of the input that was last heard of
         self._total: int | None = None  # inputs, known when the survey has ended
         self._counted = self._bytes = 0  # by the survey so far
         self._is_closed = Event()
         self._line = StatusLine(self.describe) if may_be_shown(answers) else None
+        # Skipped inputs are counted in the thread that finds them, and a signal handler prints in the midst of a count:
+        # with a second lock it could wait for a thread that draws the line and waits for the count.
+        self._lock = RLock() if self._line is None else self._line.lock
         self.survey_thread = Thread(target=self._count, daemon=True)
         self.survey_thread.start()
         if self._line is not None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread, current_thread
 from types import SimpleNamespace
 
 import pytest
@@ -221,6 +222,34 @@ def test_no_line_where_the_reader_of_a_pipe_may_write_to_the_terminal(
     assert (terminal.writes == []) == (answers_go_to == "pipe")
     for fileno in (reader, writer):
         os.close(fileno)
+
+
+def test_a_message_in_the_midst_of_a_count_waits_for_no_other_thread(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler prints while its own thread counts a record, and the thread of the clock draws the line."""
+    messages, is_drawing = Console(), Event()
+    line = Progress(messages, iter([]))
+    describe, step = Progress.describe, Progress._step
+
+    def interrupted_step(self: Progress, path: str) -> None:
+        Thread(target=messages.status_line.draw, daemon=True).start()  # type: ignore[union-attr]
+        is_drawing.wait(0.2)  # in vain where it must wait for the count
+        messages.notice("a message")
+        step(self, path)
+
+    def noted_describe(self: Progress) -> str:
+        if current_thread() is not counting:
+            is_drawing.set()
+        return describe(self)
+
+    messages.status_line._render = lambda: noted_describe(line)  # type: ignore[union-attr]
+    monkeypatch.setattr(Progress, "_step", interrupted_step)
+    counting = Thread(target=line.record, args=("a.png", 3, False), daemon=True)
+    counting.start()
+    counting.join(10)
+    assert not counting.is_alive()
+    line.close()
 
 
 def test_a_dumb_terminal_has_lines_only(
