@@ -47,7 +47,7 @@ class RunAnswers:
         try:
             self._file.seek(offset)
             record: Record = pickle.load(self._file)
-        except OSError:
+        except (OSError, EOFError, pickle.UnpicklingError):  # a full disk has cut it short
             return None
         return record if record.id == id else None  # the index knows an id by 64 bits of it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import replace
 
@@ -48,3 +49,19 @@ def test_without_a_temporary_folder_a_run_goes_on(monkeypatch: pytest.MonkeyPatc
         answers.add(record(number))
     assert answers.answer(f"{0:064x}") == record(0)
     assert answers.answer(f"{49:064x}") is None
+
+
+def test_on_a_full_disk_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was in memory is lost when it is written to the disk in part."""
+
+    class FullDisk(io.BytesIO):
+        def write(self, data: object) -> int:
+            super().write(bytes(data)[:1000])  # type: ignore[call-overload]
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_answers, "MAX_BYTES_IN_MEMORY", 5000)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: FullDisk())
+    answers = RunAnswers()
+    for number in range(50):
+        answers.add(record(number))
+    assert [answers.answer(f"{number:064x}") for number in (1, 5, 49)] == [None] * 3
