@@ -125,6 +125,6 @@ def _command_again(*flags: str) -> str:
     """The command line of this process with `flags`, or a description of it where it is too long to be read."""
     words = [*sys.argv[1:], *(flag for flag in flags if flag not in sys.argv)]
     command = shlex.join(["smolcli", *words])
-    if "--" in words or len(command) > MAX_COMMAND:
+    if not {"--", "-"}.isdisjoint(words) or len(command) > MAX_COMMAND:  # - is a list that another program made
         return f"the same command with {' '.join(flags)}"
     return command
