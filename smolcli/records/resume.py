@@ -20,14 +20,15 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 
-from smolcli.errors import ErrorKind, OutputError, UsageError
+from smolcli.errors import OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
 from smolcli.records.record_id import Identity
+from smolcli.records.stored import NO_TEXT, as_record, is_record
 from smolcli.system.atomic_file import atomic_write
 from smolcli.system.file_stamp import stamp_of
-from smolcli.types import Fault, Memory, Record, Seconds, Tokens, pluralize
+from smolcli.types import Record, pluralize
 from smolcli.writers.destination import lock_exclusively
 
 # The beginning and the end of a line as writers/json_lines.py makes it; any other line is parsed as JSON, which takes
@@ -37,14 +38,12 @@ _BEGINNING = re.compile(
 )
 _NO_ERROR = (b', "error": null}\n', b', "error": null}\r\n')
 _START = b'{"path": "'
-_NO_TEXT = b"\0 \t\r\n"  # a power cut may leave zeros, an editor empty lines
 _FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
 InputState = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
 _TAIL = 2**16  # bytes
 COUNTED = 2**28  # bytes, read in a tenth of a second once they are in memory
 _FIELDS = Record.__dataclass_fields__.keys()
-_Part = TypeVar("_Part", Tokens, Seconds, Memory)
 
 
 class ResultsFile:
@@ -129,10 +128,9 @@ class ResultsFile:
             return None
         with self._path.open("rb") as file:
             fields = _fields_at(file, offset)
-        try:
-            return as_record(fields) if fields.get("error") is None else None
-        except (KeyError, TypeError, ValueError, AttributeError):
+        if not is_record(fields):
             return None  # another program has changed it: the input is answered anew
+        return as_record(fields) if fields.get("error") is None else None
 
     def add(self, record: Record, offset: int) -> None:
         """Index a record that has been written at the byte `offset` of the file."""
@@ -172,7 +170,7 @@ class ResultsFile:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return  # torn, and not repaired: a dry run changes nothing
-            if line[0] > 32 or line.strip(_NO_TEXT):
+            if line[0] > 32 or line.strip(NO_TEXT):
                 try:
                     path, id, sha256, stamp, is_failed = _parse(line)
                 except ValueError:
@@ -208,7 +206,7 @@ def replaced_records(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as file:
-            first = next((line for line in iter(lambda: file.readline(COUNTED), b"") if line.strip(_NO_TEXT)), b"")
+            first = next((line for line in iter(lambda: file.readline(COUNTED), b"") if line.strip(NO_TEXT)), b"")
             _parse(first)
             count, last = 1, first
             while file.tell() < COUNTED and (chunk := file.read(2**20)):
@@ -219,28 +217,6 @@ def replaced_records(path: Path) -> str:
         return ""
     count += not (over or first is last or last.endswith(b"\n"))
     return f"replaces {over}{pluralize(count, 'record')} of {path}; --resume would keep them"
-
-
-def as_record(fields: dict[str, Any]) -> Record:
-    """Make a record of its JSON object; keys that a record does not have are left out.
-
-    Raises KeyError, TypeError, ValueError or AttributeError for another object.
-    """
-    error = fields["error"]
-    values = {name: value for name, value in fields.items() if name in _FIELDS}
-    values |= {
-        "tokens": _part(Tokens, fields.get("tokens")),
-        "seconds": _part(Seconds, fields.get("seconds")),
-        "memory": _part(Memory, fields.get("memory")),
-        "notices": tuple(fields.get("notices") or ()),
-        "error": Fault(ErrorKind(error["kind"]), error["message"]) if error is not None else None,
-    }
-    return Record(**values)
-
-
-def _part(part: type[_Part], values: dict[str, Any] | None) -> _Part:
-    """Make the nested part of a record of its JSON object; what is missing has its default."""
-    return part(**{name: value for name, value in (values or {}).items() if name in part.__dataclass_fields__})
 
 
 def _parse(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bool]:
@@ -301,7 +277,7 @@ def _repair_torn_tail(file: IO[bytes], source: Path) -> int:
         if last.startswith(_START) or _START.startswith(last) or not last.strip(b"\0"):
             file.truncate(size - len(last))
             return len(last)
-        if last.strip(_NO_TEXT):
+        if last.strip(NO_TEXT):
             raise _not_records(source) from None
     file.seek(0, os.SEEK_END)
     file.write(b"\n")  # only the newline was missing

@@ -162,13 +162,21 @@ def _has_data_of_its_task(fields: dict[str, Any]) -> bool:
 
 
 def stored_record(fields: dict[str, Any]) -> StoredRecord:
-    """Make a record of a JSON object for which `is_record` holds; what it lacks has its default."""
+    """Make a record of a JSON object for which `is_record` holds, and which is written again as it is."""
+    return StoredRecord(**vars(as_record(fields)), stored=fields)
+
+
+def as_record(fields: dict[str, Any]) -> Record:
+    """Make a record of a JSON object for which `is_record` holds.
+
+    What it lacks has its default, and keys that a record does not have are left out.
+    """
     values = {**DEFAULTS, **{name: fields[name] for name in PLAIN_FIELDS if name in fields}}
     values |= {name: _part(part, fields.get(name)) for name, part in PARTS.items()}
     values["text"] = writable(fields.get("text", ""))
     values["notices"] = tuple(fields.get("notices") or ())
     values["error"] = _fault(fields.get("error"))
-    return StoredRecord(**values, stored=fields)
+    return Record(**values)
 
 
 def _part(part: type[_Part], values: dict[str, Any] | None) -> _Part:

@@ -17,7 +17,8 @@ import pytest
 from smolcli.errors import ErrorKind, UsageError
 from smolcli.records import resume
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import ResultsFile, as_record, replaced_records
+from smolcli.records.resume import ResultsFile, replaced_records
+from smolcli.records.stored import as_record
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Fault, Record, Seconds
 from smolcli.writers.json_lines import as_json
