@@ -66,7 +66,8 @@ class Item:
     """One input, named `path`; it has several sources if the task looks at all inputs together.
 
     `fault` says why it must not be opened. `question` is set if every item has a question of its own, which then is a
-    part of its content. `in_row` says that it is one of several pictures that follow one another in a pipe.
+    part of its content. `in_row` says that it is one of several pictures that follow one another in a pipe. `paths` are
+    the names of the inputs that the task looks at together, else None.
     """
 
     path: str
@@ -74,6 +75,7 @@ class Item:
     fault: Fault | None = None
     question: Question | None = None
     in_row: bool = False
+    paths: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, word: str, data: bytes | None = None) -> Item:
@@ -317,6 +319,7 @@ class Record:
 
     `notices` are messages about the answer, for example that a file was cut short. `blank` says that the text is empty
     because the input has none, `embedded` that a description or keywords were written into the file after it was read.
+    `paths` are the names of inputs that were looked at together, else None.
     """
 
     path: str
@@ -336,6 +339,7 @@ class Record:
     error: Fault | None
     blank: bool = False
     embedded: bool = False
+    paths: tuple[str, ...] | None = None
 
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""

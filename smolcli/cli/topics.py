@@ -67,6 +67,7 @@ RECORD_FIELDS = {
     "error": "null, or why there is no answer: kind (a word for scripts) and message.",
     "blank": "Whether ocr found no text in the input; the text is empty then.",
     "embedded": "Whether --write-metadata wrote into the input, which has another SHA-256 since.",
+    "paths": "With --together the inputs in order, else null.",
 }
 
 

@@ -312,13 +312,14 @@ class LocalExecutor:
         return Record(
             job.item.path, job.id, media.content.sha256, media.content.stamp, identity.task, answer.text, answer.data,
             identity.model, identity.backend, reason, job.tokens, job.seconds, tuple(job.notices),
-            replace(self._engine.memory, parent=peak_rss_bytes()), fault, is_blank,
+            replace(self._engine.memory, parent=peak_rss_bytes()), fault, is_blank, paths=job.item.paths,
         )  # fmt: skip
 
     def _copy(self, job: Job, answered: Record) -> Record:
         """The record of another item of the same content for this one; its seconds are those of opening it."""
         assert job.media is not None
-        return replace(answered, path=job.item.path, stamp=job.media.content.stamp, seconds=job.seconds)
+        item, stamp = job.item, job.media.content.stamp
+        return replace(answered, path=item.path, stamp=stamp, seconds=job.seconds, paths=item.paths)
 
     def _has_record_already(self, job: Job) -> bool:
         return self._results is not None and self._results.is_skipped(self._state(job), self._retry_failed)

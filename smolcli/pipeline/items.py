@@ -37,7 +37,8 @@ def join_items(items: Iterable[Item]) -> Iterator[Item]:
     if parts:
         sources = tuple(source for part in parts for source in part.sources)
         faults = (replace(part.fault, message=f"{part.path}: {part.fault.message}") for part in parts if part.fault)
-        yield Item(" ".join(part.path for part in parts), sources, next(faults, None))
+        paths = tuple(part.path for part in parts)
+        yield Item(" ".join(paths), sources, next(faults, None), paths=paths)
 
 
 def find_items(

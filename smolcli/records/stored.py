@@ -29,7 +29,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NO_TEXT = b"\0 \t\r\n"  # a power cut may leave zeros, an editor empty lines
 PARTS = {"tokens": Tokens, "seconds": Seconds, "memory": Memory}
 PLAIN_FIELDS = tuple(
-    field.name for field in fields_of_class(Record) if field.name not in (*PARTS, "notices", "error", "text")
+    field.name for field in fields_of_class(Record) if field.name not in (*PARTS, "notices", "error", "text", "paths")
 )
 DEFAULTS: dict[str, Any] = {field.name: "" for field in fields_of_class(Record) if field.default is MISSING} | {
     "data": None
@@ -143,9 +143,13 @@ def is_record(fields: dict[str, Any]) -> bool:
     else:
         is_answer = isinstance(error, dict) and all(isinstance(error.get(key), str) for key in ("kind", "message"))
     notices = fields.get("notices") or []
-    if not is_answer or not isinstance(notices, list) or not all(isinstance(notice, str) for notice in notices):
+    if not is_answer or not _is_list_of_texts(notices) or not _is_list_of_texts(fields.get("paths") or []):
         return False
     return all(isinstance(fields.get(name) or {}, dict) for name in PARTS)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
 def _has_data_of_its_task(fields: dict[str, Any]) -> bool:
@@ -175,6 +179,7 @@ def as_record(fields: dict[str, Any]) -> Record:
     values |= {name: _part(part, fields.get(name)) for name, part in PARTS.items()}
     values["text"] = writable(fields.get("text", ""))
     values["notices"] = tuple(fields.get("notices") or ())
+    values["paths"] = tuple(fields["paths"]) if fields.get("paths") else None
     values["error"] = _fault(fields.get("error"))
     return Record(**values)
 

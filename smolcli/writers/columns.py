@@ -48,7 +48,7 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
 # Columns that were added later come last, so that they do not move the others.
-for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded"):
+for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded", "paths"):
     COLUMNS[_name] = COLUMNS.pop(_name)
 FIXED = tuple(Column(_name, tuple(_name.split("."))) for _name in COLUMNS)  # what every record has
 

@@ -122,6 +122,7 @@ def test_records() -> None:
             "memory",
             "blank",
             "embedded",
+            "paths",
             "error",
         }
     ] * 2

@@ -165,6 +165,7 @@ def test_several_pictures_of_one_conversation_are_resumed_as_one(folder: Path) -
     for pictures in ([first], [first, second], [first, second]):
         assert smolcli("ask", "Hm?", "--together", "-b", "echo", "-q", *pictures, "-o", out, "--resume").returncode == 0
     assert by_path(read(out)) == {str(first): "[1x1] Hm?", f"{first} {second}": "[1x1] [2x1] Hm?"}
+    assert [record["paths"] for record in read(out)] == [[str(first)], [str(first), str(second)]]
 
 
 def test_a_shard_without_inputs_is_no_failure(folder: Path) -> None:

@@ -51,11 +51,17 @@ def test_a_file_is_read_line_by_line(tmp_path: Path, content: str, count: int, o
 
 
 def test_a_record_comes_back_as_it_was() -> None:
-    for record in (RECORD, BAD, replace(RECORD, data={"a": [1]}, notices=("one", "two"), path="\udcff.png")):
+    for record in (
+        RECORD,
+        BAD,
+        replace(RECORD, data={"a": [1]}, notices=("one", "two"), path="\udcff.png"),
+        replace(RECORD, paths=("a", "b")),
+    ):
         stored = stored_record(json.loads(as_json(record)))
         assert row_of(stored) == row_of(record)
         assert as_json(stored) == as_json(record)
         assert (stored.tokens, stored.memory, stored.error) == (record.tokens, record.memory, record.error)
+        assert stored.paths == record.paths
 
 
 def test_keys_of_others_are_kept_and_missing_ones_have_their_default() -> None:
@@ -82,6 +88,7 @@ def test_an_error_of_a_later_version_keeps_its_kind() -> None:
         {"path": "a.png", "text": "", "error": "bad"}, {"path": "a.png", "text": "", "error": {"kind": "x"}},
         {"path": "a.png", "text": "", "tokens": 5}, {"path": "a.png", "text": "", "notices": "cut"},
         {"path": "a.png", "text": "", "notices": [1]},
+        {"path": "a.png", "text": "", "paths": "a b"},
         {"path": "a.mp4", "text": "", "task": "video-summarize"},
         {"path": "a.mp4", "text": "", "task": "video-summarize", "data": {**VIDEO, "segments": [{"start": 0}]}},
     ],

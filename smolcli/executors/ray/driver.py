@@ -235,7 +235,7 @@ class RayExecutor:
                 self._sink.skip(item.path, state == "failed", record.id)
                 return True
             if (answered := self._results.answer(record.id)) is not None:
-                record = replace(answered, path=item.path, stamp=record.stamp, seconds=record.seconds)
+                record = replace(answered, path=item.path, stamp=record.stamp, seconds=record.seconds, paths=item.paths)
         return self._sink.write_record(record)
 
 
