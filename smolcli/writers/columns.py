@@ -183,9 +183,3 @@ def photo_texts(record: Record) -> tuple[str | None, list[str]]:
         return None, [tag for tag in (NOT_XML.sub("", tag) for tag in record.data) if tag.strip()]
     text = NOT_XML.sub("", record.text)
     return text if text.strip() else None, []
-
-
-def row_of(record: Record) -> dict[str, Cell]:
-    """Return a value for each of COLUMNS, "" if the record has none; seconds are rounded to the microsecond."""
-    fields = fields_of(record)
-    return {column.name: cell_at(fields, column.keys) for column in FIXED}

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from smolcli.errors import UsageError
 from smolcli.types import Record
 from smolcli.writers.base import Writer
-from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Cell, compact_json, path_fields, row_of
+from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Cell, cell_at, compact_json, fields_of, path_fields, value_at
 
 ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 JSON = "json"  # the format specification for which a value is written as JSON
@@ -29,19 +29,19 @@ class Field:
     name: str
     spec: str
 
-    def render(self, values: Mapping[str, Cell], record: Record) -> str:
-        """Return the field's text for a record with these `values`.
+    def render(self, fields: Mapping[str, Any]) -> str:
+        """Return the field's text for a record with these `fields`, those of its path among them.
 
         A value that `spec` cannot format is written as it is.
         """
+        keys = tuple(self.name.split("."))
         if self.spec == JSON:
-            return compact_json(values[self.name] if self.name in PATH_FIELDS else _value_of(record, self.name))
-        name, _, key = self.name.partition(".")
-        value = _cell(_follow(record.data, key)) if name == "data" and key else values[self.name]
+            return compact_json(value_at(fields, keys))
+        cell = cell_at(fields, keys)
         try:
-            return format(value, self.spec)
+            return format(cell, self.spec)
         except (ValueError, OverflowError):
-            return str(value)
+            return str(cell)
 
 
 def parse(template: str) -> list[str | Field]:
@@ -87,8 +87,8 @@ class RecordTemplate:
 
     def format(self, record: Record) -> str:
         """Return the text of a record; a newline is added, unless the template ends in one or in a NUL."""
-        values = row_of(record) | path_fields(record.path)
-        texts = (part if isinstance(part, str) else part.render(values, record) for part in self._parts)
+        fields = {**fields_of(record), **path_fields(record.path)}
+        texts = (part if isinstance(part, str) else part.render(fields) for part in self._parts)
         return "".join(texts) + self._end
 
 
@@ -132,34 +132,3 @@ def _fits(value: Cell, spec: str) -> bool:
     except (ValueError, OverflowError, MemoryError):
         return False
     return True
-
-
-def _value_of(record: Record, name: str) -> Any:
-    """Return the value of a column, or of a part of the data, as it stands in the record's JSON."""
-    outer, _, key = name.partition(".")
-    value = getattr(record, outer)
-    if not key:
-        return value
-    return _follow(value, key) if outer == "data" else getattr(value, key, None)
-
-
-def _follow(data: Any, key: str) -> Any:
-    """Return the value of an answer's data under `key`, or None if there is none.
-
-    `key` is a name, `outer.inner` for nested objects; in a list a number is an index from 0: `segments.0.text`.
-    """
-    for part in key.split("."):
-        if isinstance(data, list):
-            data = data[int(part)] if part.isdecimal() and int(part) < len(data) else None
-        else:
-            data = data.get(part) if isinstance(data, dict) else None
-    return data
-
-
-def _cell(value: Any) -> Cell:
-    """Return a value of an answer's data as text or a number; "" for None."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # an answer may hold a lone surrogate
-    return value if type(value) in (int, float) else compact_json(value)

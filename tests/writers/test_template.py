@@ -60,7 +60,7 @@ def test_a_line_of_json_is_made_of_quoted_fields() -> None:
     )
     assert json.loads(shown(template, nasty)) == {
         "text": 'say "a\\b"\nand Ü\t🙂', "name": 'a"b.png', "new": 2, "data": DATA.data, "total": 7, "none": None,
-        "kind": None, "notices": ["cut"], "blank": False, "seconds": 1 / 3,
+        "kind": None, "notices": ["cut"], "blank": False, "seconds": 0.333333,
     }  # fmt: skip
     assert shown("{error.kind:json} {path}", BAD) == '"missing" b.png\n'
     assert shown("{text:json}", RECORD) == '"a cat"\n'

@@ -69,8 +69,9 @@ def check_names(records: Iterable[Mapping[str, Any]], wanted: Mapping[str, Keys]
     if count:
         name = next(iter(missing))
         guess = f"data.{name}" if f"data.{name}" in seen else closest(name, seen)
-        listed = ", ".join(name for name in seen if name not in (*COLUMNS, *GROUPS)) or "those of `smolcli help fields`"
-        advice = f"did you mean {guess}?" if guess else f"the fields beside those of every record are {listed}"
+        others = ", ".join(name for name in seen if name not in (*COLUMNS, *GROUPS))
+        listed = f"the fields beside those of every record are {others}" if others else "see `smolcli help fields`"
+        advice = f"did you mean {guess}?" if guess else listed
         raise UsageError(f"no record has {name}", advice)
 
 
