@@ -151,7 +151,7 @@ class Picture:
         if kind == "PNG":
             png.check_checksums(data)
         if kind == "JPEG":
-            data, had_end = jpeg.with_end(data)
+            data, had_end = jpeg.with_end(data, self._max_pixels)
             if not had_end:
                 self.faults.append(jpeg.NO_END_MARK)
         try:

@@ -8,23 +8,24 @@ from itertools import product
 from PIL import Image
 
 from smolcli.errors import ErrorKind, InputError
+from smolcli.inputs.pixels import check_size
 
 END = b"\xff\xd9"
 NO_END_MARK = "has no end mark; all of the picture is there"
 
 
-def with_end(jpeg: bytes) -> tuple[bytes, bool]:
+def with_end(jpeg: bytes, max_pixels: int) -> tuple[bytes, bool]:
     """Return the JPEG with an end mark, and whether it had one after its first scan.
 
-    Raises InputError, truncated, where it has none and pixels are missing. Zeros at the end count as missing: they are
-    what an unfinished download is filled with.
+    Raises InputError: truncated, where it has none and pixels are missing; too-large, where they would have to be
+    decoded to know that. Zeros at the end count as missing: they are what an unfinished download is filled with.
     """
     if jpeg.find(END, _scan_start(jpeg)) >= 0:
         return jpeg, True
     received = jpeg.rstrip(b"\0")
     if received.endswith(b"\xff") and len(received) < len(jpeg):
         received += b"\0"  # a scan that ends with FF is stored with a zero after it; else its last bits are ones
-    if not _has_all_pixels(received):
+    if not _has_all_pixels(received, max_pixels):
         raise InputError("is cut short (it has no end)", "get a whole copy", kind=ErrorKind.TRUNCATED)
     return received + END, False
 
@@ -38,8 +39,8 @@ def _scan_start(jpeg: bytes) -> int:
     return offset
 
 
-def _has_all_pixels(jpeg: bytes) -> bool:
-    """Whether the pixels stay the same, whatever is appended to the data.
+def _has_all_pixels(jpeg: bytes, max_pixels: int) -> bool:
+    """Whether the pixels stay the same, whatever is appended to the data. Raises InputError, too-large.
 
     If any were missing, the decoder would take them from what is appended. Restart markers are appended too, because a
     decoder that waits for one takes nothing before it.
@@ -49,8 +50,11 @@ def _has_all_pixels(jpeg: bytes) -> bool:
         tail = b"".join(filler * 64 + b"\xff" + bytes([marker]) for _, marker in product(range(8), range(0xD0, 0xD8)))
         try:
             with Image.open(io.BytesIO(jpeg + tail + END), formats=("JPEG",)) as image:
+                check_size(*image.size, max_pixels)
                 image.load()
                 pictures.add(hash(image.tobytes()))
+        except InputError:
+            raise
         except Exception:  # Pillow's decoders raise many classes for damaged data
             return False
     return len(pictures) == 1

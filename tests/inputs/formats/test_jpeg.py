@@ -3,8 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from PIL import ImageFile
 
+from smolcli.errors import InputError
 from smolcli.inputs.formats.jpeg import NO_END_MARK
+from smolcli.inputs.image import Picture
+from smolcli.options import Input
 from tests.inputs.pictures import encoded, failure, noise, notices, pixels
 
 KINDS: dict[str, Callable[[], bytes]] = {
@@ -34,3 +38,14 @@ def test_pixels_that_are_missing_are_never_made_up(make: Callable[[], bytes], fi
     for missing in (3, 4, 5, 8, 20, 100, 500, 2000):
         kind, message = failure(whole[:-missing] + filler)
         assert kind == "truncated" and message.startswith("is cut short (it has no end)")
+
+
+def test_a_picture_that_is_too_large_is_not_decoded_to_look_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError("pixels were decoded")
+
+    data = encoded(noise(), "JPEG")[:-2]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fails)
+    with pytest.raises(InputError) as caught:
+        Picture(data, Input(max_pixels=100)).page(0)
+    assert caught.value.kind == "too-large"
