@@ -17,7 +17,7 @@ from smolcli import registry
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
-from smolcli.inputs.formats.tiff import Directories
+from smolcli.inputs.formats.tiff import Directories, Directory
 from smolcli.inputs.pixels import ORIENTATION, to_frame
 from smolcli.inputs.signatures import CAMERA_RAW, kind_of
 from smolcli.options import Input
@@ -33,6 +33,7 @@ PLUGINS = {  # kinds that need a library of the extra `formats`: its module and 
     "HEIC": ("pillow_heif", "pillow-heif"),
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
+Page = Callable[["Picture"], Frame]  # decodes one page of an open picture
 MAX_PAGES = 60_000  # the engine numbers the prompts about an input with 16 bits
 MPO_ENTRIES = 0xB002  # tag of CIPA DC-007
 OWN_PICTURES = ("Baseline", "Multi-Frame")  # types in a Multi-Picture JPEG; others are smaller or made of the first
@@ -74,7 +75,7 @@ class Picture:
     def page(self, number: int) -> Frame:
         """Decode a page; the first is number 0."""
         with self._errors():
-            return self._pages[number]()
+            return self._pages[number](self)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """Decode several pages, and yield each with its number."""
@@ -100,15 +101,18 @@ class Picture:
 
     # ---- pages ---------------------------------------------------------------------------------------
 
-    def _find_pages(self) -> list[Callable[[], Frame]]:
+    # Pages are functions of the picture and do not hold it: in a reference cycle, the bytes of a file would stay in
+    # memory until Python's garbage collector comes round, which is after many pictures.
+
+    def _find_pages(self) -> list[Page]:
         if self._kind == CAMERA_RAW:
             return [self._preview_page(None)]
         if self._kind == "TIFF":
             with contextlib.suppress(struct.error):  # else Pillow says what is wrong
                 return self._find_tiff_pages(Directories(self._data))
-        return [partial(self._decode, self._data, self._kind)]
+        return [lambda picture: picture._decode(picture._data, picture._kind)]
 
-    def _find_tiff_pages(self, directories: Directories) -> list[Callable[[], Frame]]:
+    def _find_tiff_pages(self, directories: Directories) -> list[Page]:
         if camera_raw.is_raw(self._data, directories):
             return [self._preview_page(directories)]
         numbers = [directory.number for directory in directories.main if directory.is_page]
@@ -118,14 +122,14 @@ class Picture:
             message = f"has {len(numbers):,} pages, over the limit of {MAX_PAGES:,}"
             raise InputError(message, "split it", kind=ErrorKind.TOO_LARGE)
         if numbers:
-            return [partial(self._decode_tiff_page, number) for number in numbers if number is not None]
+            return [partial(Picture._decode_tiff_page, number=number) for number in numbers if number is not None]
         whole = tiff.largest([directory for directory in directories.sub if directory.is_page])
         if whole is None:
             self.notices.append("has only a reduced copy of a picture in it")
-            return [partial(self._decode, self._data, "TIFF")]
-        return [lambda: self._to_frame(tiff.opened_at(self._data, whole), self._data, "TIFF")]
+            return [lambda picture: picture._decode(picture._data, "TIFF")]
+        return [partial(Picture._decode_directory, directory=whole)]
 
-    def _preview_page(self, directories: Directories | None) -> Callable[[], Frame]:
+    def _preview_page(self, directories: Directories | None) -> Page:
         """The largest preview of camera raw; `directories` are those of a TIFF."""
         preview = camera_raw.largest_preview(self._data, directories)
         orientation = camera_raw.orientation(self._data, directories)
@@ -133,9 +137,8 @@ class Picture:
             f"is camera raw: its preview of {preview.width} x {preview.height} pixels was looked at"
         )  # fmt: skip
         if preview.directory is not None:
-            image = tiff.opened_at(self._data, preview.directory)
-            return lambda: self._to_frame(image, self._data, "TIFF", orientation)
-        return lambda: self._decode(self._data[preview.start : preview.end], "JPEG", orientation)
+            return partial(Picture._decode_directory, directory=preview.directory, orientation=orientation)
+        return lambda picture: picture._decode(picture._data[preview.start : preview.end], "JPEG", orientation)
 
     # ---- decoding ------------------------------------------------------------------------------------
 
@@ -183,6 +186,10 @@ class Picture:
         self._tiff = self._tiff or Image.open(io.BytesIO(self._data), formats=("TIFF",))
         self._tiff.seek(number)
         return self._to_frame(self._tiff, self._data, "TIFF")
+
+    def _decode_directory(self, directory: Directory, orientation: int | None = None) -> Frame:
+        """Decode a picture of a TIFF that Pillow cannot seek."""
+        return self._to_frame(tiff.opened_at(self._data, directory), self._data, "TIFF", orientation)
 
     def _decode_jpeg_xl(self, data: bytes) -> Frame:
         decoded = jpeg_xl.decode(data, self._max_pixels, _load_plugin("JPEG XL").Decoder)

@@ -1,7 +1,9 @@
 """inputs/image.py: unusual pictures give the right pixels, or an error that says what is wrong."""
 
+import gc
 import io
 import struct
+import weakref
 import zlib
 from collections.abc import Callable
 
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image, features
 
 from smolcli.errors import InputError
+from smolcli.inputs.image import Picture
 from smolcli.options import Input
 from tests.inputs.pictures import (
     OPTIONS,
@@ -353,3 +356,17 @@ def test_other_pictures_of_a_multi_picture_jpeg(kind: int, told: list[str]) -> N
 
 def test_floats_of_a_pfm() -> None:
     assert pixels(b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.5, 2.5))[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "ICO"])
+def test_a_picture_that_is_done_is_freed_at_once(format: str) -> None:
+    """Its file's bytes would pile up over many pictures, if only the garbage collector freed them."""
+    picture = Picture(encoded(noise(), format), OPTIONS)
+    picture.page(0)
+    reference = weakref.ref(picture)
+    gc.disable()
+    try:
+        del picture
+        assert reference() is None
+    finally:
+        gc.enable()
