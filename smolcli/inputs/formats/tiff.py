@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-MAX_ENTRIES = 2**21  # of all directories: some 100,000 pages. A file made to mislead may name the same bytes again
-MAX_VALUES = 1024  # of one tag
+# Entries of all directories, and directories that they name: some 100,000 pages. A file made to mislead may name the
+# same bytes again and again.
+MAX_ENTRIES = 2**21
+MAX_SUB_DIRECTORIES = 1024  # of one directory
 INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct's code by the type of a tag's values
 REDUCED, PAGE_MASK = 1, 4  # bits of NewSubfileType
 
@@ -35,6 +37,8 @@ WANTED = frozenset((
 @dataclass(frozen=True)
 class Directory:
     """One picture of a TIFF: its tags that are integers; `offset` is where the directory begins.
+
+    A tag with several values has the first two of them, but SUB_DIRECTORIES has all.
 
     `number` counts the directories of the main chain from 0; it is None for a sub-directory.
     """
@@ -89,9 +93,9 @@ class Directories:
             offset = following
 
     def _read_sub_directories(self) -> None:
-        waiting = list(self.main)
+        waiting = deque(self.main)
         while waiting:
-            for offset in waiting.pop(0).tags.get(SUB_DIRECTORIES, ()):
+            for offset in waiting.popleft().tags.get(SUB_DIRECTORIES, ()):
                 if offset not in self._seen:
                     with contextlib.suppress(struct.error):  # the others may be whole
                         self.sub.append(Directory(offset, self._read(offset)[0], None))
@@ -105,20 +109,30 @@ class Directories:
         start = offset + struct.calcsize(f"={self._count_code}")
         end = start + count * entry_size
         [following] = self._unpack(self._code, end)
-        self._entries_left -= count
-        if self._entries_left < 0:
-            raise struct.error("too many entries")
+        self._take_entries(1 + count)
         tags: dict[int, tuple[int, ...]] = {}
         for entry in range(start, end, entry_size):
             tag, kind, length = self._unpack(f"HH{self._code}", entry)
-            if tag not in WANTED or kind not in INTEGERS or length > MAX_VALUES:
+            if tag not in WANTED or kind not in INTEGERS:
                 continue
-            values = f"{length}{INTEGERS[kind]}"
+            used = length
+            if tag != SUB_DIRECTORIES:
+                used = min(length, 2)
+            elif length > MAX_SUB_DIRECTORIES:
+                continue
+            else:
+                self._take_entries(length)
             with contextlib.suppress(struct.error):  # of a damaged tag nothing is known
                 at = entry + entry_size - inline
-                at = at if struct.calcsize(f"={values}") <= inline else self._unpack(self._code, at)[0]
-                tags[tag] = self._unpack(values, at)
+                is_inline = length * struct.calcsize(f"={INTEGERS[kind]}") <= inline
+                at = at if is_inline else self._unpack(self._code, at)[0]
+                tags[tag] = self._unpack(f"{used}{INTEGERS[kind]}", at)
         return tags, following
+
+    def _take_entries(self, count: int) -> None:
+        self._entries_left -= count
+        if self._entries_left < 0:
+            raise struct.error("too many entries")
 
     def _unpack(self, code: str, offset: int) -> tuple[int, ...]:
         if offset > len(self._data):

@@ -124,6 +124,26 @@ def test_a_file_of_overlapping_directories_ends() -> None:
     assert len(Directories(data).sub) < 100_000
 
 
+def test_a_file_of_many_directories_that_share_their_values_takes_little_memory() -> None:
+    """Each of 4,000 directories, of 18 bytes each, names the same 1,024 others."""
+    count = 4000
+    values_at = 8 + 18 * count
+    data = b"II*\0" + struct.pack("<I", 8)
+    for number in range(1, count + 1):
+        data += struct.pack("<HHHIII", 1, 330, 4, 1024, values_at, 8 + 18 * number if number < count else 0)
+    directories = Directories(data + struct.pack("<1024I", *range(2**31, 2**31 + 1024)))
+    assert directories.is_cut and sum(map(len, (d.tags.get(330, ()) for d in directories.main))) <= 2**21
+
+
+def test_empty_directories_are_counted() -> None:
+    data = b"II*\0" + struct.pack("<I", 8)
+    data += b"".join(struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 1001)) + bytes(6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smolcli.inputs.formats.tiff.MAX_ENTRIES", 100)
+        directories = Directories(data)
+    assert directories.is_cut and len(directories.main) == 100
+
+
 def test_a_damaged_page_is_an_error_of_its_own() -> None:
     data = bytearray(tiff(*map(page, COLOURS), compression="tiff_adobe_deflate"))
     at = Directories(bytes(data)).main[1].value(273)
