@@ -15,12 +15,15 @@ from smolcli.inputs.signatures import kind_of
 _CHUNK = 2**20  # bytes
 _SIGNATURE = 16  # bytes by which the beginning of a picture is known
 # A marker of JPEG that is no part of the entropy-coded data (ITU-T T.81, B.1.1): not FF 00, which is a byte of it, nor
-# a restart marker.
-_JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+# a restart marker. Any number of bytes FF may stand before it.
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _JPEG_ALONE, _JPEG_END, _JPEG_APP2 = (0x01, 0xD8), 0xD9, 0xE2  # the first ones have no segment after them
 _GAP = rb"(?:\s|#[^\n]*\n)+"
-_PBM = re.compile(rb"P4%s(\d+)%s(\d+)\s" % (_GAP, _GAP))  # width, height
-_PGM_PPM = re.compile(rb"P([56])%s(\d+)%s(\d+)%s(\d+)\s" % (_GAP, _GAP, _GAP))  # kind, width, height, largest value
+_NUMBER = rb"(\d{1,10})"
+_PBM = re.compile(rb"P4%s%s%s%s\s" % (_GAP, _NUMBER, _GAP, _NUMBER))  # width, height
+# Kind, width, height, largest value.
+_PGM_PPM = re.compile(rb"P([56])%s%s%s%s%s%s\s" % (_GAP, _NUMBER, _GAP, _NUMBER, _GAP, _NUMBER))
+_NETPBM_HEADER = 2**16  # bytes, with comments; a longer one is not looked for again and again
 _ONE_PICTURE = -1  # stands for a position: the file holds several pictures that belong together
 
 # Goes on looking for the end of the picture at the beginning of the bytes. Returns where to go on with more bytes, and
@@ -127,10 +130,10 @@ def _find_jpeg_end(data: bytearray, position: int) -> tuple[int, bool]:
 
 def _find_netpbm_end(data: bytearray, _: int) -> tuple[int, bool]:
     """After the pixels, whose number and size the header says."""
-    if match := _PBM.match(data):
+    if match := _PBM.match(data, 0, _NETPBM_HEADER):
         width, height = map(int, match.groups())
         return _size_reached(data, match.end() + (width + 7) // 8 * height)
-    if match := _PGM_PPM.match(data):
+    if match := _PGM_PPM.match(data, 0, _NETPBM_HEADER):
         kind, width, height, largest = map(int, match.groups())
         samples = width * height * (3 if kind == 6 else 1)
         return _size_reached(data, match.end() + samples * (1 if largest < 256 else 2))

@@ -95,6 +95,14 @@ def test_a_picture_that_is_cut_short_ends_the_row() -> None:
     assert split(png() + PICTURES["jpeg"][:-2]) == [png(), PICTURES["jpeg"][:-2]]
 
 
+@pytest.mark.parametrize(
+    "data", [PICTURES["jpeg"][:-2] + b"\xff" * 2**18, b"P5 " + b"1" * 5000 + b" 1 255\n"], ids=["fill bytes", "digits"]
+)
+def test_a_stream_made_to_take_long_stays_whole(data: bytes) -> None:
+    """Where the time is quadratic, pytest ends it after some minutes."""
+    assert split(data) == [data]
+
+
 def test_no_picture_is_larger_than_the_limit() -> None:
     data = PICTURES["large png"]
     assert split(data * 2, limit=len(data)) == [data] * 2
