@@ -37,7 +37,7 @@ def _open_video(item: Item, work: Work) -> OpenedPlan:
 
 def _open_pictures(item: Item, work: Work) -> OpenedPlan:
     loaded, content = load(item, work.model.offline)
-    sizes = measure(item, loaded, work.input)
+    sizes = measure(item, loaded, work.input, work.every_page)
     frames = tuple(Frame(b"", width, height, held=(0, number)) for number, (width, height) in enumerate(sizes))
     limits = limits_of(work.backend, work.files)
     layout = _layout(limits)

@@ -81,14 +81,16 @@ def open_picture(data: bytes, options: Input) -> Picture:
     return picture
 
 
-def measure(item: Item, loaded: Sequence[bytes], options: Input) -> tuple[tuple[int, int], ...]:
+def measure(
+    item: Item, loaded: Sequence[bytes], options: Input, every_page: bool = False
+) -> tuple[tuple[int, int], ...]:
     """Return width and height of each picture that `decode` would give, from the headers. Raises InputError."""
     sizes: list[tuple[int, int]] = []
     for source, data in zip(item.sources, loaded, strict=True):
         with _source_in_errors(item, source):
             if not data:
                 raise _empty("picture")
-            sizes += registry.load(registry.ON_DEMAND, "sizes of pictures")(data, options)
+            sizes += registry.load(registry.ON_DEMAND, "sizes of pictures")(data, options, every_page)
     return tuple(sizes)
 
 

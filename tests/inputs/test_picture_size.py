@@ -38,7 +38,23 @@ def test_the_orientation_of_exif_turns_the_size(format: str, orientation: int) -
     assert read_sizes(data, Input()) == tuple((frame.width, frame.height) for frame in read(data, Input()))
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM"])
+def pages(*sizes: tuple[int, int]) -> bytes:
+    """Make a TIFF of pages of these sizes, all turned by a quarter."""
+    first, *rest = (Image.new("RGB", size) for size in sizes)
+    buffer = io.BytesIO()
+    first.save(buffer, "TIFF", save_all=True, append_images=rest, tiffinfo={ExifTags.Base.Orientation: 6})
+    return buffer.getvalue()
+
+
+def test_pages_count_only_where_all_are_read() -> None:
+    data = pages((40, 30), (20, 10))
+    assert read_sizes(data, Input()) == ((30, 40),)
+    assert read_sizes(data, Input(), every_page=True)[0] == (30, 40)
+    decoded = tuple((frame.width, frame.height) for frame in read(data, Input()))
+    assert read_sizes(data, Input(), every_page=True) == decoded
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF"])
 def test_no_pixel_is_decoded(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise AssertionError("pixels were decoded")

@@ -1,0 +1,42 @@
+"""engine/plans.py: what --dry-run opens is what the run would look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from smolcli.engine.plans import open_plans
+from smolcli.engine.protocol import OpenedPlan, Work
+from smolcli.errors import ErrorKind
+from smolcli.models.files import ModelFiles
+from smolcli.options import Generate, Input, Model
+from smolcli.types import Fault, Item
+
+
+def work(every_page: bool) -> Work:
+    return Work(
+        "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), every_page=every_page
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("every_page", "sizes"), [(False, [(40, 30)]), (True, [(40, 30), (20, 10)])])
+def test_a_plan_has_the_pages_that_the_task_reads(
+    every_page: bool, sizes: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    path = tmp_path / "fax.tif"
+    pages = [Image.new("RGB", size) for size in ((40, 30), (20, 10))]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    [plan] = open_plans([Item.of(str(path))], work(every_page))
+    assert isinstance(plan, OpenedPlan)
+    assert [(frame.width, frame.height) for frame in plan.media.frames] == sizes
+    assert len(plan.grids) == len(sizes)
+
+
+def test_an_input_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 30)).save(path)
+    missing, plan = open_plans([Item.of(str(tmp_path / "b.png")), Item.of(str(path))], work(False))
+    assert isinstance(missing, Fault) and missing.kind == ErrorKind.MISSING
+    assert isinstance(plan, OpenedPlan)
