@@ -25,7 +25,7 @@ from smolcli.models.tensor_names import (
 )
 
 from .errors import UnconvertibleError, errors_about
-from .tensor_mapping import COLOURS, Text, Vision, Weight
+from .tensor_mapping import COLORS, Text, Vision, Weight
 
 # Defaults of transformers for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -160,8 +160,8 @@ class Checkpoint:
         _count(settings["size"], "longest_edge")
         for key in ("image_mean", "image_std"):
             settings[key] = [_number(key, value) if key == "image_std" else float(value) for value in settings[key]]
-            if len(settings[key]) != COLOURS or not all(map(math.isfinite, settings[key])):
-                raise UnconvertibleError(f"{key} is {settings[key]}", f"{COLOURS} numbers are wanted")
+            if len(settings[key]) != COLORS or not all(map(math.isfinite, settings[key])):
+                raise UnconvertibleError(f"{key} is {settings[key]}", f"{COLORS} numbers are wanted")
         return settings
 
 

@@ -38,9 +38,9 @@ def _frame(image: Image.Image) -> Frame:
     return Frame(image.tobytes(), *image.size)
 
 
-def _shape(kind: str, colour: str, shift: int = 0) -> Frame:
+def _shape(kind: str, color: str, shift: int = 0) -> Frame:
     image = Image.new("RGB", (128, 128), "white")
-    getattr(ImageDraw.Draw(image), kind)((44 + shift, 44, 84 + shift, 84), fill=colour)
+    getattr(ImageDraw.Draw(image), kind)((44 + shift, 44, 84 + shift, 84), fill=color)
     return _frame(image)
 
 

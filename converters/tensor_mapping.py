@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from smolcli.models.tensor_names import EMBEDDINGS, LM_HEAD
 
-COLOURS = 3  # channels of a picture
+COLORS = 3  # channels of a picture
 
 # Tensors of a block: name in the checkpoint -> name in GGUF.
 LANGUAGE_BLOCK = {
@@ -128,7 +128,7 @@ def vision_weights(vision: Vision, text_hidden: int) -> Iterator[Weight]:
     yield Weight(
         f"{embeddings}.patch_embedding.weight",
         "v.patch_embd.weight",
-        (vision.hidden, COLOURS, vision.patch, vision.patch),
+        (vision.hidden, COLORS, vision.patch, vision.patch),
         exact=True,
     )
     yield Weight(f"{embeddings}.patch_embedding.bias", "v.patch_embd.bias", (vision.hidden,))

@@ -1,4 +1,4 @@
-"""Brings the colours of a picture to sRGB: through its ICC profile, or by the codes and exponents of its format.
+"""Brings the colors of a picture to sRGB: through its ICC profile, or by the codes and exponents of its format.
 
 ColorCoding, of the file -> to_srgb(image, coding, notices) -> RGB or RGBA in sRGB
 """
@@ -15,12 +15,12 @@ from smolcli.inputs import hdr
 # TransferCharacteristics of ITU-T H.273, table 3, that a picture for a screen is shown with as sRGB is.
 SRGB_TRANSFERS = frozenset((1, 6, 13, 14, 15))
 SRGB_EXPONENT = 1 / 2.2  # of a gAMA chunk; PNG's specification gives it for sRGB, as 45455
-BROKEN_PROFILE = "its colour profile cannot be used; its colours may look different"
+BROKEN_PROFILE = "its color profile cannot be used; its colors may look different"
 
 
 @dataclass(frozen=True)
 class ColorCoding:
-    """What a file says of its colours.
+    """What a file says of its colors.
 
     `profile` is an ICC profile. `codes` are those of primaries and transfer in ITU-T H.273. `exponent` is that of
     PNG's gAMA chunk: a sample is light to its power. `is_adobe_rgb` is what EXIF says of a camera's picture, which has

@@ -2,7 +2,7 @@
 
     code values -> light in cd/m2 -> relative to white at 203 cd/m2 -> BT.709 primaries -> sRGB
 
-Light above white is clipped, so that white and the colours of ordinary surfaces are what a standard picture of the
+Light above white is clipped, so that white and the colors of ordinary surfaces are what a standard picture of the
 same scene has (ITU-R BT.2408).
 """
 

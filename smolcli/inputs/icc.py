@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 SAME = 2  # of 255: a profile that changes no channel by more is that of sRGB, whatever its name
-PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # Pillow's mode by the profile's colour space
+PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # Pillow's mode by the profile's color space
 
 
 def is_srgb(profile: bytes) -> bool:
@@ -41,7 +41,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert a picture to the mode that its profile is for, where that is no change of its colours."""
+    """Convert a picture to the mode that its profile is for, where that is no change of its colors."""
     if (mode == "RGB" and image.mode in ("1", "L", "YCbCr", "HSV")) or (mode == "L" and image.mode == "1"):
         return image.convert(mode)
     raise ValueError(f"a profile for {mode} in a picture of {image.mode}")
@@ -58,7 +58,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
     if space not in PROFILE_MODES:
         raise ValueError(f"a profile for {space}")
     mode = PROFILE_MODES[space]
-    # The optimization of a conversion of grey is some levels off in the shadows.
+    # The optimization of a conversion of gray is some levels off in the shadows.
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0)
     transform = ImageCms.buildTransform(
         opened, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags
@@ -71,14 +71,14 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 
 def _tables(transform: ImageCms.ImageCmsTransform) -> list[list[int]]:
-    """Return what becomes of each of the 256 greys: its red, its green and its blue."""
+    """Return what becomes of each of the 256 grays: its red, its green and its blue."""
     converted = ImageCms.applyTransform(_probe("L"), transform)
     tables: list[list[int]] = np.asarray(converted).reshape(256, 3).T.tolist()
     return tables
 
 
 def _probe(mode: str) -> Image.Image:
-    """Return a picture of every grey, or of colours from all over the cube."""
+    """Return a picture of every gray, or of colors from all over the cube."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     steps = np.linspace(0, 255, 17).astype(np.uint8)

@@ -162,7 +162,7 @@ class Picture:
         except ValueError:
             if kind != "PNG":
                 raise
-            # Pillow refuses texts and colour profiles that unpack to megabytes; the pixels are decoded without them.
+            # Pillow refuses texts and color profiles that unpack to megabytes; the pixels are decoded without them.
             return self._decode_with_pillow(png.without_metadata(data), kind, orientation)
 
     def _decode_with_pillow(self, data: bytes, kind: str, orientation: int | None) -> Frame:
@@ -200,7 +200,7 @@ class Picture:
     def _to_frame(self, image: Image.Image, data: bytes, kind: str, orientation: int | None = None) -> Frame:
         correct = None
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            correct = partial(tiff.correct_deep_grey, tags=image.tag_v2)
+            correct = partial(tiff.correct_deep_gray, tags=image.tag_v2)
         return to_frame(image, self._max_pixels, _coding(image, data, kind), self.faults, orientation, correct)
 
     def _count_pictures(self, image: Image.Image) -> None:
@@ -217,7 +217,7 @@ class Picture:
 
 
 def _coding(image: Image.Image, data: bytes, kind: str) -> ColorCoding:
-    """What a picture says of its colours, read by Pillow or from the bytes of the file."""
+    """What a picture says of its colors, read by Pillow or from the bytes of the file."""
     profile = image.info.get("icc_profile") or b""
     if kind == "PNG":
         is_plain = profile or "srgb" in image.info

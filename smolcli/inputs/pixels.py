@@ -89,7 +89,7 @@ def _orientation_of(image: Image.Image) -> int:
         return 1
 
 
-# ---- colours ---------------------------------------------------------------------------------------
+# ---- colors ---------------------------------------------------------------------------------------
 
 
 def _to_rgb(image: Image.Image, coding: ColorCoding, reduction: int, notices: list[str]) -> Image.Image:
@@ -121,11 +121,11 @@ def _bands(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.I
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-# ---- grey of more than 8 bits ------------------------------------------------------------------------
+# ---- gray of more than 8 bits ------------------------------------------------------------------------
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert grey of more than 8 bits to mode L, or LA where one value stands for transparency.
+    """Convert gray of more than 8 bits to mode L, or LA where one value stands for transparency.
 
     16-bit values are scaled, other ranges are stretched to 0..255. Pillow's convert() clips at 255, which makes such a
     picture white.
@@ -137,14 +137,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else _range_of(image)
     if image.mode == "I" and low >= 0 and high <= 65535:
         low, high = 0.0, 255.0 if high <= 255 else 65535.0
-    grey = Image.new("L" if transparent is None else "LA", image.size)
+    gray = Image.new("L" if transparent is None else "LA", image.size)
     for top, band in _bands(image):
         values = np.asarray(band)
         scaled = _stretch(values, low, high)
         if transparent is not None:
             scaled = np.stack([scaled, np.where(values == transparent, 0, 255).astype(np.uint8)], -1)
-        grey.paste(Image.fromarray(scaled), (0, top))
-    return grey
+        gray.paste(Image.fromarray(scaled), (0, top))
+    return gray
 
 
 def _range_of(image: Image.Image) -> tuple[float, float]:

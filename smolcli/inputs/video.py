@@ -75,16 +75,16 @@ class Video:
 def find_cuts(thumbnails: Iterator[tuple[float, np.ndarray]]) -> list[float]:
     """Return the times at which scenes begin, without the first; scenes are at least MIN_SCENE long.
 
-    `thumbnails` are times and grey pictures of one shape (height, width). The score of a frame is the smaller of two
-    values, divided by 100: the mean absolute difference of its grey values from those of the frame before, and the
+    `thumbnails` are times and gray pictures of one shape (height, width). The score of a frame is the smaller of two
+    values, divided by 100: the mean absolute difference of its gray values from those of the frame before, and the
     change of that difference. So the score is low while everything moves (get_scene_score in FFmpeg's
     libavfilter/f_select.c).
     """
     cut_times: list[float] = []
     previous: np.ndarray | None = None
     difference = last_cut = 0.0
-    for time, grey in thumbnails:
-        values = grey.astype(np.int16)
+    for time, gray in thumbnails:
+        values = gray.astype(np.int16)
         if previous is None:
             last_cut = time
         else:

@@ -44,7 +44,7 @@ def llamacpp(files: ModelFiles, encoder: str) -> closing[LlamaCpp]:
 
 
 def photo(seed: int, width: int, height: int) -> Frame:
-    """Smooth random colours, quite unlike nano's drawings."""
+    """Smooth random colors, quite unlike nano's drawings."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return frame(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 

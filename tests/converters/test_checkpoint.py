@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "max_position_embed",
     ),
     "no rotation": (edit("config.json", lambda c: c["text_config"].update(rope_parameters=[1])), "is not an object"),
-    "no colours": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[])), "3 numbers are wanted"),
+    "no colors": (edit("preprocessor_config.json", lambda c: c.update(image_mean=[])), "3 numbers are wanted"),
     "no contrast": (edit("preprocessor_config.json", lambda c: c.update(image_std=[0.0, 1, 1])), "image_std is 0.0"),
     "no edge": (edit("preprocessor_config.json", lambda c: c.update(size={})), "longest_edge is 'None'"),
     "two of one id": (

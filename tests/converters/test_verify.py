@@ -101,7 +101,7 @@ def theta(directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps(config))
 
 
-def grey(directory: Path) -> None:
+def gray(directory: Path) -> None:
     settings = json.loads((directory / "preprocessor_config.json").read_text())
     (directory / "preprocessor_config.json").write_text(json.dumps(settings | {"image_mean": [0.0] * 3}))
 
@@ -109,7 +109,7 @@ def grey(directory: Path) -> None:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "rows in another order": (rewritten(lambda t: t.update({Q: t[Q].flip(0)})), "top-1 agreement"),
     "another rotary base": (theta, "KL divergence"),
-    "other colours": (grey, "cosine"),
+    "other colors": (gray, "cosine"),
     "another vision encoder": (
         rewritten(lambda t: t.update({name: torch.randn_like(t[name]) for name in t if "vision" in name})),
         "cosine",

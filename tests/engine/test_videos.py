@@ -239,8 +239,8 @@ def test_the_contact_sheet_shows_each_frame_with_its_timestamp(tmp_path: Path) -
     picture = Image.open(sheet).convert("RGB")
     width = picture.width // 3
     centres: list[Any] = [picture.getpixel((width * column + 20, 20)) for column in range(3)]
-    for colour, background in zip(centres, ((255, 255, 255), (170, 170, 170), (248, 240, 200)), strict=True):
-        assert np.abs(np.subtract(colour, background)).max() < 20
+    for color, background in zip(centres, ((255, 255, 255), (170, 170, 170), (248, 240, 200)), strict=True):
+        assert np.abs(np.subtract(color, background)).max() < 20
 
 
 def test_the_contact_sheet_of_a_video_that_has_its_record_and_over_the_input_itself(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def rotated() -> bytes:
 
 
 def animated() -> bytes:
-    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (5, 4), color) for color in ("red", "blue")]
     return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 

@@ -33,7 +33,7 @@ FRAME = Frame(bytes(6), 2, 1)
 
 
 def item(index: int, bad: bool = False) -> Item:
-    """A picture of 2 x 1 pixels in a colour of its own: the same content is answered once."""
+    """A picture of 2 x 1 pixels in a color of its own: the same content is answered once."""
     return Item.of("nowhere/1.png") if bad else Item.of(f"{index}.png", png(color=index))
 
 

@@ -82,8 +82,8 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int, colours: int, rows: bytes, *more: bytes) -> bytes:
-    """Make a PNG of raw rows, each with its filter byte; `colours` is the colour type of IHDR."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+def png(width: int, height: int, depth: int, colors: int, rows: bytes, *more: bytes) -> bytes:
+    """Make a PNG of raw rows, each with its filter byte; `colors` is the color type of IHDR."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colors, 0, 0, 0)
     parts = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

@@ -43,8 +43,8 @@ def rgb(colorants: tuple[tuple[float, ...], ...] = SRGB, exponent: float = 2.2) 
     return profile(b"RGB ", {name: _xyz(values) for name, values in names} | curves)
 
 
-def grey(exponent: float) -> bytes:
-    """Make a profile for grey."""
+def gray(exponent: float) -> bytes:
+    """Make a profile for gray."""
     return profile(b"GRAY", {b"kTRC": _gamma(exponent)})
 
 

@@ -7,27 +7,27 @@ from PIL import Image, ImageDraw
 from smolcli.inputs.alpha import flatten
 
 
-def text(colour: str | tuple[int, ...], size: tuple[int, int] = (120, 40)) -> Image.Image:
+def text(color: str | tuple[int, ...], size: tuple[int, int] = (120, 40)) -> Image.Image:
     image = Image.new("RGBA", size, (0, 0, 0, 0))
-    ImageDraw.Draw(image).text((10, 5), "EXIT 27", fill=colour, font_size=24)
+    ImageDraw.Draw(image).text((10, 5), "EXIT 27", fill=color, font_size=24)
     return image
 
 
 @pytest.mark.parametrize(
-    ("colour", "ground"),
+    ("color", "ground"),
     [
-        ("white", 0), ("yellow", 0), ("cyan", 0), ("lightgrey", 0), ((255, 255, 255, 100), 0),
-        ("black", 255), ("red", 255), ("blue", 255), ("grey", 255), ((0, 0, 0, 100), 255),
+        ("white", 0), ("yellow", 0), ("cyan", 0), ("lightgray", 0), ((255, 255, 255, 100), 0),
+        ("black", 255), ("red", 255), ("blue", 255), ("gray", 255), ((0, 0, 0, 100), 255),
     ],
 )  # fmt: skip
-def test_text_of_any_colour_can_be_told_from_its_ground(colour: str, ground: int) -> None:
-    shown = np.asarray(flatten(text(colour)))
+def test_text_of_any_color_can_be_told_from_its_ground(color: str, ground: int) -> None:
+    shown = np.asarray(flatten(text(color)))
     assert shown[0, 0].tolist() == [ground] * 3
     assert np.abs(shown.astype(int) - ground).max() >= 90
 
 
-def test_colours_of_transparent_pixels_do_not_count() -> None:
-    """Many programs leave the transparent part white, or any other colour."""
+def test_colors_of_transparent_pixels_do_not_count() -> None:
+    """Many programs leave the transparent part white, or any other color."""
     black_text = text("black")
     hidden = Image.new("RGBA", black_text.size, "white")
     hidden.putalpha(0)

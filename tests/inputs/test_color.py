@@ -22,9 +22,9 @@ P3_IN_SRGB = {
 }
 
 
-def plain(colour: int | tuple[int, ...], mode: str = "RGB", format: str = "PNG", **more: Any) -> np.ndarray:
-    """Return the first pixel of a picture of one colour."""
-    return pixels(encoded(Image.new(mode, (32, 32), colour), format, **more))[0, 0]
+def plain(color: int | tuple[int, ...], mode: str = "RGB", format: str = "PNG", **more: Any) -> np.ndarray:
+    """Return the first pixel of a picture of one color."""
+    return pixels(encoded(Image.new(mode, (32, 32), color), format, **more))[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_transparency_stays_what_it_was() -> None:
 @pytest.mark.parametrize(
     ("exponent", "stored", "shown"), [(1.0, 55, 128), (1.0, 255, 255), (2.2, 128, 128), (1.8, 128, 145)]
 )
-def test_grey_with_a_profile(exponent: float, stored: int, shown: int) -> None:
+def test_gray_with_a_profile(exponent: float, stored: int, shown: int) -> None:
     """Linear light of 55 / 255 is 0.5020 in sRGB; 128 / 255 to the power of 1.8 is 0.5676."""
-    assert near(plain(stored, "L", icc_profile=profiles.grey(exponent)), [shown] * 3, 2)
-    assert near(plain((stored, 255), "LA", icc_profile=profiles.grey(exponent)), [shown] * 3, 2)
+    assert near(plain(stored, "L", icc_profile=profiles.gray(exponent)), [shown] * 3, 2)
+    assert near(plain((stored, 255), "LA", icc_profile=profiles.gray(exponent)), [shown] * 3, 2)
 
 
-def test_deep_grey_with_a_profile() -> None:
+def test_deep_gray_with_a_profile() -> None:
     image = Image.fromarray(np.full((4, 4), 55 * 257, np.uint16))
-    assert near(pixels(encoded(image, icc_profile=profiles.grey(1.0)))[0, 0], [128] * 3, 2)
+    assert near(pixels(encoded(image, icc_profile=profiles.gray(1.0)))[0, 0], [128] * 3, 2)
 
 
-def test_grey_with_a_profile_for_colours() -> None:
+def test_gray_with_a_profile_for_colors() -> None:
     assert near(plain(55, "L", icc_profile=profiles.rgb(exponent=1.0)), [128] * 3, 2)
 
 
@@ -88,10 +88,10 @@ def test_inks_with_a_profile(format: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "profile"),
     [
-        ("RGB", b"rubbish"), ("RGB", SWAPPED[:200]), ("RGB", profiles.grey(1.0)), ("L", profiles.inks((0, 0, 0))),
+        ("RGB", b"rubbish"), ("RGB", SWAPPED[:200]), ("RGB", profiles.gray(1.0)), ("L", profiles.inks((0, 0, 0))),
         ("CMYK", SWAPPED),
     ],
-    ids=["rubbish", "cut", "grey in colours", "inks in grey", "colours in inks"],
+    ids=["rubbish", "cut", "gray in colors", "inks in gray", "colors in inks"],
 )  # fmt: skip
 def test_a_profile_that_cannot_be_used_is_told_and_left_aside(mode: str, profile: bytes) -> None:
     image = Image.new(mode, (16, 16), 100)
@@ -104,7 +104,7 @@ def test_no_profile_no_notice() -> None:
     assert notices(encoded(noise(), "JPEG")) == []
 
 
-# ---- colours named by the format -----------------------------------------------------------------------
+# ---- colors named by the format -----------------------------------------------------------------------
 
 
 def png_with(stored: tuple[int, ...], *chunks: bytes) -> bytes:
@@ -197,7 +197,7 @@ def test_damaged_boxes_name_no_codes() -> None:
 
 
 def test_adobe_rgb_of_cameras() -> None:
-    """Cameras embed no profile. Its green of 200 alone is outside of sRGB; a grey stays nearly the same.
+    """Cameras embed no profile. Its green of 200 alone is outside of sRGB; a gray stays nearly the same.
 
     Linear light of 100, 200, 50 in Adobe RGB is 0.1276, 0.5861, 0.0278; by the matrices of its specification and of
     sRGB that is -0.0550, 0.5861, 0.0038, which is 0, 202, 12.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smolcli.inputs.decoders.colour import Colour
 from smolcli.inputs.decoders.ffmpeg_log import VideoLine, parse_copied, parse_header
+from smolcli.inputs.decoders.video_color import VideoColor
 
 PHONE = b"""\
 Input #0, mov,mp4,m4a,3gp,3g2,mj2, from 'a: Video.mp4':
@@ -31,7 +31,7 @@ def test_header_of_a_phone() -> None:
     assert header.has_audio
     video, cover = header.videos
     assert (video.number, video.size, video.is_default, video.is_cover) == (1, (3840, 2160), True, False)
-    assert video.colour == Colour("hlg", "bt2020") and video.input_matrix == "bt2020"
+    assert video.color == VideoColor("hlg", "bt2020") and video.input_matrix == "bt2020"
     assert video.codec_names == ["hevc"]
     assert (cover.number, cover.is_cover) == (2, True)
 
@@ -40,7 +40,7 @@ def test_header_of_a_transparent_webm_without_duration() -> None:
     header = parse_header(WEB)
     assert (header.duration, header.start, header.has_audio) == (0.0, 0.0, False)
     [video] = header.videos
-    assert video.alpha_mode and video.colour == Colour(None, "bt709", has_alpha=True)
+    assert video.alpha_mode and video.color == VideoColor(None, "bt709", has_alpha=True)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_header_of_a_transparent_webm_without_duration() -> None:
     ],
 )
 def test_transparency_by_the_pixel_format(pixel_format: bytes, has_alpha: bool) -> None:
-    assert VideoLine(0, b"", pixel_format=pixel_format).colour.has_alpha == has_alpha
+    assert VideoLine(0, b"", pixel_format=pixel_format).color.has_alpha == has_alpha
 
 
 def test_packets_that_are_copied() -> None:

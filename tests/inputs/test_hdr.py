@@ -51,13 +51,13 @@ def test_white_at_203_is_white_and_black_is_black(transfer: Transfer, white: flo
 
 
 @pytest.mark.parametrize("expected", BT709_IN_BT2020)
-def test_colours_of_bt709_in_bt2020_come_back(expected: tuple[int, int, int]) -> None:
+def test_colors_of_bt709_in_bt2020_come_back(expected: tuple[int, int, int]) -> None:
     signal = np.array([[[pq(203 * part) for part in BT709_IN_BT2020[expected]]]])
     assert np.abs(to_sdr(signal, "pq").astype(int) - expected).max() <= 4
 
 
 @pytest.mark.parametrize("primaries", ["bt709", "bt2020", "p3"])
-def test_grey_stays_grey(primaries: Primaries) -> None:
+def test_gray_stays_gray(primaries: Primaries) -> None:
     """A fifth of white is 0.4845 in sRGB, that is 124 of 255, whatever the primaries."""
     assert to_sdr(np.full((1, 1, 3), pq(203 * 0.2)), "pq", primaries).tolist() == [[[124] * 3]]
 
@@ -70,5 +70,5 @@ def test_integers_are_full_range_and_a_large_picture_is_converted_whole() -> Non
 
 
 def test_srgb_of_linear_light() -> None:
-    """18 % grey is 0.4613 in sRGB; below 0.0031308 it is a line of slope 12.92 (IEC 61966-2-1)."""
+    """18 % gray is 0.4613 in sRGB; below 0.0031308 it is a line of slope 12.92 (IEC 61966-2-1)."""
     assert srgb_from_linear(np.array([0, 0.003, 0.18, 1])).tolist() == [0, 10, 118, 255]

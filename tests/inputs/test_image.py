@@ -32,14 +32,14 @@ from tests.inputs.pictures import (
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, data: bytes, compression: int = 1) -> bytes:
-    """Make a TIFF of one grey strip."""
+    """Make a TIFF of one gray strip."""
     tags = {256: width, 257: height, 258: bits, 259: compression, 262: photometric, 273: 200, 277: 1, 278: height}
     tags[279] = len(data)
     entries = b"".join(struct.pack("<HHII", tag, 4 if value > 65535 else 3, 1, value) for tag, value in tags.items())
     return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0") + data
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped() -> None:
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     assert pixels(encoded(Image.fromarray(values)))[0, :, 0].tolist() == [0, 1, 128, 255]
 
@@ -73,7 +73,7 @@ def test_cmyk_jpeg_and_animated_gif() -> None:
     red = pixels(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))[8, 8]
     assert red[0] > 220
     assert red[1] < 40
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     assert pixels(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[0, 0].tolist() == [255, 0, 0]
 
 
@@ -161,16 +161,16 @@ def test_16_bit_rgb_keeps_the_high_byte() -> None:
         (8, 0, b"\x00\xf0", [255, 15]),
     ],
 )
-def test_grey_tiff_of_each_depth_and_polarity(bits: int, photometric: int, data: bytes, expected: list[int]) -> None:
+def test_gray_tiff_of_each_depth_and_polarity(bits: int, photometric: int, data: bytes, expected: list[int]) -> None:
     assert pixels(tiff(2, 1, bits, photometric, data))[0, :, 0].tolist() == expected
 
 
-def test_16_bit_grey_with_a_transparent_value() -> None:
+def test_16_bit_gray_with_a_transparent_value() -> None:
     data = png(2, 1, 16, 0, b"\0" + struct.pack(">2H", 257, 514), chunk(b"tRNS", struct.pack(">H", 257)))
     assert pixels(data)[0, :, 0].tolist() == [255, 2]
 
 
-def test_grey_with_alpha() -> None:
+def test_gray_with_alpha() -> None:
     values = np.array([[[0, 0], [100, 128], [9, 255]]], np.uint8)
     assert near(pixels(encoded(Image.fromarray(values)))[0, :, 0], [255, 100 * 128 / 255 + 127, 9])
 
@@ -225,7 +225,7 @@ def test_damaged_exif_does_not_damage_the_picture(format: str) -> None:
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_first_frame_of_an_animation(format: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:], duration=100)
     with Image.open(io.BytesIO(data)) as image:
         assert image.n_frames == 3

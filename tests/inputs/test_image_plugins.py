@@ -107,7 +107,7 @@ def test_truncated_heic_is_an_error() -> None:
 JXL_ROTATED = (  # corner() at a quarter of its size and 16 high, orientation 6 in the codestream
     "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAA1anhsY/8KA4AFAopLAggCAQB4AEsYixUA1IqKkZFRFwgBIJUqQM+/f1DYZGmOQYD/AQ=="
 )
-JXL_DEEP_ALPHA = (  # 16 x 8, 16-bit grey 40000; opaque on the left, alpha 32768 on the right
+JXL_DEEP_ALPHA = (  # 16 x 8, 16-bit gray 40000; opaque on the left, alpha 32768 on the right
     "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAAJanhsbAoAAAA1anhsY/8KwfGjKC4ECAgQAHwASxiLFQDcRcYYLBl1gQMAAsArAtkFIM7f"
     "zUD05w78BA=="
 )
@@ -133,7 +133,7 @@ def test_jpeg_xl_pixels() -> None:
     assert near(pixels(jxl(real))[0, :, 0], [0, 188, 255])
 
 
-def test_jpeg_xl_of_16_bit_grey_with_alpha() -> None:
+def test_jpeg_xl_of_16_bit_gray_with_alpha() -> None:
     pytest.importorskip("pillow_jxl")
     shown = pixels(base64.b64decode(JXL_DEEP_ALPHA))
     assert shown.shape == (8, 16, 3)
@@ -198,8 +198,8 @@ def test_truncated_jpeg_xl_is_an_error() -> None:
 
 
 def test_a_heic_of_several_pictures_says_which_was_looked_at() -> None:
-    colours = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
-    data = heic(colours[0], save_all=True, append_images=colours[1:], primary_index=1)
+    colors = [Image.new("RGB", (64, 64), color) for color in ("red", "lime", "blue")]
+    data = heic(colors[0], save_all=True, append_images=colors[1:], primary_index=1)
     assert near(pixels(data)[0, 0], [0, 255, 0], 3)
     assert notices(data) == ["picture 2 of 3 in the file was looked at"]
-    assert notices(heic(colours[0])) == []
+    assert notices(heic(colors[0])) == []

@@ -38,7 +38,7 @@ def with_thumbnail() -> bytes:
 PICTURES = {
     "png": png((3, 2)), "large png": encoded("PNG"), "jpeg": encoded("JPEG"), "thumbnail": with_thumbnail(),
     "progressive": encoded("JPEG", progressive=True), "restarts": encoded("JPEG", restart_marker_rows=1),
-    "grey": encoded("JPEG", "L"), "bmp": encoded("BMP"), "webp": encoded("WEBP"), "ppm": encoded("PPM"),
+    "gray": encoded("JPEG", "L"), "bmp": encoded("BMP"), "webp": encoded("WEBP"), "ppm": encoded("PPM"),
     "pgm": encoded("PPM", "L"), "pbm": encoded("PPM", "1"), "deep pgm": encoded("PPM", "I"),
     "comment": b"P6 # one\n# two\n2 1\n# three\n255\n" + b"3 4#\n\n", "digits": b"P4\n8 1\n" + b"9",
 }  # fmt: skip

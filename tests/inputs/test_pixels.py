@@ -24,7 +24,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BAND_PIXELS", 4_000)
 
 
-def grey(values: np.ndarray, mode: str) -> Image.Image:
+def gray(values: np.ndarray, mode: str) -> Image.Image:
     if mode == "I;16":
         return Image.fromarray(values.astype(np.uint16) * 257)
     if mode in ("F", "I"):
@@ -43,7 +43,7 @@ def grey(values: np.ndarray, mode: str) -> Image.Image:
 )  # fmt: skip
 def test_a_large_picture_is_reduced_in_every_mode(mode: str, format: str, more: dict[str, int], factor: int) -> None:
     """Five from each side become one; JPEG is decoded to a quarter. Squares of 8 x 8 pixels stay what they are."""
-    shown = pixels(encoded(grey(STEPS, mode), format, lossless=True, **more))
+    shown = pixels(encoded(gray(STEPS, mode), format, lossless=True, **more))
     assert shown.shape == (40 // factor, 320 // factor, 3)
     rows, columns = (np.arange(size) * factor // 8 for size in shown.shape[:2])
     is_inside = [(np.arange(size) * factor % 8 + factor <= 8) for size in shown.shape[:2]]
@@ -55,7 +55,7 @@ def test_a_large_picture_is_reduced_in_every_mode(mode: str, format: str, more: 
 
 @pytest.mark.usefixtures("small_limits")
 def test_orientation_profile_and_ground_of_a_large_picture() -> None:
-    assert pixels(encoded(grey(STEPS, "RGB"), "JPEG", exif=rotated_exif())).shape == (80, 10, 3)
+    assert pixels(encoded(gray(STEPS, "RGB"), "JPEG", exif=rotated_exif())).shape == (80, 10, 3)
     swapped = profiles.rgb((profiles.SRGB[1], profiles.SRGB[2], profiles.SRGB[0]))
     red = Image.new("RGB", SIZE, "red")
     assert near(pixels(encoded(red, icc_profile=swapped)), [0, 255, 0], 2)
@@ -78,8 +78,8 @@ def test_an_ordinary_picture_is_not_reduced() -> None:
 @pytest.mark.parametrize(("format", "mode", "limit"), [("JPEG", "RGB", 150), ("PNG", "RGBA", 1000), ("PNG", "L", 500)])
 def test_memory_of_a_panorama(tmp_path: Path, format: str, mode: str, limit: int) -> None:
     """196 million pixels; `limit` is in MB. Pillow holds RGB and RGBA in 4 bytes a pixel."""
-    colour = (200, 200, 200, 100)[: len(mode)] if mode != "L" else 200
-    Image.new(mode, (40000, 4900), colour).save(tmp_path / "a", format, compress_level=1)
+    color = (200, 200, 200, 100)[: len(mode)] if mode != "L" else 200
+    Image.new(mode, (40000, 4900), color).save(tmp_path / "a", format, compress_level=1)
     program = (
         "import re, sys; from smolcli.inputs.image import Picture; from smolcli.options import Input\n"
         "frame = Picture(open(sys.argv[1], 'rb').read(), Input()).page(0)\n"

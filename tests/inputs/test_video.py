@@ -219,7 +219,7 @@ def test_scenes_match_ffmpeg(joined: Path) -> None:
 
 
 def test_scenes_of_an_animation(tmp_path: Path) -> None:
-    pictures = [Image.new("L", (90, 60), grey) for grey in (0, 0, 255, 255)]
+    pictures = [Image.new("L", (90, 60), gray) for gray in (0, 0, 255, 255)]
     pictures[1].putpixel((0, 0), 9)
     pictures[3].putpixel((0, 0), 9)
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=1000)

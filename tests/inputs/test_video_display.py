@@ -1,4 +1,4 @@
-"""inputs/decoders: frames have the shape and colours that a player shows, with every decoder."""
+"""inputs/decoders: frames have the shape and colors that a player shows, with every decoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.inputs.clips import MAX_PIXELS, Clip, array, run
 DATA = Path(__file__).parents[1] / "data"
 DECODERS = ("av", "ffmpeg", "decord") if find_spec("decord") else ("av", "ffmpeg")
 LUMA = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593)}  # H.273, table 4
-COLOURS = [(255, 255, 255), (0, 0, 0), (200, 40, 90), (255, 140, 0), (60, 90, 220), (128, 128, 128)]
+COLORS = [(255, 255, 255), (0, 0, 0), (200, 40, 90), (255, 140, 0), (60, 90, 220), (128, 128, 128)]
 
 
 def first_frame(source: Path, decoder: str) -> np.ndarray:
@@ -30,7 +30,7 @@ def first_frame(source: Path, decoder: str) -> np.ndarray:
 
 
 def encode_yuv(path: Path, planes: Sequence[np.ndarray], bits: int, tags: str, *options: str) -> None:
-    """Encode 4:4:4 planes of code values without loss, with FFmpeg's tags of colour (options of `setparams`)."""
+    """Encode 4:4:4 planes of code values without loss, with FFmpeg's tags of color (options of `setparams`)."""
     data = np.stack(planes).astype("u1" if bits == 8 else "<u2").tobytes()
     height, width = planes[0].shape
     pixel_format = "yuv444p" if bits == 8 else f"yuv444p{bits}le"
@@ -39,7 +39,7 @@ def encode_yuv(path: Path, planes: Sequence[np.ndarray], bits: int, tags: str, *
 
 
 def code_values(rgb: np.ndarray, matrix: str, bits: int, full: bool) -> list[np.ndarray]:
-    """Return luma and colour differences of RGB from 0 to 1, (..., 3), by ITU-T H.273, section 8.3."""
+    """Return luma and color differences of RGB from 0 to 1, (..., 3), by ITU-T H.273, section 8.3."""
     red, blue = LUMA[matrix]
     luma = rgb @ [red, 1 - red - blue, blue]
     differences = (rgb[..., 2] - luma) / (2 - 2 * blue), (rgb[..., 0] - luma) / (2 - 2 * red)
@@ -50,31 +50,31 @@ def code_values(rgb: np.ndarray, matrix: str, bits: int, full: bool) -> list[np.
 
 
 def bars(height: int = 32) -> np.ndarray:
-    """The colours side by side, each 32 pixels wide, as RGB from 0 to 1."""
-    return np.repeat(np.repeat([COLOURS], height, 0), 32, 1) / 255
+    """The colors side by side, each 32 pixels wide, as RGB from 0 to 1."""
+    return np.repeat(np.repeat([COLORS], height, 0), 32, 1) / 255
 
 
 @pytest.mark.parametrize(
     ("matrix", "bits", "full"),
     [("bt709", 8, False), ("bt709", 10, True), ("smpte170m", 8, True), ("bt2020nc", 10, False)],
 )
-def test_colours_are_decoded_by_the_matrix_and_range_of_the_file(
+def test_colors_are_decoded_by_the_matrix_and_range_of_the_file(
     matrix: str, bits: int, full: bool, ffmpeg: None, tmp_path: Path
 ) -> None:
     tags = f"range={'pc' if full else 'tv'}:colorspace={matrix}"
     encode_yuv(tmp_path / "a.mkv", code_values(bars(), matrix, bits, full), bits, tags)
     for decoder in DECODERS:
-        assert np.abs(first_frame(tmp_path / "a.mkv", decoder)[16, 16::32] - COLOURS).max() <= 3, decoder
+        assert np.abs(first_frame(tmp_path / "a.mkv", decoder)[16, 16::32] - COLORS).max() <= 3, decoder
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(576, "smpte170m"), (578, "bt709")])
-def test_untagged_colours_are_bt601_in_standard_and_bt709_in_high_definition(
+def test_untagged_colors_are_bt601_in_standard_and_bt709_in_high_definition(
     height: int, matrix: str, ffmpeg: None, tmp_path: Path
 ) -> None:
     encode_yuv(tmp_path / "a.mkv", code_values(bars(height), matrix, 8, False), 8, "range=tv")
     for decoder in DECODERS:
-        limit = 20 if decoder == "decord" else 3  # decord decodes all as BT.601, and clips strong colours
-        assert np.abs(first_frame(tmp_path / "a.mkv", decoder)[height // 2, 16::32] - COLOURS).max() <= limit, decoder
+        limit = 20 if decoder == "decord" else 3  # decord decodes all as BT.601, and clips strong colors
+        assert np.abs(first_frame(tmp_path / "a.mkv", decoder)[height // 2, 16::32] - COLORS).max() <= limit, decoder
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -88,7 +88,7 @@ def test_hdr10_is_shown_as_a_standard_picture_of_the_scene(decoder: str, ffmpeg:
     assert np.abs(circle[5, 5] - 255).max() <= tolerance
 
 
-def test_colours_that_only_the_container_has_a_tag_for(ffmpeg: None, tmp_path: Path) -> None:
+def test_colors_that_only_the_container_has_a_tag_for(ffmpeg: None, tmp_path: Path) -> None:
     """The same videos, without the tags in the HEVC stream."""
     untagged = "hevc_metadata=colour_primaries=2:transfer_characteristics=2:matrix_coefficients=2"
     for name in ("hdr10_white_square.mp4", "hdr10_orange_circle.mp4"):
@@ -99,15 +99,15 @@ def test_colours_that_only_the_container_has_a_tag_for(ffmpeg: None, tmp_path: P
             assert np.abs(first_frame(tmp_path / name, decoder)[128, 128] - expected).max() <= tolerance, decoder
 
 
-def test_hlg_white_and_grey_at_the_levels_of_bt2408(ffmpeg: None, tmp_path: Path) -> None:
-    """A signal of 75 % is white at 203 cd/m2, one of 38 % is the grey card at 26 (BT.2408, table 1): sRGB 100."""
+def test_hlg_white_and_gray_at_the_levels_of_bt2408(ffmpeg: None, tmp_path: Path) -> None:
+    """A signal of 75 % is white at 203 cd/m2, one of 38 % is the gray card at 26 (BT.2408, table 1): sRGB 100."""
     signals = np.repeat(np.repeat([[[0.75] * 3, [0.38] * 3]], 32, 0), 32, 1)
     tags = "range=tv:colorspace=bt2020nc:color_primaries=bt2020:color_trc=arib-std-b67"
     encode_yuv(tmp_path / "a.mkv", code_values(signals, "bt2020nc", 10, False), 10, tags)
     for decoder in DECODERS:
-        white, grey = first_frame(tmp_path / "a.mkv", decoder)[16, 16::32]
+        white, gray = first_frame(tmp_path / "a.mkv", decoder)[16, 16::32]
         assert white.min() >= 249, decoder
-        assert np.abs(grey - 100).max() <= 4, decoder
+        assert np.abs(gray - 100).max() <= 4, decoder
 
 
 def test_pixels_that_are_not_square_are_stretched(ffmpeg: None, tmp_path: Path) -> None:

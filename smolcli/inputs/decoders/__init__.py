@@ -27,7 +27,7 @@ CONTAINERS = (  # the demuxers of FFmpeg that read one file; others follow playl
 )
 MP4_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"))
 VIDEO_SIGNATURES = (b"\x1aE\xdf\xa3", b"RIFF", b"FLV\x01", b"OggS", b"0&\xb2u", b"\0\0\x01\xba")
-THUMBNAIL_WIDTH = 64  # pixels, of the grey pictures by which cuts are found
+THUMBNAIL_WIDTH = 64  # pixels, of the gray pictures by which cuts are found
 ADVICE_NO_VIDEO = "give a video, or a picture to smolcli caption"
 
 
@@ -49,7 +49,7 @@ class Decoder(Protocol):
         ...
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
-        """Decode a range of frames to their times and small grey pictures, uint8 of (height, width).
+        """Decode a range of frames to their times and small gray pictures, uint8 of (height, width).
 
         Frames that cannot be decoded are left out.
         """

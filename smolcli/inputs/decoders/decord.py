@@ -1,7 +1,7 @@
 """Decodes videos with the library decord, for comparison: it is fast, and decodes wrong frames without an error.
 
 That happens with open groups of pictures (HEVC), in MPEG-TS and AVI with B-frames, and if an edit list cuts the video.
-What decord does not say of a video (when it begins, how its pixels are shaped, what its colours mean) PyAV does.
+What decord does not say of a video (when it begins, how its pixels are shaped, what its colors mean) PyAV does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.inputs import decoders
-from smolcli.inputs.decoders.colour import correct_matrix
+from smolcli.inputs.decoders.video_color import correct_matrix
 from smolcli.types import Frame
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Decord:
         described = _pyav()(source, max_pixels)
         self.times, self.duration, self.size = described.times, described.duration, described.size
         self.audio, self.notices = described.audio, described.notices
-        self._colour, self._missing_matrix = described.colour, described.missing_matrix
-        if self._colour.has_alpha:
+        self._color, self._missing_matrix = described.color, described.missing_matrix
+        if self._color.has_alpha:
             raise _unsupported("has transparency, which decord leaves out")
         if described.is_mirrored:
             raise _unsupported("is to be mirrored, which decord does not do")
@@ -58,7 +58,7 @@ class Decord:
         width, height = decoders.thumbnail_size(self.size)
         reader = self._open_reader(width=width, height=height)
         for number in numbers:
-            yield self.times[number], self._colour.to_grey(self._decode(reader, number))
+            yield self.times[number], self._color.to_gray(self._decode(reader, number))
 
     def _open_reader(self, **size: int) -> Any:
         decord.logging.set_level(decord.logging.QUIET)
@@ -79,7 +79,7 @@ class Decord:
         """Convert what decord decoded, which is upright RGB of 8 bits, to sRGB of square pixels."""
         if self._missing_matrix is not None:  # decord has taken it for BT.601
             pixels = correct_matrix(pixels, self._missing_matrix)
-        pixels = self._colour.to_rgb(pixels)
+        pixels = self._color.to_rgb(pixels)
         width, height = self.size
         if pixels.shape[1] == width and pixels.shape[0] == height:
             return pixels

@@ -23,7 +23,6 @@ import numpy as np
 
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.inputs import decoders
-from smolcli.inputs.decoders.colour import MAX_EMPTY, stretched
 from smolcli.inputs.decoders.ffmpeg_log import Header, VideoLine, length_of, parse_copied, parse_header
 from smolcli.inputs.decoders.streams import (
     ALPHA_DECODERS,
@@ -36,6 +35,7 @@ from smolcli.inputs.decoders.streams import (
     is_whole_matroska,
     notices_of,
 )
+from smolcli.inputs.decoders.video_color import MAX_EMPTY, stretched
 from smolcli.inputs.pixels import check_size
 from smolcli.system.temporary import temporary_folder
 from smolcli.types import Frame, format_time
@@ -68,8 +68,8 @@ class Ffmpeg:
             self._decoder = ("-c:v", ALPHA_DECODERS[names[0]])
         self._scan(header)
         check_size(*self.size, max_pixels)
-        colour, filters = self._video.colour, self._conversion.removeprefix(",")
-        self._ground = colour.find_ground(self._pictures(filters, MAX_EMPTY)) if colour.has_alpha else "white"
+        color, filters = self._video.color, self._conversion.removeprefix(",")
+        self._ground = color.find_ground(self._pictures(filters, MAX_EMPTY)) if color.has_alpha else "white"
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         for start in range(0, len(numbers), MAX_FRAMES_PER_PROCESS):
@@ -84,18 +84,18 @@ class Ffmpeg:
                         raise decoders.no_readable_frame()
                     yield last
                     continue
-                pixels = self._video.colour.to_rgb(picture, self._ground)
+                pixels = self._video.color.to_rgb(picture, self._ground)
                 last = Frame(pixels.tobytes(), pixels.shape[1], pixels.shape[0], self.times[number])
                 yield last
 
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         width, height = decoders.thumbnail_size(self.size)
-        colour = self._video.colour
-        format = "gray" if colour.is_plain else self._rgb_format
+        color = self._video.color
+        format = "gray" if color.is_plain else self._rgb_format
         filters = f"select='between(n,{numbers[0]},{numbers[-1]})',scale={width}:{height}:flags=area,format={format}"
         for number, picture in zip(numbers, self._pictures(filters, len(numbers)), strict=False):
-            grey = picture[..., 0] if colour.is_plain else colour.to_grey(picture, self._ground)
-            yield self.times[number], grey
+            gray = picture[..., 0] if color.is_plain else color.to_gray(picture, self._ground)
+            yield self.times[number], gray
 
     def _choose_video(self, header: Header) -> tuple[VideoLine, tuple[str, ...]]:
         """Return the video stream to look at, and a notice if there are several."""
@@ -159,8 +159,8 @@ class Ffmpeg:
 
     @property
     def _rgb_format(self) -> str:
-        colour = self._video.colour
-        return colour.pixel_format + ("be" if colour.transfer else "")  # the byte order of PAM
+        color = self._video.color
+        return color.pixel_format + ("be" if color.transfer else "")  # the byte order of PAM
 
     def _compare_duration(self, header: Header) -> None:
         """Compare the duration with the header's: the last frame may stand still, or a part of the file be missing.

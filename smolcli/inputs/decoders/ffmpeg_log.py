@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from smolcli.inputs.decoders.colour import Colour, is_bt709_if_untagged
+from smolcli.inputs.decoders.video_color import VideoColor, is_bt709_if_untagged
 from smolcli.inputs.hdr import Primaries, Transfer
 
 _CONTAINER = re.compile(rb"^Input #0, (\S+), from")
@@ -58,14 +58,14 @@ class VideoLine:
         return [name.decode("ascii", "replace") for name in names if name and name != b"none"]
 
     @property
-    def colour(self) -> Colour:
+    def color(self) -> VideoColor:
         """What the values of its pictures mean."""
         has_alpha = self.alpha_mode or bool(_ALPHA_FORMAT.match(self.pixel_format))
-        return Colour(_TRANSFERS.get(self.transfer), _PRIMARIES.get(self.primaries, "bt2020"), has_alpha)
+        return VideoColor(_TRANSFERS.get(self.transfer), _PRIMARIES.get(self.primaries, "bt2020"), has_alpha)
 
     @property
     def input_matrix(self) -> str:
-        """What the filter `scale` must be told of the colours, since a frame may say less than the file; or ""."""
+        """What the filter `scale` must be told of the colors, since a frame may say less than the file; or ""."""
         if not _YUV_FORMAT.match(self.pixel_format):
             return ""
         if self.matrix in (b"", b"unknown"):

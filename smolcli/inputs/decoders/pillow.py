@@ -12,7 +12,7 @@ from PIL import Image
 
 from smolcli.inputs import decoders
 from smolcli.inputs.alpha import flatten
-from smolcli.inputs.decoders.colour import ground_of_video
+from smolcli.inputs.decoders.video_color import ground_of_video
 from smolcli.inputs.pixels import check_size, eight_bit_rgb
 from smolcli.types import Frame
 

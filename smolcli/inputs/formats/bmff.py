@@ -1,4 +1,4 @@
-"""AVIF: the colour codes of its primary picture, which Pillow does not give. Layout: ISO/IEC 14496-12 and 23008-12."""
+"""AVIF: the color codes of its primary picture, which Pillow does not give. Layout: ISO/IEC 14496-12 and 23008-12."""
 
 from __future__ import annotations
 

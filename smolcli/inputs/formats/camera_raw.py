@@ -110,7 +110,7 @@ def _is_of_sensor(directory: Directory) -> bool:
 
 
 def _has_colors(directory: Directory) -> bool:
-    """Whether a directory says what its colours are; that of the sensor's data in CR2 does not."""
+    """Whether a directory says what its colors are; that of the sensor's data in CR2 does not."""
     return tiff.PHOTOMETRIC in directory.tags and not _is_of_sensor(directory)
 
 

@@ -1,4 +1,4 @@
-"""JPEG: whether all of its pixels are there. libjpeg fills what is missing with grey and does not say so."""
+"""JPEG: whether all of its pixels are there. libjpeg fills what is missing with gray and does not say so."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _has_all_pixels(jpeg: bytes, max_pixels: int) -> bool:
         tail = b"".join(filler * 64 + b"\xff" + bytes([marker]) for _, marker in product(range(8), range(0xD0, 0xD8)))
         try:
             with Image.open(io.BytesIO(jpeg + tail + END), formats=("JPEG",)) as image:
-                check_size(*image.size, max_pixels)
+                check_size(image.width, image.height, max_pixels)
                 image.load()
                 pictures.add(hash(image.tobytes()))
         except InputError:

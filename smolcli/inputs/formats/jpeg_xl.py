@@ -1,6 +1,6 @@
 """JPEG XL. Its Pillow plugin is not used: it decodes while it opens, and gives the last frame of an animation.
 
-It also reads 16-bit grey with transparency as 8-bit. So the decoder is called here, after the header has been read.
+It also reads 16-bit gray with transparency as 8-bit. So the decoder is called here, after the header has been read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PNG: the checksums of its pixels, its size without metadata, and the colours that a cICP chunk names."""
+"""PNG: the checksums of its pixels, its size without metadata, and the colors that a cICP chunk names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_checksums(png: bytes) -> None:
 
 
 def without_metadata(png: bytes) -> bytes:
-    """Return the PNG without its texts and colour profile."""
+    """Return the PNG without its texts and color profile."""
     kept = [png[start:end] for name, start, end in chunks(png) if name not in METADATA]
     return b"".join([png[:8], *kept])
 

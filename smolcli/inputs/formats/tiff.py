@@ -150,8 +150,8 @@ def opened_at(data: bytes, directory: Directory) -> Image.Image:
     return Image.open(file, formats=("TIFF",))
 
 
-def correct_deep_grey(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
-    """Do what Pillow leaves undone in grey of 12 and 16 bits: scale 12 bits to 16, and invert white-is-zero."""
+def correct_deep_gray(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Do what Pillow leaves undone in gray of 12 and 16 bits: scale 12 bits to 16, and invert white-is-zero."""
     if not image.mode.startswith("I;16"):
         return image
     values: np.ndarray = np.asarray(image).astype(np.uint16)

@@ -14,8 +14,8 @@ CFA, RGB, SENSOR = 32803, 2, {254: 0, 256: 6000, 257: 4000, 258: 14, 259: 1, 262
 Tags = dict[int, int | bytes]
 
 
-def jpeg(colour: str, size: tuple[int, int], **more: object) -> bytes:
-    return encoded(Image.new("RGB", size, colour), "JPEG", **more)
+def jpeg(color: str, size: tuple[int, int], **more: object) -> bytes:
+    return encoded(Image.new("RGB", size, color), "JPEG", **more)
 
 
 def preview(data: bytes) -> Tags:

@@ -13,7 +13,7 @@ from tests.inputs.pictures import encoded, failure, noise, notices, pixels
 
 KINDS: dict[str, Callable[[], bytes]] = {
     "baseline": lambda: encoded(noise(), "JPEG"),
-    "grey": lambda: encoded(noise().convert("L"), "JPEG"),
+    "gray": lambda: encoded(noise().convert("L"), "JPEG"),
     "progressive": lambda: encoded(noise(), "JPEG", progressive=True),
     "restart marks": lambda: encoded(noise(), "JPEG", restart_marker_blocks=2),
 }

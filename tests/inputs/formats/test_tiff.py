@@ -11,12 +11,12 @@ from smolcli.inputs.formats.tiff import Directories
 from smolcli.inputs.image import Picture
 from tests.inputs.pictures import OPTIONS, encoded, failure, near, notices, pixels
 
-COLOURS = ("red", "lime", "blue")
+COLORS = ("red", "lime", "blue")
 
 
-def page(colour: str, size: tuple[int, int] = (16, 8), **tags: int) -> Image.Image:
+def page(color: str, size: tuple[int, int] = (16, 8), **tags: int) -> Image.Image:
     """Make a page; `tags` are named as in the specification."""
-    image = Image.new("RGB", size, colour)
+    image = Image.new("RGB", size, color)
     image.encoderinfo = {"tiffinfo": _tags(**tags)}
     return image
 
@@ -35,15 +35,15 @@ def tiff(*pages: Image.Image, **more: object) -> bytes:
     )
 
 
-def colours(data: bytes) -> list[list[int]]:
+def colors(data: bytes) -> list[list[int]]:
     picture = Picture(data, OPTIONS)
     return [list(picture.page(number).rgb[:3]) for number in range(picture.page_count)]
 
 
 @pytest.mark.parametrize("more", [{}, {"compression": "tiff_lzw"}, {"big_tiff": True}], ids=["plain", "lzw", "big"])
 def test_pages_come_in_order_and_in_any_order(more: dict[str, object]) -> None:
-    data = tiff(*map(page, COLOURS), **more)
-    assert colours(data) == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    data = tiff(*map(page, COLORS), **more)
+    assert colors(data) == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
     picture = Picture(data, OPTIONS)
     assert [frame.rgb[:3] for _, frame in picture.pictures([2, 0, 1])] == [b"\0\0\xff", b"\xff\0\0", b"\0\xff\0"]
 
@@ -58,12 +58,12 @@ def test_each_page_has_its_own_size_and_orientation() -> None:
 def test_reduced_copies_and_masks_are_no_pages(tags: dict[str, int], place: int) -> None:
     pages = [page("red"), page("blue")]
     pages.insert(place, page("white", (4, 2), **tags))
-    assert colours(tiff(*pages)) == [[255, 0, 0], [0, 0, 255]]
+    assert colors(tiff(*pages)) == [[255, 0, 0], [0, 0, 255]]
     assert notices(tiff(*pages)) == []
 
 
 def test_a_page_of_a_document_is_a_page() -> None:
-    assert len(colours(tiff(page("red", subfile=2), page("blue", subfile=2)))) == 2
+    assert len(colors(tiff(page("red", subfile=2), page("blue", subfile=2)))) == 2
 
 
 def test_reduced_copies_alone_are_told() -> None:
@@ -78,7 +78,7 @@ def test_a_whole_picture_in_a_sub_directory_comes_before_its_reduced_copy() -> N
 
 
 def sub_directory_tiff(small: tuple[int, int], large: tuple[int, int]) -> bytes:
-    """Make a grey TIFF whose first directory is a reduced copy, with the picture in a sub-directory."""
+    """Make a gray TIFF whose first directory is a reduced copy, with the picture in a sub-directory."""
 
     def directory(size: tuple[int, int], kind: int, data_at: int, children: int) -> bytes:
         entries = {254: kind, 256: size[0], 257: size[1], 258: 8, 259: 1, 262: 1, 273: data_at, 277: 1, 278: size[1]}
@@ -95,19 +95,19 @@ def sub_directory_tiff(small: tuple[int, int], large: tuple[int, int]) -> bytes:
 
 
 def test_a_file_that_ends_before_its_last_page_says_so() -> None:
-    data = tiff(*map(page, COLOURS))
+    data = tiff(*map(page, COLORS))
     directories = Directories(data)
     cut = data[: directories.main[2].offset]
-    assert colours(cut) == [[255, 0, 0], [0, 255, 0]]
+    assert colors(cut) == [[255, 0, 0], [0, 255, 0]]
     assert notices(cut) == ["is cut short: 2 pages can be read"]
 
 
 def test_directories_that_lead_back_end() -> None:
-    data = bytearray(tiff(*map(page, COLOURS)))
+    data = bytearray(tiff(*map(page, COLORS)))
     last = Directories(bytes(data)).main[2].offset
     count = struct.unpack_from("<H", data, last)[0]
     struct.pack_into("<I", data, last + 2 + 12 * count, Directories(bytes(data)).main[0].offset)
-    assert len(colours(bytes(data))) == 3
+    assert len(colors(bytes(data))) == 3
 
 
 def test_sub_directories_that_lead_back_end() -> None:
@@ -145,7 +145,7 @@ def test_empty_directories_are_counted() -> None:
 
 
 def test_a_damaged_page_is_an_error_of_its_own() -> None:
-    data = bytearray(tiff(*map(page, COLOURS), compression="tiff_adobe_deflate"))
+    data = bytearray(tiff(*map(page, COLORS), compression="tiff_adobe_deflate"))
     at = Directories(bytes(data)).main[1].value(273)
     data[at : at + 8] = b"\xff" * 8
     picture = Picture(bytes(data), OPTIONS)

@@ -31,7 +31,7 @@ from smolcli.inputs.decoders.pyav.packets import PacketTable, demux, scan_packet
 from smolcli.inputs.decoders.pyav.pixels import (
     UNTAGGED,
     Tags,
-    colour_of,
+    color_of,
     is_mirrored,
     rgb_format,
     rgb_of,
@@ -61,8 +61,8 @@ OPTIONS = {"format_whitelist": decoders.CONTAINERS, "protocol_whitelist": "none"
 class PyAv:
     """See `decoders.Decoder`. `max_pixels` limits one frame.
 
-    `colour` and `is_mirrored` say how frames are made upright sRGB, by the first one; `missing_matrix` is what its
-    colours are taken for if it does not say so, a code of ITU-T H.273, else None; `has_several` says whether there are
+    `color` and `is_mirrored` say how frames are made upright sRGB, by the first one; `missing_matrix` is what its
+    colors are taken for if it does not say so, a code of ITU-T H.273, else None; `has_several` says whether there are
     other video streams.
     """
 
@@ -96,11 +96,11 @@ class PyAv:
             first = frames.find(self._packets.pts[0])
         self._can_skip &= not first.interlaced_frame  # a frame has two fields, and both would have to be requested
         is_untagged = first.colorspace == UNTAGGED
-        self.colour, self.is_mirrored = colour_of(self._tags.complete(first)), is_mirrored(first)
+        self.color, self.is_mirrored = color_of(self._tags.complete(first)), is_mirrored(first)
         self.missing_matrix = first.colorspace if is_untagged else None
         self.size = upright_size(first, self._aspect)
         check_size(*self.size, max_pixels)
-        self._ground = self._find_ground() if self.colour.has_alpha else "white"
+        self._ground = self._find_ground() if self.color.has_alpha else "white"
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         requested = frozenset(self._packets.pts[number] for number in numbers)
@@ -115,7 +115,7 @@ class PyAv:
     def thumbnails(self, numbers: range) -> Iterator[tuple[float, np.ndarray]]:
         first_pts, last_pts = self._packets.pts[numbers[0]], self._packets.pts[numbers[-1]]
         width, height = decoders.thumbnail_size(self.size)
-        format = "gray" if self.colour.is_plain else rgb_format(self.colour)
+        format = "gray" if self.color.is_plain else rgb_format(self.color)
         reformatter = VideoReformatter()
         with self._decoding(skip_loop_filter="all") as frames:
             frames.find(first_pts)
@@ -125,14 +125,14 @@ class PyAv:
                 pixels = reformatter.reformat(
                     self._tags.complete(frame), width, height, format, interpolation="AREA"
                 ).to_ndarray()
-                grey = pixels if self.colour.is_plain else self.colour.to_grey(pixels, self._ground)
-                yield self._seconds(pts), grey
+                gray = pixels if self.color.is_plain else self.color.to_gray(pixels, self._ground)
+                yield self._seconds(pts), gray
 
     def _find_ground(self) -> Ground:
         with self._decoding() as frames:
             frames.find(self._packets.pts[0])
             completed = (self._tags.complete(frame) for _, frame in frames.rest())
-            return self.colour.find_ground(rgb_of(frame, self._aspect, self.colour) for frame in completed)
+            return self.color.find_ground(rgb_of(frame, self._aspect, self.color) for frame in completed)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[InputContainer]:

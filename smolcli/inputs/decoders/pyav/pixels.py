@@ -9,13 +9,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from smolcli.inputs.alpha import Ground
-from smolcli.inputs.decoders.colour import Colour, is_bt709_if_untagged, stretched
+from smolcli.inputs.decoders.video_color import VideoColor, is_bt709_if_untagged, stretched
 
 UNTAGGED, BT709 = 2, 1  # codes of ITU-T H.273
 
 
 class Tags(NamedTuple):
-    """What a container says of the colours of its video: codes of ITU-T H.273."""
+    """What a container says of the colors of its video: codes of ITU-T H.273."""
 
     matrix: int
     primaries: int
@@ -33,11 +33,11 @@ class Tags(NamedTuple):
         return frame
 
 
-def colour_of(frame: VideoFrame) -> Colour:
+def color_of(frame: VideoFrame) -> VideoColor:
     """Return what the values of a frame mean."""
     format = frame.format
     has_alpha = format.has_palette or any(component.is_alpha for component in format.components)
-    return Colour.tagged(frame.color_trc, frame.color_primaries, has_alpha)
+    return VideoColor.tagged(frame.color_trc, frame.color_primaries, has_alpha)
 
 
 def stretched_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
@@ -56,21 +56,21 @@ def upright_size(frame: VideoFrame, aspect: Fraction) -> tuple[int, int]:
     return (height, width) if _quarter_turns(frame) % 2 else (width, height)
 
 
-def rgb_format(colour: Colour) -> str:
-    """Return PyAV's name of the RGB format that `colour` names."""
-    return colour.pixel_format + ("le" if colour.transfer else "")
+def rgb_format(color: VideoColor) -> str:
+    """Return PyAV's name of the RGB format that `color` names."""
+    return color.pixel_format + ("le" if color.transfer else "")
 
 
-def rgb_of(frame: VideoFrame, aspect: Fraction, colour: Colour) -> np.ndarray:
-    """Convert a frame to RGB of square pixels in the format that `colour` names, without rotation."""
-    pixels: np.ndarray = frame.reformat(*stretched_size(frame, aspect), rgb_format(colour)).to_ndarray()
+def rgb_of(frame: VideoFrame, aspect: Fraction, color: VideoColor) -> np.ndarray:
+    """Convert a frame to RGB of square pixels in the format that `color` names, without rotation."""
+    pixels: np.ndarray = frame.reformat(*stretched_size(frame, aspect), rgb_format(color)).to_ndarray()
     return pixels
 
 
 def upright_pixels(frame: VideoFrame, aspect: Fraction, is_mirrored: bool, ground: Ground) -> np.ndarray:
     """Convert a frame to sRGB, uint8 of (height, width, 3), with its rotation applied."""
-    colour = colour_of(frame)
-    pixels = colour.to_rgb(rgb_of(frame, aspect, colour), ground)
+    color = color_of(frame)
+    pixels = color.to_rgb(rgb_of(frame, aspect, color), ground)
     return np.rot90(pixels[::-1] if is_mirrored else pixels, _quarter_turns(frame))
 
 

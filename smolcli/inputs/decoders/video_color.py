@@ -20,7 +20,7 @@ BT601 = 6
 
 
 @dataclass(frozen=True)
-class Colour:
+class VideoColor:
     """What the values of a picture mean. `transfer` is None if it is no HDR picture."""
 
     transfer: Transfer | None = None
@@ -28,13 +28,13 @@ class Colour:
     has_alpha: bool = False
 
     @classmethod
-    def tagged(cls, transfer: int, primaries: int, has_alpha: bool) -> Colour:
+    def tagged(cls, transfer: int, primaries: int, has_alpha: bool) -> VideoColor:
         """Make it from the codes of ITU-T H.273, which FFmpeg uses as well."""
         return cls(TRANSFERS.get(transfer), PRIMARIES.get(primaries, "bt2020"), has_alpha)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the values of RGB, and of luma as grey, are shown as they are."""
+        """Whether the values of RGB, and of luma as gray, are shown as they are."""
         return self.transfer is None and not self.has_alpha
 
     @property
@@ -54,8 +54,8 @@ class Colour:
         """
         return np.asarray(flatten(self._to_rgba(pixels), ground)) if self.has_alpha else self._to_sdr(pixels)
 
-    def to_grey(self, pixels: np.ndarray, ground: Ground = "white") -> np.ndarray:
-        """Convert like `to_rgb` to grey, uint8 of (height, width)."""
+    def to_gray(self, pixels: np.ndarray, ground: Ground = "white") -> np.ndarray:
+        """Convert like `to_rgb` to gray, uint8 of (height, width)."""
         return np.asarray(Image.fromarray(self.to_rgb(pixels, ground)).convert("L"))
 
     def find_ground(self, pictures: Iterable[np.ndarray]) -> Ground:
@@ -103,6 +103,6 @@ def stretched(length: int, aspect: float) -> int:
 
 
 def _luma_matrix(red: float, blue: float) -> np.ndarray:
-    """Return the matrix from RGB to luma and the two colour differences: ITU-R BT.601, section 2.5.1 and 2.5.2."""
+    """Return the matrix from RGB to luma and the two color differences: ITU-R BT.601, section 2.5.1 and 2.5.2."""
     luma = np.array([red, 1 - red - blue, blue])
     return np.array([luma, (np.array([0, 0, 1]) - luma) / (2 - 2 * blue), (np.array([1, 0, 0]) - luma) / (2 - 2 * red)])
