@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, NamedTuple
 from smolcli.errors import ErrorKind, UsageError
 from smolcli.inputs.path_list import read_paths
 from smolcli.inputs.picture_stream import split_pictures
-from smolcli.inputs.walk import FileFilter, PassedBy, split_pattern, walk
+from smolcli.inputs.walk import EXIFTOOL_COPIES, FileFilter, PassedBy, split_pattern, walk
 from smolcli.options import Input, Output
 from smolcli.process.child import stream
 from smolcli.system.file_stamp import stamp_of
@@ -267,7 +267,7 @@ def _file_filter(input: Input, output: Output, reads: str) -> FileFilter:
     outputs = [path for path in (output.output, output.out_dir) if path is not None]
     sidecars = output.sidecar if output.out_dir is None else ()
     if output.write_metadata:
-        sidecars = (*sidecars, "_original", "_exiftool_tmp")  # exiftool's names of the picture as it was, and of a copy
+        sidecars = (*sidecars, *EXIFTOOL_COPIES)
     return FileFilter(input.include, input.exclude, outputs, sidecars, reads)
 
 

@@ -42,6 +42,7 @@ MEDIA_SUFFIXES = SUFFIXES["image"] | SUFFIXES["video"]
 COMPANION_SUFFIXES = frozenset(
     (*registry.SIDECARS, ".caption", ".aae", ".thm", ".tmp", ".part", ".partial", ".crdownload", ".download")
 )
+EXIFTOOL_COPIES = ("_original", "_exiftool_tmp")  # after the name of a picture: as it was, and while it is written
 # Names, in lower case, that file systems and network storage (Synology, QNAP), Windows and macOS give to their own
 # files and folders, some of which hold copies of pictures: thumbnails and deleted files.
 SYSTEM_NAMES = frozenset((
@@ -139,8 +140,7 @@ class FileFilter:
         if self._is_wanted(path, name, below):
             return "left out" if self._is_output(path, name) else "taken"
         is_asked_for = self._includes is not None or self._pattern is not None
-        is_companion = _suffix(name) in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES
-        return "left out" if is_asked_for or is_companion or self._is_output(path, name) else "of another kind"
+        return "left out" if is_asked_for or _is_companion(name) or self._is_output(path, name) else "of another kind"
 
     def accepts_folder(self, path: str, name: str, below: str) -> bool:
         """Whether to walk into the folder `path`; the arguments are as those of `judge_file`."""
@@ -157,8 +157,7 @@ class FileFilter:
         suffix = _suffix(name)
         if suffix in self._suffixes:
             return True
-        is_known = suffix in MEDIA_SUFFIXES or suffix in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES
-        return not is_known and begins_as(path, self._reads)
+        return suffix not in MEDIA_SUFFIXES and not _is_companion(name) and begins_as(path, self._reads)
 
     def _is_output(self, path: str, name: str) -> bool:
         output = self._outputs.get(name)  # comparing names first saves system calls
@@ -357,6 +356,11 @@ def _leads_to_folder(link: os.DirEntry[str]) -> bool:
 def _suffix(name: str) -> str:
     """The suffix of a file name in lower case, with its dot; without a dot its last letter, which is no suffix."""
     return name[name.rfind(".") :].lower()
+
+
+def _is_companion(name: str) -> bool:
+    """Whether a file of this name belongs to another one, or to the system, so that nobody misses it."""
+    return _suffix(name) in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES or name.lower().endswith(EXIFTOOL_COPIES)
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
