@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
+from smolcli.inputs.picture_stream import has_several
 from smolcli.options import Input, Sampling
 from smolcli.system.file_stamp import stamp, stamp_of
 from smolcli.types import Content, Frame, Item, Source, is_url
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from smolcli.inputs.image import Picture
     from smolcli.inputs.video import Video
 
+SEVERAL_IN_A_ROW = (
+    "other pictures follow the first one in the file, which alone was looked at; give it on standard input to read all"
+)
 MAX_BYTES = 2**30  # no picture file is larger; what is may have no end, like /dev/zero
 
 
@@ -69,6 +73,8 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool
         remarks = [*picture.notices, *picture.faults]
         if picture.page_count > 1:
             remarks.append(f"picture 1 of {picture.page_count} in the file was looked at; smolcli ocr reads all")
+        if has_several(data):
+            remarks.append(SEVERAL_IN_A_ROW)
         notices += remarks if len(item.sources) == 1 else [f"{source.word}: {remark}" for remark in remarks]
     return Pictures(tuple(frames), tuple(notices))
 

@@ -28,7 +28,7 @@ _ONE_PICTURE = -1  # stands for a position: the file holds several pictures that
 
 # Goes on looking for the end of the picture at the beginning of the bytes. Returns where to go on with more bytes, and
 # whether that is the end.
-Finder = Callable[[bytearray, int], tuple[int, bool]]
+Finder = Callable[[bytes | bytearray, int], tuple[int, bool]]
 
 
 def split_pictures(file: IO[bytes], max_bytes: int) -> Iterator[tuple[bytes, bool]]:
@@ -46,6 +46,13 @@ def split_pictures(file: IO[bytes], max_bytes: int) -> Iterator[tuple[bytes, boo
             return
         yield bytes(stream.data[:end]), False
         del stream.data[:end]
+
+
+def has_several(data: bytes) -> bool:
+    """Whether the bytes of a file are several pictures in a row."""
+    finder = _finder_of(data[:_SIGNATURE])
+    position, is_end = finder(data, 0) if finder is not None else (0, False)
+    return is_end and _begins_picture(data[position : position + _SIGNATURE])
 
 
 class _Stream:
@@ -76,8 +83,11 @@ class _Stream:
     def has_picture_at(self, position: int) -> bool:
         """Whether another picture begins at a position."""
         self.read_until(position + _SIGNATURE)
-        head = self.data[position : position + _SIGNATURE]
-        return _finder_of(head) is not None or bool(kind_of(bytes(head)))
+        return _begins_picture(bytes(self.data[position : position + _SIGNATURE]))
+
+
+def _begins_picture(head: bytes) -> bool:
+    return _finder_of(head) is not None or bool(kind_of(head))
 
 
 def _finder_of(head: bytes | bytearray) -> Finder | None:
@@ -92,11 +102,11 @@ def _finder_of(head: bytes | bytearray) -> Finder | None:
     return _find_netpbm_end if re.match(rb"P[456]\s", head) else None
 
 
-def _size_reached(data: bytearray, size: int) -> tuple[int, bool]:
+def _size_reached(data: bytes | bytearray, size: int) -> tuple[int, bool]:
     return size, 0 < size <= len(data)
 
 
-def _find_png_end(data: bytearray, position: int) -> tuple[int, bool]:
+def _find_png_end(data: bytes | bytearray, position: int) -> tuple[int, bool]:
     """After the chunk IEND; a chunk is its length, its name, the data and a checksum (PNG specification, 5.3)."""
     position = position or 8
     while position + 8 <= len(data):
@@ -108,7 +118,7 @@ def _find_png_end(data: bytearray, position: int) -> tuple[int, bool]:
     return position, False
 
 
-def _find_jpeg_end(data: bytearray, position: int) -> tuple[int, bool]:
+def _find_jpeg_end(data: bytes | bytearray, position: int) -> tuple[int, bool]:
     """After the marker EOI; a segment before it is skipped by its length, and with it a thumbnail's EOI.
 
     A segment MPF (CIPA DC-007) says that the pictures behind this one belong to it.
@@ -128,7 +138,7 @@ def _find_jpeg_end(data: bytearray, position: int) -> tuple[int, bool]:
     return max(position, len(data) - 1), False  # the last byte may be the first one of a marker
 
 
-def _find_netpbm_end(data: bytearray, _: int) -> tuple[int, bool]:
+def _find_netpbm_end(data: bytes | bytearray, _: int) -> tuple[int, bool]:
     """After the pixels, whose number and size the header says."""
     if match := _PBM.match(data, 0, _NETPBM_HEADER):
         width, height = map(int, match.groups())

@@ -6,14 +6,17 @@ import io
 import os
 import struct
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from smolcli.inputs.collect import InputCollector
-from smolcli.inputs.picture_stream import split_pictures
+from smolcli.inputs.load import SEVERAL_IN_A_ROW, decode, load
+from smolcli.inputs.picture_stream import has_several, split_pictures
 from smolcli.options import Input
+from smolcli.types import Item
 from tests.helpers import png
 
 
@@ -72,10 +75,19 @@ def test_pictures_of_all_kinds_are_told_apart_however_they_arrive(size: int) -> 
     assert list(pictures) == [(part, number == len(parts)) for number, part in enumerate(parts, 1)]
 
 
+@pytest.mark.parametrize("name", PICTURES)
+def test_several_pictures_in_a_file_are_told(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "row"
+    for data, expected in ((PICTURES[name], ()), (PICTURES[name] + png(), (SEVERAL_IN_A_ROW,))):
+        path.write_bytes(data)
+        item = Item.of(str(path))
+        assert decode(item, load(item)[0], Input()).notices == expected
+
+
 @pytest.mark.parametrize("rest", [b"", b"\n", b"words", b"\0\0\0\x18ftypmp42", bytes(5000), b"\xff\xd9"])
 def test_one_picture_stays_whole_with_what_follows_it(rest: bytes) -> None:
     for data in PICTURES.values():
-        assert split(data + rest) == [data + rest]
+        assert split(data + rest) == [data + rest] and not has_several(data + rest)
 
 
 def test_pictures_that_belong_together_stay_together() -> None:
