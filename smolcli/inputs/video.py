@@ -10,17 +10,14 @@ import numpy as np
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs import decoders
+from smolcli.inputs.decoders import y4m
 from smolcli.inputs.decoders.pillow import Pillow
 from smolcli.inputs.frame_sampling import bounds, frame_at, sample_frames
-from smolcli.inputs.signatures import kind_of
+from smolcli.inputs.signatures import HEAD_BYTES, kind_of
 from smolcli.options import Sampling
 from smolcli.system.file_stamp import stamp_of
 from smolcli.types import Frame
 
-SIGNATURE_BYTES = 256  # from the start of the file, in which `kind_of` finds signatures
-TEXT_HEADERS = (
-    b"YUV4MPEG2 ",
-)  # a line of words at the start of uncompressed video, in which there may be no zero byte
 ANIMATED = frozenset(("GIF", "WebP", "PNG", "AVIF"))
 # The score of a cut. The manual of FFmpeg's filter `select` calls 0.3 to 0.5 sane values; few cuts score less.
 MIN_CUT_SCORE = 0.3
@@ -103,7 +100,7 @@ def _open_decoder(source: str | bytes, name: str, max_pixels: int) -> decoders.D
     The first bytes decide what it is, and not the file's name.
     """
     with decoders.open_source(source) as file:
-        head = file.read(SIGNATURE_BYTES)
+        head = file.read(HEAD_BYTES)
     if not head:
         raise InputError("is empty", "give a video", kind=ErrorKind.EMPTY)
     kind = kind_of(head)
@@ -118,8 +115,8 @@ def _open_decoder(source: str | bytes, name: str, max_pixels: int) -> decoders.D
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a file with these first bytes is a text, and not one of the videos that begin with words."""
-    return b"\0" not in head and not head.startswith(TEXT_HEADERS)
+    """Whether a file with these first bytes is a text, and not the video that begins with a line of words."""
+    return b"\0" not in head and not head.startswith(y4m.SIGNATURE)
 
 
 def _stamp(source: str | bytes) -> str:

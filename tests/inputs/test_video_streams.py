@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from smolcli.inputs.decoders.streams import Stream, choose_stream
+from smolcli.inputs.decoders.y4m import is_cut_y4m
 from smolcli.inputs.video import Video
 from smolcli.options import Sampling
 from tests.inputs.clips import H264, MAX_PIXELS, Clip, draw_number, read_numbers, run
@@ -71,3 +72,23 @@ def test_yuv4mpeg_without_a_zero_byte_is_a_video(decoder: str, clip: Clip, ffmpe
     opened = Video(str(tmp_path / "a.y4m"), Sampling(frames=2, decoder=decoder), MAX_PIXELS)
     assert read_numbers(opened) == [(0, 0.0), (59, pytest.approx(2.36))]
     assert opened.duration == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize("decoder", ["av", "ffmpeg"])
+def test_yuv4mpeg_that_is_cut_short_says_so(decoder: str, clip: Clip, ffmpeg: None, tmp_path: Path) -> None:
+    path = tmp_path / "a.y4m"
+    run("-i", clip("h264"), "-pix_fmt", "yuv420p", path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    opened = Video(str(path), Sampling(frames=2, decoder=decoder), MAX_PIXELS)
+    assert read_numbers(opened)[-1][0] == 58
+    assert opened.notices == ("is cut short: 59 frames can be read",)
+    assert Video(whole, Sampling(frames=2, decoder=decoder), MAX_PIXELS).notices == ()
+
+
+@pytest.mark.parametrize("format", ["yuv420p", "yuv411p", "yuv422p", "yuva444p", "gray16le", "yuv422p9le"])
+def test_the_end_of_yuv4mpeg_is_known_in_each_format(format: str, tmp_path: Path) -> None:
+    source = ("-f", "lavfi", "-i", "testsrc=d=1:s=65x49:r=2", "-strict", "-1")
+    run(*source, "-pix_fmt", format, tmp_path / "a.y4m")
+    whole = (tmp_path / "a.y4m").read_bytes()
+    assert not is_cut_y4m(whole) and all(is_cut_y4m(whole[:-missing]) for missing in (1, 100, len(whole) // 2 - 30))

@@ -36,9 +36,10 @@ from smolcli.inputs.decoders.streams import (
     notices_of,
 )
 from smolcli.inputs.decoders.video_color import MAX_EMPTY, stretched
+from smolcli.inputs.decoders.y4m import is_cut_y4m
 from smolcli.inputs.pixels import check_size
 from smolcli.system.temporary import temporary_folder
-from smolcli.types import Frame, format_time
+from smolcli.types import Frame, format_time, pluralize
 
 MAX_FRAMES_PER_PROCESS = 500  # the system limits the length of a command line
 _NO_STREAM = io.BytesIO()
@@ -147,6 +148,8 @@ class Ffmpeg:
             self._compare_duration(header)
         else:  # time stamps are missing or run backwards: count frames instead
             self.times, self.duration = [number / rate for number in range(len(pts))], len(pts) / rate
+        if is_cut_y4m(self._source):
+            self.notices += (f"is cut short: {pluralize(len(pts), 'frame')} can be read",)
 
     def _set_size(self, aspect_width: int, aspect_height: int, width: int, height: int) -> None:
         """Set the size of frames, and the filters to RGB of square pixels, by an upright frame and its pixel aspect."""

@@ -48,9 +48,10 @@ from smolcli.inputs.decoders.streams import (
     is_whole_matroska,
     notices_of,
 )
+from smolcli.inputs.decoders.y4m import is_cut_y4m
 from smolcli.inputs.pixels import check_size
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Frame, format_time
+from smolcli.types import Frame, format_time, pluralize
 
 MAX_THREADS = 4
 LARGE_FRAME = 2**22  # pixels; over it, threads share a frame instead of each holding its own, which is 12 MB at 4K
@@ -198,7 +199,9 @@ class PyAv:
             return max(ends, default=0.0)
 
     def _describe_missing(self, container: InputContainer, stream: VideoStream) -> str:
-        """Say how much of what the header says can be read; "" if that is all."""
+        """Say how much of what there should be can be read; "" if that is all."""
+        if is_cut_y4m(self._source):
+            return pluralize(self._packets.packet_count, "frame")
         if stream.frames:
             expected = float((stream.duration or 0) * (stream.time_base or 0))
             if container.format.name == "avi":  # FFmpeg guesses the duration of a cut one by its size
