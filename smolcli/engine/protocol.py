@@ -154,18 +154,6 @@ class Restarted:
     kind: ErrorKind
     numbers: tuple[int, ...] = ()
 
-    def describe(self, path: str) -> str:
-        """Say it to the user; `path` is the item that was under way, empty if there was none.
-
-        >>> Restarted(ErrorKind.MEMORY, (3,)).describe("a.png")
-        'the engine was killed (out of memory?) on a.png and started again'
-        """
-        place = f" on {path}" if path else ""
-        if self.kind == ErrorKind.MEMORY:
-            return f"the engine was killed (out of memory?){place} and started again"
-        verb = {ErrorKind.CRASH: "crashed", ErrorKind.TIMEOUT: "took too long"}.get(self.kind, "stopped working")
-        return f"the engine {verb}{place} and was started again"
-
 
 Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
 

@@ -79,7 +79,7 @@ class LocalExecutor:
         self._producer = Producer(self._inbox, AHEAD if work.sampling is None else VIDEOS_AHEAD)
         self._has_all_items = False
         self.is_stopping = False
-        self._has_dropped = self._is_delivering = self._has_told_restart = False
+        self._has_dropped = self._is_delivering = False
         self._stops_at_once = False  # whether not even what the model has begun is finished
 
     @property
@@ -149,7 +149,8 @@ class LocalExecutor:
     def _handle_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Restarted):
-                self._tell_restart(event)
+                paths = [self._queue[number].item.path for number in event.numbers if number in self._queue]
+                self._sink.note_restart(event.kind, paths[0] if paths else "")
                 continue
             job = self._queue.get(event.number)
             if job is None:
@@ -167,13 +168,6 @@ class LocalExecutor:
                 case _:
                     self._on_reply(job, event.slot, event.reply)
             self._advance_queue()
-
-    def _tell_restart(self, event: Restarted) -> None:
-        """Tell the user that the engine was lost: once, since a machine with too little memory loses it often."""
-        if not self._has_told_restart:
-            self._has_told_restart = True
-            paths = [self._queue[number].item.path for number in event.numbers if number in self._queue]
-            self._sink.notice(event.describe(paths[0] if paths else ""))
 
     def _advance_queue(self) -> None:
         """Give out the records whose turn has come, then ask about the items that are open, in order."""

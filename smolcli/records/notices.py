@@ -6,6 +6,8 @@ the form of OF_MANY.
 
 from __future__ import annotations
 
+from smolcli.errors import ErrorKind
+
 CUT = "the answer reached --max-tokens; raise it with -n"
 CONTEXT_FULL = "the answer reached the end of the model's context"
 BLANK = "no text was found"
@@ -16,6 +18,21 @@ OF_MANY = {
     CONTEXT_FULL: "{} answers reached the end of the model's context",
     BLANK: "no text was found in {} pictures",
 }
+
+
+def restarted(kind: ErrorKind, path: str) -> str:
+    """Say that the engine was lost, for a reason of this `kind`, and started again.
+
+    `path` is the input that was under way, empty if there was none.
+
+    >>> restarted(ErrorKind.MEMORY, "a.png")
+    'the engine was killed (out of memory?) on a.png and started again'
+    """
+    place = f" on {path}" if path else ""
+    if kind == ErrorKind.MEMORY:
+        return f"the engine was killed (out of memory?){place} and started again"
+    verb = {ErrorKind.CRASH: "crashed", ErrorKind.TIMEOUT: "took too long"}.get(kind, "stopped working")
+    return f"the engine {verb}{place} and was started again"
 
 
 class NoticeCounter:

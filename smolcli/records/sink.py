@@ -10,7 +10,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from smolcli.errors import ErrorKind, Exit, InputError
-from smolcli.records.notices import NoticeCounter
+from smolcli.records.notices import NoticeCounter, restarted
 from smolcli.terminal.console import Console
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
@@ -50,6 +50,7 @@ class RecordSink:
         self.failed_kinds: Counter[ErrorKind] = Counter()
         self.notes: list[str] = []  # about the whole run, for the end of its last line
         self._counted_notices = NoticeCounter()
+        self._has_told_restart = False
         self._synced_at = time.monotonic()
 
     def expect_many(self) -> None:
@@ -63,6 +64,15 @@ class RecordSink:
     def notice(self, message: str) -> None:
         """Tell the user something about the run."""
         self._console.notice(message)
+
+    def note_restart(self, kind: ErrorKind, path: str) -> None:
+        """Tell the user that the engine was lost and started again; the arguments are those of notices.restarted.
+
+        It is told once a run, since a machine with too little memory loses the engine often.
+        """
+        if not self._has_told_restart:
+            self._has_told_restart = True
+            self.notice(restarted(kind, path))
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         """Show that `done` of the `of` notes on a video of `frames` frames have been made."""

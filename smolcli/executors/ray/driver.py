@@ -162,14 +162,18 @@ class RayExecutor:
         if result.value is None:
             self._on_death(result)
             return
-        records, error = _unpickle_result(result.value)
+        answer = _unpickle_result(result.value)
         if result.batch is None:
-            result.slot.is_ready = error is None
+            result.slot.is_ready = answer.error is None
         else:
             result.slot.finish(result.batch)
-            self._done.update(records)
-        if error is not None:
-            self._error = rebuild_error(error)
+            self._done.update(answer.records)
+        if answer.restart is not None:
+            kind, number = answer.restart
+            item = None if number is None else self._items.get(number)
+            self._sink.note_restart(kind, "" if item is None else item.path)
+        if answer.error is not None:
+            self._error = rebuild_error(answer.error)
 
     def _on_death(self, result: CallResult) -> None:
         """Have the batches of a worker that has died sent to another one."""

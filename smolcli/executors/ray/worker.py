@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from smolcli import __version__, registry
 from smolcli.engine.protocol import Work
-from smolcli.errors import EngineError, ModelError, SmolError, UnavailableError
+from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError, UnavailableError
 from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import BUILT_IN, ModelFiles
 from smolcli.models.fingerprint import fingerprint
@@ -25,8 +25,17 @@ from smolcli.records.sink import RecordSink
 from smolcli.tasks.base import Task
 from smolcli.types import Item, Record
 
-# The records of a batch by the numbers of its items, fewer where the run has ended; and what ended it.
-WorkerResult = tuple[dict[int, Record], ErrorParts | None]
+
+class WorkerResult(NamedTuple):
+    """The records of a batch by the numbers of its items, fewer where the run has ended, and what ended it.
+
+    `restart` says that the worker's engine was lost since its last result, and started again: for a reason of which
+    kind, and the number of the item that was under way, if there was one.
+    """
+
+    records: dict[int, Record]
+    error: ErrorParts | None = None
+    restart: tuple[ErrorKind, int | None] | None = None
 
 
 class WorkerJob(NamedTuple):
@@ -41,14 +50,16 @@ class WorkerJob(NamedTuple):
 
 
 class _RecordCollector(RecordSink):
-    """Keeps records until their batch is fetched; only records are, no pieces, no notices and no progress."""
+    """Keeps records, and that the engine was restarted, until a batch is fetched; no pieces and no progress."""
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
+        self.restart: tuple[ErrorKind, int | None] | None = None
         self.changed = Condition()
 
-    def notice(self, message: str) -> None:
-        pass
+    def note_restart(self, kind: ErrorKind, path: str) -> None:
+        with self.changed:
+            self.restart = self.restart or (kind, int(path) if path else None)
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         pass
@@ -88,8 +99,8 @@ class Worker:
             )  # fmt: skip
             Thread(target=self._run, args=(self._executor,), daemon=True).start()
         except SmolError as error:
-            return _pickle_result({}, _error_parts(error))
-        return _pickle_result({}, None)
+            return pickle.dumps(WorkerResult({}, _error_parts(error)))
+        return pickle.dumps(WorkerResult({}))
 
     def answer(self, batch: bytes) -> bytes:
         """Wait for the records of some items, a pickled list, each named by its number. Returns a WorkerResult."""
@@ -101,7 +112,8 @@ class Worker:
             collected = self._collector.records
             self._collector.changed.wait_for(lambda: self._has_ended or numbers <= collected.keys())
             records = {number: collected.pop(number) for number in numbers & collected.keys()}
-        return _pickle_result(records, self._error)
+            restart, self._collector.restart = self._collector.restart, None
+        return pickle.dumps(WorkerResult(records, self._error, restart))
 
     def stop(self) -> None:
         """Have the executor finish what its model has begun, and begin nothing else."""
@@ -148,11 +160,6 @@ def _with_local_files(job: WorkerJob) -> Work:
     if identity.fingerprint and fingerprint(work.files, identity.backend) != identity.fingerprint:
         raise ModelError(f"{identity.model}: is another model than where the run was started", "copy it anew")
     return work
-
-
-def _pickle_result(records: dict[int, Record], error: ErrorParts | None) -> bytes:
-    result: WorkerResult = (records, error)
-    return pickle.dumps(result)
 
 
 def _error_parts(error: SmolError) -> ErrorParts:

@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from smolcli import __version__
 from smolcli.engine.protocol import Work
-from smolcli.errors import EngineError, Exit, ModelError, SmolError, UnavailableError, UsageError
+from smolcli.errors import EngineError, ErrorKind, Exit, ModelError, SmolError, UnavailableError, UsageError
 from smolcli.executors.local import LocalExecutor
 from smolcli.executors.ray import worker_pool
 from smolcli.executors.ray.driver import RayExecutor
@@ -112,10 +112,11 @@ class CollectingSink(RecordSink):
 
     def __init__(self, then: Callable[[Record], bool] = lambda record: True) -> None:
         self.records: list[Record] = []
+        self.restarts: list[tuple[ErrorKind, str]] = []
         self.then = then
 
-    def notice(self, message: str) -> None:
-        """Nobody reads what is told of the run."""
+    def note_restart(self, kind: ErrorKind, path: str) -> None:
+        self.restarts.append((kind, path))
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None: ...
 
@@ -213,7 +214,9 @@ def test_records_equal_those_of_a_local_run_and_are_in_order(
     local = records_of(LocalExecutor, items)
     Path("log").unlink()
     os.mkfifo("meeting")  # otherwise one node may be done before the other begins
-    assert records_of(RayExecutor, items, nodes.address) == local
+    sink = CollectingSink()
+    assert records_of(RayExecutor, items, nodes.address, sink) == local
+    assert sink.restarts == [(ErrorKind.CRASH, "in/79.png")]
     assert Counter(record.error and record.error.kind for record in local) == {
         None: len(items) - 6, "empty": 1, "unsupported": 1, "missing": 3, "crash": 1,
     }  # fmt: skip
