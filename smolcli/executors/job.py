@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from smolcli.errors import ErrorKind
@@ -39,6 +39,13 @@ def parts_of(prompts: Sequence[Prompt]) -> list[str]:
     if len(prompts) == 1 or not all(prompt.draft or prompt.page for prompt in prompts):
         return []
     return ["a part of it" if prompt.page is None else f"page {prompt.page}" for prompt in prompts]
+
+
+def says_blank(reply: Reply, blank_replies: Collection[str]) -> bool:
+    """Whether a reply says that there is nothing to read, also where --max-tokens has cut it within these words."""
+    text = reply.text.strip()
+    is_cut = bool(text) and reply.finish.reason == "length"
+    return text in blank_replies or (is_cut and any(words.startswith(text) for words in blank_replies))
 
 
 def parse_json(reply: Reply) -> Reply:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import Decoded, Event, Failed, InboxMessage, Opened, PieceReceived, Restarted, Work
 from smolcli.errors import InputError
-from smolcli.executors.job import Job, parse_json, parts_of
+from smolcli.executors.job import Job, parse_json, parts_of, says_blank
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.options import Batch
 from smolcli.records import notices
@@ -252,7 +252,7 @@ class LocalExecutor:
                 job.held_text = ""
 
     def _on_reply(self, job: Job, slot: int, reply: Reply) -> None:
-        if job.media is not None and reply.text.strip() in self._task.blank_replies(job.media):
+        if job.media is not None and says_blank(reply, self._task.blank_replies(job.media)):
             reply = replace(reply, text="")
         job.replies[slot] = reply
         job.has_reply = True
