@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
-from smolcli.inputs.picture_stream import has_several
+from smolcli.inputs.picture_stream import foreign_bytes, has_several
 from smolcli.options import Input, Sampling
 from smolcli.system.file_stamp import stamp, stamp_of
 from smolcli.types import Content, Frame, Item, Source, is_url
@@ -75,6 +75,8 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool
             remarks.append(f"picture 1 of {picture.page_count} in the file was looked at; smolcli ocr reads all")
         if has_several(data):
             remarks.append(SEVERAL_IN_A_ROW)
+        elif source.data is not None and (count := foreign_bytes(data)):
+            remarks.append(f"{count:,} bytes after the picture are none, and were not looked at")
         notices += remarks if len(item.sources) == 1 else [f"{source.word}: {remark}" for remark in remarks]
     return Pictures(tuple(frames), tuple(notices))
 

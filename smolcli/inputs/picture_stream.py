@@ -13,6 +13,7 @@ from typing import IO
 from smolcli.inputs.signatures import kind_of
 
 _CHUNK = 2**20  # bytes
+_JPEG = b"\xff\xd8\xff"
 _SIGNATURE = 16  # bytes by which the beginning of a picture is known
 # A marker of JPEG that is no part of the entropy-coded data (ITU-T T.81, B.1.1): not FF 00, which is a byte of it, nor
 # a restart marker. Any number of bytes FF may stand before it.
@@ -50,9 +51,20 @@ def split_pictures(file: IO[bytes], max_bytes: int) -> Iterator[tuple[bytes, boo
 
 def has_several(data: bytes) -> bool:
     """Whether the bytes of a file are several pictures in a row."""
+    return _begins_picture(_rest(data)[:_SIGNATURE])
+
+
+def foreign_bytes(data: bytes) -> int:
+    """How many bytes after a picture belong to no picture; 0 for padding, and for what phones append to a JPEG."""
+    rest = _rest(data)
+    return 0 if data.startswith(_JPEG) or not rest.strip(b"\0 \t\r\n") or _begins_picture(rest) else len(rest)
+
+
+def _rest(data: bytes) -> bytes:
+    """The bytes after the first picture; none where its end is not known."""
     finder = _finder_of(data[:_SIGNATURE])
     position, is_end = finder(data, 0) if finder is not None else (0, False)
-    return is_end and _begins_picture(data[position : position + _SIGNATURE])
+    return data[position:] if is_end else b""
 
 
 class _Stream:
@@ -93,7 +105,7 @@ def _begins_picture(head: bytes) -> bool:
 def _finder_of(head: bytes | bytearray) -> Finder | None:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return _find_png_end
-    if head.startswith(b"\xff\xd8\xff"):
+    if head.startswith(_JPEG):
         return _find_jpeg_end
     if head.startswith(b"BM") and head[6:10] == bytes(4):
         return lambda data, _: _size_reached(data, int.from_bytes(data[2:6], "little"))

@@ -90,6 +90,19 @@ def test_one_picture_stays_whole_with_what_follows_it(rest: bytes) -> None:
         assert split(data + rest) == [data + rest] and not has_several(data + rest)
 
 
+def test_what_follows_a_picture_in_a_pipe_and_is_none_is_told() -> None:
+    """A film after a PNG, and a PNG after something else, are not passed over in silence."""
+    for rest, notices in (
+        (b"\0\0\0\x18ftypmp42" + bytes(40), ("52 bytes after the picture are none, and were not looked at",)),
+        (b"junk" + png(), (f"{4 + len(png()):,} bytes after the picture are none, and were not looked at",)),
+        (b"\n\0\0", ()),  # padding
+    ):
+        item = Item.of("-", png() + rest)
+        assert decode(item, load(item)[0], Input()).notices == notices
+    photo = Item.of("-", encoded("JPEG") + b"\0\0\0\x18ftypmp42")  # as phones write it
+    assert decode(photo, load(photo)[0], Input()).notices == ()
+
+
 def test_pictures_that_belong_together_stay_together() -> None:
     """An MPO file is several JPEGs in a row, as cameras write for depth and stereo."""
     buffer = io.BytesIO()
