@@ -16,7 +16,7 @@ from smolcli import registry
 from smolcli.backends.select import gpu_may_be_here, select_backend
 from smolcli.backends.vision import select
 from smolcli.cli.topics import ENVIRONMENT
-from smolcli.errors import ErrorKind, ModelError, SmolError
+from smolcli.errors import ErrorKind, ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
 from smolcli.models.files import ModelFiles
@@ -154,7 +154,8 @@ def _default() -> Default:
     try:
         files, backend = select_backend(Model())
     except SmolError as error:
-        area = "models" if isinstance(error, ModelError) else "backends"
+        areas = {ModelError: "models", UsageError: "settings"}  # a UsageError is one of config.toml here
+        area = areas.get(type(error), "backends")
         return Default(problem=Problem(error.what, error.advice, blocks=True, area=area))
     return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)
 

@@ -202,6 +202,15 @@ def test_a_missing_model_blocks(machine: Path, monkeypatch: pytest.MonkeyPatch) 
     assert missing.blocks and missing.advice == "smolcli models pull 2.2b"
 
 
+def test_an_unknown_setting_is_a_problem_of_the_settings(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = machine / "config" / "smolcli"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('modle = "nano"')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder.parent))
+    [unknown] = [problem for problem in checks.checkup().problems if "modle" in problem.what]
+    assert unknown.area == "settings"
+
+
 def test_models_in_the_cache_have_their_size(machine: Path) -> None:
     folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
     folder.mkdir(parents=True)
