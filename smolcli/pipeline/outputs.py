@@ -93,8 +93,7 @@ def open_results(request: Request, identity: Identity, console: Console) -> Resu
     if path is None:
         return None
     if not request.batch.resume:
-        if request.record_format == "jsonl" and path.exists():
-            say_what_is_replaced(path, console)
+        say_what_is_replaced(path, request.record_format, console)
         return None
     results: ResultsFile = registry.load(registry.ON_DEMAND, "--resume")(path, identity)
     if torn_bytes := results.repair_torn_tail():
@@ -102,9 +101,13 @@ def open_results(request: Request, identity: Identity, console: Console) -> Resu
     return results
 
 
-def say_what_is_replaced(path: Path, console: Console) -> None:
-    """Tells the user how many records of an earlier run the file holds, which this run writes anew."""
-    if notice := registry.load(registry.ON_DEMAND, "replaced records")(path):
+def say_what_is_replaced(path: Path, record_format: str | None, console: Console) -> None:
+    """Tells the user that this run writes a file anew, and of JSON Lines how many records that replaces."""
+    if not path.is_file() or not path.stat().st_size:  # a pipe or a device keeps nothing
+        return
+    if record_format != "jsonl":
+        console.notice(f"replaces {path}")
+    elif notice := registry.load(registry.ON_DEMAND, "replaced records")(path):
         console.notice(notice)
 
 

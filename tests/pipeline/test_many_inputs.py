@@ -354,6 +354,14 @@ def test_pictures_in_a_row_on_standard_input_are_named_and_written_as_several() 
     assert together.stdout == b"[1x1] [2x1] [1x1] Hm?\n"
 
 
+def test_a_table_that_is_written_anew_is_told(folder: Path) -> None:
+    """As `xargs smolcli caption -o all.csv` does it, whose last batch alone stays."""
+    picture, table = folder / "a" / "1.png", folder.parent / "all.csv"
+    assert smolcli("caption", "-b", "echo", "-m", "nano", picture, "-o", table).stderr == b""
+    again = smolcli("caption", "-b", "echo", "-m", "nano", picture, "-o", table)
+    assert (again.returncode, line(again)) == (0, f"smolcli: replaces {table}\n")
+
+
 def test_fail_fast_leaves_one_failure(folder: Path) -> None:
     for number in range(5):
         (folder / f"0bad{number}.png").write_text("no")
