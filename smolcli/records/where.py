@@ -85,7 +85,8 @@ class Where:
     def _compile(self) -> None:
         """Compile the condition, adding a column for each name in it that is none yet."""
         if '"' in TEXTS.sub("", self._condition):  # SQLite would take it for a text where it is no name
-            raise self._wrong('text in "double quotes" is a name in SQL', "write text in single ones: 'a cat'")
+            advice = """write text in single ones: 'a cat', and a name with its table: record."full name\""""
+            raise self._wrong('text in "double quotes" is a name in SQL', advice)
         while True:
             try:
                 self._execute()

@@ -93,17 +93,21 @@ class RecordTemplate:
 
 
 class Template(Writer):
-    """Formats each record by `template`; failed ones only if it has a field of the error.
+    """Formats each record by `template`; failed ones if it has a field of the error, or if `writes_failed`.
 
     Raises UsageError as `parse` does.
     """
 
-    def __init__(self, stream: TextIO, has_many: bool = False, is_multiline: bool = False, *, template: str) -> None:
+    def __init__(
+        self, stream: TextIO, has_many: bool = False, is_multiline: bool = False, *, template: str,
+        writes_failed: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(stream, has_many, is_multiline)
         self._template = RecordTemplate(template)
+        self._writes_failed = writes_failed or self._template.has_error_field
 
     def write(self, record: Record) -> None:
-        if record.error is None or self._template.has_error_field:
+        if record.error is None or self._writes_failed:
             self.stream.write(self._template.format(record))
             self.stream.flush()
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from smolcli import registry
 from smolcli.commands.records.survey import check_names, data_columns
-from smolcli.errors import ErrorKind, Exit, InputError, OutputError, UsageError
+from smolcli.errors import ErrorKind, Exit, InputError, OutputError, UnavailableError, UsageError
 from smolcli.inputs.walk import MEDIA_SUFFIXES
+from smolcli.models import catalog
 from smolcli.pipeline.outputs import make_writer
 from smolcli.pipeline.validate import (
     check_is_no_medium,
@@ -32,9 +33,11 @@ from smolcli.records.stored import RecordFiles, describe, stored_record
 from smolcli.records.where import BATCH, Where
 from smolcli.terminal.console import Console
 from smolcli.types import StoredRecord, is_url, pluralize
+from smolcli.writers.base import Writer
 from smolcli.writers.columns import COLUMNS, PATH_FIELDS, Column, Keys, table_columns, video_segments
 from smolcli.writers.destination import STDOUT_NAMES, chosen_format, destination, sidecar_template
 from smolcli.writers.fields import GROUPS, check_template, parse_fields
+from smolcli.writers.template import Template
 
 if TYPE_CHECKING:
     from smolcli.commands.records.command import RecordOutput, Selection
@@ -74,14 +77,17 @@ def write_records(stdout: TextIO, selection: Selection, output: RecordOutput, la
         stream = stack.enter_context(destination(file, stdout))
         check_output(stream, selection.files)
         is_multiline = any(map(has_lines, first))
-        writer = stack.enter_context(
-            make_writer(stream, record_format, template, layout, columns, has_many=True, is_multiline=is_multiline)
-        )
+        if template is not None:
+            writer: Writer = Template(stream, True, is_multiline, template=template, writes_failed=selection.failed)
+        else:
+            writer = make_writer(stream, record_format, None, layout, columns, has_many=True, is_multiline=is_multiline)
+        stack.enter_context(writer)
         for number, record in enumerate(chain(first, records)):
             if sidecars is not None and latest is not None and latest.find(record.path) == number:
                 write_sidecars(sidecars, record, output, tally)
             writer.write(record)
-    holds_answers_only = record_format == "text" or (template is not None and "{error." not in template)
+    template_holds_answers = template is not None and "{error." not in template and not selection.failed
+    holds_answers_only = record_format == "text" or template_holds_answers
     for notice in () if sidecars is None else sidecars.closing_notices(0):
         console.notice(notice)
     return conclude(files, tally, holds_answers_only, console)
@@ -222,7 +228,14 @@ def write_sidecars(sidecars: Sidecars, record: StoredRecord, output: RecordOutpu
 
 
 def check_place(record: StoredRecord, output: RecordOutput) -> None:
-    """Raise InputError if the input of a record is not here, or has no segments for a sidecar of them."""
+    """Raise InputError if the input of a record is not here, or has no segments for a sidecar of them.
+
+    Raises UnavailableError for an answer of the built-in model that would go into the user's own picture collection: a
+    record does not say whether the user chose that model or nothing else was there.
+    """
+    if record.model == catalog.NANO and ".xmp" in output.sidecar and output.out_dir is None:
+        what = f"--sidecar .xmp writes into your picture collection, and {record.model} knows no photographs"
+        raise UnavailableError(what, f"answer with another model ({catalog.PULL_ADVICE}), or add --out-dir DIR")
     if output.out_dir is None and record.path != "-" and not is_url(record.path) and not os.path.lexists(record.path):
         advice = "change to the folder where the run was started, or add --out-dir DIR"
         raise InputError("no such file", advice, kind=ErrorKind.MISSING)

@@ -18,7 +18,7 @@ import pytest
 from smolcli.commands.records.command import RecordOutput, Selection
 from smolcli.commands.records.run import write_records
 from smolcli.commands.records.survey import data_columns
-from smolcli.errors import Exit, InputError, SmolError, UsageError
+from smolcli.errors import Exit, InputError, SmolError, UnavailableError, UsageError
 from smolcli.generation.json_schema import field_keys, parse
 from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
@@ -242,6 +242,25 @@ def test_sidecars_of_inputs_that_are_elsewhere_are_said_once(run: Run) -> None:
     assert not Path("in").exists()
     assert run(sidecar=(".txt",), out_dir=Path("out"))[2] == Exit.OK
     assert sorted(str(path) for path in Path("out").rglob("*.txt")) == ["out/in/a.txt", "out/in/b.txt"]
+
+
+def test_answers_of_the_built_in_model_do_not_go_into_a_picture_collection(run: Run) -> None:
+    """A record does not say whether the user chose nano, so that smolcli caption's refusal cannot be gone around."""
+    Path("a.png").touch()
+    write(RECORD)
+    assert RECORD.model == "nano"
+    with pytest.raises(UnavailableError, match=r"--sidecar \.xmp writes into your picture collection") as refusal:
+        run(sidecar=(".xmp",))
+    assert refusal.value.code == 3 and not Path("a.png.xmp").exists()
+    assert run(sidecar=(".xmp",), out_dir=Path("out"))[2] == Exit.OK
+    write(replace(RECORD, model="500m"))
+    assert run(sidecar=(".xmp",))[2] == Exit.OK and Path("a.png.xmp").exists()
+
+
+def test_a_template_writes_the_failed_records_that_are_asked_for(run: Run) -> None:
+    write(RECORD, BAD)
+    assert run(failed=True, template="{path}\\0") == ("b.png\0", "", Exit.OK)
+    assert run(template="{path}")[0] == "a.png\n"
 
 
 @pytest.mark.parametrize("if_exists", ["skip", "overwrite", "error"])
