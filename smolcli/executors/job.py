@@ -24,6 +24,7 @@ class Job:
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
     finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
+    is_cut: bool = False  # whether a reply reached --max-tokens
     notices: dict[str, None] = field(default_factory=dict)
     is_shown: bool = False  # whether pieces of its reply are pieces of the answer
     held_text: str = ""  # pieces that are not shown yet: the reply may turn out to say that there is no text

@@ -259,6 +259,7 @@ class LocalExecutor:
         job.unanswered -= 1
         job.tokens += reply.finish.tokens
         job.seconds += reply.finish.seconds
+        job.is_cut |= reply.finish.reason == "length" and reply.finish.tokens.new >= self._work.generate.max_tokens
         if job.finish_reason == "stop" and reply.finish.fault is None:
             job.finish_reason = reply.finish.reason
         if job.unanswered:
@@ -299,8 +300,7 @@ class LocalExecutor:
         identity, media = self._identity, job.media or Media(())
         is_blank = fault is None and answer.text.strip() in self._task.blank_replies(media)
         if fault is None and reason == "length":
-            is_cut = job.tokens.new >= self._work.generate.max_tokens
-            job.notices[notices.CUT if is_cut else notices.CONTEXT_FULL] = None
+            job.notices[notices.CUT if job.is_cut else notices.CONTEXT_FULL] = None
         if is_blank:
             job.notices[notices.BLANK] = None
         return Record(

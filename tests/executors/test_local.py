@@ -367,10 +367,19 @@ class Repeats(Slots):
             for start in range(0, len(said), 3):
                 yield Piece(index, said[start : start + 3])
             tokens = Tokens(new=options.max_tokens if is_cut else 3)
-            yield Piece(index, "", Finish("length" if is_cut else "stop", tokens))
+            yield Piece(index, "", Finish("length" if is_cut or said == "full" else "stop", tokens))
 
 
-REPLIES = {1: "(blank)", 2: "EXIT 27", 3: "(no text)", 4: "(no exit)", 5: "", 6: "(blank) is written", 7: "long and"}
+REPLIES = {
+    1: "(blank)",
+    2: "EXIT 27",
+    3: "(no text)",
+    4: "(no exit)",
+    5: "",
+    6: "(blank) is written",
+    7: "long and",
+    8: "full",
+}
 
 
 class Shown(RecordSink):
@@ -395,7 +404,7 @@ def said_of(task: Task, *widths: int) -> tuple[list[tuple[str, bool, list[str]]]
 def test_ocr_of_a_blank_picture_has_an_empty_text_and_a_long_answer_is_said_to_be_cut() -> None:
     """The replies that nano was taught for empty pages are no text that was read, and are not shown as one."""
     none, cut = ["no text was found"], ["the answer reached --max-tokens; raise it with -n"]
-    records, sink = said_of(Ocr(), *REPLIES)
+    records, sink = said_of(Ocr(), *range(1, 8))
     assert records == [
         ("", True, none), ("EXIT 27", False, []), ("", True, none), ("(no exit)", False, []), ("", True, none),
         ("(blank) is written", False, []), ("long and", False, cut),
@@ -404,6 +413,11 @@ def test_ocr_of_a_blank_picture_has_an_empty_text_and_a_long_answer_is_said_to_b
     assert list(sink.closing_notices()) == [
         "no text was found in 3 pictures", "7.png: the answer reached --max-tokens; raise it with -n",
     ]  # fmt: skip
+
+
+def test_several_replies_that_fill_the_context_did_not_reach_max_tokens_together() -> None:
+    [(_, _, notices)], _ = said_of(Ask("a?", also=("b?", "c?")), 8)  # three tokens each, of seven
+    assert notices == ["the answer reached the end of the model's context"]
 
 
 def test_another_question_may_be_answered_with_the_same_words() -> None:
