@@ -21,7 +21,8 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, GenerationConfig
 
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
-from smolcli.models.files import ADAPTER_CONFIG, MODEL_TYPES, TOKENIZER, ModelFiles, weight_files
+from smolcli.models.family import check_config
+from smolcli.models.files import ADAPTER_CONFIG, TOKENIZER, ModelFiles, weight_files
 from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE, Adapter
 from smolcli.models.tensor_names import COMPUTED, EMBEDDINGS, LM_HEAD, Findings, stored_types, unwrap
 from smolcli.system.memory import is_out_of_memory
@@ -43,12 +44,10 @@ def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise ValueError("config.json is not a JSON object")
-    model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ModelError(f"{checkpoint} is a model of type {model_type}", f"smolcli runs {' and '.join(MODEL_TYPES)}")
+    check_config(str(checkpoint), config)
     if "quantization_config" not in config:  # else a library of transformers' reads them
         _refuse_integers(checkpoint, stored_types(weight_files(checkpoint)))
-    model = _load_base(getattr(transformers, CLASSES[model_type]), checkpoint, dtype)
+    model = _load_base(getattr(transformers, CLASSES[config["model_type"]]), checkpoint, dtype)
     if files.adapter is not None:
         _merge(model, Adapter(files.adapter))
     return model

@@ -15,6 +15,7 @@ from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
 from smolcli.inputs.picture_stream import foreign_bytes, has_several
 from smolcli.options import Input, Sampling
+from smolcli.system.file_digest import sha256_and_size
 from smolcli.system.file_stamp import stamp, stamp_of
 from smolcli.types import Content, Frame, Item, Source, is_url
 
@@ -119,19 +120,11 @@ def open_video(item: Item, sampling: Sampling, options: Input, offline: bool = F
         status = os.fstat(file.fileno())
         if not status.st_size:
             raise _empty("video")
-        content = Content(digest(file), stamp(status))
+        content = Content(sha256_and_size(file)[0], stamp(status))
     video = make_video(source.word, sampling, options.max_pixels)
     if stamp_of(source.word) != content.stamp:
         raise InputError("is being written", "wait until it is complete", kind=ErrorKind.CHANGED)
     return video, content
-
-
-def digest(file: BinaryIO) -> str:
-    """Return the SHA-256 of an open file in hex; hashlib.file_digest needs Python 3.11."""
-    sha256 = hashlib.sha256()
-    while part := file.read(2**20):
-        sha256.update(part)
-    return sha256.hexdigest()
 
 
 def _empty(media: str) -> InputError:

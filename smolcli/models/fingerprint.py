@@ -18,6 +18,7 @@ from smolcli import registry
 from smolcli.errors import ModelError
 from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, ModelFiles, weight_files
 from smolcli.system.disk_cache import cache_folder, store
+from smolcli.system.file_digest import sha256_and_size
 from smolcli.system.file_stamp import stamp
 
 # What is read of a checkpoint besides its weights.
@@ -29,7 +30,7 @@ CONFIGURATION = (
     TOKENIZER,
 )
 MAX_KEPT = 256  # digests, one of each file
-BLOCK_BYTES = 1 << 20  # read at once; a file that is no larger is always read, which takes less than a millisecond
+SMALL = 1 << 20  # bytes; a file that has no more is always read, which takes less than a millisecond
 # A file may change again within the clock tick of its times, and they stay the same. Its digest is kept only if its
 # times are older than the longest tick: the 2 seconds of FAT (Microsoft's FAT specification 1.03, section 6). Git has
 # the same rule: its Documentation/technical/racy-git.txt.
@@ -67,8 +68,8 @@ def _size_and_digest(path: Path) -> bytes:
     """Return the size of a file and its SHA-256, from the disk cache if the file is as it was then. Raises OSError."""
     with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
-        if status.st_size <= BLOCK_BYTES:
-            return _hash(file)
+        if status.st_size <= SMALL:
+            return _measured(file)
         started = time.time()
         kept = cache_folder("fingerprints") / hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
         key = f"{status.st_ino}-{stamp(status)} ".encode()
@@ -77,7 +78,7 @@ def _size_and_digest(path: Path) -> bytes:
             if line.startswith(key) and line.endswith(b"\n"):
                 os.utime(kept)  # the least recently used digest is removed first
                 return line.removeprefix(key)
-        size_and_digest = _hash(file)
+        size_and_digest = _measured(file)
         is_settled = max(status.st_mtime, status.st_ctime) + LONGEST_TICK < started
         if is_settled and stamp(os.fstat(file.fileno())) == stamp(status):
             with suppress(OSError):  # a folder that cannot be written to costs only time
@@ -85,11 +86,7 @@ def _size_and_digest(path: Path) -> bytes:
         return size_and_digest
 
 
-def _hash(file: BinaryIO) -> bytes:
+def _measured(file: BinaryIO) -> bytes:
     """Return the number of bytes of an open file and their SHA-256, as text."""
-    digest, size = hashlib.sha256(), 0
-    block = memoryview(bytearray(BLOCK_BYTES))
-    while count := file.readinto(block):  # type: ignore[attr-defined]
-        digest.update(block[:count])
-        size += count
-    return f"{size} {digest.hexdigest()}\n".encode()
+    sha256, size = sha256_and_size(file)
+    return f"{size} {sha256}\n".encode()

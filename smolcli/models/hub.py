@@ -36,7 +36,6 @@ Format = Literal["auto", "checkpoint", "gguf", "all"]
 # The files of a checkpoint. Only files at the top of a repository count, which leaves out onnx/ and the like.
 CHECKPOINT = (".safetensors", ".json", ".txt", ".jinja", ".model")
 FREE_SPACE_ADVICE = "free some space, or set HF_HOME to a larger disk"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGE_FILES = (".safetensors", ".gguf")  # that go on where an earlier download ended
 MAX_JSON_BYTES = 1 << 25
 CARD = "README.md"  # has the licence and the base model, which a conversion copies into the GGUF
@@ -126,14 +125,14 @@ def check_model(repo: str, selected: list[str]) -> None:
 
 def _check_weights(repo: str, selected: list[str]) -> None:
     """Check that the files of weights which a checkpoint is made of are there. Raises ModelError."""
-    weights = [WEIGHTS]
-    if INDEX in selected:
-        index = _read_json(repo, INDEX)
+    weights = [model_files.WEIGHTS]
+    if model_files.WEIGHT_INDEX in selected:
+        index = _read_json(repo, model_files.WEIGHT_INDEX)
         weight_map = index.get("weight_map") if isinstance(index, dict) else None
         weights = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     missing = [name for name in weights if name not in selected]
     if missing or not weights:
-        what = f"lacks {missing[0]}" if missing else f"has an {INDEX} that names no files"
+        what = f"lacks {missing[0]}" if missing else f"has an {model_files.WEIGHT_INDEX} that names no files"
         count = f", and {len(missing) - 1} more of its {len(weights)} files of weights" if len(missing) > 1 else ""
         raise ModelError(f"{repo}: {what}{count}", "it is not whole: ask its author, or try another repository")
 

@@ -9,7 +9,6 @@ whole files of the hub's cache, under the name of its content.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
 from smolcli.errors import ModelError
+from smolcli.system.file_digest import sha256_and_size
 
 PART_SUFFIX = ".smolcli.incomplete"
 SHA256_DIGITS = 64  # of the etag of a large file; that of a small one is a SHA-1 of git
@@ -84,8 +84,5 @@ def _folder(repo: str, cache: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_and_size(file)[0]

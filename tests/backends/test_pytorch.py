@@ -58,7 +58,7 @@ def pickled(folder: Path) -> None:
 
 DAMAGE = {
     "another architecture": (lambda d: edit(d / "config.json", model_type="qwen2_vl"), "is a model of type qwen2_vl"),
-    "no architecture": (lambda d: (d / "config.json").write_text("{}"), "is a model of type None"),
+    "no architecture": (lambda d: (d / "config.json").write_text("{}"), "names no model_type"),
     "a list for a config": (lambda d: (d / "config.json").write_text("[]"), "config.json is not a JSON object"),
     "a broken config": (lambda d: (d / "config.json").write_text("{"), "cannot be loaded"),
     "a broken tokenizer": (lambda d: (d / "tokenizer.json").write_text("{}"), "cannot be loaded"),

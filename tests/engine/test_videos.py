@@ -20,6 +20,7 @@ from PIL import Image
 from smolcli.backends.echo import Echo
 from smolcli.engine import server as engine_server
 from smolcli.engine.protocol import Work
+from smolcli.errors import ErrorKind
 from smolcli.executors.local import LocalExecutor
 from smolcli.inputs.video import Video
 from smolcli.models.files import ModelFiles
@@ -58,6 +59,8 @@ class CollectingSink(RecordSink):
         self.records.append(record)
         self.then("a record")
         return True
+
+    def note_restart(self, kind: ErrorKind, path: str) -> None: ...
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         self.parts.append((done, of, frames))

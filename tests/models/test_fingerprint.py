@@ -17,7 +17,7 @@ from smolcli.models.files import BUILT_IN, ModelFiles, scan
 from smolcli.models.fingerprint import fingerprint
 from smolcli.system.disk_cache import cache_folder
 
-LARGE = module.BLOCK_BYTES + 2
+LARGE = module.SMALL + 2
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_what_one_file_ends_with_is_not_what_the_next_begins_with(pair: ModelFil
 def test_a_large_file_is_read_once(pair: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(pair, "llamacpp")
     assert len(list((tmp_path / "cache" / "smolcli" / "fingerprints").iterdir())) == 2
-    monkeypatch.setattr(module, "_hash", None)
+    monkeypatch.setattr(module, "sha256_and_size", None)
     assert fingerprint(pair, "llamacpp") == before
     assert pair.gguf is not None
     os.utime(pair.gguf)  # as after a copy over it: its content must be read again

@@ -20,12 +20,12 @@ from smolcli.bench.report.results import Figure, Result, Worst
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ErrorKind, InputError
 from smolcli.executors.local import LocalExecutor
-from smolcli.inputs.load import digest
 from smolcli.options import Batch, Generate, Input
 from smolcli.process import child
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
+from smolcli.system.file_digest import sha256_and_size
 from smolcli.tasks.base import Task
 from smolcli.tasks.ocr import BLANK_REPLIES, QUESTION
 from smolcli.terminal.console import Console
@@ -82,7 +82,7 @@ class Rows:
         self.sha256 = ""
         if self.path.is_file():
             with self.path.open("rb") as file:
-                self.sha256 = digest(file)
+                self.sha256 = sha256_and_size(file)[0]
         default_metric = suite.metric if suite else suites.default_metric(first)
         self.metric: Metric = METRICS[self.options.metric or default_metric]
         if self.metric is METRICS["vqa"] and len(first.answers) < suites.MANY_ANSWERS:
