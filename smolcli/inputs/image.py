@@ -19,7 +19,7 @@ from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
 from smolcli.inputs.formats.tiff import Directories, Directory
 from smolcli.inputs.pixels import ORIENTATION, to_frame
-from smolcli.inputs.signatures import CAMERA_RAW, kind_of
+from smolcli.inputs.signatures import CAMERA_RAW, HEAD_BYTES, is_video, kind_of
 from smolcli.options import Input
 from smolcli.types import Frame, pluralize
 
@@ -240,8 +240,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def _not_readable(kind: str, data: bytes) -> InputError:
-    is_matroska = data.startswith(b"\x1aE\xdf\xa3")
-    if not kind and (data[4:8] == b"ftyp" or data[8:12] == b"AVI " or is_matroska):
+    if not kind and is_video(data[:HEAD_BYTES]):
         return InputError("is a video", "smolcli video-summarize says what happens in it", kind=ErrorKind.UNSUPPORTED)
     if data.startswith(b"%PDF-"):
         advice = "make pictures of its pages: pdftoppm -png FILE.pdf page"

@@ -98,14 +98,15 @@ def begins_as(path: str, reads: str) -> bool:
             head = file.read(HEAD_BYTES)
     except (OSError, ValueError):
         return False
-    return _is_picture(head) if reads == "image" else _is_video(head)
+    return _is_picture(head) if reads == "image" else is_video(head)
 
 
 def _is_picture(head: bytes) -> bool:
     return bool(kind_of(head) or _OTHER_PICTURES.match(head))
 
 
-def _is_video(head: bytes) -> bool:
+def is_video(head: bytes) -> bool:
+    """Whether the first bytes of a file, HEAD_BYTES of them, are those of a video; an animated picture may be one."""
     if head[4:8] == b"ftyp":
         return not kind_of(head) and head[8:12] not in _SOUND_BRANDS
     return head.startswith(b"GIF8") or bool(_VIDEOS.match(head))

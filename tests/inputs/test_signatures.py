@@ -10,6 +10,7 @@ from PIL import Image
 
 from smolcli.inputs.image import FORMATS
 from smolcli.inputs.signatures import begins_as
+from tests.inputs.pictures import failure
 
 NOT_KNOWN = {"TGA"}  # it has no signature
 MODES = {"PPM": "RGB", "SGI": "L", "PCX": "L", "GIF": "P", "ICO": "RGBA", "MPO": "RGB"}
@@ -46,6 +47,7 @@ def test_a_video_of_each_container_is_known_without_its_suffix(tmp_path: Path, m
         container.mux(stream.encode())
     assert begins_as(str(tmp_path / "file"), "video")
     assert not begins_as(str(tmp_path / "file"), "image")
+    assert failure((tmp_path / "file").read_bytes())[1].startswith("is a video; smolcli video-summarize")
 
 
 @pytest.mark.parametrize(

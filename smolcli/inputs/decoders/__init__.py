@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from smolcli.errors import ErrorKind, InputError, no_such_file
+from smolcli.inputs.signatures import HEAD_BYTES, is_video
 from smolcli.types import Frame
 
 CONTAINERS = (  # the demuxers of FFmpeg that read one file; others follow playlists, read text as video, open devices
@@ -26,7 +27,6 @@ CONTAINERS = (  # the demuxers of FFmpeg that read one file; others follow playl
     "m4v,vc1,h263,swf,mp3,aac,flac,wav,w64,aiff,ac3,eac3,dts,caf,amr,ape"
 )
 MP4_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"))
-VIDEO_SIGNATURES = (b"\x1aE\xdf\xa3", b"RIFF", b"FLV\x01", b"OggS", b"0&\xb2u", b"\0\0\x01\xba")
 THUMBNAIL_WIDTH = 64  # pixels, of the gray pictures by which cuts are found
 ADVICE_NO_VIDEO = "give a video, or a picture to smolcli caption"
 
@@ -112,13 +112,13 @@ def no_readable_frame() -> InputError:
 def not_openable(source: str | bytes) -> InputError:
     """The error for a source that the library refuses to open; the first bytes decide which."""
     with open_source(source) as file:
-        head = file.read(16)
+        head = file.read(HEAD_BYTES)
         if head[4:8] in MP4_BOXES:
             if _has_index(file):
                 return no_readable_frame()
             message = "is cut short or still being written (its index is missing)"
             return InputError(message, "get a whole copy", kind=ErrorKind.TRUNCATED)
-    if head.startswith(VIDEO_SIGNATURES):
+    if is_video(head):
         return no_readable_frame()
     return not_a_video()
 
