@@ -86,7 +86,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image | None, Image.Image]:
     """Return the transparency of a picture, if it has any, and the picture without it."""
     if image.mode in ("RGBa", "La"):  # premultiplied
         image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
-    elif "transparency" in image.info or image.mode == "PA":
+    elif image.mode not in ("RGBA", "LA") and image.has_transparency_data:  # of one color, or in the palette
         image = image.convert("LA" if image.mode in ("1", "L") else "RGBA")
     if image.mode == "P":
         image = image.convert("RGB")

@@ -370,3 +370,10 @@ def test_a_picture_that_is_done_is_freed_at_once(format: str) -> None:
         assert reference() is None
     finally:
         gc.enable()
+
+
+def test_transparent_entries_of_a_palette() -> None:
+    """A TGA of two pixels: opaque red, and green that is transparent, so that the white ground shows."""
+    palette = bytes((0, 0, 255, 255, 0, 255, 0, 0))  # blue, green, red, alpha
+    tga = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 32, 0, 0, 2, 1, 8, 0x28) + palette + bytes((0, 1))
+    assert near(pixels(tga), [[[255, 0, 0], [255, 255, 255]]])
