@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+MAX_ITEMS = 2**16  # in a file, as many as the first version of the format can number
 Box = tuple[int, int]  # where the content of a box begins and ends
 
 
@@ -42,7 +43,7 @@ def _associated(data: bytes, box: Box, item: int) -> list[int]:
     id_code = ">H" if version_and_flags >> 24 < 1 else ">I"
     code, mask = (">H", 0x7FFF) if version_and_flags & 1 else (">B", 0x7F)
     offset = box[0] + 8
-    for _ in range(count):
+    for _ in range(min(count, MAX_ITEMS)):
         [number] = struct.unpack_from(id_code, data, offset)
         offset += struct.calcsize(id_code)
         [length] = struct.unpack_from(">B", data, offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import product
 
 from PIL import Image
@@ -11,6 +12,7 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.pixels import check_size
 
 END = b"\xff\xd9"
+_MARKER_START = re.compile(rb"\xff+")  # any number of FF may stand before the code of a marker: ITU-T T.81, B.1.1.2
 NO_END_MARK = "has no end mark; all of the picture is there"
 
 
@@ -33,9 +35,11 @@ def with_end(jpeg: bytes, max_pixels: int) -> tuple[bytes, bool]:
 def _scan_start(jpeg: bytes) -> int:
     """Return the offset of the marker of the first scan, or of where the markers end."""
     offset = 2
-    while jpeg[offset : offset + 1] == b"\xff" and jpeg[offset + 1 : offset + 2] != b"\xda":
-        is_padding = jpeg[offset + 1 : offset + 2] == b"\xff"
-        offset += 1 if is_padding else 2 + int.from_bytes(jpeg[offset + 2 : offset + 4], "big")
+    while (match := _MARKER_START.match(jpeg, offset)) is not None:
+        code = match.end()
+        if jpeg[code : code + 1] in (b"\xda", b""):
+            return code - 1
+        offset = code + 1 + int.from_bytes(jpeg[code + 1 : code + 3], "big")
     return offset
 
 

@@ -49,3 +49,13 @@ def test_a_picture_that_is_too_large_is_not_decoded_to_look_for_its_end(monkeypa
     with pytest.raises(InputError) as caught:
         Picture(data, Input(max_pixels=100)).page(0)
     assert caught.value.kind == "too-large"
+
+
+def test_fill_bytes_before_a_marker_do_not_matter() -> None:
+    """Before each marker any number of bytes FF may stand: ITU-T T.81, B.1.1.2."""
+    whole = encoded(noise(), "JPEG")
+    scan = whole.index(b"\xff\xda")
+    filled = whole[:2] + b"\xff" * 3 + whole[2:scan] + b"\xff" * 5 + whole[scan:]
+    assert (pixels(filled) == pixels(whole)).all() and notices(filled) == []
+    assert notices(filled[:-2]) == [NO_END_MARK]
+    assert failure(b"\xff\xd8" + b"\xff" * 2**20)[0] == "truncated"
