@@ -108,11 +108,11 @@ class InputCollector:
 
         Paths for which `is_done` is true are left out. It is not asked about pipes, which can be read only once.
         """
-        for found in self._in_background or self._found_paths(self.passed_by):
-            if isinstance(found, PassedBy):
-                self.passed_by.add(found)
+        for entry in self._in_background or self._found_paths(self.passed_by):
+            if isinstance(entry, PassedBy):
+                self.passed_by.add(entry)
                 continue
-            path, is_named, stamp, fault = found
+            path, is_named, stamp, fault = entry
             shown = without_password(path) if is_named and is_url(path) else path
             pipe = self._open_pipe(path) if is_named else None
             if pipe is not None:
