@@ -10,6 +10,7 @@ whole files of the hub's cache, under the name of its content.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url, hf_raise_for_status
@@ -20,7 +21,8 @@ from smolcli.errors import ModelError
 from smolcli.system.file_digest import sha256_and_size
 
 PART_SUFFIX = ".smolcli.incomplete"
-SHA256_DIGITS = 64  # of the etag of a large file; that of a small one is a SHA-1 of git
+SHA256_DIGITS = 64  # of the etag of a large file; that of a small one is a SHA-1 of git, of 40
+_CONTENT_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # bytes that are written at a time, and lost when the process is killed
 
@@ -55,8 +57,9 @@ def download(repo: str, name: str, cache: Path) -> None:
     """
     url = hf_hub_url(repo, name, endpoint=endpoint())
     metadata = get_hf_file_metadata(url, endpoint=endpoint())
-    if metadata.etag is None or metadata.size is None:
-        return  # without them nothing can go on; huggingface_hub fetches the file
+    if metadata.size is None or not _CONTENT_NAME.fullmatch(metadata.etag or ""):
+        return  # without them nothing can go on, and any other etag must not name a file; huggingface_hub fetches it
+    assert metadata.etag is not None
     folder = _folder(repo, cache)
     blob = folder / "blobs" / metadata.etag
     lock = cache / ".locks" / folder.name / f"{metadata.etag}.lock"
