@@ -26,8 +26,6 @@ from tests.tiny import make_checkpoint
 
 OPTIONS = Model(model="nano", threads=1, device="cpu", dtype="float32", detail="2", vision_encoder="mtmd")
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
-# mtmd is what the built-in model runs on; the others take as long and are run with the slow tests.
-ENCODERS = [name if name == "mtmd" else pytest.param(name, marks=pytest.mark.slow) for name in registry.VISION_ENCODERS]
 
 
 class Reference:
@@ -80,7 +78,8 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool, int]
     return make
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", registry.VISION_ENCODERS)
 def test_nano_gives_the_same_answers_on_both_backends(nano: Reference, encoder: str) -> None:
     samples = [
         Prompt.user(frame(Image.open(path).convert("RGB")), "What is written in the image?")

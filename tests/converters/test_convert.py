@@ -156,6 +156,7 @@ def test_image_embeddings_are_those_of_transformers(source: Path, pair: tuple[Pa
     assert torch.cosine_similarity(output[0], embeddings, dim=-1).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_quantized_pairs_stay_close(checkpoint: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     tokens = tokenizer.encode(TEXTS[0]).ids

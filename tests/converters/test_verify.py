@@ -148,6 +148,7 @@ def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path)
         verify(checkpoint, [convert(wide, tmp_path, "f16", "f16")])
 
 
+@pytest.mark.slow
 def test_an_mmproj_that_splits_pictures_otherwise_is_found(checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(checkpoint, tmp_path / "Tiny")
     settings = json.loads((tmp_path / "Tiny" / "preprocessor_config.json").read_text())

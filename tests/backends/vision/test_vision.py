@@ -91,6 +91,7 @@ def test_nano_has_the_embeddings_of_mtmd(encoder_name: str, dtype: str) -> None:
     assert min(cosines(ours, encode_with_mtmd(files, tiles))) > (0.99999 if dtype == "float32" else 0.9995)
 
 
+@pytest.mark.slow
 def test_nano_gives_the_answers_of_mtmd_and_of_pytorch(encoder_name: str) -> None:
     prompts = [Prompt.user(frame(Image.open(path).convert("RGB")), "Describe this image.") for path in SAMPLES]
     prompts += [

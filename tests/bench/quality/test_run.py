@@ -108,6 +108,7 @@ def test_resume_continues_and_asks_changed_rows_again(data: Path, rows: list[Row
     assert again.results[0].figures["score"] == report.results[0].figures["score"]
 
 
+@pytest.mark.slow
 def test_retry_failed_leaves_one_record(data: Path, tmp_path: Path) -> None:
     kept, picture = tmp_path / "kept.jsonl", data.parent / "4.png"
     picture.write_bytes(b"no picture")

@@ -77,6 +77,7 @@ def problem(report: Report, begins: str) -> Problem:
     return next(problem for problem in report.problems if problem.what.startswith(begins))
 
 
+@pytest.mark.slow
 def test_the_facts_of_this_machine_are_true(tmp_path: Path) -> None:
     """As a user runs it, with every library that is here."""
     modules, output = loaded("doctor", "--json", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")

@@ -340,7 +340,7 @@ def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> 
                 file.write_bytes(content)
         identity = Identity("caption", "a", "llamacpp", "fingerprint")
         job = pickle.dumps(WorkerJob(Caption(), identity, work, Batch(), False, Path("/built-in")))
-        _, error = pickle.loads(Worker().start(__version__, job, 1, 0))
+        error = pickle.loads(Worker().start(__version__, job, 1, 0)).error
         with pytest.raises(ModelError, match=message):
             raise rebuild_error(error)
 
