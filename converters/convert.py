@@ -238,8 +238,8 @@ class _Planner:
             "smolcli.converters.llama_quantize:choose_types", self._header, wanted.file, verbose=self._verbose
         )
         if not source_types.keys() <= chosen.keys():
-            what = "the log of llama.cpp's quantizer has a form that is not known"
-            raise EngineError(what, "install the release of llama-cpp-python that smolcli was tested with, 0.3.36")
+            message = "the log of llama.cpp's quantizer has a form that is not known"
+            raise EngineError(message, "install the release of llama-cpp-python that smolcli was tested with, 0.3.36")
         types = {name: GGMLQuantizationType[chosen[name].upper()] for name in source_types}
         return types, [describe_fallback(*fallback) for fallback in odd]
 
@@ -278,8 +278,8 @@ def _kept(outputs: Sequence[Output], if_exists: str) -> frozenset[Path]:
         if if_exists == "error":
             raise already_exists(output.path)
         if if_exists == "skip" and (size := output.path.stat().st_size) != output.size:
-            what = f"{output.path}: has {size} bytes, what would be written {output.size}"
-            raise UsageError(what, "--if-exists overwrite replaces it")
+            message = f"{output.path}: has {size} bytes, what would be written {output.size}"
+            raise UsageError(message, "--if-exists overwrite replaces it")
     return frozenset(output.path for output in existing if if_exists == "skip")
 
 

@@ -13,8 +13,8 @@ from smolcli.models.tensor_names import DOWNLOAD_AGAIN
 class UnconvertibleError(Exception):
     """Something that cannot be converted: `what` is wrong with it, `advice` says what to do."""
 
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
         self.advice = advice
 
 

@@ -64,8 +64,8 @@ def write_weights(
                     try:
                         encoded[type] = encode(rows, type)
                     except UnconvertibleError as error:
-                        what = f"{checkpoint.directory}: {weight.source}: {error}"
-                        raise ModelError(what, error.advice) from None
+                        message = f"{checkpoint.directory}: {weight.source}: {error}"
+                        raise ModelError(message, error.advice) from None
                 progress(file.write(encoded[type]))
         for file in files:
             file.end_tensor()
@@ -203,12 +203,12 @@ def convert_os_errors(path: Path, advice: str = "choose another directory with -
     try:
         yield
     except OSError as error:
-        what = f"{path}: cannot be written ({error.strerror or error})"
+        message = f"{path}: cannot be written ({error.strerror or error})"
         if error.errno == errno.EFBIG:
-            raise OutputError(what, "raise the limit on the length of files (ulimit -f)") from error
+            raise OutputError(message, "raise the limit on the length of files (ulimit -f)") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(what, f"make room, or {advice}") from error
-        raise UsageError(what, advice) from error
+            raise OutputError(message, f"make room, or {advice}") from error
+        raise UsageError(message, advice) from error
 
 
 def _lock(descriptor: int) -> bool:

@@ -130,8 +130,8 @@ def _vocabulary(tokenizer: dict[str, Any], size: int, advice: str) -> tuple[list
     entries = tokenizer["model"]["vocab"] | {content: entry["id"] for content, entry in added.items()}
     for token, id in entries.items():
         if not 0 <= id < size:
-            what = f"the token {token} has the id {id}, but the model has {size} tokens"
-            raise UnconvertibleError(what, advice)
+            message = f"the token {token} has the id {id}, but the model has {size} tokens"
+            raise UnconvertibleError(message, advice)
         if types[id] != TokenType.UNUSED:
             raise UnconvertibleError(f"{tokens[id]} and {token} have one id, {id}", DOWNLOAD_AGAIN)
         tokens[id] = token

@@ -205,8 +205,8 @@ def compare_pair(
     options = Model(threads=threads, vision_encoder="mtmd")
     with closing(registry.load(registry.BACKENDS, GGUF_BACKEND)(files, options)) as backend:
         if backend.layout != layout:
-            what = f"{mmproj}: splits pictures as {backend.layout}, its checkpoint as {layout}"
-            raise SmolError(what, "convert it again")
+            message = f"{mmproj}: splits pictures as {backend.layout}, its checkpoint as {layout}"
+            raise SmolError(message, "convert it again")
         for trace, prompt in zip(traces, probes(backend.layout.tile).values(), strict=True):
             logits, embeddings = backend.logits(prompt, trace.answer), backend.embeddings(prompt)
             if (logits.shape, embeddings.shape) != (trace.logits.shape, trace.embeddings.shape):

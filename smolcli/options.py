@@ -151,8 +151,8 @@ class Generate:
 
     def __post_init__(self) -> None:
         if self.min_tokens > self.max_tokens:
-            what = f"--min-tokens {self.min_tokens} is more than --max-tokens {self.max_tokens}"
-            raise UsageError(what, "lower the one or raise the other")
+            message = f"--min-tokens {self.min_tokens} is more than --max-tokens {self.max_tokens}"
+            raise UsageError(message, "lower the one or raise the other")
         if self.min_tokens and self.schema is not None:
             raise UsageError("an object of --schema ends where it is whole", "leave out --min-tokens")
 

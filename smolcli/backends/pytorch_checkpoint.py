@@ -59,8 +59,8 @@ def load_tokenizer(files: ModelFiles, rows: int) -> Tokenizer:
     last, token = max((id, token) for token, id in tokenizer.get_vocab().items())
     if last >= rows:
         is_own = files.adapter is None or files.tokenizer != files.adapter / TOKENIZER
-        what = f"{files.tokenizer}: the token {token} has the id {last}, but the model has {rows} tokens"
-        raise ModelError(what, "take both from the same checkpoint" if is_own else SAVE_EMBEDDINGS_ADVICE)
+        message = f"{files.tokenizer}: the token {token} has the id {last}, but the model has {rows} tokens"
+        raise ModelError(message, "take both from the same checkpoint" if is_own else SAVE_EMBEDDINGS_ADVICE)
     return tokenizer
 
 
@@ -88,8 +88,8 @@ def _refuse_integers(checkpoint: Path, types: Mapping[str, str]) -> None:
     """Raise ModelError for weights that are quantized in a way of their own; PyTorch would take them as they are."""
     for name, stored_as in sorted(types.items()):
         if stored_as not in FLOAT_TYPES and not name.endswith(COMPUTED):
-            what = f"{checkpoint}: the tensor {name} is stored as {stored_as}"
-            raise ModelError(what, f"save it as {', '.join(FLOAT_TYPES)}")
+            message = f"{checkpoint}: the tensor {name} is stored as {stored_as}"
+            raise ModelError(message, f"save it as {', '.join(FLOAT_TYPES)}")
 
 
 def _merge(model: Any, adapter: Adapter) -> None:

@@ -106,8 +106,8 @@ def configurations(models: Sequence[str], variants: Variants, console: Console) 
                 combinations += _of_files(files, name, quant, variants)
         gguf = registry.backends("gguf")
         if variants.quant and not any(configuration.backend in gguf for configuration in combinations):
-            what = f"--quant is for {registry.BACKENDS[gguf[0]].title}, which does not run here"
-            raise UsageError(what, f"add --backend {gguf[0]}")
+            message = f"--quant is for {registry.BACKENDS[gguf[0]].title}, which does not run here"
+            raise UsageError(message, f"add --backend {gguf[0]}")
         yield _distinct(combinations)
 
 

@@ -189,8 +189,8 @@ def _report_other(error: Exception, is_verbose: bool) -> int:
         return _report(OutputError(str(error.strerror), "free some space and run it again"), Exit.FAULT, is_verbose)
     if is_verbose:
         return _report(error, Exit.FAULT, True)
-    what = f"unexpected fault: {type(error).__name__}: {error}"
-    return _report(SmolError(what, "run it again with -v and report it"), Exit.FAULT, False)
+    message = f"unexpected fault: {type(error).__name__}: {error}"
+    return _report(SmolError(message, "run it again with -v and report it"), Exit.FAULT, False)
 
 
 def _usage_error(error: Any) -> SmolError:
@@ -208,8 +208,8 @@ def _usage_error(error: Any) -> SmolError:
         names = [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
         return no_such("option", error.option_name, names, path)
     # Typer writes "Invalid value for '-n' / '--max-tokens': 0 is not ..."
-    what = re.sub(r"^Invalid value for (?:'[^']*' / )*'([^']*)': ", r"\1: ", error.format_message()).rstrip(".")
-    return SmolError(what, f"see {path} --help")
+    message = re.sub(r"^Invalid value for (?:'[^']*' / )*'([^']*)': ", r"\1: ", error.format_message()).rstrip(".")
+    return SmolError(message, f"see {path} --help")
 
 
 def _flush(code: object) -> int:

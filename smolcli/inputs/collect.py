@@ -128,7 +128,7 @@ class InputCollector:
 
     def with_stamps(self) -> Iterator[FoundPath | PassedBy]:
         """Yield the path of each input of this shard with its stamp, and in the end what was passed by."""
-        yield from (found._replace(stamp=stamp_of(found.path)) for found in self._found_paths(self.passed_by))
+        yield from (entry._replace(stamp=stamp_of(entry.path)) for entry in self._found_paths(self.passed_by))
         yield self.passed_by
 
     def survey(self) -> Iterator[tuple[int, int]]:
@@ -140,8 +140,8 @@ class InputCollector:
         if self._input.watch or (list_name is not None and not os.path.isfile(list_name)):
             return
         count = total_bytes = 0
-        for found in self._found_paths(PassedBy(), ordered=False):
-            count, total_bytes = count + 1, total_bytes + _size(found.path)
+        for entry in self._found_paths(PassedBy(), ordered=False):
+            count, total_bytes = count + 1, total_bytes + _size(entry.path)
             yield count, total_bytes
 
     # ---- watched folders ----
@@ -165,7 +165,7 @@ class InputCollector:
     # ---- paths ----
 
     def _found_paths(self, passed_by: PassedBy, ordered: bool = True) -> Iterator[FoundPath]:
-        return (found for found in self._paths(ordered, passed_by) if self._is_in_shard(found.path))
+        return (entry for entry in self._paths(ordered, passed_by) if self._is_in_shard(entry.path))
 
     def _is_in_shard(self, path: str) -> bool:
         """Whether a path belongs to this shard. Its name alone decides, so that new files move no other one."""

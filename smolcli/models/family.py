@@ -24,9 +24,9 @@ def check_config(name: str, config: object) -> None:
     """Check the config.json of a checkpoint. Raises ModelError, in which the model is called `name`."""
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type not in MODEL_TYPES:
-        what = f"is a model of type {model_type}" if model_type else "has a config.json that names no model_type"
+        message = f"is a model of type {model_type}" if model_type else "has a config.json that names no model_type"
         supported = " and ".join(MODEL_TYPES)
-        raise ModelError(f"{name}: {what}, and smolcli runs only {supported}", "transformers may run it")
+        raise ModelError(f"{name}: {message}, and smolcli runs only {supported}", "transformers may run it")
 
 
 def check_language_keys(name: str, keys: Mapping[str, Any]) -> None:
@@ -60,6 +60,6 @@ def _first_keys(path: Path) -> dict[str, Any]:
         return read_first_keys(file.read(HEADER_BYTES), str(path))
 
 
-def _not_ours(name: str, what: str, supported: str) -> ModelError:
-    what = f"{name}: {what}, and smolcli runs only SmolVLM, which has {supported}"
-    return ModelError(what, f"llama-mtmd-cli -hf {name} may run it")
+def _not_ours(name: str, message: str, supported: str) -> ModelError:
+    message = f"{name}: {message}, and smolcli runs only SmolVLM, which has {supported}"
+    return ModelError(message, f"llama-mtmd-cli -hf {name} may run it")

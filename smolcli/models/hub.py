@@ -91,8 +91,8 @@ def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, s
     if quant and quants:
         raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
     if any(name.endswith(".gguf") for name in names) and not any(map(model_files.is_mmproj, names)):
-        what = f"{repo}: holds a language model without its vision half (mmproj)"
-        raise ModelError(what, f"llama-cli -hf {repo} may run it, without pictures")
+        message = f"{repo}: holds a language model without its vision half (mmproj)"
+        raise ModelError(message, f"llama-cli -hf {repo} may run it, without pictures")
     advice = f"try --for {registry.backends('checkpoint')[0]}, or another repository"
     raise ModelError(f"{repo}: holds no .gguf with its mmproj", advice)
 
@@ -132,9 +132,9 @@ def _check_weights(repo: str, selected: list[str]) -> None:
         weights = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     missing = [name for name in weights if name not in selected]
     if missing or not weights:
-        what = f"lacks {missing[0]}" if missing else f"has an {model_files.WEIGHT_INDEX} that names no files"
+        message = f"lacks {missing[0]}" if missing else f"has an {model_files.WEIGHT_INDEX} that names no files"
         count = f", and {len(missing) - 1} more of its {len(weights)} files of weights" if len(missing) > 1 else ""
-        raise ModelError(f"{repo}: {what}{count}", "it is not whole: ask its author, or try another repository")
+        raise ModelError(f"{repo}: {message}{count}", "it is not whole: ask its author, or try another repository")
 
 
 def _read_json(repo: str, name: str) -> object:

@@ -102,17 +102,17 @@ class Adapter:
         """
         for name in sorted({EMBEDDINGS, LM_HEAD} & stored.keys() - self.replaced.keys()):
             if self.vocabulary not in (None, rows := stored[name][0]):
-                what = f"{self.directory / ADAPTER_WEIGHTS}: has {self.vocabulary} tokens, but lacks {name}"
-                what += f", of which its base has {rows}"
-                raise ModelError(what, SAVE_EMBEDDINGS_ADVICE)
+                message = f"{self.directory / ADAPTER_WEIGHTS}: has {self.vocabulary} tokens, but lacks {name}"
+                message += f", of which its base has {rows}"
+                raise ModelError(message, SAVE_EMBEDDINGS_ADVICE)
         for name in sorted(self.changed):
             if name not in wanted:
                 raise ModelError(f"{self.directory}: has a tensor {name} that the model does not know", _BASE_ADVICE)
             if name in self.replaced and self.shape(name) != wanted[name]:
-                what = (
+                message = (
                     f"{self.directory / ADAPTER_WEIGHTS}: {name} has the shape {self.shape(name)}, not {wanted[name]}"
                 )
-                raise ModelError(what, _BASE_ADVICE)
+                raise ModelError(message, _BASE_ADVICE)
             if name in self._parts:
                 self._check_parts(name, wanted[name])
 

@@ -36,5 +36,5 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _damaged(path: Path, what: str) -> ModelError:
-    return ModelError(f"{path}: {what}", "download or save it again")
+def _damaged(path: Path, message: str) -> ModelError:
+    return ModelError(f"{path}: {message}", "download or save it again")

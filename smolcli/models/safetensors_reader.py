@@ -65,8 +65,8 @@ class Tensors:
         try:
             data = stored.mmap_bytes()
         except (OSError, ValueError) as error:  # it was removed or changed after its header was read
-            what = f"{stored.data_range.filename}: cannot be read ({error})"
-            raise ModelError(what, "is its disk still there?") from error
+            message = f"{stored.data_range.filename}: cannot be read ({error})"
+            raise ModelError(message, "is its disk still there?") from error
         array: NDArray[Any] = data.view(DTYPES[stored.dtype]).reshape(stored.shape)[start:stop]
         if stored.dtype != "BF16":
             return array

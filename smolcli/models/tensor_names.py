@@ -52,7 +52,7 @@ def unwrap(stored: Iterable[str]) -> Unwrapped:
     ()
     """
     names = {name: _REPLACES_MODULE.sub("", name) for name in stored}
-    wrappers = {found for name in names for found in _REPLACES_MODULE.findall(name)}
+    wrappers = {wrapper for name in names for wrapper in _REPLACES_MODULE.findall(name)}
     while prefix := next((prefix for prefix in _WRAPS_MODEL if _all_begin_with(prefix, names.values())), ""):
         names = {name: own.removeprefix(prefix) for name, own in names.items()}
         wrappers.add(prefix)
@@ -112,18 +112,18 @@ class Findings:
         missing = sorted(self.missing)
         unread = sorted(name for name in self.unread if not name.endswith(COMPUTED))
         if missing:
-            what = f"{source}: lacks {len(missing)} of {_tensors(self.total)}, the first {missing[0]}"
+            message = f"{source}: lacks {len(missing)} of {_tensors(self.total)}, the first {missing[0]}"
             if unread:
-                what += f", and has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
-            raise ModelError(what, _advice(unread, SAVE_WHOLE if unread else DOWNLOAD_AGAIN))
+                message += f", and has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
+            raise ModelError(message, _advice(unread, SAVE_WHOLE if unread else DOWNLOAD_AGAIN))
         if self.misshapen:
             name, stored, wanted = sorted(self.misshapen)[0]
             others = f", and {len(self.misshapen) - 1} more differ" if len(self.misshapen) > 1 else ""
-            what = f"{source}: the tensor {name} has the shape {stored}, not {wanted} as in config.json{others}"
-            raise ModelError(what, DOWNLOAD_AGAIN)
+            message = f"{source}: the tensor {name} has the shape {stored}, not {wanted} as in config.json{others}"
+            raise ModelError(message, DOWNLOAD_AGAIN)
         if unread:
-            what = f"{source}: has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
-            raise ModelError(what, _advice(unread, "give the config.json that it was saved with"))
+            message = f"{source}: has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
+            raise ModelError(message, _advice(unread, "give the config.json that it was saved with"))
 
 
 def _tensors(count: int) -> str:

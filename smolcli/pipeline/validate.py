@@ -173,8 +173,8 @@ def _not_resumable(request: Request) -> UsageError:
     words += ["-f", output.format] if output.format and output.format != "jsonl" else []
     words += ["--template", output.template] if output.template else []
     words += ["-o", str(file)] if file is not None and str(file) != results else []
-    what = f"--resume continues JSON Lines, and not {request.record_format}"
-    return UsageError(what, f"give -o {quote(results)} --resume, and then: {join(words)}")
+    message = f"--resume continues JSON Lines, and not {request.record_format}"
+    return UsageError(message, f"give -o {quote(results)} --resume, and then: {join(words)}")
 
 
 def check_sidecars(request: Request) -> None:
@@ -231,11 +231,11 @@ def check_model(request: Request, files: ModelFiles, backend: str) -> None:
         return  # it runs no model
     if files.is_fallback and request.writes_into_collection:
         option = request.writes_into_collection[0]
-        what = f"{option} writes into your picture collection, and {files.name} knows no photographs"
-        raise UnavailableError(what, f"pull a model ({catalog.PULL_ADVICE}), or say -m {files.name}")
+        message = f"{option} writes into your picture collection, and {files.name} knows no photographs"
+        raise UnavailableError(message, f"pull a model ({catalog.PULL_ADVICE}), or say -m {files.name}")
     if request.generate.schema is not None and not has_learned_to_write(files):
-        what = f"--schema needs a model that has learned to write, and {files.name} has not"
-        raise ModelError(what, f"pull one ({catalog.PULL_ADVICE}), or name another with -m")
+        message = f"--schema needs a model that has learned to write, and {files.name} has not"
+        raise ModelError(message, f"pull one ({catalog.PULL_ADVICE}), or name another with -m")
 
 
 def check_decoder(request: Request) -> None:

@@ -47,8 +47,8 @@ class Layout:
                 takers.append("template")
             if getattr(self, option.name) != option.default and record_format not in takers:
                 subject = "sidecars" if record_format is None else record_format
-                what = f"{FLAGS[option.name]} is for {enumerate_words(takers)}, not for {subject}"
-                raise UsageError(what, f"add -f {takers[0]}, or leave it out")
+                message = f"{FLAGS[option.name]} is for {enumerate_words(takers)}, not for {subject}"
+                raise UsageError(message, f"add -f {takers[0]}, or leave it out")
 
 
 def is_table(record_format: str | None) -> bool:

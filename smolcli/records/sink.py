@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SYNC_SECONDS = 5.0  # of records that a power cut may lose; a resumed run makes them again
 
 
-def _subject(path: str, what: str) -> str:
+def _subject(path: str, message: str) -> str:
     """What is wrong with an input as a sentence; `-` is standard input."""
-    return f"standard input {what}" if path == "-" and what.startswith(("is ", "has ")) else f"{path}: {what}"
+    return f"standard input {message}" if path == "-" and message.startswith(("is ", "has ")) else f"{path}: {message}"
 
 
 class RecordSink:

@@ -156,8 +156,8 @@ class Where:
         return self._wrong(message, f"write a condition of SQL, {EXAMPLE}")
 
     @staticmethod
-    def _wrong(what: str, advice: str) -> UsageError:
-        return UsageError(f"--where: {what}", advice)
+    def _wrong(message: str, advice: str) -> UsageError:
+        return UsageError(f"--where: {message}", advice)
 
 
 class _UnknownColumn(Exception):

@@ -29,5 +29,5 @@ def check_free_space(
     """
     free = free_bytes(folder)
     if needed_bytes > free:
-        what = f"{subject or folder}: needs {needed_bytes / 1e6:.1f} MB"
-        raise error(f"{what}, {existing_ancestor(folder)} has {free / 1e6:.1f} MB free", advice)
+        message = f"{subject or folder}: needs {needed_bytes / 1e6:.1f} MB"
+        raise error(f"{message}, {existing_ancestor(folder)} has {free / 1e6:.1f} MB free", advice)

@@ -20,15 +20,15 @@ class Console:
         self._is_quiet = quiet
         self.status_line: StatusLine | None = None
 
-    def error(self, what: object, advice: str = "") -> None:
+    def error(self, message: object, advice: str = "") -> None:
         """Print a failure, also with -q: two lines on a terminal, and elsewhere one, as scripts and logs expect.
 
         `advice` says what to do.
         """
         if not sys.stderr.isatty():
-            self._print(f"smolcli: {_one_line(f'{what}; {advice}' if advice else what)}")
+            self._print(f"smolcli: {_one_line(f'{message}; {advice}' if advice else message)}")
             return
-        lines = [f"{_colored('error:', RED)} {_one_line(what)}"]
+        lines = [f"{_colored('error:', RED)} {_one_line(message)}"]
         if advice:
             lines.append(f" {_colored('hint:', CYAN)} {_one_line(advice)}")
         self._print("\n".join(lines))

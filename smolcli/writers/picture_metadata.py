@@ -115,12 +115,12 @@ class PictureMetadata:
 
     def closing_notices(self, left_alone: int) -> Iterator[str]:
         """Yield what is said at the end of a run; `left_alone` inputs were not looked at because of their metadata."""
-        what = "keywords are" if self._gives_keywords else "a description is"
+        subject = "keywords are" if self._gives_keywords else "a description is"
         if left_alone := left_alone + self._left_alone:
-            yield f"{left_alone:,} left alone: {what} in the picture; --if-exists overwrite"
+            yield f"{left_alone:,} left alone: {subject} in the picture; --if-exists overwrite"
         if self._written:
-            what = "keywords" if self._gives_keywords else "descriptions"
-            yield f"{what} written into {pluralize(self._written, 'file')}; the originals are beside them: *_original"
+            noun = "keywords" if self._gives_keywords else "descriptions"
+            yield f"{noun} written into {pluralize(self._written, 'file')}; the originals are beside them: *_original"
 
     # ---- one picture ---------------------------------------------------------------------------------
 
@@ -154,8 +154,8 @@ class PictureMetadata:
 
     def _check_texts(self, metadata: Metadata) -> None:
         if self._if_exists == "error" and self._has_texts(metadata):
-            what = "keywords" if self._gives_keywords else "a description"
-            raise InputError(f"has {what} already", "choose --if-exists skip or overwrite", kind=ErrorKind.EXISTS)
+            contents = "keywords" if self._gives_keywords else "a description"
+            raise InputError(f"has {contents} already", "choose --if-exists skip or overwrite", kind=ErrorKind.EXISTS)
 
     def _check_format(self, metadata: Metadata) -> None:
         if metadata.format not in _writable_formats(self._program):

@@ -66,8 +66,8 @@ def parse(template: str) -> list[str | Field]:
         elif token["doubled"] is not None:
             literal += token["doubled"][0]
         elif token["brace"] is not None:
-            what = f"{token[0]} at character {token.start() + 1} of the template is unmatched"
-            raise UsageError(what, "write {{ and }} for braces themselves")
+            message = f"{token[0]} at character {token.start() + 1} of the template is unmatched"
+            raise UsageError(message, "write {{ and }} for braces themselves")
         elif token["escape"] in ESCAPES:
             literal += ESCAPES[token["escape"]]
         else:

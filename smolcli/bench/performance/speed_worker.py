@@ -86,8 +86,8 @@ def measure(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -
     finishes = _generate(backend, opened, text, case.new)
     wall = time.perf_counter() - started
     if (shortest := min(finish.tokens.new for finish in finishes)) < case.new:
-        what = f"the model's context has room for {shortest} new tokens, not {case.new}"
-        raise EngineError(what, "lower --new-tokens")
+        message = f"the model's context leaves {shortest} new tokens, not {case.new}"
+        raise EngineError(message, "lower --new-tokens")
     return Sample(
         wall,
         sum(picture.result()[1] for picture in opened),
@@ -144,5 +144,5 @@ def padded_text(backend: Backend, case: Case) -> str:
     tokens_per_word = (more - fewer) / (PROBES[1] - PROBES[0])
     words = round(PROBES[0] + (case.prompt_tokens - fewer) / tokens_per_word)
     if words < 0:
-        raise EngineError(f"a prompt of {case.prompt_tokens} tokens has no room for its question", "raise it")
+        raise EngineError(f"a prompt of {case.prompt_tokens} tokens is shorter than its question", "raise it")
     return WORD * words + case.text

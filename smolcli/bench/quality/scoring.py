@@ -75,8 +75,8 @@ class Rows:
             bad = [row for row in read(self.path) if isinstance(row, BadRow)]
             for row in bad:
                 self.console.error(f"{row.name}: {row.message}")
-            what = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
-            raise InputError(f"{self.path}: {what}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
+            message = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
+            raise InputError(f"{self.path}: {message}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
         suite = suites.SUITES[self.options.suite] if self.options.suite else None
         self._ask = suite.ask if suite else suites.ask
         self.sha256 = ""

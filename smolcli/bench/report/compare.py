@@ -122,13 +122,13 @@ def regressions(changes: Iterable[Change]) -> list[str]:
 
 def _check_comparable(before: Report, after: Report) -> None:
     """Raises UsageError if the reports differ in kind, metric or data set."""
-    for what, old, new in (
+    for part, old, new in (
         ("kind", before.kind, after.kind),
         ("metric", before.metric, after.metric),
         ("data set", before.data.get("sha256") or None, after.data.get("sha256") or None),
     ):
-        if old != new and (what != "data set" or None not in (old, new)):
-            raise UsageError(f"the reports differ in their {what}: {old} and {new}", "compare reports of one benchmark")
+        if old != new and (part != "data set" or None not in (old, new)):
+            raise UsageError(f"the reports differ in their {part}: {old} and {new}", "compare reports of one benchmark")
 
 
 def _by_settings(report: Report) -> dict[Settings, Result]:
@@ -159,12 +159,12 @@ def differences(before: Report, after: Report) -> list[str]:
         for result in report.results
         for notice in result.unsure
     ]
-    for what, old, new in (
+    for part, old, new in (
         ("machine", before.machine, after.machine),
         ("options", before.options, after.options),
         ("data", before.data, after.data),
     ):
-        lines += [f"{what}: {line}" for line in _differing(_flatten(old), _flatten(new))]
+        lines += [f"{part}: {line}" for line in _differing(_flatten(old), _flatten(new))]
     old_results, new_results = _by_settings(before), _by_settings(after)
     for settings in [key for key in old_results if key in new_results]:
         old_result, new_result = old_results[settings], new_results[settings]

@@ -156,5 +156,5 @@ def _fail_on_difference(agreements: dict[Pair, Agreement]) -> None:
     """Raise SmolError, which ends the program with exit code 1, for the first pair that differs from its checkpoint."""
     for (language, vision), agreement in agreements.items():
         if agreement.failures:
-            what = f"{language} with {vision.name}: not what its checkpoint says: {', '.join(agreement.failures)}"
-            raise SmolError(what, "convert it again, or take a finer quantization")
+            message = f"{language} with {vision.name}: not what its checkpoint says: {', '.join(agreement.failures)}"
+            raise SmolError(message, "convert it again, or take a finer quantization")

@@ -270,8 +270,8 @@ def _cache() -> tuple[dict[str, Any], list[Problem]]:
             except ModelError as error:
                 problems.append(Problem(error.what, error.advice, area="models"))
     except OSError as error:
-        what = f"{error.filename}: cannot be read ({error.strerror})"
-        problems.append(Problem(what, "change its permissions, or set HF_HOME", area="models"))
+        message = f"{error.filename}: cannot be read ({error.strerror})"
+        problems.append(Problem(message, "change its permissions, or set HF_HOME", area="models"))
     size = sum(model["bytes"] for model in models)
     return {"path": str(hub_cache.cache_dir()), "models": models, "bytes": size}, problems
 
@@ -320,16 +320,16 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("videos cannot be read", facts["decoders"][0]["install"], area="videos")
     for verdict, words in (("crashes", "crashes with"), ("left out", "was built without")):
         if facts["amx"] == AMX[verdict]:
-            what = f"prompts take twice as long without AMX, which this llama-cpp-python {words}"
-            yield Problem(what, f"{RIGHT_AMX} {_build_command('llama-cpp-python')}", area="CPU")
+            message = f"prompts take twice as long without AMX, which this llama-cpp-python {words}"
+            yield Problem(message, f"{RIGHT_AMX} {_build_command('llama-cpp-python')}", area="CPU")
     for folder in facts["folders"]:
         if folder["free"] < LEAST_FREE:
-            what = f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free"
-            yield Problem(what, "free some space", area="disk")
+            message = f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free"
+            yield Problem(message, "free some space", area="disk")
         if not folder["writable"]:
             variable, loss = FOLDERS[folder["name"]]
-            what = f"{folder['path']}: cannot be written: {loss}"
-            yield Problem(what, f"change its permissions, or set {variable} to another folder", area="disk")
+            message = f"{folder['path']}: cannot be written: {loss}"
+            yield Problem(message, f"change its permissions, or set {variable} to another folder", area="disk")
 
 
 def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
@@ -339,5 +339,5 @@ def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
     name, entry = next((name, entry) for name, entry in registry.BACKENDS.items() if entry.uses_gpu)
     is_installed = next(backend["installed"] for backend in facts["backends"] if backend["name"] == name)
     title = entry.title
-    what = f"a GPU is here that {title} does not see" if is_installed else f"a GPU is here, and no {title} to use it"
-    yield Problem(what, f"install {title} for it: https://pytorch.org/get-started/locally", area="GPU")
+    message = f"a GPU is here that {title} does not see" if is_installed else f"a GPU is here, and no {title} to use it"
+    yield Problem(message, f"install {title} for it: https://pytorch.org/get-started/locally", area="GPU")

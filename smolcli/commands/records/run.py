@@ -112,8 +112,8 @@ def check(selection: Selection, output: RecordOutput, layout: Layout, record_for
     check_sidecar_suffixes(output.sidecar)
     check_out_dir(output.out_dir, output.sidecar)
     if selection.failed and (output.sidecar or record_format == "text"):
-        what = "sidecars hold answers" if output.sidecar else "text holds answers"
-        raise UsageError(f"{what}, and failed records have none", "leave it out, or add -f csv")
+        message = "sidecars hold answers" if output.sidecar else "text holds answers"
+        raise UsageError(f"{message}, and failed records have none", "leave it out, or add -f csv")
     layout.check_format(record_format)
     if output.output is not None:
         check_is_no_medium(output.output)
@@ -161,8 +161,8 @@ def keep(files: RecordFiles) -> None:
     try:
         files.keep()
     except OSError as error:
-        what = f"a pipe cannot be kept in a temporary file ({error.strerror})"
-        raise OutputError(what, "name a file, or set TMPDIR to a folder with space") from error
+        message = f"a pipe cannot be kept in a temporary file ({error.strerror})"
+        raise OutputError(message, "name a file, or set TMPDIR to a folder with space") from error
 
 
 def latest_records(files: RecordFiles, only_failed: bool, where: Where | None) -> OffsetIndex:
@@ -234,8 +234,8 @@ def check_place(record: StoredRecord, output: RecordOutput) -> None:
     record does not say whether the user chose that model or nothing else was there.
     """
     if record.model == catalog.NANO and ".xmp" in output.sidecar and output.out_dir is None:
-        what = f"--sidecar .xmp writes into your picture collection, and {record.model} knows no photographs"
-        raise UnavailableError(what, f"answer with another model ({catalog.PULL_ADVICE}), or add --out-dir DIR")
+        message = f"--sidecar .xmp writes into your picture collection, and {record.model} knows no photographs"
+        raise UnavailableError(message, f"answer with another model ({catalog.PULL_ADVICE}), or add --out-dir DIR")
     if output.out_dir is None and record.path != "-" and not is_url(record.path) and not os.path.lexists(record.path):
         advice = "change to the folder where the run was started, or add --out-dir DIR"
         raise InputError("no such file", advice, kind=ErrorKind.MISSING)

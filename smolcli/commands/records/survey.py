@@ -22,12 +22,14 @@ def data_columns(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, Keys]]
     They are those that a run with -f csv has: a field of --schema, of nested objects their fields, or a question of
     --also. At most MAX_COLUMNS are returned.
     """
-    found: dict[Keys, str] = {}
+    columns: dict[Keys, str] = {}
     for fields in records:
-        if len(found) < MAX_COLUMNS:
-            found.update((keys, name) for name, keys in _columns_of(fields) if keys not in found)
-    groups = {keys[:length] for keys in found for length in range(len(keys))}  # null in some records, objects in others
-    return [(name, keys) for keys, name in islice(found.items(), MAX_COLUMNS) if keys not in groups]
+        if len(columns) < MAX_COLUMNS:
+            columns.update((keys, name) for name, keys in _columns_of(fields) if keys not in columns)
+    groups = {
+        keys[:length] for keys in columns for length in range(len(keys))
+    }  # null in some records, objects in others
+    return [(name, keys) for keys, name in islice(columns.items(), MAX_COLUMNS) if keys not in groups]
 
 
 def _columns_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, Keys]]:

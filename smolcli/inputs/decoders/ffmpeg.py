@@ -238,8 +238,8 @@ def _temporary_folder() -> str:
     try:
         return temporary_folder()
     except UnavailableError as error:
-        what = f"a video that is not a file must be stored for ffmpeg, and {error.what}"
-        raise InputError(what, error.advice, kind=error.kind) from error
+        message = f"a video that is not a file must be stored for ffmpeg, and {error.what}"
+        raise InputError(message, error.advice, kind=error.kind) from error
 
 
 def _end_with_parent() -> None:

@@ -380,7 +380,7 @@ def test_too_short_reply_is_an_error() -> None:
         def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
             return super().generate(prompts, Generate(max_tokens=3))
 
-    with pytest.raises(EngineError, match=r"room for 3 new tokens, not 5; lower --new-tokens"):
+    with pytest.raises(EngineError, match=r"leaves 3 new tokens, not 5; lower --new-tokens"):
         sample(Full(), Case((), "What is this?", 0, 5))
 
 
