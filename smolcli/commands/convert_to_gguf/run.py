@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -21,6 +22,7 @@ from smolcli.models.files import ADAPTER_CONFIG
 from smolcli.models.pull import pull
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import write_stdout
+from smolcli.terminal.step_line import StepLine
 
 
 def convert(options: Conversion) -> None:
@@ -140,15 +142,15 @@ def _progress_bar(planned: Plan, options: Conversion) -> Iterator[Callable[[int]
 def _verify(
     options: Conversion, console: Console, checkpoint: Path, lora: Path | None, pairs: list[Pair]
 ) -> dict[Pair, Agreement]:
-    """Compare each pair with the checkpoint on PyTorch."""
-
-    def show_progress(line: str) -> None:
-        if sys.stderr.isatty() and not options.no_progress:
-            console.notice(line.replace(f"{checkpoint}: ", f"{options.model or options.against}: "))
-
+    """Compare each pair with the checkpoint on PyTorch, and show on a terminal what runs and for how long."""
     if lora is not None:
         Adapter(lora)  # raises ModelError for one that cannot be read, before PEFT does so in words of its own
-    agreements = verify(checkpoint, pairs, lora, options.threads, options.verbose, show_progress)
+    with contextlib.closing(StepLine(console, not (options.no_progress or options.quiet))) as line:
+
+        def show_step(step: str) -> None:
+            line.begin(step.replace(f"{checkpoint}: ", f"{options.model or options.against}: "))
+
+        agreements = verify(checkpoint, pairs, lora, options.threads, options.verbose, show_step)
     return dict(zip(pairs, agreements, strict=True))
 
 
