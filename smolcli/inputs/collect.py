@@ -175,7 +175,7 @@ class InputCollector:
     def _paths(self, ordered: bool, passed_by: PassedBy) -> Iterator[FoundPath]:
         for argument, is_line in self._arguments():
             if not is_url(argument) and os.path.isdir(argument):
-                yield from map(FoundPath, self._files_in(argument, ordered, passed_by))
+                yield from self._files_in(argument, ordered, passed_by)
             elif not is_line and _is_pattern(argument):
                 yield from self._matches(argument, ordered, passed_by)
             else:
@@ -188,14 +188,18 @@ class InputCollector:
             for line in read_paths(self._input.files_from, self._input.null, self._stdin):
                 yield ("./-" if line == "-" else line), True  # in a list, "-" is a file and not standard input
 
-    def _files_in(self, folder: str, ordered: bool, passed_by: PassedBy) -> Iterator[str]:
+    def _files_in(self, folder: str, ordered: bool, passed_by: PassedBy) -> Iterator[FoundPath]:
         """Yield the files of a folder; of an empty one the folder itself, which is an error when it is opened."""
         is_empty = True
         for path in self._walk(folder, self._filter, ordered, passed_by):
             is_empty = False
-            yield path
-        if is_empty:
-            yield folder
+            yield FoundPath(path)
+        if is_empty and self._input.include:
+            patterns = " ".join(self._input.include)
+            fault = Fault(ErrorKind.NO_INPUT, f"no file in it matches --include {patterns}; check the pattern")
+            yield FoundPath(folder, fault=fault)
+        elif is_empty:
+            yield FoundPath(folder)
 
     def _matches(self, pattern: str, ordered: bool, passed_by: PassedBy) -> Iterator[FoundPath]:
         """Yield the files that match a pattern which the shell has not expanded; if there are none, a fault."""

@@ -60,6 +60,15 @@ def test_directory_is_walked_in_natural_order_without_hidden_files_and_other_kin
     assert paths(tmp_path, recursive=False) == [f"{tmp_path}/p2.PNG", f"{tmp_path}/p10.png"]
 
 
+def test_a_folder_where_nothing_matches_names_the_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    [nothing] = InputCollector(Input((str(tmp_path),), include=("*.jpg", "*.gif")), Output()).items()
+    message = "no file in it matches --include *.jpg *.gif; check the pattern"
+    assert (nothing.path, nothing.fault) == (str(tmp_path), Fault(ErrorKind.NO_INPUT, message))
+    [taken] = InputCollector(Input((str(tmp_path),), include=("*.PNG",)), Output()).items()
+    assert taken.fault is None
+
+
 def test_the_originals_that_exiftool_keeps_are_no_inputs(tmp_path: Path) -> None:
     for name in ("a.png", "a.png_original", "a.png_exiftool_tmp"):
         picture(tmp_path / "x.png").rename(tmp_path / name)
