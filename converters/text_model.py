@@ -115,8 +115,9 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[GGUFWriter], None], tu
 def _chat_template(checkpoint: Checkpoint) -> Any:
     """Return the chat template of the adapter, else that of the checkpoint, as SpecialVocab finds it; None if none."""
     folders = [checkpoint.adapter.directory] if checkpoint.adapter is not None else []
-    found = (SpecialVocab(folder, special_token_types=()).chat_template for folder in (*folders, checkpoint.directory))
-    return next(filter(None, found), None)
+    folders.append(checkpoint.directory)
+    templates = (SpecialVocab(folder, special_token_types=()).chat_template for folder in folders)
+    return next(filter(None, templates), None)
 
 
 def _vocabulary(tokenizer: dict[str, Any], size: int, advice: str) -> tuple[list[str], list[TokenType]]:

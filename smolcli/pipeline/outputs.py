@@ -122,11 +122,11 @@ def make_writer(
 ) -> Writer:
     """The writer of a format on `stream`; `columns` are the fields that it writes, None where they are not chosen.
 
-    Raises UsageError as writers.template.parse does.
+    `template` is that of the records, None for any other format. Raises UsageError as writers.template.parse does.
     """
     if record_format is None:
         return NullWriter(stream)
-    if template is not None and record_format == "template":
+    if template is not None:
         return Template(stream, has_many, is_multiline, template=template)
     options = {name: getattr(layout, name) for name in registry.WRITERS[record_format].options - {"fields"}}
     if columns is not None:

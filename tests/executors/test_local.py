@@ -362,12 +362,12 @@ class Repeats(Slots):
 
     def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
         for index, prompt in enumerate(filter(None, prompts)):
-            said = REPLIES[prompt.frames[0].width]
-            is_cut = said.startswith("long")
-            for start in range(0, len(said), 3):
-                yield Piece(index, said[start : start + 3])
+            reply = REPLIES[prompt.frames[0].width]
+            is_cut = reply.startswith("long")
+            for start in range(0, len(reply), 3):
+                yield Piece(index, reply[start : start + 3])
             tokens = Tokens(new=options.max_tokens if is_cut else 3)
-            yield Piece(index, "", Finish("length" if is_cut or said == "full" else "stop", tokens))
+            yield Piece(index, "", Finish("length" if is_cut or reply == "full" else "stop", tokens))
 
 
 REPLIES = {

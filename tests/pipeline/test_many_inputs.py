@@ -135,16 +135,16 @@ def test_a_sidecar_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None
 
 
 def test_a_resumed_run_writes_the_sidecars_that_the_first_one_was_not_asked_for(folder: Path) -> None:
-    out, one = folder.parent / "r.jsonl", folder / "a" / "1.png"
+    out, first = folder.parent / "r.jsonl", folder / "a" / "1.png"
     assert echo(folder, "-o", out).returncode == 5
     before = out.read_bytes()
-    one.with_suffix(".txt").write_text("of another command\n")
+    first.with_suffix(".txt").write_text("of another command\n")
     os.utime(folder / "a" / "3.png")  # it is read again, and has its record by its id
     words = ("caption", "--prompt", "Hm?", "-b", "echo", folder, "-o", out)
     done = smolcli(*words, "--resume", "--sidecar", ".txt", "--sidecar", ".json")
     assert done.returncode == 5
     assert "1 left alone: a .txt or .json is there" in done.stderr.decode()
-    assert (one.with_suffix(".txt").read_text(), out.read_bytes()) == ("of another command\n", before)
+    assert (first.with_suffix(".txt").read_text(), out.read_bytes()) == ("of another command\n", before)
     assert len(list(folder.rglob("*.txt"))) == len(list(folder.rglob("*.json"))) == 11
     assert json.loads((folder / "a" / "3.json").read_text())["text"] == "[3x1] Hm?"
     assert "smolcli: replaces 12 records of" in smolcli(*words).stderr.decode()

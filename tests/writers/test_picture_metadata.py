@@ -143,9 +143,9 @@ def test_what_people_have_written_is_left_alone(
     metadata = writer(gives_keywords=gives_keywords)
     assert metadata.exists(record.path) == is_kept
     assert metadata.write(record).embedded == exiftool.has_written == (not is_kept)
-    what = "keywords are" if gives_keywords else "a description is"
-    said = [f"3 left alone: {what} in the picture; --if-exists overwrite"] if is_kept else []
-    assert list(metadata.closing_notices(2))[: len(said)] == said
+    subject = "keywords are" if gives_keywords else "a description is"
+    notices = [f"3 left alone: {subject} in the picture; --if-exists overwrite"] if is_kept else []
+    assert list(metadata.closing_notices(2))[: len(notices)] == notices
 
 
 def test_if_exists_overwrite_and_error(tmp_path: Path, exiftool: StandIn) -> None:

@@ -436,8 +436,8 @@ TAGGED = replace(RECORD, text="Katze, Hündin & Co", data=["Katze", "Hündin & C
 def subjects(xml: str) -> list[str]:
     """The keywords of a packet, read as the XMP specification writes them: dc:subject, a bag."""
     names = {"rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "dc": "http://purl.org/dc/elements/1.1/"}
-    found = ET.fromstring(xml.encode()).findall(".//dc:subject/rdf:Bag/rdf:li", names)
-    return [li.text or "" for li in found]
+    items = ET.fromstring(xml.encode()).findall(".//dc:subject/rdf:Bag/rdf:li", names)
+    return [li.text or "" for li in items]
 
 
 def test_tags_are_keywords_and_no_description(here: Path) -> None:
