@@ -15,7 +15,6 @@ from smolcli.types import pluralize
 
 LOG_SECONDS = 60.0  # between two lines in a log
 REDRAW_SECONDS = 0.1  # between two drawings of the line for what was not written to the terminal
-CLOCK_SECONDS = 1.0  # between two drawings where nothing happens, so that its clock goes on
 ETA_SECONDS = 120.0  # from the beginning, before the time left is told: loading and the first inputs mislead
 
 
@@ -53,7 +52,7 @@ class Progress:
             if isinstance(answers, AnswerStream) and answers.isatty():
                 answers.status_line = self._line
             self._line.draw()
-            Thread(target=self._keep_clock_going, daemon=True).start()
+            Thread(target=self._line.keep_clock_going, args=(self._is_closed,), daemon=True).start()
 
     def record(self, path: str, tokens: int, failed: bool) -> None:
         """Count one record of `tokens` new tokens, which `failed` or not, before it is written."""
@@ -119,10 +118,6 @@ class Progress:
     def _step(self, path: str) -> None:
         self._done += 1
         self._path = path
-
-    def _keep_clock_going(self) -> None:
-        while self._line is not None and not self._is_closed.wait(CLOCK_SECONDS):
-            self._line.draw()
 
     def _count(self) -> None:
         try:

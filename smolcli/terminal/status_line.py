@@ -7,11 +7,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from threading import RLock
+from threading import Event, RLock
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
 
+CLOCK_SECONDS = 1.0  # between two drawings where nothing happens
 # Control functions of ECMA-48: to the first column and delete to the end of the line (CR, EL); CUU; CHA.
 ERASE, UP, TO_COLUMN = "\r\x1b[K", "\x1b[A", "\x1b[{}G"
 
@@ -72,6 +73,11 @@ class StatusLine:
             line = self._trimmed()
             with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
                 print(f"{ERASE}{line}" if line else self._removal(), end="", file=sys.stderr, flush=True)
+
+    def keep_clock_going(self, is_closed: Event) -> None:
+        """Draw the line once a second until `is_closed`, so that its clock goes on; for a thread of its own."""
+        while not is_closed.wait(CLOCK_SECONDS):
+            self.draw()
 
     def _removal(self) -> str:
         """What removes the line, and puts the cursor where the text above ends."""

@@ -9,8 +9,6 @@ from smolcli.terminal.console import Console
 from smolcli.terminal.status_line import StatusLine, may_be_shown
 from smolcli.terminal.words import format_duration
 
-CLOCK_SECONDS = 1.0  # between two drawings, so that the clock goes on
-
 
 class StepLine:
     """Shows the step that was begun last, as `tuned.gguf: running llama.cpp, 0:00:12`; nothing where no line may be.
@@ -26,7 +24,7 @@ class StepLine:
         self._line = StatusLine(self.describe) if is_shown and may_be_shown(None) else None
         if self._line is not None:
             console.status_line = self._line
-            Thread(target=self._keep_clock_going, daemon=True).start()
+            Thread(target=self._line.keep_clock_going, args=(self._is_closed,), daemon=True).start()
 
     def begin(self, step: str) -> None:
         """Show another step, from now on."""
@@ -46,7 +44,3 @@ class StepLine:
         if self._line is not None:
             self._line.draw()
             self._console.status_line = None
-
-    def _keep_clock_going(self) -> None:
-        while self._line is not None and not self._is_closed.wait(CLOCK_SECONDS):
-            self._line.draw()

@@ -26,7 +26,8 @@ from smolcli.terminal.console import printable
 Verdict = Literal["better", "worse", "same", "not judged", "only in before", "only in after"]
 Settings = frozenset[tuple[str, str | int]]
 STYLES = {"better": "green", "worse": "bold red"}  # of verdicts on a terminal
-# Repetitions of one run follow each other in one process and differ less than two runs do, by so many times.
+# The repetitions of one run differ less than two runs do; intervals are made wider by this factor before they are
+# compared.
 WIDENED = 2.0
 IGNORED_OPTIONS = ("records", "resume")  # they change no figure
 
