@@ -77,7 +77,7 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool
         if has_several(data):
             remarks.append(SEVERAL_IN_A_ROW)
         elif source.data is not None and (count := foreign_bytes(data)):
-            remarks.append(f"{count:,} bytes after the picture are none, and were not looked at")
+            remarks.append(f"{count:,} bytes that follow the picture are no picture, and were not looked at")
         notices += remarks if len(item.sources) == 1 else [f"{source.word}: {remark}" for remark in remarks]
     return Pictures(tuple(frames), tuple(notices))
 

@@ -359,7 +359,7 @@ def _suffix(name: str) -> str:
 
 
 def _is_companion(name: str) -> bool:
-    """Whether a file of this name belongs to another one, or to the system, so that nobody misses it."""
+    """Whether a file of this name accompanies another one or is of the system: such files are not counted."""
     return _suffix(name) in COMPANION_SUFFIXES or name.lower() in SYSTEM_NAMES or name.lower().endswith(EXIFTOOL_COPIES)
 
 

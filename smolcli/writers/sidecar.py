@@ -100,7 +100,7 @@ class Sidecars:
         self._paths = lru_cache(CACHED_INPUTS)(self._find_paths)
         self._named_whole = 0  # sidecars written under the whole name of an input, since another has its stem
         self._example = ""  # the first of them
-        self.left_alone = 0  # records of which a sidecar stays that was there and says something else
+        self.left_alone = 0  # records whose existing sidecar stays, although it says something else
         self._compared = 0
         self._names_in = lru_cache(4)(_names_in)
 

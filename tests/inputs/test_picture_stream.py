@@ -93,8 +93,14 @@ def test_one_picture_stays_whole_with_what_follows_it(rest: bytes) -> None:
 def test_what_follows_a_picture_in_a_pipe_and_is_none_is_told() -> None:
     """A film after a PNG, and a PNG after something else, are not passed over in silence."""
     for rest, notices in (
-        (b"\0\0\0\x18ftypmp42" + bytes(40), ("52 bytes after the picture are none, and were not looked at",)),
-        (b"junk" + png(), (f"{4 + len(png()):,} bytes after the picture are none, and were not looked at",)),
+        (
+            b"\0\0\0\x18ftypmp42" + bytes(40),
+            ("52 bytes that follow the picture are no picture, and were not looked at",),
+        ),
+        (
+            b"junk" + png(),
+            (f"{4 + len(png()):,} bytes that follow the picture are no picture, and were not looked at",),
+        ),
         (b"\n\0\0", ()),  # padding
     ):
         item = Item.of("-", png() + rest)

@@ -78,7 +78,7 @@ def ground_of_video(pictures: Iterable[Image.Image]) -> Ground:
 
 
 def is_bt709_if_untagged(width: int, height: int) -> bool:
-    """Whether players take a video that does not say so for BT.709, and not for BT.601.
+    """Whether players show a video without color tags as BT.709 rather than as BT.601.
 
     The rule of mpv (pl_color_system_guess_ycbcr in libplacebo's src/colorspace.c).
     """
