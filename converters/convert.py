@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 
 from smolcli import registry
 from smolcli.errors import EngineError, UsageError
+from smolcli.models.checkpoint import Checkpoint
 from smolcli.models.lora import Adapter
 from smolcli.process.child import call
 from smolcli.system.cpu import usable_cores
@@ -19,7 +20,6 @@ from smolcli.system.disk_space import check_free_space
 from smolcli.system.temporary import temporary_folder
 
 from . import mmproj, text_model
-from .checkpoint import Checkpoint
 from .gguf_model import GgufModel
 from .gguf_writer import (
     PartFiles,

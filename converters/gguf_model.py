@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFWriter
 
+from smolcli.models.tensor_mapping import Weight
+
 from .quantization import GgmlType, Quantization, tensor_bytes
-from .tensor_mapping import Weight
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from gguf import GGML_QUANT_VERSION, GGUFWriter, Metadata, size_label
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from smolcli.errors import ModelError, OutputError, UsageError
+from smolcli.models.checkpoint import Checkpoint
+from smolcli.models.file_errors import UnsupportedError, errors_about
+from smolcli.models.tensor_mapping import Weight, interleave
 from smolcli.system.atomic_file import PartFile
 
-from .checkpoint import Checkpoint
-from .errors import UnconvertibleError, errors_about
 from .gguf_model import GgufFile
 from .quantization import GgmlType, Quantization, encode
-from .tensor_mapping import Weight, interleave
 
 try:
     import fcntl
@@ -63,7 +63,7 @@ def write_weights(
                 if type not in encoded:
                     try:
                         encoded[type] = encode(rows, type)
-                    except UnconvertibleError as error:
+                    except UnsupportedError as error:
                         message = f"{checkpoint.directory}: {weight.source}: {error}"
                         raise ModelError(message, error.advice) from None
                 progress(file.write(encoded[type]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tensor_mapping import Text
+from smolcli.models.tensor_mapping import Text
 
 PROCESS_BYTES = 60_000_000  # Python, llama.cpp and a picture
 CONTEXT = 2048  # tokens: a picture of the reference's 17 tiles, a question and an answer

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, VisionProjectorType
 
-from .checkpoint import Checkpoint
+from smolcli.models.checkpoint import Checkpoint
+from smolcli.models.tensor_mapping import vision_weights
+
 from .gguf_model import GgufModel
 from .gguf_writer import add_metadata, add_quantization
 from .quantization import Quantization
-from .tensor_mapping import vision_weights
 
 
 def build_model(checkpoint: Checkpoint, name: str | None) -> GgufModel:

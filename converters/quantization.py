@@ -13,9 +13,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, quants
 from numpy.typing import NDArray
 
 from smolcli.errors import UsageError
-
-from .errors import UnconvertibleError
-from .tensor_mapping import Weight
+from smolcli.models.file_errors import UnsupportedError
+from smolcli.models.tensor_mapping import Weight
 
 GgmlType = GGMLQuantizationType
 F16_MAX = float(np.finfo(np.float16).max)
@@ -110,13 +109,13 @@ def tensor_bytes(weight: Weight, type: GgmlType) -> int:
 def encode(array: NDArray[Any], type: GgmlType) -> NDArray[Any]:
     """Return `array` (rows, columns) of float32 or float16 encoded as `type`: f16, f32 or bytes of blocks.
 
-    Raises UnconvertibleError for numbers that are not finite or too large for `type`.
+    Raises UnsupportedError for numbers that are not finite or too large for `type`.
     """
     largest = max(float(array.max()), -float(array.min()))
     if not math.isfinite(largest):
-        raise UnconvertibleError("holds NaN or infinite numbers", "train or download the checkpoint again")
+        raise UnsupportedError("holds NaN or infinite numbers", "train or download the checkpoint again")
     if largest > LARGEST[type]:
-        raise UnconvertibleError(f"holds {largest:g}, too large for {type.name.lower()}", "convert to bf16 or f32")
+        raise UnsupportedError(f"holds {largest:g}, too large for {type.name.lower()}", "convert to bf16 or f32")
     if type != GgmlType.F16:
         array = array.astype(np.float32, copy=False)
     return quants.quantize(array, type)

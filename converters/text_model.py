@@ -8,26 +8,18 @@ from typing import Any
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, SpecialVocab, TokenType
 
+from smolcli.models.checkpoint import Checkpoint
+from smolcli.models.file_errors import UnsupportedError, errors_about
 from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE
 from smolcli.models.safetensors_reader import optional_json
+from smolcli.models.tensor_mapping import Text, language_weights
 from smolcli.models.tensor_names import DOWNLOAD_AGAIN
+from smolcli.models.tokenizer import PRE_TOKENIZERS
 
-from .checkpoint import Checkpoint
-from .errors import UnconvertibleError, errors_about
 from .gguf_model import GgufModel
 from .gguf_writer import add_metadata, add_quantization
 from .quantization import Quantization
-from .tensor_mapping import Text, language_weights
 
-# llama.cpp's names of pre-tokenizers, and the same as stages of tokenizer.json. SmolVLM and SmolDocling split off
-# single digits before GPT-2's regular expression; granite-docling uses only the expression.
-PRE_TOKENIZERS: dict[str, list[dict[str, Any]]] = {
-    "smollm": [
-        {"type": "Digits", "individual_digits": True},
-        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-    ],
-    "granite-docling": [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}],
-}
 # The special tokens by role: of SmolVLM, with two tokens at which llama.cpp must stop, and of granite-docling.
 ROLES = (
     {
@@ -132,9 +124,9 @@ def _vocabulary(tokenizer: dict[str, Any], size: int, advice: str) -> tuple[list
     for token, id in entries.items():
         if not 0 <= id < size:
             message = f"the token {token} has the id {id}, but the model has {size} tokens"
-            raise UnconvertibleError(message, advice)
+            raise UnsupportedError(message, advice)
         if types[id] != TokenType.UNUSED:
-            raise UnconvertibleError(f"{tokens[id]} and {token} have one id, {id}", DOWNLOAD_AGAIN)
+            raise UnsupportedError(f"{tokens[id]} and {token} have one id, {id}", DOWNLOAD_AGAIN)
         tokens[id] = token
         types[id] = _token_type(token, added.get(token))
     return tokens, types
@@ -145,7 +137,7 @@ def _roles(ids: dict[str, int]) -> dict[str, str]:
         if all(token in ids for token in roles.values()):
             return roles
     missing = next(token for token in ROLES[0].values() if token not in ids)
-    raise UnconvertibleError(
+    raise UnsupportedError(
         f"has no token {missing}", "only tokenizers of SmolVLM and the docling models can be converted"
     )
 
@@ -169,6 +161,6 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
             ]
             if len(stages) == len(known_stages) and settings == known_stages:
                 return name
-    raise UnconvertibleError(
+    raise UnsupportedError(
         "splits text in a way that llama.cpp would not", "only tokenizers of SmolVLM and docling are known"
     )

@@ -16,7 +16,7 @@ from datetime import timedelta
 from itertools import count
 
 from smolcli.errors import UsageError
-from smolcli.types import Frame, Part, Prompt
+from smolcli.types import Frame, FrameRef, Part, Prompt
 
 START = "<|im_start|>"
 END = "<end_of_utterance>"
@@ -80,7 +80,7 @@ def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[PromptSegment]:
     `grids` has one entry for each picture. Adjacent texts are joined into one segment, since tokenizing them apart
     could give other tokens.
 
-    >>> picture = Frame(bytes(3), width=1, height=1)
+    >>> picture = FrameRef(0, width=1, height=1)
     >>> for segment in segments(Prompt.user(picture, "What is this?"), [UNSPLIT]):
     ...     segment
     '<|im_start|>User:<fake_token_around_image><global-img>'
@@ -99,18 +99,18 @@ def text(segments: Iterable[PromptSegment], tokens_per_tile: int) -> str:
     return "".join(part if isinstance(part, str) else IMAGE * tokens_per_tile for part in segments)
 
 
-def video_parts(frames: Sequence[Frame], duration: float) -> tuple[Part, ...]:
+def video_parts(frames: Sequence[Frame | FrameRef], duration: float) -> tuple[Part, ...]:
     r"""Make the parts of a user turn that shows a video of `duration` seconds: each frame after its time.
 
     The texts are those of transformers' SmolVLMProcessor, which drops fractions of a second too. The frames are not
     to be split into tiles. Raises ValueError for a frame without a time.
 
-    >>> still = Frame(bytes(3), width=1, height=1, time=61.5)
+    >>> still = FrameRef(0, width=1, height=1, time=61.5)
     >>> for part in video_parts([still], duration=75.9):
     ...     part
     'You are provided the following series of one frames from a 0:01:15 [H:MM:SS] video.\n'
     '\nFrame from 01:01:'
-    Frame(width=1, height=1, time=61.5)
+    FrameRef(index=0, width=1, height=1, time=61.5)
     '\n\n'
     """
     length = timedelta(seconds=int(duration))
@@ -146,14 +146,14 @@ def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[PromptSegment]:
     picture_numbers = count()
     yield START
     for turn in prompt.turns:
-        starts_with_picture = bool(turn.parts) and isinstance(turn.parts[0], Frame)
+        starts_with_picture = bool(turn.parts) and not isinstance(turn.parts[0], str)
         yield turn.role.capitalize() + (":" if starts_with_picture else ": ")
         for part in turn.parts:
-            if isinstance(part, Frame):
+            if isinstance(part, str):
+                yield part
+            else:
                 number = next(picture_numbers)
                 yield from _picture_segments(number, grids[number])
-            else:
-                yield part
         if turn.role == "assistant" and turn is prompt.turns[-1]:
             return
         yield f"{END}\n"

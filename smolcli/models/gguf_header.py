@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from smolcli.errors import ModelError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_INT32, _STRING, _ARRAY = 5, 8, 9
 _MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 
 # enum ggml_type to the (weights, bytes) of a block. The end of a tensor of any other type is not checked.
@@ -44,9 +44,9 @@ BLOCKS = {
 class Header:
     """The metadata of a GGUF file.
 
-    `keys` maps each key to its value, which is None for an array: only tokenizers have them. `shapes` maps each tensor
-    to its shape, the dimension that varies fastest first. `places` maps it to its type, a number of enum ggml_type,
-    and to the offset in bytes at which it begins in the file.
+    `keys` maps each key to its value; an array is a list, and one of strings None unless it was asked for. `shapes`
+    maps each tensor to its shape, the dimension that varies fastest first. `places` maps it to its type, a number of
+    enum ggml_type, and to the offset in bytes at which it begins in the file.
     """
 
     keys: dict[str, Any]
@@ -54,14 +54,14 @@ class Header:
     places: dict[str, tuple[int, int]]
 
 
-def read_header(path: Path) -> Header:
-    """Read the metadata of `path`.
+def read_header(path: Path, with_strings: bool = False) -> Header:
+    """Read the metadata of `path`, and `with_strings` its arrays of strings too, such as the vocabulary.
 
     Raises ModelError for a file that is not GGUF, has another version than 2 or 3, or is cut short.
     """
     try:
         with path.open("rb") as file:
-            return _read(path, file)
+            return _read(path, file, with_strings)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror})", "check the path") from error
     except (struct.error, UnicodeDecodeError, KeyError, EOFError):
@@ -86,10 +86,10 @@ def read_first_keys(data: bytes, name: str) -> dict[str, Any]:
     return keys
 
 
-def _read(path: Path, file: BinaryIO) -> Header:
+def _read(path: Path, file: BinaryIO, with_strings: bool) -> Header:
     if file.read(4) != b"GGUF":
         raise ModelError(f"{path} is not a GGUF file", "name a .gguf model or a checkpoint directory")
-    reader = _FieldReader(file, os.fstat(file.fileno()).st_size)
+    reader = _FieldReader(file, os.fstat(file.fileno()).st_size, with_strings)
     version, tensor_count, key_count = reader.number("I"), reader.number("Q"), reader.number("Q")
     if version not in (2, 3):
         raise ModelError(f"{path} is GGUF version {version}, which is not known", "convert it again")
@@ -120,8 +120,8 @@ def _read(path: Path, file: BinaryIO) -> Header:
 class _FieldReader:
     """Reads the fields of a GGUF file in order. All methods raise EOFError where the file ends too early."""
 
-    def __init__(self, file: BinaryIO, file_size: int) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, file_size: int, with_strings: bool = False) -> None:
+        self._file, self._with_strings = file, with_strings
         self.file_size = file_size
 
     def number(self, letter: str) -> Any:
@@ -138,17 +138,22 @@ class _FieldReader:
         return struct.unpack(f"<{dimensions}Q", self._bytes(8 * dimensions))
 
     def value(self, value_type: int) -> Any:
-        """Read the value of a key; an array is skipped and gives None. Raises KeyError for an unknown type."""
+        """Read the value of a key; an array of strings may be skipped, which gives None.
+
+        Raises KeyError for an unknown type.
+        """
         if value_type == _STRING:
             return self.string()
         if value_type != _ARRAY:
             return self.number(_SCALARS[value_type])
         item_type, count = self.number("I"), self.number("Q")
-        if item_type == _STRING:
-            for _ in range(count):
-                self._skip(self.number("Q"))
-        else:  # an array of arrays is a KeyError; llama.cpp does not read it either
-            self._skip(count * struct.calcsize("<" + _SCALARS[item_type]))
+        if item_type != _STRING:  # an array of arrays is a KeyError; llama.cpp does not read it either
+            items = f"<{count}{_SCALARS[item_type]}"
+            return list(struct.unpack(items, self._bytes(struct.calcsize(items))))
+        if self._with_strings:
+            return [self.string() for _ in range(count)]
+        for _ in range(count):
+            self._skip(self.number("Q"))
         return None
 
     def _skip(self, count: int) -> None:

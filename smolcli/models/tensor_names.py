@@ -16,6 +16,8 @@ from smolcli.errors import ModelError
 Shape = tuple[int, ...]
 
 DOWNLOAD_AGAIN = "download or save it again"
+CONVERT_AGAIN = "fetch or convert it again"
+USE_LLAMACPP = "llama.cpp may run it: --backend llamacpp"
 SAVE_WHOLE = "save the whole model with its own save_pretrained"
 PREFIX = "model."  # of the name of every tensor of the family but the output matrix
 HEADLESS = ("text_model.", "vision_model.", "connector.")  # beginnings of names where the prefix is lacking
@@ -103,27 +105,30 @@ class Findings:
     misshapen: Collection[tuple[str, Shape, Shape]] = field(default=())
     total: int = 0
 
-    def raise_for(self, source: Path) -> None:
+    def raise_for(self, source: Path, *, is_gguf: bool = False) -> None:
         """Raise ModelError, in one line, unless every tensor of the model is there and every other one is COMPUTED.
 
-        A tensor that nobody reads is an error too: the model that was saved is another than config.json describes,
-        and its answers would not be that model's.
+        A tensor that nobody reads is an error too: the model that was saved is another than config.json, or the keys of
+        a GGUF file (`is_gguf`), describe, and its answers would not be that model's.
         """
+        described_by = "its keys" if is_gguf else "config.json"
+        save_whole = CONVERT_AGAIN if is_gguf else SAVE_WHOLE
         missing = sorted(self.missing)
         unread = sorted(name for name in self.unread if not name.endswith(COMPUTED))
         if missing:
             message = f"{source}: lacks {len(missing)} of {_tensors(self.total)}, the first {missing[0]}"
             if unread:
                 message += f", and has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
-            raise ModelError(message, _advice(unread, SAVE_WHOLE if unread else DOWNLOAD_AGAIN))
+            raise ModelError(message, _advice(unread, save_whole if unread else DOWNLOAD_AGAIN))
         if self.misshapen:
             name, stored, wanted = sorted(self.misshapen)[0]
             others = f", and {len(self.misshapen) - 1} more differ" if len(self.misshapen) > 1 else ""
-            message = f"{source}: the tensor {name} has the shape {stored}, not {wanted} as in config.json{others}"
+            message = f"{source}: the tensor {name} has the shape {stored}, not {wanted} as in {described_by}{others}"
             raise ModelError(message, DOWNLOAD_AGAIN)
         if unread:
             message = f"{source}: has {_tensors(len(unread))} that the model does not know, the first {unread[0]}"
-            raise ModelError(message, _advice(unread, "give the config.json that it was saved with"))
+            usual = USE_LLAMACPP if is_gguf else "give the config.json that it was saved with"
+            raise ModelError(message, _advice(unread, usual))
 
 
 def _tensors(count: int) -> str:

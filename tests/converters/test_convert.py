@@ -20,8 +20,8 @@ from transformers import AutoModelForImageTextToText
 
 from smolcli.converters import convert, plan, write
 from smolcli.converters.quantization import encode, find_quantization, tensor_type
-from smolcli.converters.tensor_mapping import Weight, halve, interleave
 from smolcli.errors import UsageError
+from smolcli.models.tensor_mapping import Weight, halve, interleave
 from tests import tiny
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,9 +17,9 @@ from transformers import AutoModelForImageTextToText
 
 from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.converters import Adapter, plan, write
-from smolcli.converters.tensor_mapping import halve
 from smolcli.errors import ModelError
 from smolcli.models.files import ModelFiles
+from smolcli.models.tensor_mapping import halve
 from tests.tiny import VOCABULARY, make_checkpoint
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smolcli.converters.tensor_mapping import Text, Vision, language_weights, vision_weights
+from smolcli.models.tensor_mapping import Text, Vision, language_weights, vision_weights
 from tests.tiny import make_checkpoint
 
 

@@ -69,7 +69,7 @@ def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
 
 def reference_ids(processor: Idefics3Processor, prompt: Prompt, tiles_along: int) -> list[int]:
     """Return the token ids of the same prompt by transformers' processor."""
-    images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.frames]
+    images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.decoded_frames]
     inputs = processor(
         text=[template_text(processor, prompt)],
         images=[images] if images else None,

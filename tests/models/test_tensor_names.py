@@ -85,3 +85,12 @@ def test_what_is_wrong_is_told_in_one_line(findings: Findings, message: str) -> 
 def test_buffers_that_the_model_computes_are_no_error() -> None:
     unread = ["model.text_model.layers.0.self_attn.rotary_emb.inv_freq", "model.vision_model.embeddings.position_ids"]
     Findings(unread=unread, total=9).raise_for(Path("x"))
+
+
+def test_of_a_gguf_file_it_names_the_keys() -> None:
+    with pytest.raises(ModelError, match=r"x: the tensor a has the shape \(1,\), not \(2,\) as in its keys;"):
+        Findings(misshapen=[("a", (1,), (2,))], total=9).raise_for(Path("x"), is_gguf=True)
+    with pytest.raises(ModelError, match=r"the first rope_freqs; llama.cpp may run it: --backend llamacpp"):
+        Findings(unread=["rope_freqs"], total=9).raise_for(Path("x"), is_gguf=True)
+    with pytest.raises(ModelError, match="lacks 1 of 9 tensors, .* the first b; fetch or convert it again"):
+        Findings(missing=["a"], unread=["b"], total=9).raise_for(Path("x"), is_gguf=True)

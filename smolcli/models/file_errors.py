@@ -1,4 +1,4 @@
-"""Errors that are found where the name of the file is not known, and get it where it is."""
+"""Errors in a model's files that are found where the file's name is not known, and get it where it is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from smolcli.errors import ModelError
 from smolcli.models.tensor_names import DOWNLOAD_AGAIN
 
 
-class UnconvertibleError(Exception):
-    """Something that cannot be converted: `what` is wrong with it, `advice` says what to do."""
+class UnsupportedError(Exception):
+    """Something that smolcli cannot read or convert: the message says what, `advice` what to do."""
 
     def __init__(self, message: str, advice: str) -> None:
         super().__init__(message)
@@ -20,16 +20,16 @@ class UnconvertibleError(Exception):
 
 @contextmanager
 def errors_about(subject: object) -> Iterator[None]:
-    """Convert UnconvertibleError, and what reading damaged JSON raises, to a ModelError that begins with `subject`.
+    """Convert UnsupportedError, and what reading damaged JSON raises, to a ModelError that begins with `subject`.
 
     >>> with errors_about("config.json"):
-    ...     raise UnconvertibleError("is odd", "repair it")
+    ...     raise UnsupportedError("is odd", "repair it")
     Traceback (most recent call last):
     smolcli.errors.ModelError: config.json: is odd; repair it
     """
     try:
         yield
-    except UnconvertibleError as error:
+    except UnsupportedError as error:
         raise ModelError(f"{subject}: {error}", error.advice) from None
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, re.error) as error:
         raise ModelError(f"{subject}: damaged ({error!r})", DOWNLOAD_AGAIN) from error

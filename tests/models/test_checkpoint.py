@@ -1,4 +1,4 @@
-"""converters/checkpoint.py: defaults are filled in, and broken checkpoints are refused."""
+"""models/checkpoint.py: defaults are filled in, and broken checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from smolcli.converters import convert
-from smolcli.converters.checkpoint import Checkpoint
 from smolcli.errors import ModelError, UsageError
+from smolcli.models.checkpoint import Checkpoint
 from tests import tiny
 
 

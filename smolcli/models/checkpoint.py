@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from smolcli.errors import ModelError
+from smolcli.models.file_errors import UnsupportedError, errors_about
 from smolcli.models.files import MODEL_TYPES, TOKENIZER
 from smolcli.models.lora import Adapter
 from smolcli.models.preprocessor_config import read_preprocessor_config
 from smolcli.models.safetensors_reader import Tensors, optional_json, read_json
+from smolcli.models.tensor_mapping import COLORS, Text, Vision, Weight
 from smolcli.models.tensor_names import (
     DOWNLOAD_AGAIN,
     HEADLESS,
@@ -23,9 +26,6 @@ from smolcli.models.tensor_names import (
     Findings,
     wrapper_notice,
 )
-
-from .errors import UnconvertibleError, errors_about
-from .tensor_mapping import COLORS, Text, Vision, Weight
 
 # Defaults of transformers for keys that published configurations leave out.
 TEXT_DEFAULTS: dict[str, Any] = {
@@ -58,7 +58,7 @@ class Checkpoint:
     """The checkpoint in `directory`, with `adapter` merged into the weights; the constructor reads no weights.
 
     `tokenizer_folder` is the adapter's where that has a tokenizer. Raises ModelError if a file is missing or damaged,
-    or if the model cannot be converted.
+    or if the model is not one of the family.
     """
 
     def __init__(self, directory: Path, adapter: Adapter | None = None) -> None:
@@ -67,7 +67,7 @@ class Checkpoint:
         config = self.json("config.json")
         if config.get("model_type") not in MODEL_TYPES:
             known, model_type = ", ".join(sorted(MODEL_TYPES)), config.get("model_type")
-            raise ModelError(f"{directory}: a model of type {model_type!r}", f"types that can be converted are {known}")
+            raise ModelError(f"{directory}: a model of type {model_type!r}", f"known are {known}")
         self._tensors = Tensors(self._files())
         # The names in a model that was saved without its head lack the prefix.
         is_bare = any(name.startswith(HEADLESS) for name in self._tensors.names())
@@ -79,9 +79,17 @@ class Checkpoint:
             self.text = replace(self.text, vocabulary=adapter.vocabulary)
         has_tokenizer = adapter is not None and (adapter.directory / TOKENIZER).is_file()
         self.tokenizer_folder = adapter.directory if adapter is not None and has_tokenizer else self.directory
-        self.tokenizer = read_json(self.tokenizer_folder / TOKENIZER)
+
+    @cached_property
+    def tokenizer(self) -> dict[str, Any]:
+        """The content of tokenizer.json. Raises ModelError if it is missing or damaged."""
+        return read_json(self.tokenizer_folder / TOKENIZER)
+
+    @cached_property
+    def preprocessor(self) -> dict[str, Any]:
+        """The settings of the image processor. Raises ModelError for those that are missing or damaged."""
         with errors_about(self.directory / "preprocessor_config.json"):
-            self.preprocessor = self._preprocessor()
+            return self._preprocessor()
 
     @property
     def has_head(self) -> bool:
@@ -156,20 +164,20 @@ class Checkpoint:
         settings = read_preprocessor_config(self.directory)
         for key in ("image_mean", "image_std", "size"):
             if key not in settings:
-                raise UnconvertibleError(f"has no {key}", "add the image processor's settings")
-        _count(settings["size"], "longest_edge")
+                raise UnsupportedError(f"has no {key}", "add the image processor's settings")
+        read_count(settings["size"], "longest_edge")
         for key in ("image_mean", "image_std"):
-            settings[key] = [_number(key, value) if key == "image_std" else float(value) for value in settings[key]]
+            settings[key] = [read_number(key, value) if key == "image_std" else float(value) for value in settings[key]]
             if len(settings[key]) != COLORS or not all(map(math.isfinite, settings[key])):
-                raise UnconvertibleError(f"{key} is {settings[key]}", f"{COLORS} numbers are wanted")
+                raise UnsupportedError(f"{key} is {settings[key]}", f"{COLORS} numbers are wanted")
         return settings
 
 
 def _text(config: dict[str, Any]) -> Text:
     text_config = _object(config, "text_config")
     if text_config.get("model_type", "llama") != "llama":
-        raise UnconvertibleError(
-            f"the language model is of type {text_config['model_type']!r}", "only llama can be converted"
+        raise UnsupportedError(
+            f"the language model is of type {text_config['model_type']!r}", "only llama is supported"
         )
     text = TEXT_DEFAULTS | text_config
     _require("text_config.hidden_act", text["hidden_act"], "silu")
@@ -177,22 +185,22 @@ def _text(config: dict[str, Any]) -> Text:
         _require(f"text_config.{key}", bool(text.get(key)), False)
     rope = _object(text, "rope_parameters") or _object(text, "rope_scaling")
     _require("the rotary embedding", rope.get("rope_type", rope.get("type", "default")), "default")
-    heads, hidden = _count(text, "num_attention_heads"), _count(text, "hidden_size")
-    head_dim = _count(text, "head_dim", hidden // heads)
-    kv_heads = _count(text, "num_key_value_heads", heads)
+    heads, hidden = read_count(text, "num_attention_heads"), read_count(text, "hidden_size")
+    head_dim = read_count(text, "head_dim", hidden // heads)
+    kv_heads = read_count(text, "num_key_value_heads", heads)
     _require("the remainder of head_dim and 2", head_dim % 2, 0)
     _require("the remainder of num_attention_heads and num_key_value_heads", heads % kv_heads, 0)
     return Text(
         hidden=hidden,
-        feed_forward=_count(text, "intermediate_size"),
-        layers=_count(text, "num_hidden_layers", maximum=MAX_LAYERS),
+        feed_forward=read_count(text, "intermediate_size"),
+        layers=read_count(text, "num_hidden_layers", maximum=MAX_LAYERS),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        vocabulary=_count(text, "vocab_size"),
-        positions=_count(text, "max_position_embeddings"),
-        rope_theta=_number("rope_theta", rope.get("rope_theta") or text.get("rope_theta") or DEFAULT_ROPE_THETA),
-        rms_epsilon=_number("rms_norm_eps", text["rms_norm_eps"]),
+        vocabulary=read_count(text, "vocab_size"),
+        positions=read_count(text, "max_position_embeddings"),
+        rope_theta=read_number("rope_theta", rope.get("rope_theta") or text.get("rope_theta") or DEFAULT_ROPE_THETA),
+        rms_epsilon=read_number("rms_norm_eps", text["rms_norm_eps"]),
         tied=bool(config.get("tie_word_embeddings", False)),
     )
 
@@ -201,48 +209,50 @@ def _vision(config: dict[str, Any]) -> Vision:
     vision = VISION_DEFAULTS | _object(config, "vision_config")
     # the flag use_gelu of llama.cpp means the tanh approximation
     _require("vision_config.hidden_act", vision["hidden_act"], "gelu_pytorch_tanh")
-    hidden, heads = _count(vision, "hidden_size"), _count(vision, "num_attention_heads")
+    hidden, heads = read_count(vision, "hidden_size"), read_count(vision, "num_attention_heads")
     _require("the remainder of vision_config.hidden_size and num_attention_heads", hidden % heads, 0)
     return Vision(
         hidden=hidden,
-        feed_forward=_count(vision, "intermediate_size"),
-        layers=_count(vision, "num_hidden_layers", maximum=MAX_LAYERS),
+        feed_forward=read_count(vision, "intermediate_size"),
+        layers=read_count(vision, "num_hidden_layers", maximum=MAX_LAYERS),
         heads=heads,
         image=_side("image_size", vision["image_size"]),
         patch=_side("patch_size", vision["patch_size"]),
-        scale=_count(config, "scale_factor", DEFAULT_SCALE_FACTOR),
-        epsilon=_number("layer_norm_eps", vision["layer_norm_eps"]),
+        scale=read_count(config, "scale_factor", DEFAULT_SCALE_FACTOR),
+        epsilon=read_number("layer_norm_eps", vision["layer_norm_eps"]),
     )
 
 
 def _object(config: dict[str, Any], key: str) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, dict):
-        raise UnconvertibleError(f"{key} is not an object", DOWNLOAD_AGAIN)
+        raise UnsupportedError(f"{key} is not an object", DOWNLOAD_AGAIN)
     return value
 
 
-def _count(config: dict[str, Any], key: str, default: int | None = None, maximum: int = MAX_COUNT) -> int:
+def read_count(config: Mapping[str, Any], key: str, default: int | None = None, maximum: int = MAX_COUNT) -> int:
+    """Return a number of things. Raises UnsupportedError unless it is a whole one from 1 to `maximum`."""
     value = config.get(key) or default
     if not isinstance(value, int) or not 1 <= value <= maximum:
-        raise UnconvertibleError(f"{key} is {str(value)[:40]!r}", f"it must be a whole number from 1 to {maximum}")
+        raise UnsupportedError(f"{key} is {str(value)[:40]!r}", f"it must be a whole number from 1 to {maximum}")
     return value
 
 
-def _number(key: str, value: object) -> float:
-    if not isinstance(value, (int, float)) or not value > 0:
-        raise UnconvertibleError(f"{key} is {value!r}", "it must be a positive number")
+def read_number(key: str, value: object) -> float:
+    """Return a positive number as a float. Raises UnsupportedError for anything else."""
+    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise UnsupportedError(f"{key} is {value!r}", "it must be a positive number")
     return float(value)
 
 
 def _require(subject: str, value: object, supported: object) -> None:
     if value != supported:
-        raise UnconvertibleError(f"{subject} is {value!r}", f"only {supported} can be converted")
+        raise UnsupportedError(f"{subject} is {value!r}", f"only {supported} is supported")
 
 
 def _side(key: str, value: int | list[int]) -> int:
     """Return the side of a square, which a configuration may give once or twice."""
     sides = set(value) if isinstance(value, list) else {value}
     if len(sides) != 1:
-        raise UnconvertibleError(f"vision_config.{key} is {value}", "only squares can be converted")
-    return _count({key: sides.pop()}, key)
+        raise UnsupportedError(f"vision_config.{key} is {value}", "only squares are supported")
+    return read_count({key: sides.pop()}, key)
