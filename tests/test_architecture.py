@@ -25,6 +25,7 @@ ORDER: tuple[set[str], ...] = (
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+SEAM = "smolcli.backends.base"  # what a backend computes; generation uses it and backends implement it
 ABOVE_ALL = {"nano", "__main__", "__init__"}  # the recipe of the built-in model, and the entry point
 
 
@@ -58,7 +59,8 @@ def imports(module: str, at_start: bool = False) -> Iterator[str]:
 def test_a_folder_imports_only_those_before_it(module: str) -> None:
     for other in imports(module):
         if part(other) not in {part(module), "__init__"}:  # the package itself has the version
-            assert RANK[part(other)] < RANK[part(module)], f"{module} imports {other}"
+            is_seam = part(module) == "generation" and other == SEAM
+            assert is_seam or RANK[part(other)] < RANK[part(module)], f"{module} imports {other}"
 
 
 def test_no_modules_import_each_other() -> None:

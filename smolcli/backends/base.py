@@ -1,58 +1,81 @@
-"""The protocol that every backend implements, and its rules.
+"""The seam between the models and everything that uses them: what a backend computes.
 
-A backend runs a model. Its constructor takes `(files: ModelFiles, options: Model)` and raises ModelError if the model
-cannot be loaded. It answers prompts, and is closed:
+A backend opens a model's files and evaluates sequences of tokens. It does not know what a reply is:
+generation/scheduler.py decides which prompts are evaluated together, chooses the tokens, ends and retries replies, and
+counts their tokens and seconds, for all backends alike.
 
->>> from contextlib import closing
->>> from smolcli.backends.echo import Echo
->>> from smolcli.options import Model
->>> prompts = [Prompt.user("What is this?"), Prompt.user("How many?")]
->>> with closing(Echo(ModelFiles("echo"), Model())) as backend:
-...     for piece in backend.generate(prompts, Generate(max_tokens=2)):
-...         print((piece.index, piece.text, piece.finish and piece.finish.reason))
-(0, '', None)
-(0, 'What', None)
-(0, ' is', None)
-(0, '', 'length')
-(1, '', None)
-(1, 'How', None)
-(1, ' many?', None)
-(1, '', 'stop')
+    backend = Echo(ModelFiles("echo"), Model())
+    prompt = backend.prepare(Prompt.user("Hello there"))                    # in any thread
+    logits = backend.prefill([PrefillRequest(7, prompt, 20)], []).logits[7]  # sequence 7 now has a slot
+    logits = backend.decode({7: int(logits.argmax())})[7]                   # one more token for each sequence
+    backend.release(7)
 
-The rules of `generate`:
-
-- It streams in both directions. It takes the next prompt when a sequence slot is free, or earlier in order to prepare
-  that prompt while others are running, and yields each piece as soon as the model has made it.
-- `Piece.index` counts the prompts in the order in which they were taken. Pieces of several replies may interleave.
-- The first piece of an index is yielded when work on its prompt begins, before its pictures are encoded, and may be
-  empty. The engine learns from it which input is being processed. A prompt that is only being prepared has none yet.
-- The last piece of an index has `finish`. A prompt that cannot be answered ends in a piece whose finish has a fault;
-  `generate` does not raise for one prompt, since that would end the others too.
-- The iterable of prompts may yield None: no prompt is ready now. The backend then continues its running replies and
-  asks again. The caller must not yield None while no reply is running.
-- A reply that repeats itself without end (generation/repetition.py) is stopped, and the prompt is tried once more with
-  a penalty on the tokens already generated. Text that was yielded cannot be taken back, so `finish.text` is the whole
-  reply; the tokens and seconds of the finish are those of both attempts. A reply of a fixed length
-  (`options.has_length`) is not stopped.
-
-generation/scheduler.py implements these rules for all backends.
+The constructor takes `(files: ModelFiles, options: Model)` and raises ModelError if the model cannot be loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smolcli.models.files import ModelFiles
-from smolcli.options import Generate
-from smolcli.types import ModelLimits, Piece, Prompt
+from smolcli.types import ModelLimits, Prompt
+
+if TYPE_CHECKING:  # llguidance is loaded for a schema only
+    from llguidance import LLTokenizer
+
+Logits = NDArray[np.float32]  # (vocab_size,)
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A prompt as a model takes it: `parts` are token ids of text, and the RGB bytes of one tile each, in order.
+
+    `length` is its number of tokens, `image_tokens` how many of them stand for tiles.
+    """
+
+    parts: tuple[tuple[int, ...] | bytes, ...]
+    length: int
+    image_tokens: int
+
+    @property
+    def tiles(self) -> list[bytes]:
+        """The RGB bytes of each tile."""
+        return [part for part in self.parts if isinstance(part, bytes)]
+
+
+@dataclass(frozen=True)
+class PrefillRequest:
+    """A sequence that is to get a slot: its number, its prompt, and the most tokens it will have with its reply."""
+
+    sequence: int
+    prompt: PreparedPrompt
+    max_length: int
+
+
+@dataclass(frozen=True)
+class PrefillResult:
+    """The logits after each prompt, by the number of its sequence, and the seconds that encoding tiles took."""
+
+    logits: Mapping[int, Logits]
+    encode_seconds: float = 0.0
 
 
 class Backend(Protocol):
-    """What runs a model."""
+    """What runs a model. All methods but `prepare` and `limits` are called from one thread.
+
+    A sequence is named by a number that the caller chooses. Logits are float32 arrays of shape (vocab_size,) that the
+    backend may overwrite in its next call; the caller does not write to them.
+    """
 
     name: str  # its key in registry.BACKENDS
     device_summary: str  # the device and the settings it computes with, for people, as "cuda, bfloat16"
+    context_length: int  # tokens that a sequence may have, prompt and reply together
+    stop_tokens: frozenset[int]  # tokens that end a reply and are no part of it
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -62,16 +85,54 @@ class Backend(Protocol):
         """
         ...
 
-    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        """Answer every prompt, by the rules above. `options.schema` is JSON text from json_schema.canonicalize.
+    @property
+    def max_sequences(self) -> int:
+        """The number of slots: how many sequences can be evaluated together."""
+        ...
 
-        Raises EngineError if the engine cannot continue, UsageError if the schema cannot be enforced, and
-        UnavailableError if the library that enforces it is not installed.
+    def prepare(self, prompt: Prompt) -> PreparedPrompt:
+        """Tokenize a prompt and cut its pictures into tiles. Several threads may call it at a time."""
+        ...
+
+    def fits(self, lengths: Sequence[int]) -> int:
+        """Return how many new sequences, the first of these, have memory beside those that have a slot.
+
+        `lengths` are the most tokens of each. There are slots for all of them. With no other sequence it is at least 1.
         """
         ...
 
+    def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        """Give each sequence a slot, evaluate its prompt, and return the logits after it.
+
+        `upcoming` are prepared prompts that will be prefilled soon: their tiles may be encoded in the same batch.
+        Raises EngineError. Then none of the sequences has a slot; the caller may try them one by one.
+        """
+        ...
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        """Append one token to each sequence of `tokens` and return the logits after it, by sequence.
+
+        A sequence that was lost is missing from the result. Raises EngineError if all are.
+        """
+        ...
+
+    def release(self, sequence: int) -> None:
+        """Free the slot of a sequence, if it has one."""
+        ...
+
+    def detokenizer(self) -> Callable[[int], str]:
+        """Return a function for one reply: given its tokens in order, it returns the text that each one adds.
+
+        The text is "" while a character is incomplete.
+        """
+        ...
+
+    def grammar_tokenizer(self) -> LLTokenizer | None:
+        """Return the tokenizer with which llguidance enforces a schema; None if the backend is not constrained."""
+        ...
+
     def clear_cache(self) -> None:
-        """Free the cached tiles, embeddings and KV cache, so that the next prompt is computed in full."""
+        """Free the cached embeddings and KV cache, so that the next prompt is computed in full."""
         ...
 
     def gpu_peak(self) -> int:
@@ -79,5 +140,5 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the model. Close every iterator of `generate` first; the backend cannot be used afterwards."""
+        """Free the model; the backend cannot be used afterwards."""
         ...

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 from PIL import Image
 
@@ -39,34 +38,27 @@ class Layout:
     longest_edge: int
 
 
+def make_layout(side: int, patch: int, scale: int, longest_edge: int) -> Layout:
+    """Return the layout of a vision encoder of tiles and patches of those sides; `scale`^2 patches become a token.
+
+    Raises ValueError if the sizes contradict each other.
+
+    >>> make_layout(512, 16, 4, 2048)
+    Layout(tile=512, tokens=64, longest_edge=2048)
+    """
+    along = side // patch // scale  # tokens along a side
+    if along < 1 or side // patch % scale or longest_edge < 1:
+        sizes = f"a tile of {side}, patches of {patch}, a scale factor of {scale}, a longest edge of {longest_edge}"
+        raise ValueError(f"its sizes contradict each other: {sizes}")
+    return Layout(side, along**2, longest_edge)
+
+
 @dataclass(frozen=True)
 class Tiles:
     """The tiles of a picture, tile * tile * 3 bytes of RGB each, in the order of chat_template.Tile."""
 
     grid: Grid
     pixels: list[bytes]
-
-
-class ImageProcessor:
-    """Cuts pictures as `cut` does, and caches the tiles of a picture as long as its Frame is referenced.
-
-    So several questions about a picture share its tiles.
-    """
-
-    def __init__(self, layout: Layout, detail: str) -> None:
-        self._layout, self._detail = layout, detail
-        self._cache: WeakKeyDictionary[Frame, dict[bool, Tiles]] = WeakKeyDictionary()
-
-    def __call__(self, frame: Frame, split: bool) -> Tiles:
-        """Return the tiles of `frame`; a single one unless `split`."""
-        tiles_by_split = self._cache.setdefault(frame, {})
-        if split not in tiles_by_split:
-            tiles_by_split[split] = cut(frame, self._layout, self._detail, split)
-        return tiles_by_split[split]
-
-    def clear(self) -> None:
-        """Empty the cache."""
-        self._cache.clear()
 
 
 def shrink_to_tile(frame: Frame, tile: int) -> Frame:

@@ -7,30 +7,29 @@ writes the prompt, and tokenizers turns it into token ids.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import AutoConfig, DynamicCache, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
 from smolcli.backends.embedding_cache import EmbeddingCache
-from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, ImageProcessor, Layout
-from smolcli.backends.pytorch_checkpoint import load_model, load_tokenizer, name_checkpoint_in_errors
+from smolcli.backends.grammar_tokenizer import grammar_tokenizer
+from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, make_layout
+from smolcli.backends.prompt_preparer import PromptPreparer
+from smolcli.backends.pytorch_checkpoint import load_model, name_checkpoint_in_errors
 from smolcli.errors import ModelError, UnavailableError
-from smolcli.generation.sampler import Sampler, run_decoding, sampler_factory
-from smolcli.generation.scheduler import ReplySteps, prompt_too_long, schedule
-from smolcli.models import chat_template
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.preprocessor_config import read_preprocessor_config
-from smolcli.options import Generate, Model
+from smolcli.models.tokenizer import load_tokenizer, make_detokenizer, stop_tokens, tokenize
+from smolcli.options import Model
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
+from smolcli.types import ModelLimits, Prompt
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
     from llguidance import LLTokenizer
@@ -38,13 +37,12 @@ if TYPE_CHECKING:  # llguidance is loaded for a schema only
 HALF = [0.5, 0.5, 0.5]  # mean and standard deviation of every published model
 BATCH_SIZE = 16  # tiles encoded in one call, which bounds the memory of a picture of many tiles
 
-PreparedPrompt = tuple[list[int], list[bytes]]  # the prompt's token ids, and each tile's RGB bytes
-
 
 class PyTorch:
     """A checkpoint directory, with its adapter if it has one, on one device; it evaluates one sequence at a time."""
 
     name = "torch"
+    max_sequences = 1
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         """Load the model.
@@ -54,7 +52,6 @@ class PyTorch:
         """
         if files.checkpoint is None:
             raise _no_checkpoint(files)
-        started = time.perf_counter()
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.threads is not None or not torch.cuda.is_available():
@@ -63,15 +60,19 @@ class PyTorch:
         self.dtype = _resolve_dtype(options.dtype, self.device)
         with name_checkpoint_in_errors(files.checkpoint):
             self.model: Any = load_model(files, self.dtype).to(self.device).eval()
-            self.tokenizer = load_tokenizer(files, len(self.model.lm_head.weight))
+            rows = len(self.model.lm_head.weight)
+            self.tokenizer = load_tokenizer(files, rows)
+            configs = (self.model.generation_config, self.model.config.text_config)
+            configured = [getattr(config, "eos_token_id", None) for config in configs]
+            self.stop_tokens = stop_tokens(self.tokenizer, configured, rows)
             self.layout = _read_layout(files.checkpoint, self.model.config)
-        self.stop_tokens = _stop_tokens(self.tokenizer, self.model)
         self.context_length = int(self.model.config.text_config.max_position_embeddings)
         self._image_token = int(self.model.config.image_token_id)
-        self._image_processor = ImageProcessor(self.layout, options.detail)
+        self.prepare = PromptPreparer(self.layout, options.detail, partial(tokenize, self.tokenizer))
         self._embedding_cache = EmbeddingCache(self._encode_batch, BATCH_SIZE)
+        self._sequence: int | None = None  # the one that has the slot
+        self._cache = self._new_cache()  # of that sequence
         self.device_summary = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
-        self._load_seconds = time.perf_counter() - started
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -90,41 +91,61 @@ class PyTorch:
                 longest_edge=layout.longest_edge,
             )
 
-    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        make_sampler = sampler_factory(options, lambda: self._grammar_tokenizer)
-        return schedule(
-            prompts,
-            self._prepare,
-            lambda index, prepared, penalty: self._reply(index, prepared, make_sampler(penalty)),
-            options.has_length,
-        )
+    def fits(self, lengths: Sequence[int]) -> int:
+        return len(lengths)
+
+    def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        [request] = requests  # there is a single slot
+        started = time.perf_counter()
+        pictures = self._encode(request.prompt.tiles, (tile for prompt in upcoming for tile in prompt.tiles))
+        self._synchronize()
+        encode_seconds = time.perf_counter() - started
+        cache = self._new_cache()
+        logits = self._evaluate(self._prompt_tokens(request.prompt), pictures, cache)[0]
+        self._sequence, self._cache = request.sequence, cache
+        return PrefillResult({request.sequence: logits.cpu().numpy()}, encode_seconds)
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        return {
+            sequence: self._append(token, self._cache).cpu().numpy()
+            for sequence, token in tokens.items()
+            if sequence == self._sequence
+        }
+
+    def release(self, sequence: int) -> None:
+        if sequence == self._sequence:
+            self._sequence, self._cache = None, self._new_cache()
+
+    def detokenizer(self) -> Callable[[int], str]:
+        return make_detokenizer(self.tokenizer)
+
+    def grammar_tokenizer(self) -> LLTokenizer:
+        return self._grammar_tokenizer
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
         """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
 
         float32 (1 + len(answer), vocab_size), on the model's device.
         """
-        tokens, tiles = self._prepare(prompt)
-        return self._prefill([*tokens, *answer], self._encode(tiles), self._new_cache(), 1 + len(answer))
+        prepared = self.prepare(prompt)
+        tokens = [*self._prompt_tokens(prepared), *answer]
+        return self._evaluate(tokens, self._encode(prepared.tiles), self._new_cache(), 1 + len(answer))
 
-    @torch.inference_mode()
     def greedy(self, prompt: Prompt, max_tokens: int) -> list[int]:
         """Return the tokens of the greedy reply, at most `max_tokens`, without the stop token."""
-        tokens, tiles = self._prepare(prompt)
-        cache = self._new_cache()
-        logits = self._prefill(tokens, self._encode(tiles), cache)[0]
+        prepared, cache = self.prepare(prompt), self._new_cache()
+        logits = self._evaluate(self._prompt_tokens(prepared), self._encode(prepared.tiles), cache)[0]
         answer: list[int] = []
         while len(answer) < max_tokens and (token := int(logits.argmax())) not in self.stop_tokens:
             answer.append(token)
-            logits = self._decode(token, cache)
+            logits = self._append(token, cache)
         return answer
 
     def embeddings(self, prompt: Prompt) -> Tensor:
         """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
-        return self._encode(self._prepare(prompt)[1]).float()
+        return self._encode(self.prepare(prompt).tiles).float()
 
     def clear_cache(self) -> None:
-        self._image_processor.clear()
         self._embedding_cache.clear()
 
     def gpu_peak(self) -> int:
@@ -138,55 +159,22 @@ class PyTorch:
         self.clear_cache()
         self.model = None
 
-    @torch.inference_mode()
-    def _reply(self, index: int, prepared: PreparedPrompt, sampler: Sampler) -> ReplySteps:
-        timer = LapTimer(self.device)
-        load, self._load_seconds = self._load_seconds, 0.0
-        tokens, tiles = prepared
-        image = sum(token == self._image_token for token in tokens)
-        if len(tokens) >= self.context_length:
-            fault = prompt_too_long(len(tokens), self.context_length)
-            yield Piece(index, "", Finish("error", Tokens(len(tokens), image), Seconds(load), fault))
-            return
-        embeddings = self._encode(tiles)
-        encode = timer.lap()
-        cache = self._new_cache()
-        logits = self._prefill(tokens, embeddings, cache)[0]
-        prefill = timer.lap()
-        stream = DecodeStream(skip_special_tokens=True)
-
-        def detokenize(token: int) -> str | None:
-            return None if token in self.stop_tokens else stream.step(self.tokenizer, token) or ""
-
-        def sample(logits: Tensor) -> int:
-            return int(logits.argmax()) if sampler.is_argmax else sampler.sample(logits.cpu().numpy())
-
-        max_tokens = min(sampler.options.max_tokens, self.context_length - len(tokens))
-        decoding = sampler.decode(index, logits, max_tokens, detokenize, sample)
-        reason, new = yield from run_decoding(decoding, lambda token: self._decode(token, cache))
-        seconds = Seconds(load, 0.0, encode, prefill, timer.lap())
-        yield Piece(index, "", Finish(reason, Tokens(len(tokens), image, new), seconds))
-
     @cached_property
     def _grammar_tokenizer(self) -> LLTokenizer:
-        from smolcli.generation.grammar import tokenizer_from_json
+        return grammar_tokenizer(self.tokenizer, len(self.model.lm_head.weight), self.stop_tokens)
 
-        return tokenizer_from_json(self.tokenizer.to_str(), len(self.model.lm_head.weight), self.stop_tokens)
-
-    def _prepare(self, prompt: Prompt) -> PreparedPrompt:
-        pictures = [self._image_processor(frame, prompt.split) for frame in prompt.frames]
-        segments = chat_template.segments(prompt, [picture.grid for picture in pictures])
-        text = chat_template.text(segments, self.layout.tokens)
-        tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return tokens, [tile for picture in pictures for tile in picture.pixels]
+    def _prompt_tokens(self, prompt: PreparedPrompt) -> list[int]:
+        """The tokens of a prompt, with the image token for each embedding of a tile."""
+        tile = [self._image_token] * self.layout.tokens
+        return [token for part in prompt.parts for token in (tile if isinstance(part, bytes) else part)]
 
     @torch.inference_mode()
-    def _encode(self, tiles: Sequence[bytes]) -> Tensor:
+    def _encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> Tensor:
         """The embeddings of tiles: (tiles * tokens of a tile, hidden), in the model's dtype."""
         if not tiles:
             hidden = self.model.config.text_config.hidden_size
             return torch.empty(0, hidden, device=self.device, dtype=self.dtype)
-        return torch.cat(self._embedding_cache.get(tiles))
+        return torch.cat(self._embedding_cache.get(tiles, upcoming))
 
     def _encode_batch(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
         """The embeddings of each tile: (tokens of a tile, hidden)."""
@@ -202,7 +190,7 @@ class PyTorch:
         return DynamicCache(config=self.model.config.text_config)
 
     @torch.inference_mode()
-    def _prefill(self, tokens: Sequence[int], pictures: Tensor, cache: DynamicCache, positions: int = 1) -> Tensor:
+    def _evaluate(self, tokens: Sequence[int], pictures: Tensor, cache: DynamicCache, positions: int = 1) -> Tensor:
         """Evaluate a prompt whose image tokens have the embeddings `pictures`: (image tokens, hidden).
 
         Returns the logits after each of the last `positions` tokens: float32 (positions, vocab_size).
@@ -214,7 +202,8 @@ class PyTorch:
         embeds = embeds.masked_scatter(is_image, pictures.to(embeds.dtype))
         return self._forward(embeds, cache, positions)
 
-    def _decode(self, token: int, cache: DynamicCache) -> Tensor:
+    @torch.inference_mode()
+    def _append(self, token: int, cache: DynamicCache) -> Tensor:
         """Append one token and return the logits after it: float32 (vocab_size,)."""
         embeds = self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device))
         return self._forward(embeds, cache, 1)[0]
@@ -225,6 +214,13 @@ class PyTorch:
         ).last_hidden_state
         logits: Tensor = self.model.lm_head(hidden[0, -positions:]).float()
         return logits
+
+    def _synchronize(self) -> None:
+        """Wait until a GPU has done the work that was submitted to it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 def resolve_device_and_dtype(device: str, dtype: str) -> tuple[str, str]:
@@ -239,13 +235,12 @@ def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
     Raises ModelError for a mean or deviation other than 0.5.
     """
     side = int(config.vision_config.image_size)
-    tokens = (side // int(config.vision_config.patch_size)) ** 2 // int(config.scale_factor) ** 2
     settings = read_preprocessor_config(checkpoint)
     for key in ("image_mean", "image_std"):
         if settings.get(key, HALF) != HALF:
             raise ModelError(f"{checkpoint}: {key} is {settings[key]}", "only models of 0.5 can be run by torch")
     longest_edge = int((settings.get("size") or {}).get("longest_edge", DEFAULT_TILES_ALONG * side))
-    return Layout(side, tokens, longest_edge)
+    return make_layout(side, int(config.vision_config.patch_size), int(config.scale_factor), longest_edge)
 
 
 def _no_checkpoint(files: ModelFiles) -> ModelError:
@@ -273,32 +268,6 @@ def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float16 if device.type == "mps" else torch.float32
     dtype: torch.dtype = getattr(torch, name)
     return dtype
-
-
-def _stop_tokens(tokenizer: Tokenizer, model: Any) -> frozenset[int]:
-    """The tokens that end a reply, by name and by the configs: the published configs do not agree on them."""
-    stop_tokens: set[int | None] = {tokenizer.token_to_id(token) for token in chat_template.STOPS}
-    for config in (model.generation_config, model.config.text_config):
-        tokens = getattr(config, "eos_token_id", None)
-        stop_tokens |= set(tokens if isinstance(tokens, list) else [tokens])
-    return frozenset(token for token in stop_tokens if token is not None)
-
-
-class LapTimer:
-    """Measures laps in seconds; on a GPU, a lap first waits until the work submitted before is done."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._synchronize = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(
-            device.type, lambda: None
-        )
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Return the seconds since the last lap, or since the timer was made."""
-        self._synchronize()
-        now = time.perf_counter()
-        lap, self._last = now - self._last, now
-        return lap
 
 
 def machine_facts() -> dict[str, Any]:

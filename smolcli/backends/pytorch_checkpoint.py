@@ -17,13 +17,12 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from transformers import AutoConfig, GenerationConfig
 
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
 from smolcli.models.family import check_config
-from smolcli.models.files import ADAPTER_CONFIG, TOKENIZER, ModelFiles, weight_files
-from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE, Adapter
+from smolcli.models.files import ADAPTER_CONFIG, ModelFiles, weight_files
+from smolcli.models.lora import Adapter
 from smolcli.models.tensor_names import COMPUTED, EMBEDDINGS, LM_HEAD, Findings, stored_types, unwrap
 from smolcli.system.memory import is_out_of_memory
 from smolcli.system.temporary import name_folder
@@ -51,17 +50,6 @@ def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
     if files.adapter is not None:
         _merge(model, Adapter(files.adapter))
     return model
-
-
-def load_tokenizer(files: ModelFiles, rows: int) -> Tokenizer:
-    """Load the tokenizer of a model that has `rows` tokens. Raises ModelError if it has a token beyond them."""
-    tokenizer = Tokenizer.from_file(str(files.tokenizer))
-    last, token = max((id, token) for token, id in tokenizer.get_vocab().items())
-    if last >= rows:
-        is_own = files.adapter is None or files.tokenizer != files.adapter / TOKENIZER
-        message = f"{files.tokenizer}: the token {token} has the id {last}, but the model has {rows} tokens"
-        raise ModelError(message, "take both from the same checkpoint" if is_own else SAVE_EMBEDDINGS_ADVICE)
-    return tokenizer
 
 
 def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:

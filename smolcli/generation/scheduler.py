@@ -1,197 +1,305 @@
-"""The scheduler: `generate` of every backend, by the rules of backends/base.py.
+"""The scheduler: prompts to replies, the same for every backend.
 
-It takes prompts, prepares the next ones in a thread, starts a reply whenever a sequence slot is free, and advances all
-running replies by one token at a time. A reply is a generator that the backend makes (`ReplySteps`): it yields pieces
-of text and, if the backend evaluates several sequences at once, requests to its slots.
+A prompt is prepared in a thread (generation/prefetcher.py) and becomes a sequence (generation/sequence.py), which is
+data: its prompt, its state, and the tokens chosen so far. The backend only computes (backends/base.py): it has
+`max_sequences` slots, each for the evaluation of one sequence. One loop moves all sequences:
 
-    reply yields                   scheduler calls                        reply is sent
-    PrefillRequest(prepared, n)    slots.prefill(index, request, ...)     the logits after the prompt
-    17 (the token it sampled)      slots.decode({index: 17, ...})         the logits after that token
-    Piece(index, " cat")           nothing; the piece is passed on        whether the reply repeats itself without end
+    admit      a prepared prompt becomes a sequence that is WAITING for a slot; there are no more of them than slots
+    prefill    the waiting sequences that have memory are PREFILLING: the backend gives each a slot and evaluates their
+               prompts together. Each gets its first token and is RUNNING. These two fill every free slot
+    decode     one step: the backend evaluates the last token of every running sequence, and each gets its next one
+    finish     a sequence that chose a stop token, has max_tokens or completes its object is FINISHED: its slot is
+               freed. One that repeats itself frees its slot too, and is WAITING once more, with a penalty
 
-A backend without slots evaluates one sequence at a time: its replies compute their logits themselves and yield pieces
-only.
+What comes of it is a stream of pieces:
+
+- `Piece.index` counts the prompts in the order in which they were taken. Pieces of several replies may interleave.
+- The first piece of an index comes when work on its prompt begins, before its pictures are encoded, and is empty. The
+  engine learns from it which input is being processed.
+- The last piece of an index has `finish`. A prompt that cannot be answered ends in a piece whose finish has a fault;
+  nothing is raised for one prompt, since that would end the others too.
+- The iterable of prompts may yield None: no prompt is ready now. The sequences that there are go on, and the iterable
+  is asked again. With no sequence at all, it must wait for a prompt instead: None then raises RuntimeError.
+- A reply that repeats itself without end (generation/repetition.py) is stopped, and the prompt is tried once more with
+  a penalty on the tokens that the second attempt has generated itself. Text that was yielded cannot be taken back, so
+  `finish.text` is the whole reply; the pieces of the second attempt are empty, and the tokens and seconds of the finish
+  are those of both. If both loop, the reply is the first one up to its loop, with the finish reason "repetition".
+  A reply of a fixed length (`options.has_length`) is not stopped.
+
+>>> from smolcli.backends.echo import Echo
+>>> from smolcli.models.files import ModelFiles
+>>> from smolcli.options import Model
+>>> echo = Echo(ModelFiles("echo"), Model())
+>>> for piece in generate(echo, [Prompt.user("What is on it?"), Prompt.user("How many?")], Generate(max_tokens=3)):
+...     print((piece.index, piece.text, piece.finish and piece.finish.reason))
+(0, '', None)
+(0, 'What', None)
+(0, ' is', None)
+(0, ' on', None)
+(0, '', 'length')
+(1, '', None)
+(1, 'How', None)
+(1, ' many?', None)
+(1, '', 'stop')
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
+from smolcli import registry
+from smolcli.backends.base import Backend, Logits, PreparedPrompt
 from smolcli.errors import EngineError, ErrorKind, SmolError
-from smolcli.generation.repetition import RepetitionGuard
+from smolcli.generation.prefetcher import PendingPrompt, Prefetcher, Prepare
+from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler
+from smolcli.generation.sequence import Attempt, Sequence, State
+from smolcli.options import Generate
 from smolcli.system.memory import is_out_of_memory
-from smolcli.types import Fault, Finish, Piece, Prompt, Seconds
+from smolcli.types import Fault, Finish, Piece, Prompt, Seconds, Tokens
 
-if TYPE_CHECKING:  # the echo backend needs no numpy
-    from smolcli.generation.sampler import Logits
+if TYPE_CHECKING:  # llguidance is loaded for a schema only
+    from smolcli.generation.grammar import Grammar
 
-NO_PENALTY = 1.0
-RETRY_PENALTY = 1.3  # for a reply that is tried again; CTRL's authors use 1.2 for every text
-PREFETCHED_PROMPTS = 4  # prompts prepared ahead by a backend with slots; without slots it is 1
-MIN_THREADED_PIXELS = 2**16  # pixels of a prompt; with fewer, cutting tiles takes less time than waking a thread
-
-# A prompt as a backend prepares it: its pictures cut into tiles, its text tokenized.
-PreparedPrompt = TypeVar("PreparedPrompt")
+# At most so many tiles are encoded for prompts that are prefilled together, unless a single prompt has more. A CPU may
+# take seconds for each, and no reply goes on meanwhile: after --timeout (600 s) the engine's watch calls that a hang.
+MAX_GROUP_TILES = 16
+RETRY_PENALTY = 1.3  # for a reply that is tried again; the authors of CTRL (arXiv 1909.05858) use 1.2 for every text
 
 
-@dataclass(frozen=True)
-class PrefillRequest(Generic[PreparedPrompt]):
-    """The first request of a reply: a slot, and the logits after its prompt.
-
-    `max_length` is the most tokens that prompt and reply will have together.
-    """
-
-    prepared: PreparedPrompt
-    max_length: int
-
-
-SlotRequest = PrefillRequest[Any] | int  # a prefill, or the token that was sampled
-# One attempt at a reply, as the table above shows. After it is sent True for a piece it ends with the reason
-# "repetition".
-ReplySteps = Generator["Piece | SlotRequest", "bool | Logits | None", None]
-MakeReply = Callable[[int, PreparedPrompt, float], ReplySteps]  # of an index, a prepared prompt and a penalty
-
-
-class SequenceSlots(Protocol[PreparedPrompt]):
-    """What evaluates several sequences at once. A sequence is named by the index of its reply.
-
-    Logits are float32 numpy arrays of shape (vocab_size,), valid until the next call.
-    """
-
-    @property
-    def max_sequences(self) -> int:
-        """The number of slots."""
-        ...
-
-    def can_prefill(self, index: int, max_length: int) -> bool:
-        """Return whether a sequence of `max_length` tokens fits beside the running ones.
-
-        `index` may be running already: its slot counts as free.
-        """
-        ...
-
-    def prefill(
-        self, index: int, request: PrefillRequest[PreparedPrompt], upcoming: Sequence[PreparedPrompt]
-    ) -> Logits:
-        """Evaluate a prompt in a slot and return the logits after it. Raises EngineError.
-
-        `upcoming` are the next prepared prompts; tiles of theirs may be encoded in the same batch.
-        """
-        ...
-
-    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
-        """Append one token to each sequence of `tokens` and return the logits after it, by index. Raises EngineError.
-
-        A sequence that was lost is missing from the result.
-        """
-        ...
-
-    def release(self, index: int) -> None:
-        """Free the slot of a reply, if it has one."""
-        ...
-
-
-def schedule(
+def generate(
+    backend: Backend,
     prompts: Iterable[Prompt | None],
-    prepare: Callable[[Prompt], PreparedPrompt],
-    make_reply: MakeReply[PreparedPrompt],
-    may_repeat: bool = False,
-    slots: SequenceSlots[PreparedPrompt] | None = None,
+    options: Generate,
+    *,
+    load_seconds: float = 0.0,
+    prepare: Prepare | None = None,
 ) -> Iterator[Piece]:
-    """Answer `prompts`, one at a time or, with `slots`, as many at once as there are slots.
+    """Answer every prompt, by the rules above; see Scheduler for the arguments and what is raised."""
+    return Scheduler(backend, options, load_seconds=load_seconds, prepare=prepare).run(prompts)
 
-    `prepare` runs in a thread while other replies are running; its seconds are the reply's `media`. `make_reply`
-    starts one attempt at a reply. Both may raise any exception, which becomes the fault of that reply alone. With
-    `may_repeat` no reply is stopped for repeating itself. A waiting prompt starts between two tokens of the running
-    replies, as soon as a slot is free.
+
+class Scheduler:
+    """Answers prompts on one backend.
+
+    `load_seconds`, what loading the model took, counts for the first reply. `prepare` gets the index of a prompt and
+    the prompt, and is called in one of several threads; by default it is the backend's. What it raises is the fault of
+    that reply alone. `options.schema` is JSON text from json_schema.canonicalize.
+
+    `steps` is the number of decode steps so far, `rows` the sum of the sequences in each.
+
+    Raises UsageError if the schema cannot be enforced, and UnavailableError if the library that enforces it is not
+    installed.
     """
-    prefetcher = Prefetcher(prompts, prepare, 1 if slots is None else PREFETCHED_PROMPTS)
-    indices = count()
-    active: list[ActiveReply[PreparedPrompt]] = []
-    try:
-        while True:
-            has_free_slot = len(active) < (slots.max_sequences if slots else 1) and not any(
-                reply.is_waiting for reply in active
+
+    def __init__(
+        self, backend: Backend, options: Generate, *, load_seconds: float = 0.0, prepare: Prepare | None = None
+    ) -> None:
+        self._backend, self._options, self._load_seconds = backend, options, load_seconds
+        self._prepare = prepare or (lambda _, prompt: backend.prepare(prompt))
+        self._grammar = _load_grammar(backend, options)
+        self._sequences: list[Sequence] = []  # in the order of their prompts, all but the finished ones
+        self.steps = self.rows = 0
+
+    def run(self, prompts: Iterable[Prompt | None]) -> Iterator[Piece]:
+        """Answer every prompt. Raises what `prompts` raises."""
+        prefetcher = Prefetcher(prompts, self._prepare, limit=self._backend.max_sequences)
+        try:
+            while self._sequences or not prefetcher.is_exhausted:
+                yield from self._fill_slots(prefetcher)
+                yield from self._decode()
+                self._sequences = [sequence for sequence in self._sequences if sequence.state is not State.FINISHED]
+        finally:
+            for sequence in self._sequences:
+                self._backend.release(sequence.index)
+            prefetcher.close()
+
+    def _fill_slots(self, prefetcher: Prefetcher) -> Iterator[Piece]:
+        """Admit and prefill, group by group, until there is no free slot, or no prompt that is prepared and fits.
+
+        A slot is filled once at most before the running sequences get their step: those that are finished count.
+        """
+        yield from self._admit(prefetcher)
+        while fitting := self._fitting():
+            yield from self._prefill_group(fitting, prefetcher.prepared())
+            yield from self._admit(prefetcher)
+
+    # ---- admit -----------------------------------------------------------------------------------------
+
+    def _admit(self, prefetcher: Prefetcher) -> Iterator[Piece]:
+        """Make sequences of prepared prompts while there are slots for them, and memory for all that wait.
+
+        With no sequence at all, wait for the next prompt, and until it is prepared.
+        """
+        while len(self._sequences) < self._backend.max_sequences and len(self._fitting()) == len(self._waiting()):
+            pending = prefetcher.take(wait=not self._sequences)
+            if pending is None:
+                break
+            yield Piece(pending.index, "")
+            yield from self._begin(pending)
+        if self._sequences:  # the iterable may yield None
+            prefetcher.fill()  # so that the next prompts are prepared while these are evaluated
+
+    def _begin(self, pending: PendingPrompt) -> Iterator[Piece]:
+        """Make a sequence of a prompt, or end its reply if it cannot be prepared or does not fit into the context."""
+        load, self._load_seconds = self._load_seconds, 0.0
+        try:
+            prompt, media_seconds = pending.result()
+        except Exception as error:
+            yield Piece(pending.index, "", Finish("error", seconds=Seconds(load), fault=_to_fault(error)))
+            return
+        seconds = Seconds(load, media_seconds)
+        if prompt.length >= self._backend.context_length:
+            tokens = Tokens(prompt.length, prompt.image_tokens)
+            fault = prompt_too_long(prompt.length, self._backend.context_length)
+            yield Piece(pending.index, "", Finish("error", tokens, seconds, fault))
+            return
+        self._sequences.append(Sequence(pending.index, prompt, self._new_attempt(prompt), seconds))
+
+    def _new_attempt(self, prompt: PreparedPrompt, penalty: float | None = None) -> Attempt:
+        options, stop_tokens = self._options, self._backend.stop_tokens
+        grammar = None if self._grammar is None else self._grammar.start()
+        filters: list[LogitsFilter] = []
+        if penalty is not None:
+            filters.append(RepetitionPenalty(penalty))
+        if grammar is not None:
+            filters.append(AllowedTokens(grammar))
+        if options.min_tokens:
+            filters.append(MinTokens(options.min_tokens, stop_tokens))
+        max_tokens = min(options.max_tokens, self._backend.context_length - prompt.length)
+        sampler, detokenize = Sampler(options, filters), self._backend.detokenizer()
+        return Attempt(sampler, detokenize, stop_tokens, max_tokens, options.has_length, grammar)
+
+    # ---- prefill ---------------------------------------------------------------------------------------
+
+    def _waiting(self) -> list[Sequence]:
+        return [sequence for sequence in self._sequences if sequence.state is State.WAITING]
+
+    def _fitting(self) -> list[Sequence]:
+        """The waiting sequences, from the first, that have memory beside the running ones and not too many tiles.
+
+        There is at least one if no other is running, since `Backend.fits` says so.
+        """
+        waiting = self._waiting()
+        if not waiting:
+            return []
+        fitting = waiting[: self._backend.fits([sequence.prefill_request.max_length for sequence in waiting])]
+        totals = accumulate(len(sequence.prompt.tiles) for sequence in fitting)
+        within_limit = [total <= MAX_GROUP_TILES for total in totals].count(True)
+        return fitting[: max(1, within_limit)]
+
+    def _prefill_group(self, group: list[Sequence], upcoming: list[PreparedPrompt]) -> Iterator[Piece]:
+        """Prefill some sequences together, and choose their first tokens; tiles of `upcoming` may be encoded with them.
+
+        If that fails, none of them has a slot. They are then prefilled one by one, without `upcoming`, and those that
+        fail alone end with a fault. The failure may have emptied caches that made the group fit: `fits` is asked again.
+        """
+        for sequence in group:
+            sequence.state = State.PREFILLING
+        started = time.perf_counter()
+        try:
+            result = self._backend.prefill([sequence.prefill_request for sequence in group], upcoming)
+        except Exception as error:
+            if len(group) == 1 and not upcoming:
+                yield self._fail(group[0], error)
+                return
+            for sequence in group:
+                if self._backend.fits([sequence.prefill_request.max_length]):
+                    yield from self._prefill_group([sequence], [])
+                else:
+                    sequence.state = State.WAITING
+            return
+        choices = self._choose_tokens(group, result.logits)
+        encode = result.encode_seconds
+        prefill = time.perf_counter() - started - encode
+        image_tokens, length = (
+            sum(sequence.prompt.image_tokens for sequence in group), sum(sequence.prompt.length for sequence in group),
+        )  # fmt: skip
+        for sequence in group:  # the time is shared by tokens: of pictures for encoding, of all for evaluating
+            image_share = sequence.prompt.image_tokens / image_tokens if image_tokens else 1 / len(group)
+            sequence.seconds += Seconds(
+                encode=encode * image_share, prefill=prefill * sequence.prompt.length / max(1, length)
             )
-            if has_free_slot and (pending := prefetcher.take(wait=not active)) is not None:
-                index = next(indices)
-                yield Piece(index, "")
-                prefetcher.fill()
-                active.append(ActiveReply(index, _run_reply(index, pending, make_reply, may_repeat), prefetcher))
-                yield from active[-1].resume(None)
-            yield from _prefill_waiting(active, slots, prefetcher)
-            active = _release_finished(active, slots)
-            if tokens := {reply.index: reply.request for reply in active if isinstance(reply.request, int)}:
-                assert slots is not None
-                yield from _decode_step(active, tokens, slots)
-            active = _release_finished(active, slots)
-            if not active and prefetcher.is_exhausted:
-                return
-    finally:
-        for reply in active:
-            reply.close()
-            if slots is not None:
-                slots.release(reply.index)
-        prefetcher.close()
+        yield from self._advance(choices)
 
+    # ---- decode ----------------------------------------------------------------------------------------
 
-def _release_finished(
-    active: Sequence[ActiveReply[PreparedPrompt]], slots: SequenceSlots[PreparedPrompt] | None
-) -> list[ActiveReply[PreparedPrompt]]:
-    """Release the slots of finished replies; return the others."""
-    for reply in active:
-        if reply.is_finished and slots is not None:
-            slots.release(reply.index)
-    return [reply for reply in active if not reply.is_finished]
+    def _decode(self) -> Iterator[Piece]:
+        """Have the last token of every running sequence evaluated, and choose the next ones.
 
+        They share the time in equal parts. If it fails all of them do: their caches may have the token or not.
+        """
+        running = [sequence for sequence in self._sequences if sequence.state is State.RUNNING]
+        if not running:
+            return
+        started = time.perf_counter()
+        try:
+            logits = self._backend.decode({sequence.index: sequence.attempt.tokens[-1] for sequence in running})
+        except Exception as error:
+            for sequence in running:
+                yield self._fail(sequence, error)
+            return
+        self.steps += 1
+        self.rows += len(running)
+        choices = self._choose_tokens(running, logits)
+        share = (time.perf_counter() - started) / len(running)
+        for sequence in running:
+            sequence.seconds += Seconds(decode=share)
+        yield from self._advance(choices)
 
-def _prefill_waiting(
-    active: Sequence[ActiveReply[PreparedPrompt]],
-    slots: SequenceSlots[PreparedPrompt] | None,
-    prefetcher: Prefetcher[PreparedPrompt],
-) -> Iterator[Piece]:
-    """Prefill the waiting replies that fit beside the running ones, or one that does not fit once none is running."""
-    for reply in active:
-        while isinstance(reply.request, PrefillRequest):
-            assert slots is not None
-            is_any_running = any(isinstance(other.request, int) for other in active)
-            if is_any_running and not slots.can_prefill(reply.index, reply.request.max_length):
-                return
+    # ---- a sequence goes on, is tried again, or is finished ----------------------------------------------
+
+    def _choose_tokens(self, sequences: list[Sequence], logits: Mapping[int, Logits]) -> list[Choice]:
+        """Choose the next token of each sequence; one that was lost, or whose grammar gives up, has an error."""
+        choices = []
+        for sequence in sequences:
+            choice = Choice(sequence)
             try:
-                logits = slots.prefill(reply.index, reply.request, prefetcher.prepared())
+                if sequence.index not in logits:
+                    raise EngineError("the reply was lost when others needed its place", "run it again with -j 1")
+                choice.text = sequence.attempt.add_token(logits[sequence.index])
             except Exception as error:
-                yield from reply.fail(error)
+                choice.error = error
+            choices.append(choice)
+        return choices
+
+    def _advance(self, choices: list[Choice]) -> Iterator[Piece]:
+        """Yield the text of each chosen token. Where an attempt has ended, begin a second one or end the reply.
+
+        The pieces of a second attempt are empty: readers have seen the text of the first.
+        """
+        for choice in choices:
+            sequence, attempt = choice.sequence, choice.sequence.attempt
+            if choice.error is not None:
+                yield self._fail(sequence, choice.error)
+                continue
+            sequence.state = State.RUNNING
+            if choice.text:
+                yield Piece(sequence.index, choice.text if sequence.looped is None else "")
+            if attempt.reason is None:
+                continue
+            self._backend.release(sequence.index)
+            if attempt.has_looped and sequence.looped is None:
+                sequence.retry(self._new_attempt(sequence.prompt, RETRY_PENALTY))
             else:
-                yield from reply.resume(logits)
-        if reply.is_finished and slots is not None:
-            slots.release(reply.index)  # now, since the next reply may be waiting for this slot
+                yield Piece(sequence.index, "", sequence.finish())
+
+    def _fail(self, sequence: Sequence, error: Exception) -> Piece:
+        """Free the slot of a sequence and end its reply with a fault."""
+        self._backend.release(sequence.index)
+        return Piece(sequence.index, "", sequence.finish(_to_fault(error)))
 
 
-def _decode_step(
-    active: Sequence[ActiveReply[PreparedPrompt]], tokens: Mapping[int, int], slots: SequenceSlots[PreparedPrompt]
-) -> Iterator[Piece]:
-    """Advance each reply of `tokens` by one token."""
-    running = [reply for reply in active if reply.index in tokens]
-    try:
-        logits = slots.decode(tokens)
-    except Exception as error:
-        for reply in running:
-            yield from reply.fail(error)
-        return
-    for reply in running:
-        if reply.index in logits:
-            yield from reply.resume(logits[reply.index])
-        else:
-            lost = EngineError("the reply was lost when others needed its place", "run it again with -j 1")
-            yield from reply.fail(lost)
+@dataclass
+class Choice:
+    """What choosing the next token of a sequence gave: text, or an error."""
+
+    sequence: Sequence
+    text: str = ""
+    error: Exception | None = None
 
 
 def prompt_too_long(tokens: int, context_length: int) -> Fault:
@@ -202,192 +310,16 @@ def prompt_too_long(tokens: int, context_length: int) -> Fault:
     return Fault(ErrorKind.TOO_LONG, message)
 
 
-class ActiveReply(Generic[PreparedPrompt]):
-    """A reply that has begun, and its pending request to the slots: None once it is finished."""
+def _load_grammar(backend: Backend, options: Generate) -> Grammar | None:
+    """The grammar of --schema; None without one, and for a backend that has no tokenizer, as echo.
 
-    def __init__(self, index: int, steps: ReplySteps, prefetcher: Prefetcher[PreparedPrompt]) -> None:
-        self.index, self._steps, self._prefetcher = index, steps, prefetcher
-        self.request: SlotRequest | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it has no slot yet."""
-        return isinstance(self.request, PrefillRequest)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its last piece was yielded."""
-        return self.request is None
-
-    def resume(self, logits: Logits | None) -> Iterator[Piece]:
-        """Send the logits it requested, and yield its pieces up to the next request; None starts it."""
-        return self._run(lambda: self._steps.send(logits))
-
-    def fail(self, error: Exception) -> Iterator[Piece]:
-        """Raise `error` at its pending request, and yield its last pieces."""
-        return self._run(lambda: self._steps.throw(error))
-
-    def close(self) -> None:
-        """End it before it is finished."""
-        self._steps.close()
-
-    def _run(self, step: Callable[[], Piece | SlotRequest]) -> Iterator[Piece]:
-        self.request = None
-        try:
-            while isinstance(item := step(), Piece):
-                yield item
-                if item.finish is None:  # after a finish no reply may be running, and then prompts may not yield None
-                    self._prefetcher.fill()
-                step = partial(next, self._steps)
-            self.request = item
-        except StopIteration:
-            pass
-
-
-class Prefetcher(Generic[PreparedPrompt]):
-    """Takes at most `limit` prompts ahead and prepares them while the replies before them are running."""
-
-    def __init__(
-        self, prompts: Iterable[Prompt | None], prepare: Callable[[Prompt], PreparedPrompt], limit: int
-    ) -> None:
-        self._prompts, self._prepare, self._limit = iter(prompts), prepare, limit
-        self._pool = ThreadPoolExecutor(1, "prepare")
-        self._pending: deque[PendingPrompt[PreparedPrompt]] = deque()
-        self._is_ended = False
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether every prompt was taken."""
-        return self._is_ended and not self._pending
-
-    def fill(self) -> None:
-        """Take the prompts that are ready now, up to the limit."""
-        while len(self._pending) < self._limit and not self._is_ended:
-            try:
-                prompt = next(self._prompts)
-            except StopIteration:
-                self._is_ended = True
-                return
-            if prompt is None:
-                return
-            self._pending.append(PendingPrompt(self._pool, self._prepare, prompt))
-
-    def take(self, wait: bool) -> PendingPrompt[PreparedPrompt] | None:
-        """Return the next prompt; None after the last one, and None if it is not prepared yet, unless `wait`."""
-        if not self._pending:
-            self.fill()
-        if wait and not self._pending and not self._is_ended:
-            raise RuntimeError("the prompts yielded None while no reply was running")
-        return self._pending.popleft() if self._pending and (wait or self._pending[0].is_ready) else None
-
-    def prepared(self) -> list[PreparedPrompt]:
-        """Return those of the next prompts that are prepared."""
-        return [pending.prepared for pending in self._pending if pending.prepared is not None]
-
-    def close(self) -> None:
-        """Wait for the prompt that is being prepared: it may be using the model's files."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class PendingPrompt(Generic[PreparedPrompt]):
-    """A prompt that is prepared in another thread if that is worth it, otherwise when it is asked for."""
-
-    def __init__(self, pool: ThreadPoolExecutor, prepare: Callable[[Prompt], PreparedPrompt], prompt: Prompt) -> None:
-        self._prepare, self._prompt = prepare, prompt
-        self.prepared: PreparedPrompt | None = None
-        self._seconds = 0.0
-        is_threaded = sum(frame.width * frame.height for frame in prompt.frames) > MIN_THREADED_PIXELS
-        self._future = pool.submit(self._run) if is_threaded else None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `result` would return without waiting for the other thread."""
-        return self._future is None or self._future.done()
-
-    def result(self) -> tuple[PreparedPrompt, float]:
-        """Return the prepared prompt and the seconds that preparing took. Raises what `prepare` raised."""
-        if self._future is None:
-            self._run()
-        else:
-            self._future.result()
-        assert self.prepared is not None
-        return self.prepared, self._seconds
-
-    def _run(self) -> None:
-        started = time.perf_counter()
-        self.prepared = self._prepare(self._prompt)
-        self._seconds = time.perf_counter() - started
-
-
-class Attempt(NamedTuple):
-    """One attempt at a reply. `cut` is where its loop is cut off; None if it ended by itself."""
-
-    text: str
-    last_piece: Piece
-    cut: int | None
-
-    @property
-    def finish(self) -> Finish:
-        """How the attempt ended."""
-        assert self.last_piece.finish is not None
-        return self.last_piece.finish
-
-
-def _run_reply(
-    index: int, pending: PendingPrompt[PreparedPrompt], make_reply: MakeReply[PreparedPrompt], may_repeat: bool
-) -> ReplySteps:
-    """Yield the steps of a reply. An exception becomes the fault of its finish."""
-    try:
-        yield from _run_attempts(index, pending, make_reply, may_repeat)
-    except Exception as error:
-        yield Piece(index, "", Finish("error", fault=_to_fault(error)))
-
-
-def _run_attempts(
-    index: int, pending: PendingPrompt[PreparedPrompt], make_reply: MakeReply[PreparedPrompt], may_repeat: bool
-) -> ReplySteps:
-    """Run the first attempt, and a second one with a penalty if the first repeated itself without end.
-
-    The finish then has the text of the second attempt, or, if that repeated itself too, of the first without its loop.
+    Raises UsageError and UnavailableError.
     """
-    prepared, media_seconds = pending.result()
-    first = yield from _run_attempt(make_reply(index, prepared, NO_PENALTY), is_shown=True, may_repeat=may_repeat)
-    finish = replace(first.finish, seconds=first.finish.seconds + Seconds(media=media_seconds))
-    if first.cut is None:
-        yield Piece(index, first.last_piece.text, finish)
-        return
-    second = yield from _run_attempt(make_reply(index, prepared, RETRY_PENALTY), is_shown=False)
-    reason, text = second.finish.reason, second.text
-    if second.cut is not None:
-        reason, text = "repetition", first.text[: first.cut]
-    tokens, seconds = finish.tokens + second.finish.tokens, finish.seconds + second.finish.seconds
-    yield Piece(index, "", Finish(reason, tokens, seconds, second.finish.fault, text))
-
-
-def _run_attempt(
-    steps: ReplySteps, is_shown: bool, may_repeat: bool = False
-) -> Generator[Piece | SlotRequest, bool | Logits | None, Attempt]:
-    """Run one attempt and stop it if it repeats itself; its pieces have no text unless `is_shown`."""
-    guard = RepetitionGuard()
-    with closing(steps):
-        piece = yield from _next_piece(steps, None)
-        while piece.finish is None:
-            yield piece if is_shown else replace(piece, text="")
-            piece = yield from _next_piece(steps, guard.add(piece.text) and not may_repeat)
-    guard.add(piece.text)
-    if piece.finish.reason == "length":
-        guard.check()
-    ended_by_itself = piece.finish.reason in ("stop", "error")
-    return Attempt(guard.text, piece, None if ended_by_itself or may_repeat else guard.cut)
-
-
-def _next_piece(
-    steps: ReplySteps, value: bool | Logits | None
-) -> Generator[Piece | SlotRequest, bool | Logits | None, Piece]:
-    """Send `value` to a reply; pass its requests up and the logits down until it yields a piece."""
-    while not isinstance(item := steps.send(value), Piece):
-        value = yield item
-    return item
+    if options.schema is None:
+        return None
+    grammar_class: type[Grammar] = registry.load(registry.ON_DEMAND, "--schema")
+    tokenizer = backend.grammar_tokenizer()
+    return None if tokenizer is None else grammar_class(tokenizer, options.schema)
 
 
 def _to_fault(error: Exception) -> Fault:

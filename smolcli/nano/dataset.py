@@ -14,7 +14,7 @@ from smolcli.models.chat_template import UNSPLIT, Grid, in_words, video_parts
 from smolcli.nano import synthetic_images
 from smolcli.nano.questions import FOLLOW_UPS, QUESTIONS, region, scene_caption, tags, with_article
 from smolcli.nano.synthetic_images import TILE, Annotation, Picture, Rng, pick
-from smolcli.types import Frame, Prompt
+from smolcli.types import FrameRef, Prompt
 
 CELLS = 8  # a tile's tokens a side: cells of 16 x 16 pixels
 CONTENTS = (  # of a cell; "" is nothing
@@ -60,7 +60,7 @@ class Lesson:
     follow_ups: Sequence[tuple[str, str]] = ()
 
 
-_PLACEHOLDER = Frame(bytes(3), 1, 1)
+_PLACEHOLDER = FrameRef(0, 1, 1)
 
 
 def still(picture: Picture, question: str, answer: str, grid: Grid = UNSPLIT) -> Lesson:

@@ -24,12 +24,13 @@ from rapidfuzz.distance import Levenshtein
 from smolcli import registry
 from smolcli.converters.verify import divergence
 from smolcli.generation.replies import ReplyCollector
+from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.nano import dataset, synthetic_images
 from smolcli.nano.synthetic_images import TILE, Picture, Rng
 from smolcli.options import Generate, Model
 from smolcli.tasks.ocr import QUESTION as OCR
-from smolcli.types import Frame, Prompt, Turn
+from smolcli.types import Frame, FrameRef, Prompt, Turn
 
 CAPTION = dataset.CAPTION[0]
 
@@ -70,7 +71,7 @@ def _lesson_case(rng: Rng, draw_lesson: Callable[[Rng], dataset.Lesson], accepts
             break
     images = [Image.fromarray(tile) for tile in lesson.tiles]
     frames = map(frame, images)
-    prompt = Prompt.user(*(next(frames) if isinstance(part, Frame) else part for part in parts))
+    prompt = Prompt.user(*(next(frames) if isinstance(part, FrameRef) else part for part in parts))
     return Case(prompt, lesson.answer, images[0])
 
 
@@ -134,7 +135,7 @@ def cases(name: str, count: int, seed: int) -> list[Case]:
 def answers(backend: Any, prompts: Iterable[Prompt], tokens: int) -> list[str]:
     """The text of the reply to each prompt, in their order. Raises RuntimeError if a reply ended in a fault."""
     replies, texts = ReplyCollector(), dict[int, str]()
-    for piece in backend.generate(prompts, Generate(max_tokens=tokens)):
+    for piece in generate(backend, prompts, Generate(max_tokens=tokens)):
         if reply := replies.add(piece):
             if reply.finish.fault:
                 raise RuntimeError(reply.finish.fault.message)

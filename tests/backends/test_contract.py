@@ -1,26 +1,24 @@
-"""The rules of backends/base.py, tested on every backend with every vision encoder."""
+"""The rules of backends/base.py and generation/scheduler.py, on every backend with every vision encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 
 from smolcli import registry
-from smolcli.backends import image_processor
-from smolcli.backends.base import Backend
+from smolcli.backends.base import Backend, Logits, PrefillRequest, PrefillResult, PreparedPrompt
 from smolcli.backends.echo import Echo
-from smolcli.backends.image_processor import cut
-from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.converters import convert
-from smolcli.errors import InputError
-from smolcli.generation.sampler import Sampler
-from smolcli.generation.scheduler import PREFETCHED_PROMPTS
+from smolcli.errors import EngineError, InputError
+from smolcli.generation.sampler import RepetitionPenalty, Sampler
+from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
@@ -54,12 +52,6 @@ def noise(seed: int, side: int = 40) -> Frame:
     return Frame(np.random.default_rng(seed).bytes(3 * side * side), side, side)
 
 
-def detokenize(backend: Backend, token: int) -> str:
-    if backend.name == "torch":
-        return str(backend.tokenizer.decode([token]))  # type: ignore[attr-defined]
-    return str(backend.detokenize([token]))  # type: ignore[attr-defined]
-
-
 def texts(pieces: list[Piece]) -> dict[int, str]:
     return {index: "".join(p.text for p in pieces if p.index == index) for index in sorted({p.index for p in pieces})}
 
@@ -72,7 +64,7 @@ PROMPTS = [
 
 
 def test_each_reply_has_exactly_one_finish_with_its_tokens(backend: Backend) -> None:
-    pieces = list(backend.generate(PROMPTS, SIX_TOKENS))
+    pieces = list(generate(backend, PROMPTS, SIX_TOKENS))
     finishes = {piece.index: piece.finish for piece in pieces if piece.finish is not None}
     assert sorted(finishes) == [0, 1, 2]
     assert sum(piece.finish is not None for piece in pieces) == 3
@@ -93,19 +85,19 @@ def test_only_a_few_prompts_are_taken_ahead(backend: Backend) -> None:
             taken.append(number)
             yield Prompt.user(f"number {number}")
 
-    pieces = backend.generate(source(), Generate(max_tokens=1))
+    pieces = generate(backend, source(), Generate(max_tokens=1))
     assert isinstance(pieces, Generator)
     for piece in pieces:
         if piece.finish is not None:
             break
-    assert len(taken) <= (backend.max_sequences + 2 * PREFETCHED_PROMPTS if isinstance(backend, LlamaCpp) else 2)
+    assert len(taken) <= 2 * backend.max_sequences  # as many are prepared as are being answered
     pieces.close()
 
 
 def test_the_first_piece_of_each_prompt_comes_before_any_of_its_text(backend: Backend) -> None:
     """Also if the prompt cannot be answered."""
     prompts = [PROMPTS[0], Prompt.user("far too long " * 20_000), PROMPTS[1]]
-    pieces = list(backend.generate(prompts, SIX_TOKENS))
+    pieces = list(generate(backend, prompts, SIX_TOKENS))
     for index in range(3):
         [first, *_, last] = [piece for piece in pieces if piece.index == index]
         assert (first.text, first.finish) == ("", None)
@@ -125,7 +117,7 @@ def test_a_prompt_is_taken_while_another_reply_is_running(backend: Backend) -> N
             yield prompt
 
     reasons = []
-    for piece in backend.generate(source(), Generate(max_tokens=30)):
+    for piece in generate(backend, source(), Generate(max_tokens=30)):
         if piece.finish is not None:
             running -= 1
             reasons.append(piece.finish.reason)
@@ -138,20 +130,26 @@ def test_a_looping_reply_is_retried_without_encoding_its_pictures_again(
 ) -> None:
     """With a model that generates the same token until there is a penalty."""
     if isinstance(backend, Echo):
-        [*_, last] = backend.generate([Prompt.user("and so on " * 90)], Generate(max_tokens=500))
+        [*_, last] = generate(backend, [Prompt.user("and so on " * 90)], Generate(max_tokens=500))
         assert last.finish is not None
         assert (last.finish.reason, last.finish.text) == ("repetition", "and so on")
         return
     sample, prompt = Sampler.sample, Prompt.user(noise(77), "What is this?")
-    owner: Any = backend if backend.name == "torch" else backend._vision  # type: ignore[attr-defined]
-    cache = getattr(owner, "_vision", owner)._embedding_cache  # a ThreadedEncoder has its encoder in _vision
+    owner: Any = backend
+    while hasattr(owner, "_vision"):  # the vision encoder of llama.cpp, which may run in a thread of its own
+        owner = owner._vision
+    cache = owner._embedding_cache
     encode, encoded = cache._encode, []
     monkeypatch.setattr(cache, "_encode", lambda tiles: encoded.extend(tiles) or encode(tiles))
-    [*_, alone] = backend.generate([prompt], SIX_TOKENS)
-    the = next(n for n in range(384) if detokenize(backend, n) == " the")
-    monkeypatch.setattr(Sampler, "is_argmax", False)
-    monkeypatch.setattr(Sampler, "sample", lambda self, logits: the if self._penalty == 1 else sample(self, logits))
-    pieces = list(backend.generate([prompt], Generate(max_tokens=70)))
+    [*_, alone] = generate(backend, [prompt], SIX_TOKENS)
+    the = next(token for token in range(384) if backend.detokenizer()(token) == " the")
+
+    def sample_the(self: Sampler, logits: Logits, generated: Sequence[int]) -> int:
+        is_retry = any(isinstance(logits_filter, RepetitionPenalty) for logits_filter in self._filters)
+        return sample(self, logits, generated) if is_retry else the
+
+    monkeypatch.setattr(Sampler, "sample", sample_the)
+    pieces = list(generate(backend, [prompt], Generate(max_tokens=70)))
     shown, finish = "".join(piece.text for piece in pieces), pieces[-1].finish
     assert finish is not None and alone.finish is not None
     assert set(shown.split()) == {"the"} and 200 <= len(shown) < 240
@@ -164,23 +162,23 @@ def test_a_looping_reply_is_retried_without_encoding_its_pictures_again(
 
 
 def test_greedy_replies_do_not_depend_on_the_other_prompts_or_their_order(backend: Backend) -> None:
-    together = texts(list(backend.generate(PROMPTS, SIX_TOKENS)))
-    alone = [texts(list(backend.generate([prompt], SIX_TOKENS)))[0] for prompt in PROMPTS]
+    together = texts(list(generate(backend, PROMPTS, SIX_TOKENS)))
+    alone = [texts(list(generate(backend, [prompt], SIX_TOKENS)))[0] for prompt in PROMPTS]
     assert [together[n] for n in range(3)] == alone
 
 
 def test_the_same_seed_samples_the_same_reply(backend: Backend) -> None:
     hot = Generate(max_tokens=12, temperature=1.5, top_p=0.9, seed=7)
-    first, second = (texts(list(backend.generate(PROMPTS[:1], hot)))[0] for _ in range(2))
+    first, second = (texts(list(generate(backend, PROMPTS[:1], hot)))[0] for _ in range(2))
     assert first == second
     if backend.name != "echo":
-        others = {texts(list(backend.generate(PROMPTS[:1], replace(hot, seed=seed))))[0] for seed in range(4)}
+        others = {texts(list(generate(backend, PROMPTS[:1], replace(hot, seed=seed))))[0] for seed in range(4)}
         assert len(others) > 1
 
 
 def test_a_reply_has_at_most_max_tokens(backend: Backend) -> None:
     for max_tokens in (1, 3):
-        [*_, last] = backend.generate([PROMPTS[1]], Generate(max_tokens=max_tokens))
+        [*_, last] = generate(backend, [PROMPTS[1]], Generate(max_tokens=max_tokens))
         assert last.finish is not None
         assert last.finish.tokens.new <= max_tokens
         if last.finish.reason == "length":
@@ -191,7 +189,7 @@ def test_a_prompt_too_long_for_the_context_is_a_fault_and_the_next_one_is_answer
     if backend.name == "echo":
         return  # it has no context
     long = Prompt.user("far too long " * 20_000)
-    too_long, answered = [piece.finish for piece in backend.generate([long, PROMPTS[0]], SIX_TOKENS) if piece.finish]
+    too_long, answered = [piece.finish for piece in generate(backend, [long, PROMPTS[0]], SIX_TOKENS) if piece.finish]
     assert too_long.fault is not None
     assert too_long.fault.kind == "too-long"
     assert answered.fault is None
@@ -204,15 +202,15 @@ def test_a_prompt_too_long_for_the_context_is_a_fault_and_the_next_one_is_answer
 def test_an_exception_in_one_reply_does_not_affect_the_others(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
-    reply, calls = backend._reply, count()  # type: ignore[attr-defined]
+    prefill = backend.prefill
 
-    def failing(*args: object) -> Iterator[Piece]:
-        if next(calls) == 1:
+    def failing(requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        if any(request.sequence == 1 for request in requests):
             raise error
-        return reply(*args)
+        return prefill(requests, upcoming)
 
-    monkeypatch.setattr(backend, "_reply", failing)
-    faults = {piece.index: piece.finish.fault for piece in backend.generate(PROMPTS, SIX_TOKENS) if piece.finish}
+    monkeypatch.setattr(backend, "prefill", failing)
+    faults = {piece.index: piece.finish.fault for piece in generate(backend, PROMPTS, SIX_TOKENS) if piece.finish}
     assert [fault.kind if (fault := faults[index]) else "" for index in range(3)] == ["", kind, ""]
     assert faults[1] is not None and "\n" not in faults[1].message
 
@@ -237,31 +235,19 @@ def test_a_second_question_about_a_picture_needs_no_encoding(backend: Backend) -
     picture = noise(99, 300)
     first, second = [
         piece.finish.seconds.encode
-        for piece in backend.generate([Prompt.user(picture, "a"), Prompt.user(picture, "b")], Generate(max_tokens=1))
+        for question in "ab"
+        for piece in generate(backend, [Prompt.user(picture, question)], Generate(max_tokens=1))
         if piece.finish
     ]
     assert second < first / 2
 
 
-def test_a_picture_is_cut_into_tiles_once_for_all_its_questions(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuts: list[Frame] = []
-    monkeypatch.setattr(image_processor, "cut", lambda frame, *args: cuts.append(frame) or cut(frame, *args))
-    picture, other = noise(97, 300), noise(96, 300)
-
-    def ask() -> None:
-        list(
-            backend.generate(
-                [Prompt.user(frame, question) for question in "ab" for frame in (picture, other)], SIX_TOKENS
-            )
-        )
-
-    ask()
-    assert cuts == ([] if backend.name == "echo" else [picture, other])
-    backend.clear_cache()
-    ask()
-    assert cuts[2:] == cuts[:2]
+def test_a_prepared_prompt_does_not_hold_the_pixels_of_its_pictures(backend: Backend) -> None:
+    picture = noise(97, 300)
+    pixels = ref(picture)
+    prepared = backend.prepare(Prompt.user(picture, "What is this?"))
+    del picture
+    assert prepared.length > 0 and pixels() is None
 
 
 def test_after_the_cache_is_cleared_a_picture_is_encoded_again(backend: Backend) -> None:
@@ -270,7 +256,7 @@ def test_after_the_cache_is_cleared_a_picture_is_encoded_again(backend: Backend)
     picture = Prompt.user(noise(98, 300), "a")
 
     def encode() -> float:
-        [finish] = [piece.finish for piece in backend.generate([picture], Generate(max_tokens=1)) if piece.finish]
+        [finish] = [piece.finish for piece in generate(backend, [picture], Generate(max_tokens=1)) if piece.finish]
         return finish.seconds.encode
 
     first, cached = encode(), encode()
@@ -280,9 +266,9 @@ def test_after_the_cache_is_cleared_a_picture_is_encoded_again(backend: Backend)
 
 def test_a_reply_of_a_fixed_length_is_not_stopped_for_repeating_itself(backend: Backend) -> None:
     forced = Generate(max_tokens=200, min_tokens=200)
-    finishes = [piece.finish for piece in backend.generate(PROMPTS, forced) if piece.finish]
+    finishes = [piece.finish for piece in generate(backend, PROMPTS, forced) if piece.finish]
     assert [(finish.reason, finish.tokens.new, finish.fault) for finish in finishes] == [("length", 200, None)] * 3
-    free = [piece.finish for piece in backend.generate(PROMPTS, Generate(max_tokens=200)) if piece.finish]
+    free = [piece.finish for piece in generate(backend, PROMPTS, Generate(max_tokens=200)) if piece.finish]
     assert any(finish.tokens.new != 200 for finish in free) or backend.name != "echo"
 
 
@@ -290,3 +276,106 @@ def test_the_built_in_model_serves_both_backends() -> None:
     for name in ("torch", "llamacpp"):
         assert resolve.resolve(Model(model="nano"), name).can_run_on(name)
     assert Path(resolve.resolve(Model(model="nano"), "torch").checkpoint or "").is_dir()
+
+
+# ---- the seam itself -----------------------------------------------------------------------------------
+
+STEPS = 3
+NO_TOKEN = PreparedPrompt(((10**6,),), 1, 0)  # a prompt that no model can evaluate
+
+
+def prefill(backend: Backend, prompts: Mapping[int, PreparedPrompt]) -> dict[int, Logits]:
+    """Prefill sequences together, and return a copy of the logits of each."""
+    requests = [PrefillRequest(number, prompt, prompt.length + 1 + STEPS) for number, prompt in prompts.items()]
+    assert backend.fits([request.max_length for request in requests]) == len(requests)
+    result = backend.prefill(requests, [])
+    assert sorted(result.logits) == sorted(prompts) and result.encode_seconds >= 0
+    return {number: logits.copy() for number, logits in result.logits.items()}
+
+
+def run(backend: Backend, prompts: Mapping[int, PreparedPrompt]) -> dict[int, list[Logits]]:
+    """Prefill sequences together and append the likeliest token to each for some steps; return all logits."""
+    logits = {number: [first] for number, first in prefill(backend, prompts).items()}
+    for _ in range(STEPS):
+        tokens = {number: int(of_sequence[-1].argmax()) for number, of_sequence in logits.items()}
+        for number, after in backend.decode(tokens).items():
+            logits[number].append(after.copy())
+    for number in prompts:
+        backend.release(number)
+    return logits
+
+
+@pytest.fixture
+def prepared(backend: Backend) -> dict[int, PreparedPrompt]:
+    """As many prompts as the backend evaluates together, by arbitrary numbers; nothing of them is cached."""
+    prompts = [backend.prepare(prompt) for prompt in PROMPTS]
+    backend.clear_cache()
+    return dict(zip((7, 3, 12)[: backend.max_sequences], prompts, strict=False))
+
+
+def test_sequences_evaluated_together_have_the_logits_of_each_alone(
+    backend: Backend, prepared: dict[int, PreparedPrompt]
+) -> None:
+    together = run(backend, prepared)
+    for number, prompt in prepared.items():
+        backend.clear_cache()
+        [alone] = run(backend, {number: prompt}).values()
+        assert len(alone) == len(together[number]) == 1 + STEPS
+        assert all(logits.dtype == np.float32 and logits.ndim == 1 for logits in together[number])
+        np.testing.assert_allclose(together[number], alone, rtol=0, atol=1e-4)
+    assert len({tuple(logits[0]) for logits in together.values()}) == len(prepared)
+
+
+def test_a_released_slot_can_be_used_again_while_the_others_go_on(
+    backend: Backend, prepared: dict[int, PreparedPrompt]
+) -> None:
+    prompt = next(iter(prepared.values()))
+    expected = run(backend, {0: prompt})[0]
+    last = backend.max_sequences - 1
+    for number in range(backend.max_sequences):
+        prefill(backend, {number: prompt})
+    backend.release(last)
+    np.testing.assert_allclose(prefill(backend, {last + 1: prompt})[last + 1], expected[0], rtol=0, atol=1e-4)
+    numbers = [*range(last), last + 1]
+    after = backend.decode(dict.fromkeys(numbers, int(expected[0].argmax())))
+    assert sorted(after) == numbers
+    for number in numbers:
+        np.testing.assert_allclose(after[number], expected[1], rtol=0, atol=1e-4)
+        backend.release(number)
+    backend.release(last)  # it has no slot, and nothing happens
+
+
+def test_prompts_of_a_group_that_fails_can_be_evaluated_one_by_one(
+    backend: Backend, prepared: dict[int, PreparedPrompt]
+) -> None:
+    expected = {number: run(backend, {number: prompt})[number] for number, prompt in prepared.items()}
+    bad = list(prepared)[len(prepared) // 2]  # not the first, if there are several
+    with pytest.raises((EngineError, IndexError)):
+        prefill(backend, {**prepared, bad: NO_TOKEN})
+    for number, prompt in prepared.items():
+        np.testing.assert_allclose(run(backend, {number: prompt})[number], expected[number], rtol=0, atol=1e-4)
+    assert backend.fits([100] * backend.max_sequences) == backend.max_sequences
+
+
+def test_several_threads_may_prepare_prompts(backend: Backend) -> None:
+    prompts = [*PROMPTS, Prompt.user(noise(5, 300), "What?")] * 5
+    one_by_one = list(map(backend.prepare, prompts))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(backend.prepare, prompts)) == one_by_one
+    assert one_by_one[0].length > one_by_one[0].image_tokens > 0 == one_by_one[1].image_tokens
+
+
+def test_the_detokenizer_of_a_reply_holds_back_incomplete_characters(backend: Backend) -> None:
+    """The tiny model's tokens are bytes, and words that come often."""
+    if backend.name == "echo":
+        return  # its tokens are words
+    text = "Año 日本, and the end"
+    [tokens] = [part for part in backend.prepare(Prompt.user(text)).parts if not isinstance(part, bytes)]
+    for _ in range(2):
+        detokenize = backend.detokenizer()
+        shown = "".join(detokenize(token) for token in tokens if token not in backend.stop_tokens)
+        assert text in shown and "\ufffd" not in shown
+
+
+def test_the_tokenizer_for_schemas_is_made_once(backend: Backend) -> None:
+    assert backend.grammar_tokenizer() is backend.grammar_tokenizer()

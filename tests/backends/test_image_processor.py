@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import random
-import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from smolcli.backends.image_processor import ImageProcessor, Layout, cut, plan
+from smolcli.backends.image_processor import Layout, cut, plan
 from smolcli.models.chat_template import UNSPLIT, Grid
 from smolcli.types import Frame
 
@@ -128,14 +126,3 @@ def test_tile_counts_of_published_models() -> None:
 
 def test_without_splitting_detail_has_no_effect() -> None:
     assert plan(10, 10_000, SMALL, "high", split=False) == UNSPLIT
-
-
-def test_tiles_are_cached_as_long_as_their_picture_is_referenced() -> None:
-    processor, picture = ImageProcessor(SMALL, "auto"), noise(70, 50)
-    tiles = processor(picture, True)
-    assert tiles == cut(picture, SMALL, "auto", True) and processor(picture, True) is tiles
-    assert processor(picture, False) == cut(picture, SMALL, "auto", False) != tiles
-    gone = weakref.ref(tiles)
-    del tiles, picture
-    gc.collect()
-    assert gone() is None

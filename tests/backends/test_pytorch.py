@@ -64,6 +64,7 @@ DAMAGE = {
     "a broken tokenizer": (lambda d: (d / "tokenizer.json").write_text("{}"), "cannot be loaded"),
     "cut weights": (lambda d: os.truncate(d / "model.safetensors", 10_000), "cannot be loaded"),
     "a strange size": (lambda d: edit(d / "preprocessor_config.json", size={"longest_edge": "x"}), "cannot be loaded"),
+    "no picture's edge": (lambda d: edit(d / "preprocessor_config.json", size={"longest_edge": 0}), "contradict"),
     "other colors": (lambda d: edit(d / "preprocessor_config.json", image_mean=[0, 0, 0]), "image_mean is .*only mod"),
     "weights that run code": (pickled, "cannot be loaded"),
 }

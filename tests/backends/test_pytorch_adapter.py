@@ -15,11 +15,12 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
-from smolcli.backends.pytorch_checkpoint import load_model, load_tokenizer
+from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.converters import plan, write
 from smolcli.errors import ModelError
 from smolcli.models.files import BUILT_IN
 from smolcli.models.resolve import find_files
+from smolcli.models.tokenizer import load_tokenizer
 
 Weights = dict[str, torch.Tensor]
 HEAD = "lm_head.weight"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from smolcli import registry
+from smolcli.backends.base import Logits
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
 from smolcli.converters import convert
@@ -23,7 +24,8 @@ from smolcli.errors import EngineError, UnavailableError, UsageError
 from smolcli.generation.grammar import Grammar, GrammarState
 from smolcli.generation.json_schema import canonicalize
 from smolcli.generation.replies import ReplyCollector
-from smolcli.generation.sampler import Sampler
+from smolcli.generation.sampler import AllowedTokens, RepetitionPenalty
+from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
@@ -82,9 +84,9 @@ def noise(seed: int) -> Frame:
 PROMPTS = [Prompt.user(noise(seed), "What is this?") for seed in range(3)]
 
 
-def replies(backend: PyTorch | LlamaCpp, options: Generate) -> list[Reply]:
+def replies(backend: PyTorch | LlamaCpp, options: Generate, prompts: Sequence[Prompt] = PROMPTS) -> list[Reply]:
     complete, collector = {}, ReplyCollector()
-    for piece in backend.generate(PROMPTS, options):
+    for piece in generate(backend, prompts, options):
         if reply := collector.add(piece):
             assert reply.finish.fault is None
             complete[piece.index] = reply
@@ -158,16 +160,25 @@ def test_an_object_of_exactly_max_tokens_is_complete(pair: Pair) -> None:
 
 def test_a_loop_in_a_string_is_retried_with_the_same_grammar(tiny: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a model that repeats one word wherever the grammar allows it, until there is a penalty."""
-    sample, [the] = Sampler.sample, tiny[0].tokenizer.encode(" the", add_special_tokens=False).ids
+    [the] = tiny[0].tokenizer.encode(" the", add_special_tokens=False).ids
+    filter_allowed, penalize = AllowedTokens.apply, RepetitionPenalty.apply
+    has_penalty: list[bool] = []
 
-    def repeat_the(self: Sampler, logits: Any) -> int:
-        assert self._grammar is not None
-        return the if self._penalty == 1 and self._grammar.allowed_tokens()[the] else sample(self, logits)
+    def repeat_the(self: AllowedTokens, logits: Logits, generated: Sequence[int]) -> Logits:
+        logits = logits.copy()
+        logits[the] += 0 if has_penalty else 1000
+        return filter_allowed(self, logits, generated)
 
-    monkeypatch.setattr(Sampler, "sample", repeat_the)
+    def penalize_and_note(self: RepetitionPenalty, logits: Logits, generated: Sequence[int]) -> Logits:
+        has_penalty.append(True)
+        return penalize(self, logits, generated)
+
+    monkeypatch.setattr(AllowedTokens, "apply", repeat_the)
+    monkeypatch.setattr(RepetitionPenalty, "apply", penalize_and_note)
     schema = object_schema(ok={"type": "boolean"}, a={"type": "string", "maxLength": 300})
     for backend in tiny:
-        reply = replies(backend, Generate(900, schema=json.dumps(schema)))[0]
+        has_penalty.clear()
+        [reply] = replies(backend, Generate(900, schema=json.dumps(schema)), PROMPTS[:1])
         assert (reply.finish.reason, reply.text) == ("stop", reply.finish.text)
         assert " the the the" not in reply.text
         assert_valid(schema, reply)
@@ -188,11 +199,11 @@ def test_a_schema_that_cannot_be_enforced_is_an_error_before_the_first_reply(
 ) -> None:
     for backend in tiny:
         with pytest.raises(UsageError, match=f"the schema cannot be enforced: .*{reason}"):
-            backend.generate(PROMPTS, Generate(schema=json.dumps(schema)))
+            generate(backend, PROMPTS, Generate(schema=json.dumps(schema)))
 
 
 def test_both_ways_to_make_a_tokenizer_give_the_same_tokens_and_masks(pair: Pair) -> None:
-    first, second = (backend._grammar_tokenizer for backend in pair)
+    first, second = (backend.grammar_tokenizer() for backend in pair)
     assert first.vocab_size == second.vocab_size == len(pair[1].logits(PROMPTS[0])[0])
     for token in range(first.vocab_size):
         assert first.decode_bytes([int(token)]) == second.decode_bytes([int(token)])
@@ -220,7 +231,7 @@ def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
     values = [{"n": n, "w": word} for n in range(3) for word in ("a", "ab", "é")]
     language = [text.encode() for value in values for text in texts(value)]
     schema = object_schema(n={"type": "integer", "minimum": 0, "maximum": 2}, w={"enum": ["a", "ab", "é"]})
-    tokenizer = nano[0]._grammar_tokenizer
+    tokenizer = nano[0].grammar_tokenizer()
     grammar = Grammar(tokenizer, json.dumps(schema))
     reached = set()
 
@@ -243,7 +254,7 @@ def test_the_mask_is_that_of_all_texts_of_a_small_language(nano: Pair) -> None:
 
 
 def test_a_token_that_is_not_allowed_is_an_engine_error(nano: Pair) -> None:
-    state = Grammar(nano[0]._grammar_tokenizer, canonicalize("a")).start()
+    state = Grammar(nano[0].grammar_tokenizer(), canonicalize("a")).start()
     with pytest.raises(EngineError, match="cannot be followed any further"):
         state.accept_token(5)
 
@@ -256,9 +267,9 @@ def test_llguidance_is_needed_for_a_schema_only(nano: Pair, monkeypatch: pytest.
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llguidance" else find_spec(name))
-    generate = partial(nano[1].generate, PROMPTS)
+    answer = partial(generate, nano[1], PROMPTS)
     with pytest.raises(
         UnavailableError, match=r"--schema needs the library llguidance.*pip install 'smolcli\[schema\]'"
     ):
-        generate(Generate(schema=canonicalize("a")))
-    assert list(generate(Generate(max_tokens=1)))
+        answer(Generate(schema=canonicalize("a")))
+    assert list(answer(Generate(max_tokens=1)))

@@ -1,4 +1,4 @@
-"""generation/sampler.py against transformers' own samplers and the arithmetic, and its decoding loop."""
+"""generation/sampler.py against transformers' own samplers and the arithmetic."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from smolcli.generation.sampler import Logits, Sampler, run_decoding
+from smolcli.backends.base import Logits
+from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler
 from smolcli.options import Generate
-from smolcli.types import FinishReason, Piece
 
 SIZE = 50
 HOT = Generate(temperature=1.3)
@@ -32,7 +32,7 @@ def make_logits(seed: int, size: int = SIZE) -> Logits:
 def draws(logits: Logits, count: int = 4000, **options: float) -> NDArray[np.float64]:
     """Return the share of draws of each token."""
     sampler = Sampler(Generate(**options))  # type: ignore[arg-type]
-    return np.bincount([sampler.sample(logits) for _ in range(count)], minlength=len(logits)) / count
+    return np.bincount([sampler.sample(logits, []) for _ in range(count)], minlength=len(logits)) / count
 
 
 def reference_probabilities(logits: Logits, temperature: float, top_p: float = 1.0) -> NDArray[np.float64]:
@@ -64,12 +64,12 @@ def test_the_smallest_nucleus_is_one_token() -> None:
 def test_the_penalty_is_that_of_transformers(penalty: float) -> None:
     """Compare the token of each step; a token generated before may win again."""
     processor = RepetitionPenaltyLogitsProcessor(penalty)
-    sampler, tokens = Sampler(Generate(), penalty), list[int]()
+    sampler, tokens = Sampler(Generate(), [RepetitionPenalty(penalty)]), list[int]()
     for step in range(60):
         logits = make_logits(step, 12)
         row = torch.from_numpy(logits)[None]
         processed = processor(torch.tensor([tokens]), row) if tokens else row
-        tokens.append(sampler.sample(logits))
+        tokens.append(sampler.sample(logits, tokens))
         assert tokens[-1] == int(processed.argmax())
     assert len(set(tokens)) > 5
 
@@ -88,32 +88,32 @@ class FixedGrammar:
 
 
 def test_only_allowed_tokens_are_sampled() -> None:
-    grammar = FixedGrammar(3, 7, 20)
+    allowed = AllowedTokens(FixedGrammar(3, 7, 20))
     for seed in range(20):
         logits = make_logits(seed)
         best = [3, 7, 20][int(logits[[3, 7, 20]].argmax())]
-        assert Sampler(Generate(), 1.0, grammar).sample(logits) == best
-        assert Sampler(Generate(temperature=9.0, top_p=0.99, seed=seed), 1.0, grammar).sample(logits) in (3, 7, 20)
-        assert Sampler(HOT, 1.5, grammar).sample(logits) in (3, 7, 20)
-
-
-def test_is_argmax_only_without_temperature_penalty_and_grammar() -> None:
-    assert Sampler(Generate(top_p=0.5, seed=3)).is_argmax
-    others = (Sampler(HOT), Sampler(Generate(), 1.3), Sampler(Generate(), 1.0, FixedGrammar(1)))
-    assert not any(other.is_argmax for other in others)
+        assert Sampler(Generate(), [allowed]).sample(logits, []) == best
+        hot = Generate(temperature=9.0, top_p=0.99, seed=seed)
+        assert Sampler(hot, [allowed]).sample(logits, []) in (3, 7, 20)
+        assert Sampler(HOT, [RepetitionPenalty(1.5), allowed]).sample(logits, [1]) in (3, 7, 20)
 
 
 def test_logits_are_not_written_to() -> None:
     logits = make_logits(1)
     logits.flags.writeable = False
     for options in (Generate(), HOT):
-        sampler = Sampler(options, 1.3, FixedGrammar(1, 2, 3))
+        filters: list[LogitsFilter] = [
+            RepetitionPenalty(1.3),
+            AllowedTokens(FixedGrammar(1, 2, 3)),
+            MinTokens(2, frozenset({2})),
+        ]
+        sampler, tokens = Sampler(options, filters), list[int]()
         for _ in range(3):
-            sampler.sample(logits)
+            tokens.append(sampler.sample(logits, tokens))
 
 
 def test_the_first_of_equal_logits_wins() -> None:
-    assert Sampler(Generate()).sample(np.array([1, 2, 2, 0], np.float32)) == 1
+    assert Sampler(Generate()).sample(np.array([1, 2, 2, 0], np.float32), []) == 1
 
 
 def test_logits_that_differ_in_the_last_digits_draw_the_same_tokens() -> None:
@@ -122,7 +122,7 @@ def test_logits_that_differ_in_the_last_digits_draw_the_same_tokens() -> None:
     other = near + 1e-6 * np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
     options = Generate(temperature=1.0, top_p=0.95, seed=3)
     first, second = Sampler(options), Sampler(options)
-    assert [first.sample(near) for _ in range(500)] == [second.sample(other) for _ in range(500)]
+    assert [first.sample(near, []) for _ in range(500)] == [second.sample(other, []) for _ in range(500)]
 
 
 def test_extreme_logits_and_temperatures_give_no_warnings() -> None:
@@ -130,97 +130,19 @@ def test_extreme_logits_and_temperatures_give_no_warnings() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for temperature in (1e-300, 1e-9, 1.0):
-            assert Sampler(Generate(temperature=temperature)).sample(logits) == 1
-        assert 0 <= Sampler(Generate(temperature=100.0, top_p=0.5)).sample(logits) < 3
+            assert Sampler(Generate(temperature=temperature)).sample(logits, []) == 1
+        assert 0 <= Sampler(Generate(temperature=100.0, top_p=0.5)).sample(logits, []) < 3
 
 
 def test_a_seed_draws_the_same_on_every_machine() -> None:
     """Also in another process, whatever its hash seed."""
     program = (
         "import numpy as np; from smolcli.generation.sampler import Sampler; from smolcli.options import Generate;"
-        "s = Sampler(Generate(temperature=1.0, seed=7)); print(*(s.sample(np.zeros(1000, np.float32)) for _ in 'abc'))"
+        "s = Sampler(Generate(temperature=1.0, seed=7)); row = np.zeros(1000, np.float32);"
+        "print(*(s.sample(row, []) for _ in 'abc'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["483", "228", "834"]
-
-
-class WordGrammar:
-    """A grammar of lower-case words that end in a full stop; token n is the character n."""
-
-    def allowed_tokens(self) -> NDArray[np.bool_]:
-        return np.array([chr(n).islower() or chr(n) == "." for n in range(128)])
-
-    def accept_token(self, token: int) -> bool:
-        return token == ord(".")
-
-
-def decode(
-    text: str, max_tokens: int, is_looping: bool = False, grammar: WordGrammar | None = None, min_tokens: int = 0
-) -> tuple[list[str], object, int]:
-    """Decode with a model whose best tokens are `text` and then "!" without end; token n is the character n.
-
-    "$" is the stop token and "_" has no text. Returns the texts of the pieces, what the loop returned, and the number
-    of model steps.
-    """
-    steps = 0
-
-    def logits_at(position: int) -> Logits:
-        logits = np.zeros(128, np.float32)
-        logits[ord(text[position] if position < len(text) else "!")] = 2
-        logits[ord(".")] = 1
-        return logits
-
-    def compute_logits(token: int) -> Logits:
-        nonlocal steps
-        steps += 1
-        return logits_at(steps)
-
-    def detokenize(token: int) -> str | None:
-        return None if chr(token) == "$" else "" if chr(token) == "_" else chr(token)
-
-    sampler = Sampler(Generate(min_tokens=min_tokens), 1.0, grammar)
-    decoding = run_decoding(sampler.decode(5, logits_at(0), max_tokens, detokenize, sampler.sample), compute_logits)
-    pieces: list[Piece] = []
-    try:
-        pieces.append(next(decoding))
-        while True:
-            pieces.append(decoding.send(is_looping))
-    except StopIteration as end:
-        assert {piece.index for piece in pieces} <= {5}
-        return [piece.text for piece in pieces], end.value, steps
-
-
-@pytest.mark.parametrize(
-    ("text", "max_tokens", "reply", "end", "steps"),
-    [
-        ("abc$", 9, "abc", ("stop", 3), 3),
-        ("$", 9, "", ("stop", 0), 0),
-        ("abcdef", 3, "abc", ("length", 3), 2),
-        ("a_b_$", 9, "ab", ("stop", 4), 4),
-    ],
-)
-def test_the_decoding_loop_ends_and_takes_no_step_too_many(
-    text: str, max_tokens: int, reply: str, end: tuple[FinishReason, int], steps: int
-) -> None:
-    pieces, result, steps_taken = decode(text, max_tokens)
-    assert ("".join(pieces), result, steps_taken) == (reply, end, steps)
-    assert all(pieces)
-
-
-@pytest.mark.parametrize(
-    ("text", "min_tokens", "reply", "end"),
-    [
-        ("a$c$", 3, "a.c", ("stop", 3)),  # "." is the second best token
-        ("a$c$", 2, "a.c", ("stop", 3)),
-        ("a$c$", 1, "a", ("stop", 1)),
-        ("$$$$$$$$$$$$", 9, ".........", ("length", 9)),
-    ],
-)
-def test_before_min_tokens_the_next_best_token_replaces_a_stop_token(
-    text: str, min_tokens: int, reply: str, end: tuple[FinishReason, int]
-) -> None:
-    pieces, result, _ = decode(text, 9, min_tokens=min_tokens)
-    assert ("".join(pieces), result) == (reply, end)
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 3}])
@@ -231,41 +153,13 @@ def test_min_tokens_is_that_of_transformers(options: dict[str, float]) -> None:
         row[stop_tokens] += 9  # the best tokens
     processor = MinNewTokensLengthLogitsProcessor(0, min_tokens, stop_tokens, device="cpu")
     reference = Sampler(Generate(**options))  # type: ignore[arg-type]
+    sampler = Sampler(Generate(**options), [MinTokens(min_tokens, frozenset(stop_tokens))])  # type: ignore[arg-type]
     expected: list[int] = []
-    while len(expected) < steps:
-        row = processor(torch.tensor([expected], dtype=torch.long), torch.from_numpy(rows[len(expected)])[None].clone())
-        token = reference.sample(row[0].numpy()) if options else int(row.argmax())
-        if token in stop_tokens:
-            break
-        expected.append(token)
     tokens: list[int] = []
-
-    def detokenize(token: int) -> str | None:
-        if token in stop_tokens:
-            return None
-        tokens.append(token)
-        return ""
-
-    sampler = Sampler(Generate(min_tokens=min_tokens, **options))  # type: ignore[arg-type]
-    decoding = sampler.decode(0, rows[0], steps, detokenize, sampler.sample)
-    assert not list(run_decoding(decoding, lambda _: rows[len(tokens)]))
-    assert len(expected) >= min_tokens
-    # Sampled tokens differ, since drawing a suppressed token used up random numbers.
-    assert tokens == expected if not options else len(tokens) >= min_tokens
-
-
-def test_a_reply_that_is_sent_true_ends() -> None:
-    assert decode("abc$", 9, is_looping=True) == (["a"], ("repetition", 1), 0)
-
-
-def test_a_grammar_limits_the_tokens_and_ends_the_reply() -> None:
-    assert decode("abC", 9, grammar=WordGrammar()) == (["a", "b", "."], ("stop", 3), 2)
-    assert decode(".", 9, is_looping=True, grammar=WordGrammar()) == (
-        ["."],
-        ("stop", 1),
-        0,
-    )  # complete, so it cannot repeat itself
-
-
-def test_max_tokens_may_be_0() -> None:
-    assert decode("abc", 0) == ([], ("length", 0), 0)
+    while len(expected) < steps and (not expected or expected[-1] not in stop_tokens):
+        logits = rows[len(expected)]
+        row = processor(torch.tensor([expected], dtype=torch.long), torch.from_numpy(logits)[None].clone())
+        expected.append(reference.sample(row[0].numpy(), expected))
+        tokens.append(sampler.sample(logits, tokens))
+    assert tokens == expected
+    assert len(tokens) > min_tokens

@@ -1,79 +1,64 @@
-"""generation/scheduler.py without slots: the order of pieces, preparing ahead, retries; with models made by hand."""
+"""generation/scheduler.py: the order of events, groups of prompts, faults, seconds; with replies written by hand."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import pytest
 
-from smolcli.generation import scheduler
-from smolcli.generation.replies import ReplyCollector
-from smolcli.generation.scheduler import NO_PENALTY, RETRY_PENALTY, ReplySteps, schedule
-from smolcli.types import Finish, FinishReason, Piece, Prompt, Reply, Seconds, Tokens
+from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
+from smolcli.backends.echo import Echo
+from smolcli.generation import prefetcher, scheduler
+from smolcli.generation.prefetcher import Prefetcher
+from smolcli.generation.scheduler import Scheduler, generate
+from smolcli.models.files import ModelFiles
+from smolcli.options import Generate, Model
+from smolcli.types import Frame, Piece, Prompt, Seconds
+from tests.generation.scripted_backend import ScriptedBackend, collect, first_word, to_prompts, word_of
 
-TOKENS = Tokens(prompt=7, image=3)
-SECONDS = Seconds(encode=1.0, decode=2.0)
+FREE = Generate()
 TIMEOUT = 30  # seconds
 
 
-@pytest.fixture(autouse=True)
-def prepare_every_prompt_in_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "MIN_THREADED_PIXELS", -1)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that time.perf_counter tells, to be moved on by hand."""
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    return now
 
 
-def first_word(prompt: Prompt) -> str:
-    return str(prompt.turns[0].parts[0])
+@pytest.fixture
+def every_prompt_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetcher, "MIN_THREADED_PIXELS", -1)
 
 
-def to_prompts(words: Iterable[str | None]) -> Iterator[Prompt | None]:
-    return (None if word is None else Prompt.user(word) for word in words)
-
-
-def make_model(
-    texts: Callable[[str, float], Iterable[str]], reason: FinishReason = "stop"
-) -> Callable[..., ReplySteps]:
-    """Return a make_reply whose pieces are `texts(word, penalty)`; it ends early when it is sent True."""
-
-    def reply(index: int, prepared: str, penalty: float) -> ReplySteps:
-        new, finish_reason = 0, reason
-        for text in texts(prepared, penalty):
-            new += 1
-            if (yield Piece(index, text)):
-                finish_reason = "repetition"
-                break
-        yield Piece(index, "", Finish(finish_reason, Tokens(TOKENS.prompt, TOKENS.image, new), SECONDS))
-
-    return reply
-
-
-def run(words: Iterable[str | None], reply: Callable[..., ReplySteps]) -> tuple[list[Piece], list[Reply]]:
-    """Answer `words`; return all pieces and the complete replies."""
-    collector, pieces, replies = ReplyCollector(), [], []
-    for piece in schedule(to_prompts(words), first_word, reply):
-        pieces.append(piece)
-        if complete := collector.add(piece):
-            replies.append(complete)
-    return pieces, replies
+def run(words: Iterable[str], backend: ScriptedBackend) -> dict[int, str]:
+    """Answer `words`; the texts of the replies, or the kinds of their faults."""
+    pieces, replies = collect(generate(backend, to_prompts(words), FREE))
+    assert not backend.running
+    for index, reply in replies.items():
+        own = [piece for piece in pieces if piece.index == index]
+        assert own[0] == Piece(index, "")
+        assert [piece for piece in own if piece.finish] == own[-1:]
+        assert reply.finish.text is not None or reply.text == "".join(piece.text for piece in own).strip()
+    return {index: reply.finish.fault.kind if reply.finish.fault else reply.text for index, reply in replies.items()}
 
 
 # ---- the order of events -------------------------------------------------------------------------
 
 
 def test_the_first_piece_comes_before_the_model_runs() -> None:
-    events: list[str] = []
-
-    def reply(index: int, prepared: str, penalty: float) -> ReplySteps:
-        events.append(f"encode {prepared}")
-        yield Piece(index, "x")
-        yield Piece(index, "y", Finish("stop"))
-
-    for piece in schedule(to_prompts(["a", "b"]), first_word, reply):
-        events.append(f"{piece.index}{piece.text}")
-    assert events == ["0", "encode a", "0x", "0y", "1", "encode b", "1x", "1y"]
+    backend = ScriptedBackend(lambda word, _: ["x", "y"])
+    events: list[object] = []
+    for piece in generate(backend, to_prompts(["a", "b"]), FREE):
+        events += [*backend.prefills(), f"{piece.index}{piece.text}"]
+        backend.log.clear()
+    assert events == ["0", ["a"], "0x", "0y", "0", "1", ["b"], "1x", "1y", "1"]
 
 
-def test_one_prompt_is_taken_ahead_after_the_first_piece() -> None:
+def test_one_prompt_is_taken_ahead_of_a_single_slot() -> None:
     log: list[str] = []
 
     def source() -> Iterator[Prompt]:
@@ -81,12 +66,12 @@ def test_one_prompt_is_taken_ahead_after_the_first_piece() -> None:
             log.append(f"take {word}")
             yield Prompt.user(word)
 
-    for piece in schedule(source(), first_word, make_model(lambda text, _: [text])):
+    for piece in generate(ScriptedBackend(lambda word, _: [word]), source(), FREE):
         log.append(f"{piece.index}{piece.text}{'.' if piece.finish else ''}")
     assert log == ["take a", "0", "take b", "0a", "0.", "1", "take c", "1b", "1.", "2", "2c", "2."]
 
 
-def test_the_source_is_asked_again_at_each_piece_and_may_yield_none_while_a_reply_is_running() -> None:
+def test_the_source_is_asked_again_at_each_step_and_may_yield_none_while_a_reply_is_running() -> None:
     running: set[int] = set()
     script = iter(["a", None, None, "b", None, None, None, "c"])
     taken = 0
@@ -103,69 +88,17 @@ def test_the_source_is_asked_again_at_each_piece_and_may_yield_none_while_a_repl
             yield Prompt.user(word)
 
     log = []
-    for piece in schedule(source(), first_word, make_model(lambda text, _: [text, text, text])):
-        log.append((piece.index, piece.text))
+    for piece in generate(ScriptedBackend(lambda word, _: [word] * 3), source(), FREE):
+        log.append(piece.text)
         if piece.finish:
             running.remove(piece.index)
-    assert [text for _, text in log] == ["", *"aaa", "", "", *"bbb", "", "", *"ccc", ""]
+    assert log == ["", *"aaa", "", "", *"bbb", "", "", *"ccc", ""]
     assert taken == 3
 
 
 def test_none_while_no_reply_is_running_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="yielded None while no reply was running"):
-        list(schedule(to_prompts([None]), first_word, make_model(lambda text, _: [text])))
-
-
-def test_a_prompt_is_prepared_in_a_thread_while_a_reply_is_running() -> None:
-    """The reply to a ends only after b is prepared."""
-    prepared = threading.Event()
-    threads = set()
-
-    def prepare(prompt: Prompt) -> str:
-        threads.add(threading.current_thread())
-        if first_word(prompt) == "b":
-            prepared.set()
-        return first_word(prompt)
-
-    def texts(text: str, penalty: float) -> Iterator[str]:
-        yield "first"
-        assert text == "b" or prepared.wait(TIMEOUT)
-        yield "last"
-
-    collector = ReplyCollector()
-    replies = [collector.add(piece) for piece in schedule(to_prompts("ab"), prepare, make_model(texts))]
-    assert [reply.finish.reason for reply in replies if reply] == ["stop", "stop"]
-    assert len(threads) == 1
-    assert threading.current_thread() not in threads
-    assert not any(thread.is_alive() for thread in threads)
-
-
-def test_the_seconds_of_preparing_are_the_media_of_its_own_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-
-    def prepare(prompt: Prompt) -> str:
-        clock[0] += {"slow": 5.0, "quick": 0.25}[first_word(prompt)]
-        return first_word(prompt)
-
-    collector = ReplyCollector()
-    pieces = schedule(to_prompts(["slow", "quick"]), prepare, make_model(lambda text, _: [text]))
-    slow, quick = [reply.finish.seconds for piece in pieces if (reply := collector.add(piece))]
-    assert (slow.media, quick.media) == (5.0, 0.25)
-    assert (slow.encode, slow.decode) == (SECONDS.encode, SECONDS.decode)
-
-
-def test_a_prompt_that_cannot_be_prepared_does_not_affect_the_others() -> None:
-    def prepare(prompt: Prompt) -> str:
-        if first_word(prompt) in ("bad", "worse"):
-            raise {"bad": ValueError("a\nb"), "worse": MemoryError()}[first_word(prompt)]
-        return first_word(prompt)
-
-    collector = ReplyCollector()
-    pieces = schedule(to_prompts(["a", "bad", "worse", "b"]), prepare, make_model(lambda text, _: [text]))
-    replies = [reply for piece in pieces if (reply := collector.add(piece))]
-    assert [reply.text for reply in replies] == ["a", "", "", "b"]
-    assert [reply.finish.fault and reply.finish.fault.kind for reply in replies] == [None, "engine", "memory", None]
+        list(generate(ScriptedBackend(), iter([None]), FREE))
 
 
 def test_an_exception_of_the_source_is_raised_and_not_a_fault_of_the_running_reply() -> None:
@@ -174,120 +107,328 @@ def test_an_exception_of_the_source_is_raised_and_not_a_fault_of_the_running_rep
         raise OSError("the pipe is gone")
 
     with pytest.raises(OSError, match="the pipe is gone"):
-        list(schedule(source(), first_word, make_model(lambda text, _: [text])))
+        list(generate(ScriptedBackend(), source(), FREE))
 
 
-def test_closing_waits_for_the_prompt_being_prepared_and_ends_the_reply() -> None:
+def test_closing_frees_every_slot() -> None:
+    backend = ScriptedBackend(max_sequences=2)
+    pieces = generate(backend, to_prompts(["aaa", "bbb"]), FREE)
+    assert isinstance(pieces, Generator)
+    while len(backend.running) < 2:
+        next(pieces)
+    pieces.close()
+    assert not backend.running
+
+
+# ---- preparing ahead -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_a_prompt_is_prepared_in_a_thread_while_a_reply_is_running() -> None:
+    """The reply to a goes on only after b is prepared."""
+    prepared, threads = threading.Event(), set()
+
+    class WaitingBackend(ScriptedBackend):
+        def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+            assert prepared.wait(TIMEOUT)
+            return super().decode(tokens)
+
+    backend = WaitingBackend(lambda word, _: [word, word])
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        threads.add(threading.current_thread())
+        if first_word(prompt) == "b":
+            prepared.set()
+        return backend.prepare(prompt)
+
+    _, replies = collect(generate(backend, to_prompts("ab"), FREE, prepare=prepare))
+    assert [replies[index].text for index in range(2)] == ["aa", "bb"]
+    assert threading.current_thread() not in threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_several_prompts_are_prepared_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the other, so one thread alone would never end."""
+    monkeypatch.setattr(prefetcher, "usable_cores", lambda: 2)
+    both = threading.Barrier(2, timeout=TIMEOUT)
+    backend = ScriptedBackend(max_sequences=2)
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        both.wait()
+        return backend.prepare(prompt)
+
+    _, replies = collect(generate(backend, to_prompts(["a", "b"]), FREE, prepare=prepare))
+    assert [replies[index].text for index in range(2)] == ["a", "b"]
+
+
+def test_prepare_is_given_the_index_of_the_prompt() -> None:
+    backend = ScriptedBackend(max_sequences=3)
+    indices = {}
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        indices[first_word(prompt)] = index
+        return backend.prepare(prompt)
+
+    list(generate(backend, to_prompts("abc"), FREE, prepare=prepare))
+    assert indices == {"a": 0, "b": 1, "c": 2}
+
+
+def test_no_prompt_is_taken_while_those_that_wait_hold_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt holds its pixels before it is prepared, and its tiles afterwards."""
+    monkeypatch.setattr(prefetcher, "MAX_PREFETCHED_BYTES", 2 * 12)
+    backend = ScriptedBackend(lambda word, _: ["x"] * 3, max_sequences=4)
+    backend.has_memory = lambda running: running < 1
+    taken = []
+
+    def source() -> Iterator[Prompt]:
+        for word in "abcdefgh":
+            taken.append(word)
+            yield Prompt.user(word, Frame(bytes(12), 2, 2))
+
+    most_waiting = 0
+    for piece in generate(backend, source(), FREE):
+        most_waiting = max(most_waiting, len(taken) - piece.index)
+    assert len(taken) == 8
+    assert most_waiting <= 4
+
+
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_few_prompts_are_taken_before_it_is_known_how_many_tiles_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without a known size, for example, may become hundreds."""
+    monkeypatch.setattr(prefetcher, "usable_cores", lambda: 1)
+    monkeypatch.setattr(prefetcher, "MAX_UNPREPARED", 3)
+    backend, taken, taken_at_first = ScriptedBackend(max_sequences=50), [], []
+
+    def source() -> Iterator[Prompt]:
+        for number in range(50):
+            taken.append(number)
+            yield Prompt.user(f"{number}")
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        taken_at_first.append(len(taken))
+        return backend.prepare(prompt)
+
+    list(generate(backend, source(), FREE, prepare=prepare))
+    assert len(taken) == 50
+    assert max(waiting - number for number, waiting in enumerate(taken_at_first)) <= 3
+
+
+def test_a_prompt_that_cannot_be_prepared_does_not_affect_the_others() -> None:
+    backend = ScriptedBackend(max_sequences=2)
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        if first_word(prompt) in ("bad", "worse"):
+            raise {"bad": ValueError("a\nb"), "worse": MemoryError()}[first_word(prompt)]
+        return backend.prepare(prompt)
+
+    _, replies = collect(generate(backend, to_prompts(["a", "bad", "worse", "b"]), FREE, prepare=prepare))
+    faults = [replies[index].finish.fault for index in range(4)]
+    assert [replies[index].text for index in range(4)] == ["a", "", "", "b"]
+    assert [fault and fault.kind for fault in faults] == [None, "engine", "memory", None]
+    assert "ValueError: a b" in str(faults[1])
+
+
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_closing_waits_for_the_prompt_that_is_being_prepared() -> None:
     started, release, log = threading.Event(), threading.Event(), []
+    backend = ScriptedBackend()
 
-    def prepare(prompt: Prompt) -> str:
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
         if first_word(prompt) == "b":
             started.set()
             release.wait(TIMEOUT)
             log.append("prepared")
-        return first_word(prompt)
+        return backend.prepare(prompt)
 
-    def reply(index: int, prepared: str, penalty: float) -> ReplySteps:
-        try:
-            yield Piece(index, "x")
-        finally:
-            log.append("reply ended")
-
-    pieces = schedule(to_prompts("ab"), prepare, reply)
+    pieces = generate(backend, to_prompts(["aa", "b"]), FREE, prepare=prepare)
     assert isinstance(pieces, Generator)
-    assert [next(pieces).text for _ in range(2)] == ["", "x"]
+    assert [next(pieces).text for _ in range(2)] == ["", "aa"]
     assert started.wait(TIMEOUT)
     closer = threading.Thread(target=lambda: (pieces.close(), log.append("closed")))
     closer.start()
     release.set()
     closer.join(TIMEOUT)
-    assert sorted(log[:2]) == ["prepared", "reply ended"]
-    assert log[2:] == ["closed"]
+    assert log == ["prepared", "closed"]
 
 
-# ---- retries -------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_a_prefill_is_given_the_next_prepared_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that their tiles can fill its batch."""
+    prepared, waiting = Prefetcher.prepared, [1, 1, 0]  # how many prompts wait, in each prefill
 
-LOOP = ["I see a dog. "] + ["It is a dog. "] * 1000
+    def wait_for_all(self: Prefetcher) -> list[PreparedPrompt]:
+        while len(prompts := prepared(self)) < waiting[0]:
+            pass
+        waiting.pop(0)
+        return prompts
 
-
-def test_a_loop_that_the_penalty_breaks_is_replaced_by_the_second_attempt() -> None:
-    penalties: list[float] = []
-
-    def texts(text: str, penalty: float) -> list[str]:
-        penalties.append(penalty)
-        return LOOP if penalty == NO_PENALTY else ["One dog, ", "on a lawn."]
-
-    pieces, [reply] = run(["a"], make_model(texts))
-    assert penalties == [NO_PENALTY, RETRY_PENALTY]
-    assert (reply.text, reply.finish.reason) == ("One dog, on a lawn.", "stop")
-    yielded = "".join(piece.text for piece in pieces)
-    assert "".join(LOOP).startswith(yielded)
-    assert 200 < len(yielded) < 400  # stopped soon after the loop was long enough
-    new = sum(bool(piece.text) for piece in pieces) + 2
-    assert reply.finish.tokens == Tokens(2 * TOKENS.prompt, 2 * TOKENS.image, new)
-    assert (reply.finish.seconds.encode, reply.finish.seconds.decode) == (2 * SECONDS.encode, 2 * SECONDS.decode)
-    assert sum(piece.finish is not None for piece in pieces) == 1
-    assert [piece.text for piece in pieces[-3:]] == ["", "", ""]  # an empty piece for each piece of the second attempt
+    monkeypatch.setattr(Prefetcher, "prepared", wait_for_all)
+    backend = ScriptedBackend()
+    list(generate(backend, to_prompts("abc"), FREE))
+    assert [entry for entry in backend.log if entry[0] == "prefill"] == [
+        ("prefill", ["a"], ["b"]), ("prefill", ["b"], ["c"]), ("prefill", ["c"], []),
+    ]  # fmt: skip
 
 
-def test_the_finish_reason_is_that_of_the_second_attempt() -> None:
-    def texts(text: str, penalty: float) -> list[str]:
-        return LOOP if penalty == NO_PENALTY else ["half an ans"]
-
-    _, [reply] = run(["a"], make_model(texts, "length"))
-    assert (reply.text, reply.finish.reason) == ("half an ans", "length")
+# ---- slots ---------------------------------------------------------------------------------------
 
 
-def test_a_loop_that_the_penalty_does_not_break_is_cut() -> None:
-    _, [reply, other] = run(["a", "b"], make_model(lambda text, _: LOOP if text == "a" else ["fine"]))
-    assert (reply.text, reply.finish.reason, reply.finish.fault) == ("I see a dog. It is a dog.", "repetition", None)
-    assert (other.text, other.finish.reason, other.finish.text) == ("fine", "stop", None)
+def test_every_free_slot_is_filled_before_a_step() -> None:
+    backend = ScriptedBackend(max_sequences=2)
+    assert run(["aaa", "b", "cc", "d"], backend) == {0: "aaa" * 3, 1: "b", 2: "cccc", 3: "d"}
+    assert backend.prefills() == [["aaa", "b"], ["cc"], ["d"]]
+    assert backend.decode_steps() == [(0, 1), (0, 2), (0, 2), (3,)]
 
 
-@pytest.mark.parametrize("length", [200, 201, 215, 223])
-def test_a_text_cut_off_by_max_tokens_may_be_a_loop_and_one_that_ends_by_itself_is_not(length: int) -> None:
-    """Where the last check was at 192 characters."""
-    unit = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN"
-    text = ("." + unit * 9)[:length]
-    endings: list[tuple[FinishReason, bool]] = [("length", length > 200), ("stop", False)]
-    for reason, is_loop in endings:
-        attempts: list[float] = []
-
-        def texts(word: str, penalty: float, attempts: list[float] = attempts) -> str:
-            attempts.append(penalty)
-            return text
-
-        _, [reply] = run(["a"], make_model(texts, reason))
-        assert len(attempts) == 1 + is_loop
-        assert (reply.finish.reason, reply.text == text) == ("repetition" if is_loop else reason, not is_loop)
+@pytest.mark.parametrize("slots", [8, 64])
+def test_a_step_has_nearly_as_many_rows_as_there_are_slots(slots: int) -> None:
+    """With replies of 5 tokens: the first is chosen after the prefill, the stop token after the last of 5 steps."""
+    backend = ScriptedBackend(lambda word, _: "abcde", max_sequences=slots)
+    scheduler = Scheduler(backend, FREE)
+    finishes = [piece.finish for piece in scheduler.run(to_prompts(["x"] * 20 * slots)) if piece.finish]
+    assert [finish.tokens.new for finish in finishes] == [5] * 20 * slots
+    assert scheduler.rows == 5 * 20 * slots
+    assert scheduler.rows / scheduler.steps >= 0.9 * slots
+    assert scheduler.steps == len(backend.decode_steps())
 
 
-def test_an_exception_in_the_second_attempt_is_the_fault_of_the_reply() -> None:
-    def texts(text: str, penalty: float) -> Iterator[str]:
-        if penalty != NO_PENALTY:
-            raise MemoryError
-        yield from LOOP
-
-    _, [reply] = run(["a"], make_model(texts))
-    assert reply.finish.fault is not None and reply.finish.fault.kind == "memory"
+def test_echo_fills_its_slots_too() -> None:
+    scheduler = Scheduler(Echo(ModelFiles("echo"), Model(jobs=16)), FREE)
+    list(scheduler.run(Prompt.user(f"{number} b c d e") for number in range(320)))
+    assert scheduler.rows / scheduler.steps >= 0.9 * 16
 
 
-def test_the_next_prompt_is_taken_during_a_second_attempt() -> None:
-    log: list[str] = []
+def test_a_sequence_without_memory_waits_unless_no_other_is_running() -> None:
+    backend = ScriptedBackend(max_sequences=4)
+    backend.has_memory = lambda running: running < 2
+    run(["aaa", "b", "cc", "d"], backend)
+    assert backend.decode_steps() == [(0, 1), (0, 2), (0, 2), (3,)]
+    full = ScriptedBackend(max_sequences=4)
+    full.has_memory = lambda running: False
+    run(["aa", "b"], full)
+    assert full.decode_steps() == [(0,), (0,), (1,)]
 
-    def source() -> Iterator[Prompt | None]:
-        yield Prompt.user("a")
-        while log.count("attempt") < 2:
-            yield None
-        log.append("take b")
-        yield Prompt.user("b")
 
-    def texts(text: str, penalty: float) -> Iterator[str]:
-        log.append("attempt")
-        yield from LOOP if text == "a" else ["b"]
-        log.append("end")  # of b only: the attempts at a are stopped
+def test_prompts_whose_prefill_fails_together_are_prefilled_one_by_one() -> None:
+    backend = ScriptedBackend(max_sequences=3)
+    backend.failing_prefills = {"bad"}
+    assert run(["aa", "bad", "cc"], backend) == {0: "aaaa", 1: "engine", 2: "cccc"}
+    assert backend.prefills() == [["aa", "bad", "cc"], ["aa"], ["bad"], ["cc"]]
 
-    collector = ReplyCollector()
-    replies = [reply for piece in schedule(source(), first_word, make_model(texts)) if (reply := collector.add(piece))]
-    assert [reply.finish.reason for reply in replies] == ["repetition", "stop"]
-    assert log == ["attempt", "attempt", "take b", "attempt", "end"]
+
+def test_the_tiles_of_a_group_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a single prompt are not. One group after the other fills the free slots before the next step."""
+    monkeypatch.setattr(scheduler, "MAX_GROUP_TILES", 2)
+    backend = ScriptedBackend(max_sequences=4)
+    assert run(["aaa", "b", "cc", "d"], backend) == {0: "aaa" * 3, 1: "b", 2: "cccc", 3: "d"}
+    assert backend.prefills() == [["aaa", "b"], ["cc", "d"]]
+    assert backend.decode_steps()[0] == (0, 1, 2, 3)
+    monkeypatch.setattr(scheduler, "MAX_GROUP_TILES", 0)
+    many = ScriptedBackend(max_sequences=4)
+    assert run(["a", "b"], many) == {0: "a", 1: "b"}
+    assert many.prefills() == [["a"], ["b"]]
+
+
+def test_a_long_reply_goes_on_beside_many_that_end_with_their_first_token() -> None:
+    backend = ScriptedBackend(lambda word, _: ["x"] * 3 if word == "long" else [], max_sequences=2)
+    ends = [piece.index for piece in generate(backend, to_prompts(["long", *["short"] * 9]), FREE) if piece.finish]
+    assert ends.index(0) == 3  # after as many steps as it has tokens, with one other reply before each
+    assert sorted(ends) == list(range(10))
+
+
+@pytest.mark.usefixtures("every_prompt_in_a_thread")
+def test_a_prompt_that_fails_beside_tiles_of_the_next_ones_is_prefilled_without_them() -> None:
+    class NarrowBackend(ScriptedBackend):
+        def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+            if len(requests) + len(upcoming) > 1:
+                raise MemoryError
+            return super().prefill(requests, upcoming)
+
+    for slots in (1, 3):
+        assert set(run("abcdefghi", NarrowBackend(max_sequences=slots)).values()) == set("abcdefghi")
+
+
+def test_one_that_no_longer_fits_after_its_group_has_failed_waits() -> None:
+    """As where the first of the group, alone, gets a context that is too short for the others."""
+    backend = ScriptedBackend(max_sequences=3)
+    backend.failing_prefills = {"bad"}
+    backend.has_memory = lambda running: running < (1 if backend.log else 3)
+    assert run(["aa", "bad", "cc"], backend) == {0: "aaaa", 1: "engine", 2: "cccc"}
+    assert backend.prefills() == [["aa", "bad", "cc"], ["aa"], ["bad"], ["cc"]]
+    assert backend.decode_steps() == [(0,), (0,), (2,), (2,)]
+
+
+def test_a_failing_step_is_the_fault_of_all_replies_in_it_and_of_no_other() -> None:
+    backend = ScriptedBackend(max_sequences=2)
+    backend.failing_decodes = {1}
+    assert run(["aa", "b", "cc"], backend) == {0: "engine", 1: "engine", 2: "cccc"}
+
+
+def test_a_lost_sequence_is_the_fault_of_its_reply() -> None:
+    backend = ScriptedBackend(max_sequences=3)
+    backend.lost = {1}
+    _, replies = collect(generate(backend, to_prompts(["aa", "bb", "cc"]), FREE))
+    assert [replies[index].finish.fault is None for index in range(3)] == [True, False, True]
+    assert "lost" in str(replies[1].finish.fault)
+
+
+def test_a_reply_ends_where_the_context_is_full() -> None:
+    backend = ScriptedBackend(lambda word, _: "abcdefgh", context_length=8)
+    backend.lengths = {"long": 8, "short": 5}
+    _, replies = collect(generate(backend, to_prompts(["short", "long"]), FREE))
+    assert (replies[0].text, replies[0].finish.reason) == ("abc", "length")
+    assert replies[1].finish.fault is not None and replies[1].finish.fault.kind == "too-long"
+    assert (replies[1].finish.tokens.prompt, len(backend.prefills())) == (8, 1)
+
+
+# ---- seconds -------------------------------------------------------------------------------------
+
+
+def test_the_seconds_of_preparing_are_the_media_of_its_own_reply(clock: list[float]) -> None:
+    backend = ScriptedBackend()
+
+    def prepare(index: int, prompt: Prompt) -> PreparedPrompt:
+        clock[0] += {"slow": 5.0, "quick": 0.25}[first_word(prompt)]
+        return backend.prepare(prompt)
+
+    _, replies = collect(generate(backend, to_prompts(["slow", "quick"]), FREE, load_seconds=2.0, prepare=prepare))
+    assert [replies[index].finish.seconds for index in range(2)] == [Seconds(2.0, 5.0), Seconds(0.0, 0.25)]
+
+
+class SlowBackend(ScriptedBackend):
+    """Takes 1 second to encode tiles and 3 to evaluate prompts in each prefill, and 0.5 in each step."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__(max_sequences=2)
+        self._clock = clock
+
+    def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        self._clock[0] += 4.0
+        return PrefillResult(super().prefill(requests, upcoming).logits, encode_seconds=1.0)
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        self._clock[0] += 0.5
+        return super().decode(tokens)
+
+
+def test_the_replies_of_a_group_share_its_seconds_by_their_tokens(clock: list[float]) -> None:
+    backend = SlowBackend(clock)
+    backend.lengths, backend.image_tokens = {"a": 40, "bb": 20}, {"a": 30, "bb": 10}
+    started = clock[0]
+    _, replies = collect(generate(backend, to_prompts(["a", "bb"]), FREE))
+    first, second = (replies[index].finish.seconds for index in range(2))
+    assert first == Seconds(encode=0.75, prefill=2.0, decode=0.25)
+    assert second == Seconds(encode=0.25, prefill=1.0, decode=0.25 + 0.5)
+    parts = [first.encode, first.prefill, first.decode, second.encode, second.prefill, second.decode]
+    assert sum(parts) == clock[0] - started
+
+
+def test_prompts_without_pictures_share_their_seconds_too(clock: list[float]) -> None:
+    _, replies = collect(generate(SlowBackend(clock), to_prompts(["a", "b"]), FREE))
+    assert [replies[index].finish.seconds.encode for index in range(2)] == [0.5, 0.5]
+    assert [replies[index].finish.seconds.prefill for index in range(2)] == [1.5, 1.5]
+
+
+def test_the_fake_backend_keeps_its_words() -> None:
+    assert word_of(ScriptedBackend().prepare(Prompt.user("word"))) == "word"

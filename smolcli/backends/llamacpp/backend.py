@@ -9,53 +9,48 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp as llama
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 
 from smolcli import registry
+from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
 from smolcli.backends.embedding_cache import digest
-from smolcli.backends.image_processor import ImageProcessor, Layout
+from smolcli.backends.gguf_layout import read_layout
+from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp.kv_cache import EmbeddingKeys, Sequences
 from smolcli.backends.llamacpp.token_embeddings import TokenEmbeddings
+from smolcli.backends.prompt_preparer import PromptPreparer
 from smolcli.backends.vision import select
 from smolcli.backends.vision.base import Embeddings, LanguageModel, ThreadedEncoder, VisionEncoder
-from smolcli.backends.vision.mtmd import read_layout
 from smolcli.errors import ModelError, SmolError, UnavailableError
-from smolcli.generation.sampler import Logits, Sampler, sampler_factory
-from smolcli.generation.scheduler import PrefillRequest, ReplySteps, prompt_too_long, schedule
 from smolcli.models import chat_template
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import Header, read_header
-from smolcli.options import Generate, Model
+from smolcli.options import Model
 from smolcli.process.worker_main import is_verbose
 from smolcli.system import memory
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Finish, ModelLimits, Piece, Prompt, Seconds, Tokens
+from smolcli.types import ModelLimits, Prompt
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
     from llguidance import LLTokenizer
 
 GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 SEQUENCES_PER_CORE, MAX_SEQUENCES = 4, 16  # without --jobs; docs/performance.md has the curve
-LOGITS_REPLY = -1  # the sequence of `logits`, which no reply uses
-
-PromptPart = list[int] | bytes  # token ids, or the RGB bytes of one tile
-PreparedPrompt = list[PromptPart]
+LOGITS_SEQUENCE = -1  # that of `logits`, which no reply uses
+NORMAL_TOKEN = 1  # enum llama_token_type
 
 
 class LlamaCpp:
-    """A GGUF pair on the CPU; it evaluates several sequences at once.
-
-    It is the SequenceSlots of its scheduler, and measures the seconds of each reply.
-    """
+    """A GGUF pair on the CPU; it evaluates several sequences at once."""
 
     name = "llamacpp"
 
@@ -63,11 +58,9 @@ class LlamaCpp:
         """Load the model. Raises ModelError for damaged files, UnavailableError for a missing vision encoder."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
-        started = time.perf_counter()
         llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
         mtmd.mtmd_log_set(_log_callback, ctypes.c_void_p(0))
         self.layout = read_layout(files.mmproj)  # reports a wrong file before the seconds that the language half takes
-        self._image_processor = ImageProcessor(self.layout, options.detail)
         encoder_name = select.choose_vision_encoder(options.vision_encoder, options.dtype, files.mmproj.stat().st_size)
         header = read_header(files.gguf)
         _check_is_language_half(files.gguf, header)
@@ -97,15 +90,13 @@ class LlamaCpp:
         self._sequences = Sequences(
             self._model, self._vocab_size, threads, max_sequences, memory.available_bytes() // 4
         )
-        self._seconds: dict[int, Seconds] = {}  # of each reply
-        self._last_step_at = 0.0  # when the last prefill or decode ended
+        self.context_length = self._sequences.context_length
+        self.prepare = PromptPreparer(self.layout, options.detail, self._tokenize)
         self.device_summary = (
             f"cpu, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"
         )
-        stops = (self._tokenize(stop) for stop in chat_template.STOPS)
-        self._stop_tokens = {tokens[0] for tokens in stops if len(tokens) == 1}
-        self._load_seconds = time.perf_counter() - started
+        self.stop_tokens = self._find_stop_tokens(header)
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -122,35 +113,60 @@ class LlamaCpp:
             longest_edge=layout.longest_edge,
         )  # fmt: skip
 
-    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        make_sampler = sampler_factory(options, lambda: self._grammar_tokenizer)
-        return schedule(
-            prompts,
-            self._prepare,
-            lambda index, prepared, penalty: self._reply(index, prepared, make_sampler(penalty)),
-            options.has_length,
-            self,
-        )
+    @property
+    def max_sequences(self) -> int:
+        return self._sequences.max_sequences
+
+    def fits(self, lengths: Sequence[int]) -> int:
+        return self._sequences.fits(lengths)
+
+    def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        """As Backend says: the tiles of all prompts are encoded in one call, the prompts evaluated one by one."""
+        started = time.perf_counter()
+        tiles = [tile for request in requests for tile in request.prompt.tiles]
+        embeddings = iter(self._vision.encode(tiles, (tile for prompt in upcoming for tile in prompt.tiles)))
+        encode_seconds = time.perf_counter() - started
+        try:
+            self._sequences.reserve([request.max_length for request in requests])
+            logits = {request.sequence: self._evaluate(request, embeddings) for request in requests}
+        except BaseException:
+            for request in requests:
+                self._sequences.release(request.sequence)
+            raise
+        return PrefillResult(logits, encode_seconds)
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        return self._sequences.decode(tokens)
+
+    def release(self, sequence: int) -> None:
+        self._sequences.release(sequence)
+
+    def detokenizer(self) -> Callable[[int], str]:
+        decoder = Utf8Decoder()
+        return lambda token: decoder.add(self._token_bytes(token))
+
+    def grammar_tokenizer(self) -> LLTokenizer:
+        return self._grammar_tokenizer
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Logits:
         """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
 
         float32 (1 + len(answer), vocab_size). Raises EngineError if prompt and answer exceed the context.
         """
-        parts = self._prepare(prompt)
+        prepared = self.prepare(prompt)
         self._sequences.clear_idle()
+        request = PrefillRequest(LOGITS_SEQUENCE, prepared, prepared.length + len(answer) + 1)
+        logits = [self.prefill([request], []).logits[LOGITS_SEQUENCE]]
         try:
-            max_length = _length(parts, self.layout) + len(answer) + 1
-            logits = [self._prefill(LOGITS_REPLY, parts, self._embed(parts), max_length).copy()]
             for token in answer:
-                logits.append(self._sequences.decode({LOGITS_REPLY: token})[LOGITS_REPLY].copy())
+                logits.append(self.decode({LOGITS_SEQUENCE: token})[LOGITS_SEQUENCE].copy())
         finally:
-            self._sequences.release(LOGITS_REPLY)
+            self.release(LOGITS_SEQUENCE)
         return np.stack(logits)
 
     def embeddings(self, prompt: Prompt) -> Embeddings:
         """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
-        tiles = self._vision.encode(_tiles(self._prepare(prompt)))
+        tiles = self._vision.encode(self.prepare(prompt).tiles)
         return np.concatenate([np.empty((0, self._sequences.embedding_size), np.float32), *tiles])
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -158,7 +174,6 @@ class LlamaCpp:
         return b"".join(map(self._token_bytes, tokens)).decode("utf-8", "replace")
 
     def clear_cache(self) -> None:
-        self._image_processor.clear()
         self._vision.clear_cache()
         self._sequences.clear_idle()
 
@@ -173,82 +188,42 @@ class LlamaCpp:
             llama.llama_model_free(self._model)
         self._model = None
 
-    # ---- SequenceSlots ---------------------------------------------------------------------------------
-
-    @property
-    def max_sequences(self) -> int:
-        return self._sequences.max_sequences
-
-    def can_prefill(self, index: int, max_length: int) -> bool:
-        return self._sequences.can_prefill(index, max_length)
-
-    def prefill(
-        self, index: int, request: PrefillRequest[PreparedPrompt], upcoming: Sequence[PreparedPrompt]
-    ) -> Logits:
-        started = time.perf_counter()
-        embeddings = self._embed(request.prepared, (tile for parts in upcoming for tile in _tiles(parts)))
-        encoded = time.perf_counter()
-        logits = self._prefill(index, request.prepared, embeddings, request.max_length)
-        self._last_step_at = time.perf_counter()
-        self._seconds[index] = Seconds(encode=encoded - started, prefill=self._last_step_at - encoded)
-        return logits
-
-    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
-        """As SequenceSlots says. The replies share the time since the last prefill or decode in equal parts."""
-        logits = self._sequences.decode(tokens)
-        since, self._last_step_at = self._last_step_at, time.perf_counter()
-        for index in tokens:
-            self._seconds[index] += Seconds(decode=(self._last_step_at - since) / len(tokens))
-        return logits
-
-    def release(self, index: int) -> None:
-        self._sequences.release(index)
-        self._seconds.pop(index, None)
-
-    # ---- one reply -------------------------------------------------------------------------------------
-
-    def _prepare(self, prompt: Prompt) -> PreparedPrompt:
-        pictures = [self._image_processor(frame, prompt.split) for frame in prompt.frames]
-        return [
-            self._tokenize(segment) if isinstance(segment, str) else pictures[segment.picture].pixels[segment.number]
-            for segment in chat_template.segments(prompt, [picture.grid for picture in pictures])
-        ]
-
-    def _embed(self, parts: PreparedPrompt, upcoming_tiles: Iterable[bytes] = ()) -> Embeddings:
-        """The embeddings of text and tiles: float32 (tokens, hidden)."""
-        tiles = iter(self._vision.encode(_tiles(parts), upcoming_tiles))
-        return np.concatenate(
-            [next(tiles) if isinstance(part, bytes) else self._token_embeddings.lookup(part) for part in parts]
+    def _evaluate(self, request: PrefillRequest, tiles: Iterator[Embeddings]) -> Logits:
+        """Evaluate a prompt with the embeddings of its tiles, the next of `tiles`; return a copy of the logits."""
+        keys: list[EmbeddingKeys] = []
+        embeddings: list[Embeddings] = []
+        for part in request.prompt.parts:
+            if isinstance(part, bytes):
+                keys.append(_tile_keys(part, self.layout.tokens))
+                embeddings.append(next(tiles))
+            else:
+                keys.append(np.array(part, np.int64))
+                embeddings.append(self._token_embeddings.lookup(part))
+        logits = self._sequences.prefill(
+            request.sequence, np.concatenate(keys), np.concatenate(embeddings), request.max_length
         )
+        copy: Logits = logits.copy()  # before llama.cpp overwrites them with those of the next prompt
+        return copy
 
-    def _prefill(self, reply: int, parts: PreparedPrompt, embeddings: Embeddings, max_length: int) -> Logits:
-        keys = [_tile_keys(part, self.layout.tokens) if isinstance(part, bytes) else part for part in parts]
-        return self._sequences.prefill(reply, np.concatenate(keys).astype(np.int64), embeddings, max_length)
+    def _find_stop_tokens(self, header: Header) -> frozenset[int]:
+        """The tokens that end a reply: those of the chat template, and those that end a generation for llama.cpp.
 
-    def _reply(self, index: int, parts: PreparedPrompt, sampler: Sampler) -> ReplySteps:
-        load, self._load_seconds = self._load_seconds, 0.0
-        length, context_length = _length(parts, self.layout), self._sequences.context_length
-        image = self.layout.tokens * len(_tiles(parts))
-        if length >= context_length:
-            fault = prompt_too_long(length, context_length)
-            yield Piece(index, "", Finish("error", Tokens(length, image), Seconds(load), fault))
-            return
-        max_tokens = min(sampler.options.max_tokens, context_length - length)
-        logits = cast(Logits, (yield PrefillRequest(parts, length + max_tokens)))
-        decoder = Utf8Decoder()
-
-        def detokenize(token: int) -> str | None:
-            is_stop = token in self._stop_tokens or llama.llama_vocab_is_eog(self._vocab, token)
-            return None if is_stop else decoder.add(self._token_bytes(token))
-
-        reason, new = yield from sampler.decode(index, logits, max_tokens, detokenize, sampler.sample)
-        yield Piece(index, "", Finish(reason, Tokens(length, image, new), Seconds(load) + self._seconds[index]))
+        llama.cpp is not asked about normal tokens: the call for each of 49,280 takes 20 ms in all.
+        """
+        named = (self._tokenize(stop) for stop in chat_template.STOPS)
+        types = header.keys.get("tokenizer.ggml.token_type") or [None] * self._vocab_size
+        special = [token for token, kind in enumerate(types) if kind != NORMAL_TOKEN]
+        ends = (int(llama.llama_vocab_eos(self._vocab)), int(llama.llama_vocab_eot(self._vocab)))
+        return frozenset(
+            [tokens[0] for tokens in named if len(tokens) == 1]
+            + [token for token in (*special, *ends) if token >= 0 and llama.llama_vocab_is_eog(self._vocab, token)]
+        )
 
     @cached_property
     def _grammar_tokenizer(self) -> LLTokenizer:
         from smolcli.generation.grammar import tokenizer_from_llama_vocab
 
-        return tokenizer_from_llama_vocab(self._vocab, self._vocab_size, self._stop_tokens)
+        return tokenizer_from_llama_vocab(self._vocab, self._vocab_size, self.stop_tokens)
 
     def _tokenize(self, text: str) -> list[int]:
         encoded = text.encode()
@@ -278,15 +253,6 @@ def _load_encoder_class(name: str) -> Callable[[Path, Layout, LanguageModel, Mod
         message = f"{name} is installed and cannot be loaded ({error})"
         raise UnavailableError(message, "install it again, or do without it: --vision-engine mtmd") from error
     return encoder_class
-
-
-def _tiles(parts: PreparedPrompt) -> list[bytes]:
-    return [part for part in parts if isinstance(part, bytes)]
-
-
-def _length(parts: PreparedPrompt, layout: Layout) -> int:
-    """In tokens."""
-    return sum(layout.tokens if isinstance(part, bytes) else len(part) for part in parts)
 
 
 def _tile_keys(tile: bytes, tokens: int) -> EmbeddingKeys:

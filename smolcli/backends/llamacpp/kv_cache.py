@@ -1,8 +1,9 @@
 """Several sequences in one llama_context: one llama_decode appends a token to each of them.
 
     sequences = Sequences(model, vocab_size=49280, threads=2, max_sequences=8, memory=2**30)
-    logits = sequences.prefill(0, keys, embeddings, max_length=900)     # the whole prompt of reply 0
-    logits = sequences.decode({0: 17, 3: 5})[0]                         # a token for each of two replies
+    sequences.reserve([900, 600])                       # for two replies, the tokens of each with its prompt
+    logits = sequences.prefill(0, keys, embeddings, 900)  # the whole prompt of reply 0
+    logits = sequences.decode({0: 17, 3: 5})[0]         # a token for each of two replies
     sequences.release(0)
 
 The KV cache of a sequence stays after its reply. A prompt with the same beginning as an earlier one, such as a second
@@ -13,16 +14,17 @@ recreated, and the cache of the other sequences is copied.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
+from smolcli.backends.base import Logits
 from smolcli.errors import EngineError, ErrorKind
-from smolcli.generation.sampler import Logits
 
 EmbeddingKeys = NDArray[np.int64]  # (tokens,): equal numbers stand for equal embeddings
 
@@ -30,6 +32,45 @@ BATCH = 2048  # embeddings passed to one llama_decode
 UBATCH = 512  # of which llama.cpp computes so many at a time; more were no faster, and take more memory
 LENGTH_STEP = 512  # tokens; the length of sequences is a multiple of it, so that contexts are seldom recreated
 MIN_COPIED_PREFIX = 16  # tokens; fewer are computed as fast as copied
+
+
+@dataclass(frozen=True)
+class ContextShape:
+    """The sizes of a context: `count` sequences that can hold `length` tokens each."""
+
+    count: int
+    length: int
+
+
+def plan_context(
+    current: ContextShape, running: Sequence[int], new: Sequence[int], max_count: Callable[[int], int]
+) -> ContextShape | None:
+    """Return the context for new sequences beside the running ones, each given by the most tokens it will have.
+
+    While sequences are running, their number in the context stays, since otherwise their caches would be lost. While
+    none is, a context that can have more sequences than the current one replaces it, as after a long reply. `max_count`
+    tells how many sequences of a length the memory holds. None means that the new ones wait: there is no memory, or the
+    context has space for a longer reply than any of these, and could hold twice as many once those that run have ended.
+
+    >>> def max_count(length):
+    ...     return 4096 // length
+    >>> plan_context(ContextShape(4, 512), running=[512], new=[512, 1024], max_count=max_count)
+    ContextShape(count=4, length=1024)
+    >>> plan_context(ContextShape(4, 512), running=[512], new=[1536], max_count=max_count)
+    >>> plan_context(ContextShape(4, 512), running=[], new=[512, 1536], max_count=max_count)
+    ContextShape(count=2, length=1536)
+    >>> plan_context(ContextShape(2, 2048), running=[512], new=[512], max_count=max_count)
+    """
+    length = max(new)
+    if running:
+        if max_count(max(length, *running)) >= 2 * current.count:
+            return None
+        shape = ContextShape(current.count, max(current.length, length))
+        return shape if len(running) + len(new) <= shape.count <= max_count(shape.length) else None
+    shape = current
+    if length > current.length or max_count(length) > current.count:
+        shape = ContextShape(max_count(length), length)
+    return shape if len(new) <= shape.count else None
 
 
 class Sequences:
@@ -48,26 +89,42 @@ class Sequences:
         self._bytes_per_token = 2 * 2 * layers * kv_heads * self.embedding_size // heads  # float16 keys and values
         self._logits_type = ctypes.c_float * vocab_size  # made once: a ctypes class takes longer than a token's rest
         self._context: Any = None
-        self._length = 0  # tokens that one sequence can hold
+        self._shape = ContextShape(0, 0)
         # Of each sequence of the context:
         self._cached: list[EmbeddingKeys] = []  # what its cache holds
         self._owners: list[int | None] = []  # the reply that uses it
+        self._max_lengths: list[int] = []  # the most tokens of that reply with its prompt
         self._last_used: list[int] = []  # by _clock
         self._clock = 0
 
-    def can_prefill(self, reply: int, max_length: int) -> bool:
-        """Return whether `reply`, of `max_length` tokens with its prompt, can begin beside the other running ones."""
-        others = sum(owner not in (None, reply) for owner in self._owners)
-        length = self._rounded_length(max_length)
-        return not others or (others < len(self._owners) <= self._max_count(length))
+    def fits(self, lengths: Sequence[int]) -> int:
+        """Return how many new replies, the first of these, fit together beside the running ones.
+
+        `lengths` are the most tokens of each with its prompt. With no running reply it is at least 1.
+        """
+        return next((count for count in range(len(lengths), 0, -1) if self._plan(lengths[:count]) is not None), 0)
+
+    def reserve(self, lengths: Sequence[int]) -> None:
+        """Make the context one that holds new replies of these lengths beside the running ones.
+
+        So prefilling one of them never recreates the context that another has begun in. Raises EngineError.
+        """
+        if max(lengths) > self.context_length:
+            raise EngineError(f"{max(lengths)} tokens are more than the model's context holds", "use --detail low")
+        shape = self._plan(lengths)
+        if shape is None:
+            raise EngineError("no memory for a longer context beside the running replies", "run it again with -j 1")
+        if shape != self._shape:
+            self._recreate_context(shape)
 
     def prefill(self, reply: int, keys: EmbeddingKeys, embeddings: NDArray[np.float32], max_length: int) -> Logits:
-        """Evaluate the prompt of `reply` and return the logits after it.
+        """Evaluate the prompt of `reply`, for whose length there is a reserved sequence; return the logits after it.
 
         `embeddings` is float32 (tokens, hidden), and `keys` has one number for each. With the prompt the reply will be
-        at most `max_length` tokens long. A reply that is running already starts anew. Raises EngineError.
+        at most `max_length` tokens long. Raises EngineError.
         """
-        number = self._assign(reply, keys, max_length)
+        number = self._assign(reply, keys)
+        self._max_lengths[number] = max_length
         known = min(_common_prefix(self._cached[number], keys), len(keys) - 1)
         self._cached[number] = keys[:0]  # in case evaluating fails
         llama.llama_memory_seq_rm(self._kv_memory(), number, known, -1)
@@ -122,22 +179,12 @@ class Sequences:
 
     # ---- which sequence a reply gets -------------------------------------------------------------------
 
-    def _assign(self, reply: int, keys: EmbeddingKeys, max_length: int) -> int:
-        """Choose a sequence for `reply`, in a context that is long enough, and copy the longest known prefix to it."""
-        if max_length > self.context_length:
-            raise EngineError(f"{max_length} tokens are more than the model's context holds", "use --detail low")
-        length, min_length = self._rounded_length(max_length), min(self.context_length, _round_up(max_length))
-        is_idle = not any(owner is not None for owner in self._owners)
-        if is_idle and self._max_count(min_length) > len(self._owners):
-            self._recreate_context(self._max_count(min_length), min_length)  # more are possible after a long reply
-        elif length > self._length:
-            self._recreate_context(self._max_count(length), length)
+    def _assign(self, reply: int, keys: EmbeddingKeys) -> int:
+        """Choose a free sequence for `reply`, and copy the longest known prefix to it."""
         self._clock += 1
         prefixes = [_common_prefix(cached, keys) for cached in self._cached]
         best = max(range(len(prefixes)), key=prefixes.__getitem__)
-        if reply in self._owners:
-            number = self._owners.index(reply)
-        elif self._owners[best] is None and prefixes[best] >= MIN_COPIED_PREFIX:
+        if self._owners[best] is None and prefixes[best] >= MIN_COPIED_PREFIX:
             number = best
         else:
             free = [number for number, owner in enumerate(self._owners) if owner is None]
@@ -149,41 +196,43 @@ class Sequences:
         self._owners[number], self._last_used[number] = reply, self._clock
         return number
 
-    def _rounded_length(self, max_length: int) -> int:
-        """The length that the sequences of a context need for a reply of `max_length`; never less than they have."""
-        return max(self._length, min(self.context_length, _round_up(max_length)))
+    def _plan(self, lengths: Sequence[int]) -> ContextShape | None:
+        """The context that would hold new replies of these lengths; None if there can be none."""
+        running = [length for owner, length in zip(self._owners, self._max_lengths, strict=True) if owner is not None]
+        running, new = ([min(self.context_length, _round_up(length)) for length in both] for both in (running, lengths))
+        return plan_context(self._shape, running, new, self._max_count)
 
     def _max_count(self, length: int) -> int:
         """The number of sequences of `length` tokens that there may be."""
         return max(1, min(self.max_sequences, self._memory // (length * self._bytes_per_token)))
 
-    def _recreate_context(self, count: int, length: int) -> None:
-        """Replace the context by one of `count` sequences of `length` tokens.
+    def _recreate_context(self, shape: ContextShape) -> None:
+        """Replace the context by another.
 
-        If the count stays the same, the caches are copied to the new context; otherwise they are dropped. If there is
-        no memory for the new context, one like the old is created again, and EngineError is raised.
+        If the number of sequences stays the same, the caches are copied to the new context; otherwise they are
+        dropped. If there is no memory for the new context, the old one is created again, and EngineError is raised.
         """
-        old_count, old_length = len(self._owners), self._length
-        cached = self._cached if count == old_count else []
+        old, count = self._shape, shape.count
+        cached = self._cached if count == old.count else []
         states = {number: self._save_state(number) for number, keys in enumerate(cached) if len(keys)}
         self.close()
-        is_created = self._create_context(count, length)
-        message = f"no memory for a context of {count * length} tokens"
+        is_created = self._create_context(shape)
         if not is_created:
-            count = old_count if old_count and self._create_context(old_count, old_length) else 0
-        if count != old_count or not cached:
-            self._cached, self._owners, self._last_used = [np.empty(0, np.int64)] * count, [None] * count, [0] * count
-            states = {}
+            count = old.count if old.count and self._create_context(old) else 0
+        if count != old.count or not cached:
+            self._cached, self._owners = [np.empty(0, np.int64)] * count, [None] * count
+            self._max_lengths, self._last_used, states = [0] * count, [0] * count, {}
         for number, state in states.items():
             if not self._restore_state(number, state):  # its reply learns that it is lost from its next decode
                 self._cached[number], self._owners[number] = np.empty(0, np.int64), None
         if not is_created:
+            message = f"no memory for a context of {shape.count * shape.length} tokens"
             raise EngineError(message, "use a smaller model, --detail low or -j 1", kind=ErrorKind.MEMORY)
 
-    def _create_context(self, count: int, length: int) -> bool:
-        """Create a context of `count` empty sequences of `length` tokens; return whether that succeeded."""
+    def _create_context(self, shape: ContextShape) -> bool:
+        """Create a context of empty sequences; return whether that succeeded."""
         params = llama.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = count * length, count, False
+        params.n_ctx, params.n_seq_max, params.kv_unified = shape.count * shape.length, shape.count, False
         params.n_batch, params.n_ubatch = BATCH, UBATCH
         params.n_threads = params.n_threads_batch = self._threads  # the default of the second is the host's CPU count
         # On a CPU llama.cpp's flash attention is less exact: after pictures, the KL divergence of a float32 model from
@@ -191,7 +240,7 @@ class Sequences:
         # as slow again.
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama.llama_init_from_model(self._model, params)
-        self._length = 0 if self._context is None else length
+        self._shape = ContextShape(0, 0) if self._context is None else shape
         return self._context is not None
 
     def _save_state(self, number: int) -> ctypes.Array[ctypes.c_uint8]:

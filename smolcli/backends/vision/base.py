@@ -32,7 +32,7 @@ class VisionEncoder(Protocol):
     """Encodes tiles.
 
     The constructor takes `(mmproj: Path, layout: Layout, language: LanguageModel, options: Model)`, where `layout` is
-    what mtmd.read_layout reads from the file. It raises ModelError if the two halves do not fit each other.
+    what gguf_layout.read_layout reads from the file. It raises ModelError if the two halves do not fit each other.
     """
 
     dtype: str  # of its computations, as --dtype names it

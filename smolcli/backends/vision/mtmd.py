@@ -12,10 +12,9 @@ import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 
 from smolcli.backends.embedding_cache import EmbeddingCache
-from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout
+from smolcli.backends.image_processor import Layout
 from smolcli.backends.vision.base import Embeddings, LanguageModel
 from smolcli.errors import EngineError, ModelError
-from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
 from smolcli.system.cpu import usable_cores
 
@@ -82,31 +81,3 @@ class MtmdEncoder:
             chunk for chunk in all_chunks if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
         ]
         return images[-1]
-
-
-def read_layout(mmproj: Path) -> Layout:
-    """Read how pictures are cut from the clip.vision keys of a vision half.
-
-    Raises ModelError if the file is not a vision half of this family, or if its keys and tensors contradict each
-    other: llama.cpp would end the process at the first picture.
-    """
-    header = read_header(mmproj)
-    keys = header.keys
-    if keys.get("clip.projector_type", keys.get("clip.vision.projector_type")) != "idefics3":
-        raise ModelError(f"{mmproj} is not the vision half of a SmolVLM model", "give its mmproj-*.gguf")
-    names = ("image_size", "patch_size", "embedding_length", "projector.scale_factor")
-    try:
-        side, patch, hidden, scale = (int(keys[f"clip.vision.{name}"]) for name in names)
-        longest_edge = int(keys.get("clip.vision.preproc_image_size", DEFAULT_TILES_ALONG * side))
-        position, projector = header.shapes["v.position_embd.weight"], header.shapes["mm.model.fc.weight"]
-        patches_along = side // patch
-        is_consistent = header.shapes["v.patch_embd.weight"] == (patch, patch, 3, hidden)
-        is_consistent = is_consistent and position == (hidden, patches_along**2) and projector[0] == hidden * scale**2
-        is_consistent = is_consistent and scale > 1 and patches_along % scale == 0 and longest_edge >= side
-    except KeyError as error:
-        raise ModelError(f"{mmproj} lacks {error}", "convert it again: smolcli convert-to-gguf") from error
-    except (TypeError, ValueError, ArithmeticError, IndexError):
-        is_consistent = False
-    if not is_consistent:
-        raise ModelError(f"{mmproj} is damaged: its sizes contradict each other", "fetch or convert it again")
-    return Layout(side, (patches_along // scale) ** 2, longest_edge)

@@ -37,7 +37,7 @@ class Matrix(NamedTuple):
 
 
 class SiglipFile:
-    """An mmproj file whose header mtmd.read_layout has checked.
+    """An mmproj file whose header gguf_layout.read_layout has checked.
 
     Its tensors are mapped into memory for as long as this object lives. A tile has `patches` patches, `patches_along`
     along a side; `scale` x `scale` of them become one token. Raises ModelError if the file is not such a tower, or if

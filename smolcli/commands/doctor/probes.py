@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from smolcli.errors import EngineError
+from smolcli.generation.scheduler import generate
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.process.worker_main import resolve
@@ -23,7 +24,7 @@ def answers(target: str, facts_target: str, files: ModelFiles, options: Model) -
     """
     white = Frame(b"\xff" * (SIDE * SIDE * 3), SIDE, SIDE)
     with closing(resolve(target)(files, options)) as backend:
-        for piece in backend.generate([Prompt.user(white, "Describe this image.")], Generate(max_tokens=1)):
+        for piece in generate(backend, [Prompt.user(white, "Describe this image.")], Generate(max_tokens=1)):
             if piece.finish is not None and piece.finish.fault is not None:
                 raise EngineError(piece.finish.fault.message)
         return {"computes": backend.device_summary, **(resolve(facts_target)() if facts_target else {})}

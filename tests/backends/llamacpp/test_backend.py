@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
+from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp import backend as llamacpp
 from smolcli.backends.llamacpp.backend import LlamaCpp
-from smolcli.backends.vision.mtmd import MtmdEncoder, read_layout
+from smolcli.backends.vision.mtmd import MtmdEncoder
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
+from smolcli.generation.scheduler import generate
 from smolcli.models.files import ModelFiles
 from smolcli.models.gguf_header import BLOCKS, read_header
 from smolcli.options import Generate, Model
@@ -32,6 +35,8 @@ from smolcli.types import Finish, Frame, Prompt
 from tests.tiny import TEMPLATE, make_checkpoint
 
 TILE = 64
+TYPES = "tokenizer.ggml.token_type"  # a key of GGUF files
+ENDS = ("<|endoftext|>", "<|im_end|>", "<end_of_utterance>")
 TWELVE_TOKENS = Generate(max_tokens=12)
 
 
@@ -85,7 +90,7 @@ def inputs(processor: Idefics3Processor, prompt: Prompt) -> dict[str, torch.Tens
         }
         for turn in prompt.turns
     ]
-    images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.frames]
+    images = [Image.frombytes("RGB", (frame.width, frame.height), frame.rgb) for frame in prompt.decoded_frames]
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     return dict(
         processor(
@@ -101,7 +106,7 @@ def inputs(processor: Idefics3Processor, prompt: Prompt) -> dict[str, torch.Tens
 
 
 def answer(backend: LlamaCpp, prompt: Prompt, options: Generate = TWELVE_TOKENS) -> tuple[str, Finish]:
-    pieces = list(backend.generate([prompt], options))
+    pieces = list(generate(backend, [prompt], options))
     assert pieces[-1].finish is not None
     return "".join(piece.text for piece in pieces), pieces[-1].finish
 
@@ -143,12 +148,15 @@ def test_a_tile_has_the_embeddings_of_transformers_and_is_not_resized(tmp_path: 
 
 def test_the_tokens_and_seconds_of_a_reply(backend: LlamaCpp) -> None:
     finishes = [
-        piece.finish for piece in backend.generate([PROMPTS["one picture in tiles"]] * 2, TWELVE_TOKENS) if piece.finish
+        piece.finish
+        for load_seconds in (1.5, 0.0)
+        for piece in generate(backend, [PROMPTS["one picture in tiles"]], TWELVE_TOKENS, load_seconds=load_seconds)
+        if piece.finish
     ]
     assert [finish.tokens.image for finish in finishes] == [5 * 16] * 2  # 2 x 2 tiles and the global one
     assert finishes[0].tokens == finishes[1].tokens
     first, second = (finish.seconds for finish in finishes)
-    assert first.load > 0 == second.load
+    assert (first.load, second.load) == (1.5, 0.0)
     assert all(seconds.media > 0 and seconds.prefill > 0 and seconds.decode > 0 for seconds in (first, second))
     assert second.encode < first.encode / 2
 
@@ -187,7 +195,6 @@ def test_the_context_ends_a_reply_and_a_prompt_that_fills_it_is_a_fault(files: M
         _, fault = answer(backend, Prompt.user("1" * context))
         assert fault.fault is not None and fault.fault.kind == "too-long"
         template = fault.tokens.prompt - context  # tokens of the chat template
-        assert fault.seconds.load > 0
         _, last = answer(backend, Prompt.user("1" * (context - template)))
         assert last.fault is not None and last.tokens.prompt == context
         _, fits = answer(backend, Prompt.user("1" * (context - template - 3)), Generate(max_tokens=50))
@@ -203,7 +210,7 @@ def test_a_failure_of_the_encoder_is_the_fault_of_one_reply(backend: LlamaCpp, m
 
     monkeypatch.setattr(backend._vision, "_encode", fail)
     prompts = [PROMPTS["unsplit"], PROMPTS["text only"]]
-    failed, answered = [piece.finish for piece in backend.generate(prompts, TWELVE_TOKENS) if piece.finish]
+    failed, answered = [piece.finish for piece in generate(backend, prompts, TWELVE_TOKENS) if piece.finish]
     assert failed.reason == "error" and failed.fault is not None and failed.fault.kind == "engine"
     assert answered.fault is None
 
@@ -221,6 +228,19 @@ def test_a_failure_of_the_encoder_is_the_fault_of_one_reply(backend: LlamaCpp, m
 def test_the_bytes_of_an_incomplete_character_are_held_back(pieces: list[bytes], texts: list[str]) -> None:
     decoder = llamacpp.Utf8Decoder()
     assert [decoder.add(piece) for piece in pieces] == texts
+
+
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_the_stop_tokens_are_all_that_end_a_generation_for_llama_cpp(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, is_typed: bool
+) -> None:
+    """Also where the file does not tell the types of its tokens."""
+    if not is_typed:
+        untyped = lambda path: replace(header := read_header(path), keys={**header.keys, TYPES: None})  # noqa: E731
+        monkeypatch.setattr(llamacpp, "read_header", untyped)
+    with closing(LlamaCpp(files, Model(threads=1, vision_encoder="mtmd"))) as backend:
+        ends = {token for token in range(backend._vocab_size) if llama.llama_vocab_is_eog(backend._vocab, token)}
+        assert ends == backend.stop_tokens == {backend._tokenize(text)[0] for text in ENDS}
 
 
 def test_llama_cpp_prints_warnings_with_verbose_only(

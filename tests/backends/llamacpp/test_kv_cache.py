@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from smolcli.backends.base import Logits, PrefillRequest
 from smolcli.backends.llamacpp import kv_cache
 from smolcli.backends.llamacpp.backend import LlamaCpp
+from smolcli.backends.llamacpp.kv_cache import ContextShape, plan_context
+from smolcli.backends.vision.base import Embeddings
 from smolcli.converters import convert
+from smolcli.errors import EngineError
 from smolcli.generation.replies import ReplyCollector
+from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.nano.evaluate import cases
@@ -47,7 +53,7 @@ def noise(seed: int, width: int = 40, height: int = 30) -> Frame:
 
 def replies(model: LlamaCpp, prompts: Sequence[Prompt], options: Generate) -> list[Reply]:
     collector, complete = ReplyCollector(), {}
-    for piece in model.generate(prompts, options):
+    for piece in generate(model, prompts, options):
         if reply := collector.add(piece):
             assert reply.finish.fault is None
             complete[piece.index] = reply
@@ -81,7 +87,7 @@ def logits_by_parts(model: LlamaCpp, prompt: Prompt, answer: Sequence[int]) -> N
     def last_logits() -> NDArray[np.float32]:
         return np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (model._vocab_size,)).copy()
 
-    for part in model._prepare(prompt):
+    for part in model.prepare(prompt).parts:
         if isinstance(part, bytes):
             decode([], model._vision.encode([part])[0])
         else:
@@ -115,8 +121,7 @@ def test_a_long_prompt_is_split_into_batches(files: ModelFiles, monkeypatch: pyt
     )
     prompt = Prompt.user(noise(1, 130, 90), "What is this?")
     with backend(files) as model:
-        parts = model._prepare(prompt)
-        length = sum(16 if isinstance(part, bytes) else len(part) for part in parts)
+        length = model.prepare(prompt).length
         ours = model.logits(prompt)
         assert batches == [64] * (length // 64) + [length % 64]
         assert float(np.abs(ours - logits_by_parts(model, prompt, [])).max()) < 1e-3
@@ -169,9 +174,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_one_call_decodes_a_token_of_every_reply(files: ModelFiles, decoded: list[int]) -> None:
     with backend(files, 4) as model:
         replies(model, [Prompt.user(f"number {n}") for n in range(4)], Generate(max_tokens=10, min_tokens=10))
-    assert (
-        decoded.count(4) >= 6 and sum(n <= 4 for n in decoded) <= 12
-    )  # each reply starts one token after the one before
+    assert decoded[4:] == [4] * 9  # after four prompts, with which the first tokens come
 
 
 def test_a_second_question_about_a_picture_evaluates_only_its_own_tokens(files: ModelFiles, decoded: list[int]) -> None:
@@ -216,6 +219,105 @@ def test_a_longer_reply_recreates_the_context_and_the_others_continue(
     with backend(files, 2) as model:
         replies(model, MIXED, Generate(max_tokens=20))
     assert context_sizes == [2 * 512, 2 * 1536]
+
+
+@pytest.mark.parametrize("memory", [0, 512, 2048, 8192])
+def test_a_planned_context_holds_the_new_sequences_and_keeps_the_running_ones(memory: int) -> None:
+    """For every current context that the memory holds; `memory` is in tokens."""
+
+    def max_count(length: int) -> int:
+        return max(1, min(5, memory // length))
+
+    for current in [ContextShape(0, 0), *(ContextShape(max_count(n), n) for n in (512, 1024, 1536))]:
+        for running in range(current.count + 1):
+            planned = {}
+            for new, length in product(range(1, 7), (512, 1024, 1536)):
+                shape = planned[new, length] = plan_context(
+                    current, [current.length] * running, [length] * new, max_count
+                )
+                if shape is not None:
+                    assert running + new <= shape.count <= max_count(shape.length) and length <= shape.length
+                    assert not running or (shape.count == current.count and shape.length >= current.length)
+                if new > 1 and shape is not None:
+                    assert planned[new - 1, length] is not None
+            if running == 0:
+                assert all(planned[1, length] is not None for length in (512, 1024, 1536))
+            elif running < current.count:
+                assert planned[1, 512] == current
+
+
+def test_after_a_long_reply_the_context_gets_more_sequences_again() -> None:
+    """Though others run all the time: no new one begins until they have ended."""
+
+    def max_count(length: int) -> int:
+        return min(16, 4 * 8192 // length)
+
+    long = plan_context(ContextShape(16, 512), [], [8192, 512, 512, 512], max_count)
+    assert long == ContextShape(4, 8192)
+    assert plan_context(long, [8192, 512], [512, 512], max_count) == long  # the long one is running
+    assert plan_context(long, [512, 512, 512], [512], max_count) is None
+    assert plan_context(long, [], [512] * 16, max_count) == ContextShape(16, 512)
+
+
+def request(model: LlamaCpp, number: int, words: int, new: int = 10) -> PrefillRequest:
+    prompt = model.prepare(Prompt.user(noise(number), f"{number} " + "x " * words))
+    return PrefillRequest(number, prompt, prompt.length + new)
+
+
+def test_a_group_gets_one_context_in_which_all_of_it_fits(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last prompt needs longer sequences than the first ones; one by one, it would end their context."""
+    shapes: list[tuple[int, int]] = []
+    init = llama.llama_init_from_model
+    spied = lambda model, params: shapes.append((params.n_seq_max, params.n_ctx)) or init(model, params)  # noqa: E731
+    with backend(files) as model:
+        requests = [request(model, number, words) for number, words in enumerate((5, 7, 700))]
+        alone: dict[int, Logits] = {}
+        for single in requests:
+            model.clear_cache()
+            alone |= {n: logits.copy() for n, logits in model.prefill([single], []).logits.items()}
+            model.release(single.sequence)
+    limit_memory(files, monkeypatch, 3 * 1536)  # four sequences of 512 tokens would fit too
+    monkeypatch.setattr(llama, "llama_init_from_model", spied)
+    with backend(files) as model:
+        assert model.fits([request.max_length for request in requests]) == 3
+        together = model.prefill(requests, []).logits
+        assert shapes == [(3, 3 * 1536)]
+        assert sorted(model.decode({0: 5, 1: 5, 2: 5})) == [0, 1, 2]
+    for number, logits in alone.items():
+        np.testing.assert_allclose(together[number], logits, rtol=0, atol=1e-4)
+
+
+def test_as_many_fit_as_the_memory_holds_of_the_longest(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_memory(files, monkeypatch, 3 * 512)
+    with backend(files, 8) as model:
+        assert model.fits([500]) == model.fits([500, 1500]) == model.fits([1500, 500]) == 1
+        assert model.fits([500, 500, 1500]) == 2
+        assert model.fits([500] * 5) == 3
+        model.prefill([request(model, 0, 5)], [])
+        assert [model.fits(lengths) for lengths in ([500], [500] * 3, [500, 1500], [1500])] == [1, 2, 1, 0]
+        with pytest.raises(EngineError, match="beside the running replies"):
+            model.prefill([request(model, 1, 700)], [])
+        assert list(model.decode({0: 5})) == [0]
+        model.release(0)
+        assert model.fits([1500]) == 1
+
+
+def test_the_tiles_of_a_group_are_encoded_in_one_call(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those of the prompts that come next."""
+    calls: list[tuple[list[bytes], list[bytes]]] = []
+    with backend(files) as model:
+        encode = model._vision.encode
+
+        def spied(tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embeddings]:
+            ahead = list(upcoming)
+            calls.append((list(tiles), ahead))
+            return encode(tiles, ahead)
+
+        monkeypatch.setattr(model._vision, "encode", spied)
+        first, second = (request(model, number, 3) for number in range(2))
+        third = model.prepare(Prompt.user(noise(9, 130, 90)))
+        model.prefill([first, second], [third])
+    assert calls == [(first.prompt.tiles + second.prompt.tiles, third.tiles)] and len(third.tiles) > 1
 
 
 def limit_memory(files: ModelFiles, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
@@ -264,7 +366,9 @@ def test_a_context_without_memory_is_the_fault_of_the_reply_that_needs_it(
         with backend(files, 4) as model:
             finishes = []
             for prompt in prompts:  # one after the other, so that the cache of the last one is there
-                finishes += [piece.finish for piece in model.generate([prompt], Generate(max_tokens=3)) if piece.finish]
+                finishes += [
+                    piece.finish for piece in generate(model, [prompt], Generate(max_tokens=3)) if piece.finish
+                ]
         assert [finish.fault is None for finish in finishes] == [prompt is short for prompt in prompts]
         fault = finishes[prompts.index(long)].fault
         assert fault is not None and fault.kind == "memory" and "-j 1" in fault.message
@@ -283,7 +387,7 @@ def test_replies_continue_unchanged_when_a_longer_context_has_no_memory(
     texts: dict[int, str] = {}
     faults = []
     with backend(files, 4) as model:
-        for piece in model.generate([first, long, last], forced):
+        for piece in generate(model, [first, long, last], forced):
             texts[piece.index] = texts.get(piece.index, "") + piece.text
             if piece.finish is not None and piece.finish.fault is not None:
                 faults.append((piece.index, piece.finish.fault.kind))
@@ -310,8 +414,15 @@ def test_a_running_reply_whose_cache_cannot_be_copied_is_lost_and_the_others_con
     only_first = lambda *args: restore(*args) if args[3] == 0 else 0  # noqa: E731
     monkeypatch.setattr(llama, "llama_state_seq_set_data", only_first)
     texts, faults = dict.fromkeys(range(3), ""), []
+
+    def source() -> Iterator[Prompt | None]:
+        yield from prompts[:2]
+        while not (texts[0] and texts[1]):
+            yield None
+        yield prompts[2]
+
     with backend(files, 4) as model:
-        for piece in model.generate(prompts, forced):
+        for piece in generate(model, source(), forced):
             texts[piece.index] += piece.text
             if piece.finish is not None and piece.finish.fault is not None:
                 faults.append(piece.index)

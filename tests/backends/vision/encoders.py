@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolcli import registry
+from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.vision.base import LanguageModel, ThreadedEncoder
-from smolcli.backends.vision.mtmd import read_layout
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from smolcli import registry
+from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.vision import pytorch
-from smolcli.backends.vision.mtmd import read_layout
 from smolcli.errors import EngineError, UnavailableError
 from smolcli.models import files as model_files
 from smolcli.models import resolve

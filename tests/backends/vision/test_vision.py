@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from smolcli import registry
+from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp.backend import LlamaCpp
 from smolcli.backends.pytorch import PyTorch
-from smolcli.backends.vision.mtmd import MtmdEncoder, read_layout
+from smolcli.backends.vision.mtmd import MtmdEncoder
 from smolcli.backends.vision.openvino_import import ov
 from smolcli.converters import convert
 from smolcli.errors import ModelError, UnavailableError

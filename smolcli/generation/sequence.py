@@ -1,0 +1,127 @@
+"""One reply on its way: the state of its sequence, and the one or two attempts at its text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from smolcli.backends.base import Logits, PrefillRequest, PreparedPrompt
+from smolcli.errors import EngineError
+from smolcli.generation.repetition import RepetitionGuard
+from smolcli.generation.sampler import GrammarState, Sampler, log_probability
+from smolcli.types import Fault, Finish, FinishReason, Seconds, Tokens
+
+
+class State(Enum):
+    """Where a sequence is. It moves down this list; for a second attempt it goes from RUNNING back to WAITING."""
+
+    WAITING = "its prompt is prepared, and it has no slot yet"
+    PREFILLING = "its prompt is being evaluated in a slot"
+    RUNNING = "it gets one token a step"
+    FINISHED = "its reply has ended, and its slot is free"
+
+
+@dataclass
+class Attempt:
+    """The text of a reply as it grows, at most `max_tokens` tokens.
+
+    With `may_repeat` it is not stopped for repeating itself.
+    """
+
+    sampler: Sampler
+    detokenize: Callable[[int], str]
+    stop_tokens: frozenset[int]
+    max_tokens: int
+    may_repeat: bool
+    grammar: GrammarState | None = None
+    tokens: list[int] = field(default_factory=list)  # without the stop token
+    reason: FinishReason | None = None  # why it has ended
+    guard: RepetitionGuard = field(default_factory=RepetitionGuard)
+    log_probability: float = 0.0  # sum over the chosen tokens, with the stop token
+    choices: int = 0  # how many were chosen
+
+    def add_token(self, logits: Logits) -> str:
+        """Choose the next token; return the text that it adds, which may be empty.
+
+        Afterwards `reason` says whether the attempt has ended. Raises EngineError for logits that are not finite, and
+        where the grammar gives up.
+        """
+        if not np.isfinite(logits.max()):  # also where one of them is NaN
+            raise EngineError("the model computed numbers that are not finite", "try --dtype float32, or another model")
+        token = self.sampler.sample(logits, self.tokens)
+        self.log_probability += log_probability(logits, token)
+        self.choices += 1
+        if token in self.stop_tokens:
+            self.reason = "stop"
+            return ""
+        self.tokens.append(token)
+        text = self.detokenize(token)
+        is_looping = self.guard.add(text) and not self.may_repeat
+        if self.grammar is not None and self.grammar.accept_token(token):
+            self.reason = "stop"  # the object is complete, so it cannot repeat itself
+        elif is_looping:
+            self.reason = "repetition"
+        elif len(self.tokens) == self.max_tokens:
+            self.guard.check()
+            self.reason = "length"
+        return text
+
+    @property
+    def has_looped(self) -> bool:
+        """Whether it has ended because it repeats itself, or was cut by max_tokens while it did."""
+        return self.reason in ("repetition", "length") and not self.may_repeat and self.guard.cut is not None
+
+    @property
+    def text_without_loop(self) -> str:
+        """The text up to where its loop is cut off."""
+        return self.guard.text[: self.guard.cut]
+
+    @property
+    def confidence(self) -> float | None:
+        """The geometric mean of the probabilities of the chosen tokens, or None before the first one."""
+        return math.exp(self.log_probability / self.choices) if self.choices else None
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The reply to prompt number `index`.
+
+    A first attempt that has ended in a loop is kept in `looped` while the prompt is tried once more.
+    """
+
+    index: int
+    prompt: PreparedPrompt
+    attempt: Attempt
+    seconds: Seconds  # so far, of both attempts
+    state: State = State.WAITING
+    looped: Attempt | None = None
+
+    @property
+    def prefill_request(self) -> PrefillRequest:
+        """The request for a slot."""
+        return PrefillRequest(self.index, self.prompt, self.prompt.length + self.attempt.max_tokens)
+
+    def retry(self, attempt: Attempt) -> None:
+        """Begin a second attempt: it is WAITING for a slot again."""
+        self.looped, self.attempt, self.state = self.attempt, attempt, State.WAITING
+
+    def finish(self, fault: Fault | None = None) -> Finish:
+        """End the reply, with a fault if there is one: it is FINISHED. Its tokens are those of both attempts."""
+        self.state = State.FINISHED
+        attempts = [self.attempt] if self.looped is None else [self.looped, self.attempt]
+        new = sum(len(attempt.tokens) for attempt in attempts)
+        tokens = Tokens(self.prompt.length * len(attempts), self.prompt.image_tokens * len(attempts), new)
+        if fault is not None:
+            return Finish("error", tokens, self.seconds, fault)
+        assert self.attempt.reason is not None
+        if self.looped is None:
+            return Finish(self.attempt.reason, tokens, self.seconds, confidence=self.attempt.confidence)
+        if not self.attempt.has_looped:
+            text, confidence = self.attempt.guard.text, self.attempt.confidence
+            return Finish(self.attempt.reason, tokens, self.seconds, text=text, confidence=confidence)
+        text, confidence = self.looped.text_without_loop, self.looped.confidence  # readers have seen the first attempt
+        return Finish("repetition", tokens, self.seconds, text=text, confidence=confidence)
