@@ -21,20 +21,31 @@ FinishReason = Literal["stop", "length", "repetition", "error"]
 class Frame:
     """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
 
-    `time` is the timestamp of a video frame in seconds, None for a still picture. Only the engine's process holds
-    pixels: elsewhere `rgb` is empty and `held` refers to them by the number of the item and of the frame in it. The
-    size of a page that was not decoded yet is 0 x 0.
+    `time` is the timestamp of a video frame in seconds, None for a still picture. Only the engine's process has
+    frames; elsewhere a FrameRef stands for each.
     """
 
     rgb: bytes = field(repr=False)
     width: int
     height: int
     time: float | None = None
-    held: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.held is None and len(self.rgb) != self.width * self.height * 3:
+        if len(self.rgb) != self.width * self.height * 3:
             raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
+
+
+@dataclass(frozen=True)
+class FrameRef:
+    """A frame of an open item without its pixels, which the engine's process decodes: it is number `index` from 0.
+
+    The size of a page that was not decoded yet is 0 x 0.
+    """
+
+    index: int
+    width: int
+    height: int
+    time: float | None = None
 
 
 def is_url(word: str) -> bool:
@@ -133,7 +144,7 @@ class Media:
     user. `limits` are those of the model that will see it.
     """
 
-    frames: tuple[Frame, ...]
+    frames: tuple[FrameRef, ...]
     content: Content = Content()
     seconds: float = 0.0  # wall time of opening it
     spans: tuple[Span, ...] = ()
@@ -165,7 +176,7 @@ class ModelLimits:
         return self.context - self.reply
 
 
-Part = str | Frame
+Part = str | Frame | FrameRef
 
 
 @dataclass(frozen=True)
@@ -191,9 +202,17 @@ class Prompt:
     page: int | None = None
 
     @property
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[Frame | FrameRef]:
         """The pictures in the order they appear."""
-        return [part for turn in self.turns for part in turn.parts if isinstance(part, Frame)]
+        return [part for turn in self.turns for part in turn.parts if not isinstance(part, str)]
+
+    @property
+    def decoded_frames(self) -> list[Frame]:
+        """The pictures in the order they appear. Raises TypeError if one of them has no pixels."""
+        frames = [frame for frame in self.frames if isinstance(frame, Frame)]
+        if len(frames) < len(self.frames):
+            raise TypeError("a picture of the prompt is a reference, without pixels")
+        return frames
 
     @classmethod
     def user(cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False) -> Prompt:
@@ -273,7 +292,8 @@ class Finish:
     """The end of one reply, with its tokens and seconds.
 
     `text` is the whole reply if it differs from its joined pieces: a repetition was cut off, or a second attempt
-    replaced the first.
+    replaced the first. `confidence` is the geometric mean of the probabilities that the model gave the chosen tokens,
+    with that of the stop token, before a penalty, a grammar or the temperature; None if no token was chosen.
     """
 
     reason: FinishReason
@@ -281,6 +301,7 @@ class Finish:
     seconds: Seconds = Seconds()
     fault: Fault | None = None
     text: str | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -319,7 +340,8 @@ class Record:
 
     `notices` are messages about the answer, for example that a file was cut short. `blank` says that the text is empty
     because the input has none, `embedded` that a description or keywords were written into the file after it was read.
-    `paths` are the names of inputs that were looked at together, else None.
+    `paths` are the names of inputs that were looked at together, else None. `confidence`, from 0 to 1, is the geometric
+    mean of the probabilities of the answer's tokens; None where there is no answer or no model made it.
     """
 
     path: str
@@ -340,10 +362,11 @@ class Record:
     blank: bool = False
     embedded: bool = False
     paths: tuple[str, ...] | None = None
+    confidence: float | None = None
 
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""
-        return replace(self, text="", data=None, finish_reason="error", error=fault, blank=False)
+        return replace(self, text="", data=None, finish_reason="error", error=fault, blank=False, confidence=None)
 
 
 @dataclass(frozen=True)

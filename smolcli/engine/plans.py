@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
 from smolcli.engine.protocol import OpenedPlan, Work
-from smolcli.engine.server import limits_of, plan_media, unexpected_fault
-from smolcli.errors import InputError, ModelError
+from smolcli.engine.server import add_limits, fault_of, limits_of
+from smolcli.errors import ModelError
 from smolcli.inputs.load import load, measure, open_video
-from smolcli.types import Fault, Frame, Item, Media, ModelLimits
+from smolcli.types import Fault, FrameRef, Item, Media, ModelLimits
 
 
 def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault]:
@@ -21,24 +21,22 @@ def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault
             continue
         try:
             yield _open_pictures(item, work) if work.sampling is None else _open_video(item, work)
-        except InputError as error:
-            yield Fault(error.kind, str(error))
         except ModelError:
             raise
         except Exception as error:
-            yield unexpected_fault(error)
+            yield fault_of(error)
 
 
 def _open_video(item: Item, work: Work) -> OpenedPlan:
     assert work.sampling is not None
     video, content = open_video(item, work.sampling, work.input, work.model.offline)
-    return OpenedPlan(replace(plan_media(video, work), content=content))
+    return OpenedPlan(replace(add_limits(video.media, work), content=content))
 
 
 def _open_pictures(item: Item, work: Work) -> OpenedPlan:
     loaded, content = load(item, work.model.offline)
     sizes = measure(item, loaded, work.input, work.every_page)
-    frames = tuple(Frame(b"", width, height, held=(0, number)) for number, (width, height) in enumerate(sizes))
+    frames = tuple(FrameRef(index, width, height) for index, (width, height) in enumerate(sizes))
     limits = limits_of(work.backend, work.files)
     layout = _layout(limits)
     grids = tuple(plan(width, height, layout, work.model.detail, split=True) for width, height in sizes)

@@ -1,68 +1,93 @@
-"""The engine's process: a few threads open inputs ahead, the model answers prompts in the order of their items."""
+"""The engine's process: a few threads open inputs ahead, the model answers prompts in the order of their items.
+
+receive      a thread handles the owner's messages: Open, Ask, Release, Stop
+open         OPENERS threads open items: a FrameSource for each (inputs/), in open_items.py from then on
+prepare      the scheduler's threads decode the pictures of a prompt and have the backend cut them into tiles
+answer       the main thread runs the scheduler, and sends pieces and replies
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import count
-from queue import Empty, PriorityQueue, SimpleQueue
-from threading import Condition, Thread
-from typing import TYPE_CHECKING, NamedTuple
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol
 
 import numpy  # noqa: F401 - every model needs it, and it can be loaded while it is not yet known which one
 
 from smolcli import registry
 from smolcli.backends.image_processor import shrink_to_tile
+from smolcli.engine.open_items import OpenItems, QueuedPrompt
+from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Stage
 from smolcli.engine.protocol import (
-    CELLS,
-    DECODER_CELL,
-    FIRST_REPLY_CELL,
     OPENERS,
-    OPENING,
+    Ask,
     EngineMessage,
+    FramesDecoded,
+    ItemNotOpened,
+    ItemOpened,
+    Open,
     OwnerMessage,
-    ProgressCells,
-    RequestId,
+    PieceMade,
+    Ready,
+    Release,
+    ReplyMade,
+    Stop,
     Work,
 )
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
-from smolcli.inputs.load import decode, load, open_video
+from smolcli.generation.scheduler import generate
+from smolcli.inputs.frame_source import FrameSource
+from smolcli.inputs.load import load, open_pictures, open_video
 from smolcli.models.files import ModelFiles
-from smolcli.options import Model, Sampling
+from smolcli.options import Model
 from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
-from smolcli.system.file_stamp import stamp_of
 from smolcli.system.memory import peak_rss_bytes
-from smolcli.types import Content, Fault, Finish, Frame, Item, Media, ModelLimits, Piece, Prompt, Reply
+from smolcli.types import Content, Fault, Frame, FrameRef, Item, Media, Memory, ModelLimits, Piece, Prompt, Reply
 
 if TYPE_CHECKING:
-    from smolcli.backends.base import Backend
-    from smolcli.inputs.image import Picture
-    from smolcli.inputs.video import Video
+    from smolcli.backends.base import Backend, PreparedPrompt
 
-HELD_BYTES = 2**28  # of pixels of open items: no other item is opened while there are more
-DECODED_BYTES = 2**26  # of frames of unanswered prompts on videos: no other is decoded while there are more
+ASSUMED_PIXELS = 12_000_000  # of a page, whose size is not known before it is decoded: A4 at 350 dpi
 
 
 def serve(pipe: Pipe, work: Work) -> None:
     """Run the engine's process: load the model, then answer prompts until the owner stops it."""
     server = EngineServer(pipe, work)
-    Thread(target=server.receive, daemon=True).start()
+    Thread(target=_receive, args=(pipe, server), daemon=True).start()
+    started = time.perf_counter()
     backend = _load_backend(work.backend)(work.files, work.model)
-    server.gpu_peak = backend.gpu_peak
+    load_seconds = time.perf_counter() - started
     if is_verbose():
         print(f"smolcli: {work.files.name} on {backend.name}: {backend.device_summary}", file=sys.stderr, flush=True)
-    server.send(("ready",))
-    replies = ReplyCollector()
-    for piece in backend.generate(server.prompts(), work.generate):
-        server.send_piece(piece, replies)
+    server.answer(backend, load_seconds)
+
+
+def _receive(pipe: Pipe, server: EngineServer) -> None:
+    """Handle the owner's messages. End this process when the owner says so or ends, or a message cannot be read."""
+    exit_code = 0
+    try:
+        with suppress(PeerClosed):
+            while all(server.handle(message) for message in pipe.receive()):
+                pass
+    except BaseException:
+        traceback.print_exc()
+        exit_code = 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(exit_code)  # whatever the other threads are doing
 
 
 def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
@@ -79,236 +104,191 @@ def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
         raise UnavailableError(message, "install it again; smolcli doctor says which libraries it needs") from error
 
 
-class _QueuedPrompt(NamedTuple):
-    """A prompt that waits; they are sorted by item, and within an item as they came."""
+class MessageSender(Protocol):
+    """The part of a Pipe with which messages are sent and progress is shown."""
 
-    number: int
-    arrival: int  # how many prompts came before it
-    slot: int
-    prompt: Prompt
+    shared: memoryview[int]
+
+    def send(self, message: EngineMessage, /) -> None:
+        """Send a message to the owner. Raises PeerClosed where it has ended."""
+        ...
 
 
-class OpenSource(NamedTuple):
-    """A video or a file of several pages that is open, its path, and the file's stamp, if it may still change.
+@dataclass
+class PromptInProgress:
+    """A prompt that the scheduler has taken and that is not answered."""
 
-    The frames of a video are shrunk to one tile, of `tile` x `tile` pixels.
-    """
-
-    source: Video | Picture
-    path: str
-    stamp: str = ""
-    tile: int | None = None
+    request: RequestId
+    cell: int  # its progress cell
+    wait_seconds: float = 0.0  # for the decoder of its item, which other prompts had, and for memory
+    reserved: int = 0  # bytes, for its pixels
 
 
 class EngineServer:
-    """Opens items in threads of its own, hands their prompts to the backend, and sends back what comes of them."""
+    """Opens items in threads of its own, has their prompts answered, and sends what comes of them."""
 
-    def __init__(self, pipe: Pipe, work: Work) -> None:
+    def __init__(self, pipe: MessageSender, work: Work) -> None:
         self._pipe, self._work, self._cells = pipe, work, ProgressCells(pipe.shared)
-        self._prompts: PriorityQueue[_QueuedPrompt] = PriorityQueue()  # for the backend
-        self._requests: dict[int, RequestId] = {}  # by the backend's index of a prompt
-        self._reply_cells: dict[int, int] = {}  # by the index of a prompt that the model has begun
+        self._items = OpenItems()
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
-        self._opening: set[int] = set()
-        self._frames: dict[int, tuple[Frame, ...]] = {}  # of the items that are open
-        self._held_bytes = 0  # of pixels
-        self._sources: dict[int, OpenSource] = {}  # of those items whose frames are decoded prompt by prompt
-        self._to_decode: PriorityQueue[_QueuedPrompt] = PriorityQueue()
-        self._arrivals = count()
-        self._decoded_bytes: dict[RequestId, int] = {}  # of unanswered prompts on `_sources`
-        self._changed = Condition()  # guards the items: some were opened or released, or a prompt was answered
-        self.gpu_peak: Callable[[], int] = lambda: 0  # the backend's, once it is loaded
-        for cell in range(min(OPENERS, usable_cores())):
-            Thread(target=self._run_opener, args=(cell,), daemon=True).start()
-        if work.decodes_by_prompt:
-            Thread(target=self._run_decoder, daemon=True).start()
+        self._in_progress: dict[int, PromptInProgress] = {}  # by the scheduler's index
+        for _ in range(min(OPENERS, usable_cores())):
+            Thread(target=self._run_opener, daemon=True).start()
 
-    def send(self, message: EngineMessage) -> None:
-        """Send a message to the owner. Raises PeerClosed where it has ended."""
-        self._pipe.send(message)
-
-    def receive(self) -> None:
-        """Handle the owner's messages, in a thread of its own; end this process when the owner says so or ends."""
-        try:
-            while all(self._handle(message) for message in self._pipe.receive()):
-                pass
-        except PeerClosed:
-            pass
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(0)  # whatever the other threads are doing
-
-    def _handle(self, message: OwnerMessage) -> bool:
+    def handle(self, message: OwnerMessage) -> bool:
         """Do what a message says. Returns whether to go on."""
         match message:
-            case ("open", number, item):
-                self._opening.add(number)
+            case Open(number, item):
+                self._items.add(number)
                 self._to_open.put((number, item))
-            case ("ask", number, slot, prompt):
-                queue = self._to_decode if self._work.decodes_by_prompt else self._prompts
-                queue.put(_QueuedPrompt(number, next(self._arrivals), slot, prompt))
-            case ("release", number):
-                self._release(number)
-        return message[0] != "stop"
+            case Ask(number, slot, prompt):
+                self._items.ask(number, slot, prompt)
+            case Release(number):
+                self._items.release(number)
+            case Stop():
+                return False
+        return True
 
-    def prompts(self) -> Iterator[Prompt | None]:
-        """The prompts for the backend, with their pixels; None where none is ready and a reply is under way."""
-        index = 0
-        queued: _QueuedPrompt | None = None
-        while True:
-            try:
-                queued = queued or self._prompts.get(block=not self._requests)
-            except Empty:
-                yield None
-                continue
-            number, _, slot, prompt = queued
-            if self._requests and not self._is_settled(number):
-                yield None
-                continue
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_settled(number))  # noqa: B023 - waited for here
-                frames = self._frames.get(number)
-            queued = None
-            if frames is not None:
-                self._requests[index] = RequestId(number, slot)
-                yield _with_pixels(prompt, frames)
-                index += 1
-
-    def _is_settled(self, number: int) -> bool:
-        """Whether an item is open, or will not be."""
-        return number in self._frames or number not in self._opening
-
-    def send_piece(self, piece: Piece, replies: ReplyCollector) -> None:
-        """Send what a piece of the backend's output amounts to: its text where the work streams, a whole reply."""
-        request = self._requests[piece.index]
-        cell = self._reply_cells.get(piece.index)
-        if cell is None:
-            cell = min({*range(FIRST_REPLY_CELL, CELLS)} - {*self._reply_cells.values()})
-            self._reply_cells[piece.index] = cell
-            self._cells.begin(cell, request)
-        if piece.text:
-            self._cells.count_piece(cell)
-            if self._work.streams:
-                self.send(("piece", *request, piece.text))
-        if reply := replies.add(piece):
-            del self._requests[piece.index], self._reply_cells[piece.index]
-            self.send(("reply", *request, reply, peak_rss_bytes(), self.gpu_peak()))
-            self._cells.clear(cell)
-            if self._decoded_bytes:
-                self._free_decoded(request)
+    def answer(self, backend: Backend, load_seconds: float) -> None:
+        """Answer prompts, for ever. `load_seconds` is what loading the model has taken."""
+        pieces = generate(
+            backend,
+            self.prompts(),
+            self._work.generate,
+            load_seconds=load_seconds,
+            prepare=partial(self.prepare, backend),
+        )
+        self._pipe.send(Ready())
+        replies = ReplyCollector()
+        for piece in pieces:
+            self._send_piece(piece)
+            if reply := replies.add(piece):
+                self._send_reply(piece.index, reply, backend)
 
     # ---- items are opened ------------------------------------------------------------------------------
 
-    def _run_opener(self, cell: int) -> None:
+    def _run_opener(self) -> None:
         with suppress(Exception):  # reported where the first item needs it; its time is not counted as an item's
             registry.load(registry.READERS, "image" if self._work.sampling is None else "video")
-        while True:
-            number, item = self._to_open.get()
-            with self._changed:
-                self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES)
-            self._cells.begin(cell, RequestId(number, OPENING))
-            self._open(number, item)
-            self._cells.clear(cell)
+        with suppress(PeerClosed):  # the owner has ended, and this process ends soon
+            while True:
+                number, item = self._to_open.get()
+                if self._items.wait_to_open(number):
+                    cell = self._cells.begin(RequestId(number, OPENING), Stage.OPENING)
+                    self._open(number, item)
+                    self._cells.clear(cell)
 
     def _open(self, number: int, item: Item) -> None:
-        started, content, fault = time.perf_counter(), Content(), None
-        media = Media(())
-        opened: OpenSource | None = None
+        started, content = time.perf_counter(), Content()
+        source: FrameSource
         try:
             if self._work.sampling is None:
                 loaded, content = load(item, self._work.model.offline)
-                pictures = decode(item, loaded, self._work.input, self._work.every_page)
-                media = Media(pictures.frames, notices=pictures.notices)
-                if pictures.pages is not None:
-                    opened = OpenSource(pictures.pages, item.path)
+                source = open_pictures(item, loaded, self._work.input, self._work.every_page)
             else:
-                video, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
-                media = plan_media(video, self._work)
-                tile = limits_of(self._work.backend, self._work.files).tile
-                opened = OpenSource(video, item.sources[0].word, content.stamp, tile)
-                _print_notices(item, video, self._work.sampling)
-        except InputError as error:
-            fault = Fault(error.kind, str(error))
-        except MemoryError:
-            fault = Fault(ErrorKind.TOO_LARGE, "does not fit in memory; make it smaller")
-        except Exception as error:  # a bug of ours, or an error of the decoder's that is not one of its documented ones
-            fault = unexpected_fault(error)
-        frames = media.frames
-        if fault is None:
-            stubs = tuple(replace(frame, rgb=b"", held=(number, n)) for n, frame in enumerate(frames))
-            seconds = time.perf_counter() - started
-            self.send(("opened", number, replace(media, frames=stubs, content=content, seconds=seconds)))
-        else:
-            self.send(("not opened", number, fault, content))
-        with self._changed:
-            if fault is None and number in self._opening:
-                self._frames[number] = frames
-                self._held_bytes += _size_of(frames)
-                if opened is not None:
-                    self._sources[number] = opened
-                    self._held_bytes += opened.source.held
-            self._opening.discard(number)
-            self._changed.notify_all()
-
-    def _release(self, number: int) -> None:
-        with self._changed:
-            self._opening.discard(number)
-            self._held_bytes -= _size_of(self._frames.pop(number, ()))
-            if (opened := self._sources.pop(number, None)) is not None:
-                self._held_bytes -= opened.source.held
-            self._decoded_bytes = {
-                request: size for request, size in self._decoded_bytes.items() if request.number != number
-            }
-            self._changed.notify_all()
-
-    # ---- videos and files of several pages: decoded prompt by prompt -----------------------------------
-
-    def _run_decoder(self) -> None:
-        while True:
-            queued = self._to_decode.get()
-            number = queued.number
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: (
-                        self._is_settled(number)  # noqa: B023 - waited for here
-                        and sum(self._decoded_bytes.values()) < DECODED_BYTES
-                    )
-                )
-                opened = self._sources.get(number)
-            if opened is None:
-                self._prompts.put(queued)  # its pixels are here already, or it was released
-                continue
-            self._cells.begin(DECODER_CELL, RequestId(number, queued.slot))
-            self._decode(queued, opened)
-            self._cells.clear(DECODER_CELL)
-
-    def _decode(self, queued: _QueuedPrompt, opened: OpenSource) -> None:
-        started = time.perf_counter()
-        number, arrival, slot, prompt = queued
-        indices = sorted({frame.held[1] for frame in prompt.frames if frame.held})
-        try:
-            frames: dict[int, Frame] = {}
-            if indices:
-                frames = dict(opened.source.pictures(indices))
-                if opened.tile is not None:
-                    frames = {n: shrink_to_tile(frame, opened.tile) for n, frame in frames.items()}
-                if opened.stamp and opened.stamp != stamp_of(opened.path):
-                    raise InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
+                source, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
+            media = add_limits(source.media, self._work)
         except Exception as error:
-            fault = Fault(error.kind, str(error)) if isinstance(error, InputError) else unexpected_fault(error)
-            self.send(("reply", number, slot, Reply("", Finish("error", fault=fault)), peak_rss_bytes(), 0))
+            self._pipe.send(ItemNotOpened(number, fault_of(error), content))
+            self._items.release(number)
             return
-        self.send(("decoded", number, time.perf_counter() - started, tuple(opened.source.faults)))
-        with self._changed:
-            if number in self._sources:
-                self._decoded_bytes[RequestId(number, slot)] = _size_of(frames.values())
-                self._prompts.put(_QueuedPrompt(number, arrival, slot, _with_pixels(prompt, frames)))
+        if is_verbose():
+            for remark in source.remarks:
+                print(f"smolcli: {item.path}: {remark}", file=sys.stderr, flush=True)
+        seconds = time.perf_counter() - started
+        self._pipe.send(ItemOpened(number, replace(media, content=content, seconds=seconds)))
+        self._items.opened(number, source)
 
-    def _free_decoded(self, request: RequestId) -> None:
-        """Let other frames be decoded: those of this prompt were used."""
-        with self._changed:
-            self._decoded_bytes.pop(request, None)
-            self._changed.notify_all()
+    # ---- prompts are taken and prepared ----------------------------------------------------------------
+
+    def prompts(self) -> Iterator[Prompt | None]:
+        """The prompts for the scheduler; None where none is ready and others are under way."""
+        for index in count():
+            while (queued := self._next_prompt()) is None:
+                yield None
+            request = RequestId(queued.number, queued.slot)
+            self._in_progress[index] = PromptInProgress(request, self._cells.begin(request, Stage.WAITING))
+            yield queued.prompt
+
+    def _next_prompt(self) -> QueuedPrompt | None:
+        if self._in_progress and not self._cells.has_free:
+            return None
+        return self._items.next_prompt(wait=not self._in_progress)
+
+    def prepare(self, backend: Backend, index: int, prompt: Prompt) -> PreparedPrompt:
+        """Decode the pictures of a prompt and have the backend cut them. Called in one of the scheduler's threads.
+
+        Raises InputError for pictures that cannot be decoded, and what the backend raises.
+        """
+        in_progress = self._in_progress[index]
+        try:
+            return backend.prepare(_with_pixels(prompt, self._decode(in_progress, prompt)))
+        finally:
+            self._items.prepared(in_progress.request.number, in_progress.reserved)
+            self._cells.set_stage(in_progress.cell, Stage.WAITING)
+
+    def _decode(self, in_progress: PromptInProgress, prompt: Prompt) -> Mapping[int, Frame]:
+        """The pictures of a prompt by their index; those that are one tile are not larger than that. Raises InputError.
+
+        So the frames of a video take no more memory than what the model sees of them. The prompt is PREPARING from when
+        it has the decoder and memory, for which it may wait as long as other prompts take.
+        """
+        number, begin = in_progress.request.number, partial(self._cells.set_stage, in_progress.cell, Stage.PREPARING)
+        refs = {frame.index: frame for frame in prompt.frames if isinstance(frame, FrameRef)}
+        if not refs:
+            begin()
+            return {}
+        frames: dict[int, Frame] = {}
+        size = sum(self._pixel_bytes(ref, prompt) for ref in refs.values())
+        started = time.perf_counter()
+        try:
+            with self._items.decoding(number, size) as source:
+                begin()
+                in_progress.reserved, in_progress.wait_seconds = size, time.perf_counter() - started
+                for index, frame in source.pictures(sorted(refs)):
+                    frames[index] = frame if prompt.split else shrink_to_tile(frame, self._tile)
+                faults = tuple(source.faults)
+        except Exception as error:
+            fault = fault_of(error)
+            raise InputError(fault.what, fault.advice, kind=fault.kind) from error
+        in_progress.reserved = sum(len(frame.rgb) for frame in frames.values())
+        self._items.resize(size, in_progress.reserved)
+        if faults:
+            self._pipe.send(FramesDecoded(number, faults))
+        return frames
+
+    def _pixel_bytes(self, ref: FrameRef, prompt: Prompt) -> int:
+        """The bytes of a frame's pixels as they are kept until they are cut."""
+        pixels = ref.width * ref.height or ASSUMED_PIXELS
+        return 3 * (pixels if prompt.split else min(pixels, self._tile**2))
+
+    @property
+    def _tile(self) -> int:
+        return limits_of(self._work.backend, self._work.files).tile
+
+    # ---- replies are sent ------------------------------------------------------------------------------
+
+    def _send_piece(self, piece: Piece) -> None:
+        """Show in shared memory that a piece has come, and send its text where the work streams.
+
+        The first piece only says that the model begins to work on the prompt.
+        """
+        in_progress = self._in_progress[piece.index]
+        if self._cells.stage(in_progress.cell) is Stage.IN_MODEL:
+            self._cells.count_piece(in_progress.cell)
+        else:
+            self._cells.set_stage(in_progress.cell, Stage.IN_MODEL)
+        if piece.text and self._work.streams:
+            self._pipe.send(PieceMade(*in_progress.request, piece.text))
+
+    def _send_reply(self, index: int, reply: Reply, backend: Backend) -> None:
+        in_progress = self._in_progress.pop(index)
+        seconds = reply.finish.seconds  # the thread that decoded meanwhile counts these
+        seconds = replace(seconds, media=max(0.0, seconds.media - in_progress.wait_seconds))
+        reply = replace(reply, finish=replace(reply.finish, seconds=seconds))
+        memory = Memory(engine=peak_rss_bytes(), gpu=backend.gpu_peak())
+        self._pipe.send(ReplyMade(*in_progress.request, reply, memory))
+        self._cells.clear(in_progress.cell)
 
 
 @lru_cache
@@ -318,44 +298,32 @@ def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
     return limits
 
 
-def plan_media(video: Video, work: Work) -> Media:
-    """A video as a task sees it: which frames to look at, without their pixels, and the limits of the model.
+def add_limits(media: Media, work: Work) -> Media:
+    """Add the limits of the model to a video, whose frames a task distributes over prompts. Raises ModelError.
 
-    The reply's share of the limits is at most half the context.
+    The reply that they leave space for is at most half the context.
     """
-    width, height = video.size
-    frames = tuple(Frame(b"", width, height, time, held=(0, n)) for n, time in enumerate(video.times))
+    if work.sampling is None:
+        return media
     limits = limits_of(work.backend, work.files)
     limits = replace(limits, reply=min(work.generate.max_tokens, limits.context // 2))
-    return Media(frames, spans=video.spans, duration=video.duration, notices=tuple(video.notices), limits=limits)
+    return replace(media, limits=limits)
 
 
-def _print_notices(item: Item, video: Video, sampling: Sampling) -> None:
-    """Print, with -v only, what is ignored of a video and what its decoder may do."""
-    if not is_verbose():
-        return
-    if video.audio:
-        print(f"smolcli: {item.path}: its sound is not heard", file=sys.stderr, flush=True)
-    if sampling.decoder == "decord":
-        print(f"smolcli: {item.path}: decord may give other frames than those asked for", file=sys.stderr, flush=True)
-
-
-def unexpected_fault(error: Exception) -> Fault:
-    """The fault of an input whose opening ended in an error that is not one of an input's."""
+def fault_of(error: Exception) -> Fault:
+    """The fault of an input that raised `error` while it was opened or decoded."""
+    if isinstance(error, InputError):
+        return Fault(error.kind, str(error))
+    if isinstance(error, MemoryError):
+        return Fault(ErrorKind.TOO_LARGE, "does not fit in memory; make it smaller")
+    # A bug of ours, or an error of the decoder's that is not one of its documented ones.
     return Fault(ErrorKind.FAULT, f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 
-def _size_of(frames: Iterable[Frame]) -> int:
-    """Bytes of the frames' pixels."""
-    return sum(len(frame.rgb) for frame in frames)
-
-
-def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame] | Sequence[Frame]) -> Prompt:
-    """A prompt with these frames, by their index in the item, in the place of those whose pixels are held here."""
+def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame]) -> Prompt:
+    """A prompt with these frames, by their index in the item, in the place of references to them."""
     turns = tuple(
-        replace(turn, parts=tuple(
-            frames[part.held[1]] if isinstance(part, Frame) and part.held else part for part in turn.parts
-        ))
+        replace(turn, parts=tuple(frames[part.index] if isinstance(part, FrameRef) else part for part in turn.parts))
         for turn in prompt.turns
-    )  # fmt: skip
+    )
     return replace(prompt, turns=turns)

@@ -21,7 +21,7 @@ from smolcli.inputs.formats.tiff import Directories, Directory
 from smolcli.inputs.pixels import ORIENTATION, to_frame
 from smolcli.inputs.signatures import CAMERA_RAW, HEAD_BYTES, is_video, kind_of
 from smolcli.options import Input
-from smolcli.types import Frame, pluralize
+from smolcli.types import Frame, FrameRef, Media, pluralize
 
 # The formats that Pillow may read, all of them rasters: it would give EPS to Ghostscript and WMF to the system, and
 # both can run programs. ICO is left out because it is decoded completely while it is opened, before its size is known.
@@ -34,7 +34,6 @@ PLUGINS = {  # kinds that need a library of the extra `formats`: its module and 
     "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin"),
 }
 Page = Callable[["Picture"], Frame]  # decodes one page of an open picture
-MAX_PAGES = 60_000  # the engine numbers the prompts about an input with 16 bits
 MPO_ENTRIES = 0xB002  # tag of CIPA DC-007
 OWN_PICTURES = ("Baseline", "Multi-Frame")  # types in a Multi-Picture JPEG; others are smaller or made of the first
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is a warning; ours is --max-pixels, and an error
@@ -47,7 +46,7 @@ def read(data: bytes, options: Input) -> Iterator[Frame]:
 
 
 class Picture:
-    """A picture file that is open; it holds the bytes of the file, and no pixels.
+    """A picture file that is open; it holds the bytes of the file, and no pixels. Its pages are a FrameSource.
 
     `notices` are messages for the user; `faults` are those that came up while pages were decoded.
 
@@ -61,6 +60,7 @@ class Picture:
     def __init__(self, data: bytes, options: Input) -> None:
         self.notices: list[str] = []
         self.faults: list[str] = []
+        self.remarks: Sequence[str] = ()
         self.held = len(data)  # bytes of memory
         self._data, self._kind, self._max_pixels = data, kind_of(data), options.max_pixels
         self._tiff: Image.Image | None = None
@@ -77,10 +77,18 @@ class Picture:
         with self._errors():
             return self._pages[number](self)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    @property
+    def media(self) -> Media:
+        """All pages, as a task sees them: their sizes are not known yet."""
+        return Media(tuple(FrameRef(index, 0, 0) for index in range(self.page_count)), notices=tuple(self.notices))
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """Decode several pages, and yield each with its number."""
-        for number in numbers:
-            yield number, self.page(number)
+        for index in indices:
+            yield index, self.page(index)
+
+    def let_go(self) -> None:
+        """Do nothing: no pixels are held."""
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -118,9 +126,6 @@ class Picture:
         numbers = [directory.number for directory in directories.main if directory.is_page]
         if directories.is_cut and numbers:
             self.notices.append(f"is cut short: {pluralize(len(numbers), 'page')} can be read")
-        if len(numbers) > MAX_PAGES:
-            message = f"has {len(numbers):,} pages, over the limit of {MAX_PAGES:,}"
-            raise InputError(message, "split it", kind=ErrorKind.TOO_LARGE)
         if numbers:
             return [partial(Picture._decode_tiff_page, number=number) for number in numbers if number is not None]
         whole = tiff.largest([directory for directory in directories.sub if directory.is_page])

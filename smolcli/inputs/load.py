@@ -1,4 +1,4 @@
-"""Opens items in the engine process: reads the bytes of each source, then decodes them by the kind of media."""
+"""Opens items in the engine process: reads the bytes of each source, and makes a FrameSource by the kind of media."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from smolcli import registry
 from smolcli.errors import ErrorKind, InputError, no_such_file
 from smolcli.inputs.collect import MAX_PIPED_BYTES, read_up_to
+from smolcli.inputs.frame_source import FrameSource
 from smolcli.inputs.picture_stream import foreign_bytes, has_several
+from smolcli.inputs.stills import StillPicture, StillPictures
 from smolcli.options import Input, Sampling
 from smolcli.system.file_digest import sha256_and_size
 from smolcli.system.file_stamp import stamp, stamp_of
@@ -29,19 +32,24 @@ SEVERAL_IN_A_ROW = (
 MAX_BYTES = 2**30  # no picture file is larger; what is may have no end, like /dev/zero
 
 
-def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
+class LoadedSource(NamedTuple):
+    """The bytes of a source, and its stamp if it is a file, which can be read again; else ""."""
+
+    data: bytes
+    stamp: str
+
+
+def load(item: Item, offline: bool = False) -> tuple[list[LoadedSource], Content]:
     """Read the bytes of each source of an item, and make the item's content hash and stamp.
 
     The stamp is empty unless all sources are files. Raises InputError.
     """
-    loaded: list[bytes] = []
-    stamps: list[str] = []
+    loaded: list[LoadedSource] = []
     for source in item.sources:
         with _source_in_errors(item, source):
-            data, file_stamp = _read(source, offline)
-        loaded.append(data)
-        stamps.append(file_stamp)
-    hashes = [hashlib.sha256(data).hexdigest() for data in loaded]
+            loaded.append(_read(source, offline))
+    hashes = [hashlib.sha256(data).hexdigest() for data, _ in loaded]
+    stamps = [file_stamp for _, file_stamp in loaded]
     if item.question is not None:
         hashes.append(json.dumps([item.question.parts, item.question.begins]))
         stamps.append("")
@@ -49,28 +57,22 @@ def load(item: Item, offline: bool = False) -> tuple[list[bytes], Content]:
     return loaded, Content(sha256, " ".join(stamps) if all(stamps) else "")
 
 
-class Pictures(NamedTuple):
-    """The frames of an item, and notices about it. With `pages`, the frames have no pixels yet: it decodes them."""
-
-    frames: tuple[Frame, ...]
-    notices: tuple[str, ...]
-    pages: Picture | None = None
-
-
-def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool = False) -> Pictures:
-    """Decode the first page of each picture file in `loaded`, which has the bytes of each source.
+def open_pictures(item: Item, loaded: Sequence[LoadedSource], options: Input, every_page: bool = False) -> FrameSource:
+    """Open an item of picture files and decode the first page of each; `loaded` is what `load` gave for its sources.
 
     With `every_page` the item has one source; if that has several pages, they are not decoded yet. Raises InputError.
     """
-    frames: list[Frame] = []
+    pictures: list[StillPicture] = []
     notices: list[str] = []
-    for source, data in zip(item.sources, loaded, strict=True):
+    for source, (data, file_stamp) in zip(item.sources, loaded, strict=True):
         with _source_in_errors(item, source):
             picture = open_picture(data, options)
             if every_page and picture.page_count > 1:
-                pages = tuple(Frame(b"", 0, 0, held=(0, number)) for number in range(picture.page_count))
-                return Pictures(pages, tuple(picture.notices), picture)
-            frames.append(picture.page(0))
+                return picture
+            frame = picture.page(0)
+        kept = b"" if file_stamp else data
+        decode = partial(_decode_again, item, source, kept, file_stamp, options)
+        pictures.append(StillPicture(frame, decode, len(kept)))
         remarks = [*picture.notices, *picture.faults]
         if picture.page_count > 1:
             remarks.append(f"picture 1 of {picture.page_count} in the file was looked at; smolcli ocr reads all")
@@ -79,7 +81,21 @@ def decode(item: Item, loaded: Sequence[bytes], options: Input, every_page: bool
         elif source.data is not None and (count := foreign_bytes(data)):
             remarks.append(f"{count:,} bytes that follow the picture are no picture, and were not looked at")
         notices += remarks if len(item.sources) == 1 else [f"{source.word}: {remark}" for remark in remarks]
-    return Pictures(tuple(frames), tuple(notices))
+    return StillPictures(pictures, notices)
+
+
+def _decode_again(item: Item, source: Source, kept: bytes, file_stamp: str, options: Input) -> Frame:
+    """Decode the first page of a source from the bytes that were `kept`, or from its file if that is unchanged."""
+    with _source_in_errors(item, source):
+        return open_picture(kept or _read_unchanged(source, file_stamp), options).page(0)
+
+
+def _read_unchanged(source: Source, file_stamp: str) -> bytes:
+    if stamp_of(source.word) == file_stamp:  # else it may not be there any more
+        data, stamp_now = _read(source, offline=True)
+        if stamp_now == file_stamp:
+            return data
+    raise InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
 
 
 def open_picture(data: bytes, options: Input) -> Picture:
@@ -91,11 +107,11 @@ def open_picture(data: bytes, options: Input) -> Picture:
 
 
 def measure(
-    item: Item, loaded: Sequence[bytes], options: Input, every_page: bool = False
+    item: Item, loaded: Sequence[LoadedSource], options: Input, every_page: bool = False
 ) -> tuple[tuple[int, int], ...]:
-    """Return width and height of each picture that `decode` would give, from the headers. Raises InputError."""
+    """Return width and height of each picture that `open_pictures` would open, from the headers. Raises InputError."""
     sizes: list[tuple[int, int]] = []
-    for source, data in zip(item.sources, loaded, strict=True):
+    for source, (data, _) in zip(item.sources, loaded, strict=True):
         with _source_in_errors(item, source):
             if not data:
                 raise _empty("picture")
@@ -142,26 +158,26 @@ def _source_in_errors(item: Item, source: Source) -> Iterator[None]:
         raise InputError(f"{source.word}: {error.what}", error.advice, kind=error.kind) from error
 
 
-def _read(source: Source, offline: bool) -> tuple[bytes, str]:
-    """Return the bytes of a source, and its stamp if it is a file, else ""."""
+def _read(source: Source, offline: bool) -> LoadedSource:
+    """Read the bytes of a source."""
     if source.data is not None:
         if len(source.data) > MAX_PIPED_BYTES:
             raise InputError(f"has more than {MAX_PIPED_BYTES:,} bytes", "give it as a file", kind=ErrorKind.TOO_LARGE)
-        return source.data, ""
+        return LoadedSource(source.data, "")
     if is_url(source.word):
         if offline:
             raise InputError(
                 "--offline forbids the network", "fetch it first, or leave out --offline", kind=ErrorKind.OFFLINE
             )
         data: bytes = registry.load(registry.ON_DEMAND, "download")(source.word)
-        return data, ""
+        return LoadedSource(data, "")
     with _open_file(source.word, "picture") as file:
         status = os.fstat(file.fileno())  # taken before reading, so that a change during the read changes the stamp
         file_stamp = stamp(status) if stat.S_ISREG(status.st_mode) else ""
         data = read_up_to(file, MAX_BYTES)
     if len(data) > MAX_BYTES:
         raise InputError(f"has more than {MAX_BYTES:,} bytes", "give a picture", kind=ErrorKind.TOO_LARGE)
-    return data, file_stamp
+    return LoadedSource(data, file_stamp)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from smolcli.inputs.frame_sampling import bounds, frame_at, sample_frames
 from smolcli.inputs.signatures import HEAD_BYTES, kind_of
 from smolcli.options import Sampling
 from smolcli.system.file_stamp import stamp_of
-from smolcli.types import Frame
+from smolcli.types import Frame, FrameRef, Media
 
 ANIMATED = frozenset(("GIF", "WebP", "PNG", "AVIF"))
 # The score of a cut. The manual of FFmpeg's filter `select` calls 0.3 to 0.5 sane values; few cuts score less.
@@ -25,43 +25,68 @@ MIN_SCENE = 1.0  # seconds: a flash, or a few frames between two cuts, are no sc
 
 
 class Video:
-    """A video whose frames have been sampled. No file is open between calls.
+    """A video whose frames have been sampled, as a FrameSource. No file is open between calls.
 
     `source` is a path, or the bytes of a pipe or a download. `times` are the sampled frames' in seconds from the
     beginning of the file, `spans` the parts of the video they belong to, `size` the width and height of the first
-    frame, upright. `notices` are remarks on the whole file for the user, `faults` the errors met while frames were
-    decoded. `held` is how many bytes of `source` are in memory.
+    frame, upright. `notices` are messages on the whole file for the user, `remarks` those that are shown with -v only,
+    `faults` the errors met while frames were decoded. `held` is how many bytes of `source` are in memory.
 
     Raises InputError for what is no video, and for a file that is being written.
     """
 
     def __init__(self, source: str | bytes, sampling: Sampling, max_pixels: int) -> None:
-        stamp = _stamp(source)
+        self._source, self._stamp = source, _stamp(source)
         try:
             self._decoder = _open_decoder(source, sampling.decoder, max_pixels)
         except InputError:
-            if _stamp(source) != stamp:
+            if self._is_changed:
                 raise _being_written() from None
             raise
-        if _stamp(source) != stamp:
+        if self._is_changed:
             raise _being_written()
         decoder = self._decoder
         self.size, self.duration, self.audio = decoder.size, decoder.duration, decoder.audio
         self.notices, self.faults = decoder.notices, decoder.faults
+        self.remarks = ["its sound is not heard"] if self.audio else []
+        if sampling.decoder == "decord":
+            self.remarks.append("decord may give other frames than those asked for")
         scene_starts = self._find_cuts(sampling) if sampling.scene else ()
         self.spans, self._chosen = sample_frames(decoder.times, self.duration, sampling, scene_starts)
         self.times = tuple(decoder.times[number] for number in self._chosen)
         self.held = len(source) if isinstance(source, bytes) else 0
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
-        """Decode the sampled frames with these ascending numbers in full size, one at a time.
+    @property
+    def media(self) -> Media:
+        """The video as a task sees it: which frames to look at, each of the size of the first."""
+        width, height = self.size
+        frames = tuple(FrameRef(index, width, height, time) for index, time in enumerate(self.times))
+        return Media(frames, spans=self.spans, duration=self.duration, notices=tuple(self.notices))
 
-        A frame that belongs to two spans has two numbers and is decoded once.
+    def pictures(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """Decode the sampled frames with these ascending indices in full size, one at a time.
+
+        A frame that belongs to two spans has two indices and is decoded once. Raises InputError, of kind changed where
+        the file is not what it was when it was opened.
         """
-        groups = [(chosen, list(same)) for chosen, same in groupby(numbers, lambda number: self._chosen[number])]
-        frames = self._decoder.frames([chosen for chosen, _ in groups])
-        for (_, same), frame in zip(groups, frames, strict=True):
-            yield from ((number, frame) for number in same)
+        groups = [(chosen, list(same)) for chosen, same in groupby(indices, lambda index: self._chosen[index])]
+        try:
+            frames = self._decoder.frames([chosen for chosen, _ in groups])
+            for (_, same), frame in zip(groups, frames, strict=True):
+                yield from ((index, frame) for index in same)
+        except InputError:
+            if self._is_changed:
+                raise _changed() from None
+            raise
+        if self._is_changed:
+            raise _changed()
+
+    def let_go(self) -> None:
+        """Do nothing: no pixels are held."""
+
+    @property
+    def _is_changed(self) -> bool:
+        return _stamp(self._source) != self._stamp
 
     def _find_cuts(self, sampling: Sampling) -> list[float]:
         times = self._decoder.times
@@ -121,6 +146,10 @@ def _is_text(head: bytes) -> bool:
 
 def _stamp(source: str | bytes) -> str:
     return "" if isinstance(source, bytes) else stamp_of(source)
+
+
+def _changed() -> InputError:
+    return InputError("was changed while it was looked at", "run it again", kind=ErrorKind.CHANGED)
 
 
 def _being_written() -> InputError:

@@ -28,7 +28,7 @@ from smolcli.records.pace import Pace, pace_of
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.terminal.console import Console
-from smolcli.types import Fault, Item, Media, Prompt, Tokens, format_time, pluralize
+from smolcli.types import Fault, FrameRef, Item, Media, Prompt, Tokens, format_time, pluralize
 from smolcli.writers.base import NullWriter
 from smolcli.writers.json_lines import as_line
 
@@ -210,7 +210,8 @@ class _Planner:
 
 def _tokens_of(prompt: Prompt, opened: OpenedPlan, tile_tokens: int) -> Tokens:
     """The tokens of a prompt: those of pictures exactly, those of text as an upper bound, one a byte of it."""
-    grids = [opened.grids[frame.held[1]] if prompt.split and frame.held else UNSPLIT for frame in prompt.frames]
+    frames = [frame for frame in prompt.frames if isinstance(frame, FrameRef)]
+    grids = [opened.grids[frame.index] if prompt.split else UNSPLIT for frame in frames]
     image = text = 0
     for part in segments(prompt, grids):
         if isinstance(part, Tile):

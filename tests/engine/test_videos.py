@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from smolcli.backends.echo import Echo
-from smolcli.engine import server as engine_server
 from smolcli.engine.protocol import Work
 from smolcli.errors import ErrorKind
+from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.inputs.video import Video
 from smolcli.models.files import ModelFiles
@@ -102,7 +102,7 @@ def records(backend: str, *videos: bytes, model: str = "", timeout: float = 60.0
     work = Work(f"{__name__}:{backend}", ModelFiles(model), Model(), Input(), Generate(), sampling=summarize.sampling)
     batch = Batch(timeout=timeout)
     identity = Identity("video-summarize", model, backend)
-    LocalExecutor(summarize, identity, work, sink, None, batch).run(
+    LocalExecutor(RunSpec(summarize, identity, work, batch), sink).run(
         Item.of(f"{number}.gif", data) for number, data in enumerate(videos)
     )
     return sink
@@ -129,7 +129,7 @@ def test_a_stop_ends_with_the_video_that_is_under_way(when: str) -> None:
     """Also where a later one has failed by then, or has a note already."""
     summarize, sink = VideoSummarize(segment=3.0), CollectingSink()
     work = Work(f"{__name__}:Breaking", ModelFiles("fault"), Model(), Input(), Generate(), sampling=summarize.sampling)
-    executor = LocalExecutor(summarize, Identity("video-summarize", "", ""), work, sink, None, Batch())
+    executor = LocalExecutor(RunSpec(summarize, Identity("video-summarize", "", ""), work), sink)
     sink.then = lambda event: executor.stop() if event == when else None
     videos = (animation(4), animation(20), animation(2), animation(2))
     executor.run(Item.of(f"{number}.gif", data) for number, data in enumerate(videos))
@@ -141,41 +141,6 @@ def test_a_video_whose_decoder_fails_fails_alone(how: str, kind: str) -> None:
     sink = records("Breaking", animation(2), animation(6), animation(3), model=how, timeout=3.0)
     assert [record.error and record.error.kind for record in sink.records] == [None, kind, None]
     assert sink.records[0].notices == ("a frame is damaged",)
-
-
-def test_only_one_segment_is_decoded_ahead_of_the_model_where_one_fills_the_memory() -> None:
-    sink = records("Tiny", animation(12, side=16), segment=1.0)
-    ahead = [int(part["text"]) for part in sink.records[0].data["segments"]]
-    assert len(ahead) == 12 and max(ahead) <= 1
-
-
-class Tiny(Brightness):
-    """Lets one prompt's frames fill the memory for decoded frames; replies with the number decoded ahead of it.
-
-    Before it replies it decodes one twenty times itself, in which time others could be decoded too.
-    """
-
-    decoded = answered = 0
-    again: Callable[[], Iterator[object]] = staticmethod(lambda: iter(()))
-
-    def __init__(self, files: ModelFiles, options: Model) -> None:
-        super().__init__(files, options)
-        engine_server.DECODED_BYTES = 1
-        whole: Pictures = Video.pictures
-
-        def pictures(video: Video, numbers: Sequence[int]) -> Iterator[tuple[int, Frame]]:
-            Tiny.decoded += 1
-            Tiny.again = staticmethod(lambda: whole(video, numbers))
-            return whole(video, numbers)
-
-        Video.pictures = pictures  # type: ignore[method-assign,assignment]
-
-    @staticmethod
-    def reply_words(prompt: object) -> list[str]:
-        Tiny.answered += 1
-        for _ in range(20):
-            list(Tiny.again())
-        return [str(Tiny.decoded - Tiny.answered)]
 
 
 def smolcli(*args: object, stdin: bytes = b"") -> tuple[int, str, str]:
@@ -252,7 +217,8 @@ def test_the_contact_sheet_of_a_video_that_has_its_record_and_over_the_input_its
     for _ in range(2):
         sheet.unlink(missing_ok=True)
         assert smolcli(clip, "-b", "echo", "--contact-sheet", sheet, "-o", results, "--resume")[0] == 0
-        assert Image.open(sheet).format == "JPEG"
+        with Image.open(sheet) as picture:
+            assert picture.format == "JPEG"
     assert len(results.read_text().splitlines()) == 1
     before = clip.read_bytes()
     (tmp_path / "b.webp").write_bytes(before)
@@ -282,7 +248,8 @@ def test_dry_runs_that_fail_and_their_exit_codes(tmp_path: Path) -> None:
     assert smolcli(FILM, "--dry-run", "-m", "nano", "--question", "Why? " * 2000)[0] == 6
     assert smolcli(FILM, "--dry-run", "-m", "nano", "--watch", tmp_path)[0] == 2
     assert smolcli(FILM, "--dry-run", "-m", "nano", "--contact-sheet", tmp_path / "s.png")[0] == 0
-    assert Image.open(tmp_path / "s.png").format == "PNG"
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.format == "PNG"
 
 
 def test_a_named_pipe(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from smolcli.errors import ErrorKind, InputError, UsageError
 from smolcli.inputs import collect, walk
 from smolcli.inputs.collect import InputCollector
 from smolcli.inputs.image import FORMATS
-from smolcli.inputs.load import decode, load
+from smolcli.inputs.load import load, open_pictures
 from smolcli.inputs.walk import natural_key
 from smolcli.options import Input, Output
 from smolcli.types import Fault, Item
@@ -40,7 +40,7 @@ def paths(*inputs: object, **options: Any) -> list[str]:
 
 def decoded_width(item: Item) -> int:
     """Return the width of an item's first picture."""
-    return decode(item, load(item)[0], Input()).frames[0].width
+    return open_pictures(item, load(item)[0], Input()).media.frames[0].width
 
 
 def error_kind(item: Item) -> str:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from smolcli.inputs.collect import InputCollector
-from smolcli.inputs.load import SEVERAL_IN_A_ROW, decode, load
+from smolcli.inputs.load import SEVERAL_IN_A_ROW, load, open_pictures
 from smolcli.inputs.picture_stream import has_several, split_pictures
 from smolcli.options import Input
 from smolcli.types import Item
@@ -81,7 +81,7 @@ def test_several_pictures_in_a_file_are_told(name: str, tmp_path: Path) -> None:
     for data, expected in ((PICTURES[name], ()), (PICTURES[name] + png(), (SEVERAL_IN_A_ROW,))):
         path.write_bytes(data)
         item = Item.of(str(path))
-        assert decode(item, load(item)[0], Input()).notices == expected
+        assert open_pictures(item, load(item)[0], Input()).media.notices == expected
 
 
 @pytest.mark.parametrize("rest", [b"", b"\n", b"words", b"\0\0\0\x18ftypmp42", bytes(5000), b"\xff\xd9"])
@@ -104,9 +104,9 @@ def test_what_follows_a_picture_in_a_pipe_and_is_none_is_told() -> None:
         (b"\n\0\0", ()),  # padding
     ):
         item = Item.of("-", png() + rest)
-        assert decode(item, load(item)[0], Input()).notices == notices
+        assert open_pictures(item, load(item)[0], Input()).media.notices == notices
     photo = Item.of("-", encoded("JPEG") + b"\0\0\0\x18ftypmp42")  # as phones write it
-    assert decode(photo, load(photo)[0], Input()).notices == ()
+    assert open_pictures(photo, load(photo)[0], Input()).media.notices == ()
 
 
 def test_pictures_that_belong_together_stay_together() -> None:

@@ -10,7 +10,7 @@ from smolcli.inputs.formats.tiff import STRIP_OFFSETS, Directories
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.ocr import QUESTION, Ocr
-from smolcli.types import Answer, Fault, Finish, Frame, Item, Media, Reply
+from smolcli.types import Answer, Fault, Finish, FrameRef, Item, Media, Reply
 from tests.helpers import records
 
 NOTICE = "picture 1 of 3 in the file was looked at; smolcli ocr reads all"
@@ -71,7 +71,7 @@ def test_other_tasks_say_which_picture_they_looked_at(tmp_path: Path, task: Capt
 
 
 def test_objects_of_a_schema_are_the_data_of_their_pages() -> None:
-    media = Media(tuple(Frame(b"", 0, 0, held=(0, n)) for n in range(3)))
+    media = Media(tuple(FrameRef(index, 0, 0) for index in range(3)))
     steps = Ocr().steps(media)
     assert [prompt.page for prompt in next(steps)] == [1, 2, 3]
     total = Reply('{"total": 3}', Finish("stop"), {"total": 3})

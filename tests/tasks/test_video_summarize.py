@@ -19,7 +19,7 @@ from smolcli.errors import ErrorKind, InputError, UsageError
 from smolcli.models import chat_template
 from smolcli.models.files import BUILT_IN
 from smolcli.tasks.video_summarize import QUESTION, SUMMARY, VideoSummarize
-from smolcli.types import Answer, Fault, Finish, Frame, Media, ModelLimits, Prompt, Reply, Span, Tokens
+from smolcli.types import Answer, Fault, Finish, Frame, FrameRef, Media, ModelLimits, Prompt, Reply, Span, Tokens
 
 Say = Callable[[Prompt], str]
 
@@ -31,12 +31,12 @@ def tokenizer() -> Tokenizer:
 
 def video(*spans: tuple[float, float, int], context: int = 8192, reply: int = 512, tile_tokens: int = 64) -> Media:
     """A video of spans (start, end, frame count) whose frames lie evenly in them."""
-    frames: list[Frame] = []
+    frames: list[FrameRef] = []
     made = []
     for start, end, count in spans:
         times = [start + (end - start) * (number + 0.5) / count for number in range(count)]
         made.append(Span(start, end, len(frames), len(frames) + count))
-        frames += [Frame(b"", 4, 2, time, held=(0, number)) for number, time in enumerate(times)]
+        frames += [FrameRef(index, 4, 2, time) for index, time in enumerate(times, len(frames))]
     room = ModelLimits(context, 512, tile_tokens, reply)
     return Media(tuple(frames), spans=tuple(made), duration=spans[-1][1], limits=room)
 
