@@ -113,20 +113,23 @@ class ErrorKind(str, Enum):
 
 
 class SmolError(Exception):
-    """A failure that is reported in one line: `what` is wrong; `advice` says what to do; `kind` is for scripts."""
+    """A failure that is reported in one line: `what` is wrong; `advice` says what to do; `kind` is for scripts.
+
+    It can be pickled, and is sent from one process to another as it is.
+    """
 
     code: Exit = Exit.FAULT
     kind: ErrorKind = ErrorKind.FAULT
 
     def __init__(self, what: str, advice: str = "", *, kind: ErrorKind | None = None) -> None:
-        super().__init__(f"{what}; {advice}" if advice else what)
+        super().__init__(what, advice)  # what pickle calls the class with; all else is in __dict__
         self.what = what
         self.advice = advice
         if kind is not None:
             self.kind = kind
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return " ".join((f"{self.what}; {self.advice}" if self.advice else self.what).split())
 
 
 class UsageError(SmolError):

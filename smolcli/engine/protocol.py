@@ -1,26 +1,24 @@
-"""What travels between the engine's process and its owner: the configuration, messages, events, and progress cells.
+"""What travels between the engine's process and its owner: what an engine is started for, messages, and events.
 
 The owner numbers its items. A request is the opening of an item, or one prompt about it; its id is the number of the
-item and a slot. Messages in both directions are tuples that begin with the name of the message.
+item and a slot. A message is a frozen dataclass, taken apart with `match`. What the engine is working on is not sent
+but read from shared memory: see progress_cells.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
+from smolcli.engine.progress_cells import OPENING, RequestId
 from smolcli.errors import ErrorKind
 from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
-from smolcli.process.pipe import ErrorParts
-from smolcli.types import Content, Fault, Item, Media, Prompt, Reply
+from smolcli.process.pipe import FunctionFailed
+from smolcli.types import Content, Fault, Item, Media, Memory, Prompt, Reply
 
-CELLS = 64  # progress cells: requests that a child can be working on at a time
-OPENERS = 4  # most threads that open inputs; thread n writes cell n
-DECODER_CELL = OPENERS  # the cell of the thread that decodes videos and pages
-FIRST_REPLY_CELL = OPENERS + 1  # from here on, one cell for each prompt that the model is working on
-OPENING = -1  # the slot of an item's opening; its prompts are numbered from 0
+OPENERS = 4  # most threads that open inputs
 
 
 @dataclass(frozen=True)
@@ -56,51 +54,128 @@ class OpenedPlan(NamedTuple):
     grids: tuple[Grid, ...] = ()
 
 
-class RequestId(NamedTuple):
-    """The number of an item, and OPENING or the slot of one of its prompts."""
+# ---- messages from the owner, several at a time: a tuple of them is one value on the pipe ---------------
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open an item."""
+
+    number: int
+    item: Item
+
+    @property
+    def request(self) -> RequestId:
+        """Its id."""
+        return RequestId(self.number, OPENING)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Answer a prompt about an item that was sent before; `slot` tells it from the item's other prompts."""
 
     number: int
     slot: int
+    prompt: Prompt
 
     @property
-    def is_opening(self) -> bool:
-        """Whether it is the opening of the item, not a prompt."""
-        return self.slot == OPENING
+    def request(self) -> RequestId:
+        """Its id."""
+        return RequestId(self.number, self.slot)
 
 
-# ---- messages ------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Release:
+    """Free what is held for an item."""
 
-OpenMessage = tuple[Literal["open"], int, Item]  # number
-AskMessage = tuple[Literal["ask"], int, int, Prompt]  # number, slot
-ReleaseMessage = tuple[Literal["release"], int]  # number
-StopMessage = tuple[Literal["stop"]]
-OwnerMessage = OpenMessage | AskMessage | ReleaseMessage | StopMessage
-
-ReadyMessage = tuple[Literal["ready"]]  # the model is loaded
-OpenedMessage = tuple[Literal["opened"], int, Media]  # number
-NotOpenedMessage = tuple[Literal["not opened"], int, Fault, Content]  # number
-DecodedMessage = tuple[Literal["decoded"], int, float, tuple[str, ...]]  # number, seconds, notices
-PieceMessage = tuple[Literal["piece"], int, int, str]  # number, slot, text
-ReplyMessage = tuple[Literal["reply"], int, int, Reply, int, int]  # number, slot; peak bytes of the process, of the GPU
-ErrorMessage = tuple[Literal["error"], ErrorParts]  # what ended the engine's function; sent by process/worker_main.py
-ExitedMessage = tuple[Literal["exited"]]  # put into the inbox by the thread that reads the pipe
-GiveUpMessage = tuple[Literal["give up"], Fault]  # put into the inbox by the owner's side itself
-EngineMessage = (
-    ReadyMessage | OpenedMessage | NotOpenedMessage | DecodedMessage | PieceMessage | ReplyMessage | ErrorMessage
-    | ExitedMessage | GiveUpMessage
-)  # fmt: skip
-InboxMessage = tuple[int, EngineMessage]  # which child it is from, counted from 0, and the message
+    number: int
 
 
-class Inbox(Protocol):
-    """A queue that takes the engine's messages: a SimpleQueue, which may hold other messages of its owner too."""
-
-    def put(self, item: InboxMessage, /) -> None:
-        """Append a message. Called from several threads."""
-        ...
+@dataclass(frozen=True)
+class Stop:
+    """End the process."""
 
 
-# ---- events --------------------------------------------------------------------------------------------
+OwnerMessage = Open | Ask | Release | Stop
+
+
+# ---- messages from the engine ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The model is loaded."""
+
+
+@dataclass(frozen=True)
+class ItemOpened:
+    """An item is open; the frames of `media` have no pixels, which stay in the engine's process."""
+
+    number: int
+    media: Media
+
+
+@dataclass(frozen=True)
+class ItemNotOpened:
+    """An item cannot be opened; `content` is what was read of it."""
+
+    number: int
+    fault: Fault
+    content: Content
+
+
+@dataclass(frozen=True)
+class FramesDecoded:
+    """The frames or pages of one prompt are decoded; `notices` tell what came up."""
+
+    number: int
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PieceMade:
+    """A piece of a reply. Only where the work streams."""
+
+    number: int
+    slot: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ReplyMade:
+    """The whole reply to a prompt; `memory` are the peaks of the engine's process, and on the GPU."""
+
+    number: int
+    slot: int
+    reply: Reply
+    memory: Memory
+
+    @property
+    def request(self) -> RequestId:
+        """The id of what it answers."""
+        return RequestId(self.number, self.slot)
+
+
+# ---- what the owner's side puts into its own inbox ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The child has ended; put by the thread that reads its pipe."""
+
+
+# FunctionFailed is what ended the engine's function, sent by process/worker_main.py.
+EngineMessage = Ready | ItemOpened | ItemNotOpened | FramesDecoded | PieceMade | ReplyMade | FunctionFailed | Exited
+
+
+class InboxMessage(NamedTuple):
+    """A message and the child that it is from, counted from 0."""
+
+    child: int
+    message: EngineMessage
+
+
+# ---- events: what the owner's side of the engine reports to an executor ---------------------------------
 
 
 @dataclass(frozen=True)
@@ -113,10 +188,9 @@ class Opened:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The frames or pages of one prompt were decoded in `seconds`; `notices` tell what came up."""
+    """The frames or pages of one prompt were decoded; `notices` tell what came up."""
 
     number: int
-    seconds: float
     notices: tuple[str, ...]
 
 
@@ -156,61 +230,3 @@ class Restarted:
 
 
 Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
-
-
-# ---- progress cells ------------------------------------------------------------------------------------
-
-
-class Activity(NamedTuple):
-    """How far a request is that the child is working on."""
-
-    is_in_model: bool  # the model is working on it; else it is being opened or decoded
-    has_output: bool  # pieces of its reply have come
-
-
-class ProgressCells:
-    """Shows in shared memory what the child is working on: no message is needed, and the values outlive the child.
-
-    `memory` has 2 * CELLS integers of 64 bits. The first CELLS name the requests that are under way, 0 for none; the
-    others count the pieces of each one's reply.
-
-    >>> cells = ProgressCells(memoryview(bytearray(2 * CELLS * 8)).cast("q"))
-    >>> cells.begin(0, RequestId(7, OPENING))
-    >>> cells.begin(FIRST_REPLY_CELL, RequestId(6, 0))
-    >>> cells.count_piece(FIRST_REPLY_CELL)
-    >>> for request, activity in cells.activity().items():
-    ...     print(*request, activity)
-    7 -1 Activity(is_in_model=False, has_output=False)
-    6 0 Activity(is_in_model=True, has_output=True)
-    >>> cells.clear(0)
-    >>> list(cells.activity())
-    [RequestId(number=6, slot=0)]
-    """
-
-    def __init__(self, memory: memoryview[int]) -> None:
-        self._memory = memory
-
-    def begin(self, cell: int, request: RequestId) -> None:
-        """Say that work on a request begins."""
-        self._memory[cell] = request.number << 16 | (request.slot + 2)
-
-    def count_piece(self, cell: int) -> None:
-        """Say that one more piece of the cell's reply has come."""
-        self._memory[CELLS + cell] += 1
-
-    def clear(self, cell: int) -> None:
-        """Say that the cell's request is done."""
-        self._memory[cell] = self._memory[CELLS + cell] = 0
-
-    def activity(self) -> dict[RequestId, Activity]:
-        """The requests under way, in the order of their cells. A request may still be here after its answer came."""
-        values = self._memory.tolist()
-        return {
-            RequestId(value >> 16, (value & 0xFFFF) - 2): Activity(cell >= FIRST_REPLY_CELL, bool(values[CELLS + cell]))
-            for cell, value in enumerate(values[:CELLS])
-            if value
-        }
-
-    def values(self) -> tuple[int, ...]:
-        """All integers as they are now: they differ from an earlier reading if anything has gone on."""
-        return tuple(self._memory)

@@ -1,115 +1,170 @@
-"""Who is to blame when the engine's process ends: suspects are tried alone, and crashes in a row are counted."""
+"""Who is to blame when the engine's child process ends: suspects are tried alone, and crashes in a row are counted.
+
+The child runs native libraries on whatever files the user has. It may end before it is told to: it crashes, or exits,
+or the kernel kills it for want of memory. Every input is answered all the same, except one with which it ends twice.
+
+What happens when the child is killed:
+
+1. Its progress cells (progress_cells.py) are in shared memory, which outlives it. They name what it was working on at
+   that moment: items that were being opened, prompts that were being prepared, prompts in the model. These requests are
+   the **suspects**. Any of them may have ended it, and maybe none has: the kernel also kills a process for the memory
+   that another one took. What the child was sent and had not begun with is not suspected. A prompt that the scheduler
+   has given to the model is in the model, also while it waits there for memory.
+2. A new child is started. Nothing is lost, because client.py keeps every request until its answer was handled; nothing
+   is answered twice, because what an earlier child has sent and nobody has read yet is ignored.
+3. The suspects are **tried alone**, in the order of the items. The new child is sent the first suspect alone; if that
+   is a prompt, first the opening of its item and then the prompt. When it is answered it is acquitted, and the next one
+   is tried. After the last one all other requests are sent again, many at a time.
+4. If the child ends while it works on the item that is tried, and on no other, that item is **blamed**: it fails, and
+   its error says what ended the child. A new child tries the suspects that are left, and then goes on as before. The
+   kernel may have killed the second child too for the memory of another program; such an item is blamed wrongly.
+5. If the child ends before it works on anything, or before it has loaded the model, that says nothing about the
+   suspect, which is tried again. Such an end is **unexplained**.
+
+client.py also kills a child in which a request takes too long, and asks `timed_out` instead of `child_exited`. An item
+that takes too long to open is blamed at once: it is opened in a thread of its own. So is a prompt if no other prompt
+was under way. Replies share the model's steps, so of several prompts any one may have held up the others: all prompts
+become suspects, and the one that hangs again when it is tried alone is blamed.
+
+The run ends when it is the engine that is broken, and not an input:
+
+- CRASHES items were blamed for the end of a child, and no prompt was answered between them. An item that only took too
+  long does not count, nor one that ended the child while it was opened: that is the doing of its file, and while
+  suspects are tried no prompt may be answered between several such files.
+- CRASHES ends of children were unexplained, and no prompt was answered between them. After the first of them nothing is
+  sent before the model is loaded, so that an input cannot be what ends the loading.
+- The engine has said itself that it cannot go on (a FunctionFailed message), whose error client.py raises.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
-from enum import Enum
+from collections.abc import Collection
+from dataclasses import dataclass
 
-from smolcli.engine.protocol import OPENING, RequestId
-from smolcli.errors import ErrorKind
-from smolcli.types import Fault
+from smolcli.engine.progress_cells import OPENING, RequestId
 
-CRASHES = 3  # in a row, with no answer between them, end the run
+CRASHES = 3  # with no answer between them, end the run
 
 
-class Verdict(Enum):
-    """What follows from the end of a child."""
+@dataclass(frozen=True)
+class ItemFails:
+    """The item is to blame and fails. A new child goes on with the others, unless this was one crash too many."""
 
-    FAIL_ITEM = "the item has done it: it fails, and the others go on in a new child"
-    RESTART = "a new child goes on; suspects, if there are any, are tried in it one by one"
-    END_RUN = "too many children have ended"
+    number: int
+    ends_run: bool = False
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """A new child goes on; the suspects, if there are any, are tried in it one by one."""
+
+
+@dataclass(frozen=True)
+class RunEnds:
+    """Too many children have ended unexplained, so there is no item to fail."""
+
+
+Verdict = ItemFails | GoOn | RunEnds
 
 
 class Quarantine:
-    """Decides which item ended a child, and whether the run goes on.
+    """Decides which item has ended a child, which requests may be sent, and whether the run goes on.
 
-    When a child ends, every request that it was working on is a suspect: the kernel may have killed it for the memory
-    that another one took. The suspects are sent to the next child one by one; the item of the one with which it ends
-    again has failed.
+    Items 4, 5 and 6 have a prompt each. The child was working on the prompts of 4 and 5 when it was killed; 6 waited.
+    First item 4 is tried alone, and a child opens an item before it is asked about it:
 
-    Items 4 and 5 were under way when the child ended. Item 4 is answered when it is tried alone, item 5 is not:
-
+    >>> first, second, third = RequestId(4, 0), RequestId(5, 0), RequestId(6, 0)
     >>> quarantine = Quarantine()
-    >>> both = [RequestId(4, 0), RequestId(5, 0)]
-    >>> quarantine.child_exited(both, was_loaded=True).name
-    'RESTART'
-    >>> [quarantine.admits(request) for request in both]
-    [True, False]
-    >>> quarantine.request_done(RequestId(4, 0))
+    >>> quarantine.child_exited([first, second], was_loaded=True)
+    GoOn()
+    >>> [quarantine.admits(request) for request in (RequestId(4, OPENING), first, second, third)]
+    [True, True, False, False]
+
+    It is answered, and so acquitted. Now item 5 is tried:
+
+    >>> quarantine.request_done(first)
     True
-    >>> quarantine.admits(RequestId(5, OPENING)), quarantine.admits(RequestId(5, 0)), quarantine.admits(RequestId(6, 0))
-    (True, True, False)
-    >>> quarantine.child_exited([RequestId(5, 0)], was_loaded=True).name
-    'FAIL_ITEM'
+    >>> [quarantine.admits(request) for request in (second, third)]
+    [True, False]
+
+    The child ends again while it works on item 5, which is to blame. There are no more suspects, so all are admitted.
+
+    >>> quarantine.child_exited([second], was_loaded=True)
+    ItemFails(number=5, ends_run=False)
+    >>> quarantine.admits(third)
+    True
     """
 
     def __init__(self) -> None:
-        self.suspects: deque[RequestId] = deque()  # to be tried one by one; the first is being tried
-        self.must_load_first = False  # whether nothing may be opened before the model is loaded
-        self._crashes = 0  # in a row, each blamed on one item
-        self._unexplained_ends = 0  # of children, in a row, that no item is to blame for
+        self._suspects: deque[RequestId] = deque()  # to be tried one by one; the first is being tried
+        self._must_load_first = False  # whether nothing may be sent before the model is loaded
+        self._crashes = 0  # blamed on prompts, since the last answer
+        self._unexplained_ends = 0  # since the last answer
 
-    def admits(self, request: RequestId) -> bool:
-        """Whether a request may be sent now: any, but while suspects are tried only the first and its opening."""
-        if not self.suspects:
+    @property
+    def suspects(self) -> list[RequestId]:
+        """The requests that are tried one by one, the one on trial first."""
+        return list(self._suspects)
+
+    def admits(self, request: RequestId, is_loaded: bool = True) -> bool:
+        """Whether a request may be sent now, to a child that has loaded the model or not.
+
+        While there are suspects only the first and its opening may.
+        """
+        if self._must_load_first and not is_loaded:
+            return False
+        if not self._suspects:
             return True
-        suspect = self.suspects[0]
+        suspect = self._suspects[0]
         return request in (suspect, RequestId(suspect.number, OPENING))
 
-    def isolate(self, requests: Iterable[RequestId]) -> None:
-        """Have these requests tried one by one, in this order."""
-        self.suspects = deque(requests)
-
     def request_done(self, request: RequestId) -> bool:
-        """Acquit the suspect that is being tried, if it is this one. Returns whether other requests may be sent now."""
-        if not self.suspects or self.suspects[0] != request:
+        """Acquit the suspect that is being tried, if it is this one. Returns whether `admits` has changed."""
+        if not self._suspects or self._suspects[0] != request:
             return False
-        self.suspects.popleft()
+        self._suspects.popleft()
         return True
 
     def release(self, number: int) -> bool:
-        """Drop the suspects of an item that is done. Returns whether other requests may be sent now."""
-        others = [suspect for suspect in self.suspects if suspect.number != number]
-        has_changed = len(others) < len(self.suspects)
-        if has_changed:
-            self.isolate(others)
+        """Drop the suspects of an item that has its record. Returns whether `admits` has changed."""
+        others = [suspect for suspect in self._suspects if suspect.number != number]
+        has_changed = len(others) < len(self._suspects)
+        self._suspects = deque(others)
         return has_changed
 
     def model_loaded(self) -> None:
         """Note that a child has loaded the model."""
-        self.must_load_first = False
+        self._must_load_first = False
 
     def reply_succeeded(self) -> None:
-        """Begin to count anew: what ended children before did not keep the engine from answering."""
+        """Count from 0 again, since a prompt was answered: the engine works."""
         self._crashes = self._unexplained_ends = 0
 
     def child_exited(self, active: Collection[RequestId], was_loaded: bool) -> Verdict:
-        """Judge the end of a child that was working on `active` requests, and had loaded the model or not.
-
-        With FAIL_ITEM they are all of one item, the one to blame.
-        """
-        if was_loaded and self.suspects and {request.number for request in active} == {self.suspects[0].number}:
-            return Verdict.FAIL_ITEM
-        if not was_loaded or not active:  # it ended while the model was loaded, or between two requests
-            self.must_load_first = True
+        """Judge the end of a child that was working on `active` requests, and had loaded the model or not."""
+        if was_loaded and self._suspects and {request.number for request in active} == {self._suspects[0].number}:
+            self._crashes += not all(request.is_opening for request in active)
+            return self._blame(self._suspects[0].number, ends_run=self._crashes >= CRASHES)
+        if not was_loaded or not active:
+            self._must_load_first = True
             self._unexplained_ends += 1
-            if self._unexplained_ends == CRASHES:
-                return Verdict.END_RUN
-        self.isolate(sorted(active))
-        return Verdict.RESTART
+            if self._unexplained_ends >= CRASHES:
+                return RunEnds()
+        self._suspect(active)
+        return GoOn()
 
-    def timed_out(self, request: RequestId, replies: Collection[RequestId]) -> Verdict:
-        """Judge a request that took too long; `replies` are the prompts that the child was working on.
+    def timed_out(self, request: RequestId, prompts: Collection[RequestId]) -> Verdict:
+        """Judge a request that took too long; `prompts` are all prompts that the child was working on, not openings."""
+        if request.is_opening or set(prompts) == {request}:
+            return self._blame(request.number)
+        self._suspect(prompts)
+        return GoOn()
 
-        Of several replies any one may have held up the others: they are tried one by one.
-        """
-        if request.is_opening or len(replies) == 1:
-            return Verdict.FAIL_ITEM
-        self.isolate(sorted(replies))
-        return Verdict.RESTART
+    def _suspect(self, requests: Collection[RequestId]) -> None:
+        """Have these requests tried one by one, with those that are suspects already, in the order of their items."""
+        self._suspects = deque(sorted({*requests, *self._suspects}))
 
-    def item_failed(self, fault: Fault) -> Verdict:
-        """Count an item that failed. Returns RESTART, or END_RUN after too many crashes in a row."""
-        self._crashes += fault.kind != ErrorKind.TIMEOUT  # a slow item says nothing about the next one
-        return Verdict.END_RUN if self._crashes >= CRASHES else Verdict.RESTART
+    def _blame(self, number: int, ends_run: bool = False) -> ItemFails:
+        self.release(number)
+        return ItemFails(number, ends_run)

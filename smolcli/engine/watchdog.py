@@ -1,11 +1,16 @@
-"""The watch over time: which request takes too long, and whether the engine's process does anything at all."""
+"""The watch over time: which request takes too long, and whether the engine's process does anything at all.
+
+It knows no clock and no process: it is told the time and what the child works on, and says what is overdue. What is
+done about that is client.py's part, and who is to blame for it quarantine.py's.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from smolcli.engine.protocol import Activity, RequestId
+from smolcli.engine.progress_cells import Activity, RequestId
 from smolcli.errors import ErrorKind
 from smolcli.types import Fault
 
@@ -13,6 +18,9 @@ LOAD_SECONDS = 600.0  # most time to load a model, where the timeout of an item 
 IDLE_SECONDS = 10.0  # most time before the engine begins with what it was sent, where the timeout is shorter
 LATE_SECONDS = 1.0  # a check that comes later than this says nothing about the engine: this process was stopped itself
 CHECK_SECONDS = 1.0  # most time between two checks
+# Most prompts that a model encodes together without a sign of life: the pictures of one after another, a tile each at
+# least, and generation/scheduler.py puts no more than MAX_GROUP_TILES into a group.
+LARGEST_GROUP = 16
 
 
 class LoadTimeout(NamedTuple):
@@ -22,7 +30,7 @@ class LoadTimeout(NamedTuple):
 
 
 class RequestTimeout(NamedTuple):
-    """A request has had its time, or is one of several replies that have all stopped."""
+    """A request has had its time, or is the first of several replies that have all stopped."""
 
     request: RequestId
 
@@ -38,16 +46,18 @@ class Watchdog:
     """Counts the seconds of work on each request of one child after another, and says what takes too long.
 
     `timeout` limits the seconds of work on one item; with `per_prompt` those of each opening and each prompt, as for
-    videos. Replies that the model works on at the same time share the time that passes. Times are those of one
-    monotonic clock, in seconds.
+    videos. Replies that the model works on at the same time share the time that passes; so do prompts about one item
+    that are prepared at the same time, where they have one limit. Times are those of one monotonic clock, in seconds.
 
     A reply that begins at second 1 of a child and never ends, with 5 seconds for each item:
 
+    >>> from smolcli.engine.progress_cells import Stage
     >>> watchdog = Watchdog(timeout=5.0, per_prompt=False, now=0.0)
     >>> watchdog.child_started(now=0.0)
-    >>> request, working = RequestId(number=0, slot=0), Activity(is_in_model=True, has_output=True)
+    >>> request = RequestId(number=0, slot=0)
     >>> for second in range(1, 8):
-    ...     overdue = watchdog.check(second, {request: working}, (second,), is_loaded=True, has_requests=True)
+    ...     working = Activity(Stage.IN_MODEL, pieces=second)
+    ...     overdue = watchdog.check(second, {request: working}, is_loaded=True, has_requests=True)
     ...     print(second, overdue and overdue.request)
     1 None
     2 None
@@ -65,9 +75,10 @@ class Watchdog:
         self._next_check_at = self._last_check_at = now
         self._child_started_at: float | None = None  # None without a child
         self._last_contact_at = now  # when the child last sent something, or had nothing to do
-        self._last_progress_at = now  # when the progress cells last changed
-        self._cell_values: tuple[int, ...] = ()  # as the last check found them
-        self._busy_seconds: dict[RequestId, float] = {}  # of work on the requests that are under way
+        self._last_progress_at = now  # when a reply last began, went on or ended
+        self._in_model: dict[RequestId, Activity] = {}  # at the last check
+        self._active_before: frozenset[RequestId] = frozenset()  # at the last check
+        self._busy_seconds: dict[RequestId, float] = {}  # of work on the requests that have begun and are not answered
         self._item_seconds: dict[int, float] = {}  # of work on an item's requests that are done
 
     def child_started(self, now: float) -> None:
@@ -77,7 +88,7 @@ class Watchdog:
     def child_ended(self) -> None:
         """Forget what the child has cost so far: in the next one every item begins anew."""
         self._child_started_at = None
-        self._last_progress_at, self._cell_values = 0.0, ()
+        self._in_model, self._active_before = {}, frozenset()
         self._busy_seconds, self._item_seconds = {}, {}
 
     def note_contact(self, now: float) -> None:
@@ -92,6 +103,9 @@ class Watchdog:
     def release(self, number: int) -> None:
         """Forget an item that is done."""
         self._item_seconds.pop(number, None)
+        self._busy_seconds = {
+            request: seconds for request, seconds in self._busy_seconds.items() if request.number != number
+        }
 
     def seconds_until_check(self, now: float) -> float:
         """Seconds until the next check is due, at least 0.01."""
@@ -102,13 +116,12 @@ class Watchdog:
         return now >= self._next_check_at
 
     def check(
-        self, now: float, activity: Mapping[RequestId, Activity], cell_values: tuple[int, ...], *, is_loaded: bool,
-        has_requests: bool,
-    ) -> Overdue | None:  # fmt: skip
+        self, now: float, activity: Mapping[RequestId, Activity], *, is_loaded: bool, has_requests: bool
+    ) -> Overdue | None:
         """Count the time since the last check, and say what has taken too long, the first of several.
 
-        `activity` is what the child works on, `cell_values` all values of its progress cells; `has_requests` says
-        whether it was sent requests that it has not answered.
+        `activity` is what the child works on; `has_requests` says whether it was sent requests that it has not
+        answered.
         """
         self._discount_late_check(now)
         self._count_busy_seconds(now - self._last_check_at, activity)
@@ -117,9 +130,9 @@ class Watchdog:
             seconds = now - self._child_started_at
             if seconds > max(self.timeout, LOAD_SECONDS):
                 return LoadTimeout(seconds)
-        is_stuck = self._is_stuck(now, cell_values)
-        for request in activity:
-            if self._seconds_of_work(request) > self.timeout or (is_stuck and not request.is_opening):
+        is_stuck = self._is_stuck(now, activity)
+        for request, state in activity.items():
+            if self._seconds_of_work(request) > self.timeout or (is_stuck and state.is_in_model):
                 return RequestTimeout(request)
         is_silent = now - self._last_contact_at > max(self.timeout, IDLE_SECONDS)
         return IdleTimeout() if is_loaded and has_requests and not activity and is_silent else None
@@ -128,7 +141,7 @@ class Watchdog:
         """What to tell the user about a request that took too long."""
         limit = f"{self.timeout:g} s"
         if self._per_prompt and not has_output:
-            message = f"could not be looked at within {limit}; raise --timeout, or use fewer --frames"
+            message = f"could not be looked at within {limit}; raise --timeout, or use fewer frames or --detail low"
         elif request.is_opening:
             message = f"could not be opened within {limit}; is its disk or server there? else raise --timeout"
         elif has_output:
@@ -146,13 +159,22 @@ class Watchdog:
                 self._child_started_at += late
 
     def _count_busy_seconds(self, seconds: float, activity: Mapping[RequestId, Activity]) -> None:
-        """Add the time since the last check to the requests under way; one that is new begins with 0."""
-        before = self._busy_seconds
-        in_model = sum(state.is_in_model for state in activity.values())
-        self._busy_seconds = {
-            request: before[request] + seconds / (in_model if state.is_in_model else 1) if request in before else 0.0
-            for request, state in activity.items()
-        }
+        """Add the time since the last check to the requests that were under way then and are now.
+
+        The others keep the seconds that they have: they begin, or wait for the model after they were prepared.
+        """
+        sharing = Counter(self._share_of(request, state) for request, state in activity.items())
+        goes_on = self._active_before & self._busy_seconds.keys()
+        for request, state in activity.items():
+            share = seconds / sharing[self._share_of(request, state)] if request in goes_on else 0.0
+            self._busy_seconds[request] = self._busy_seconds.get(request, 0.0) + share
+        self._active_before = frozenset(activity)
+
+    def _share_of(self, request: RequestId, state: Activity) -> RequestId | int | None:
+        """What names the requests that share the time that passes with this one."""
+        if state.is_in_model:
+            return None
+        return request if self._per_prompt else request.number
 
     def _seconds_of_work(self, request: RequestId) -> float:
         """Seconds that count towards the timeout of a request: its own, or with them those of all its item's."""
@@ -161,8 +183,10 @@ class Watchdog:
         under_way = sum(seconds for other, seconds in self._busy_seconds.items() if other.number == request.number)
         return self._item_seconds.get(request.number, 0.0) + under_way
 
-    def _is_stuck(self, now: float, cell_values: tuple[int, ...]) -> bool:
-        """Whether no reply has gone on for as long as a single one may take."""
-        if cell_values != self._cell_values:
-            self._cell_values, self._last_progress_at = cell_values, now
-        return now - self._last_progress_at > self.timeout
+    def _is_stuck(self, now: float, activity: Mapping[RequestId, Activity]) -> bool:
+        """Whether no reply has gone on for as long as a single one may take, or all that may begin together."""
+        in_model = {request: state for request, state in activity.items() if state.is_in_model}
+        if in_model != self._in_model:
+            self._in_model, self._last_progress_at = in_model, now
+        beginning = sum(not state.has_output for state in in_model.values())
+        return now - self._last_progress_at > self.timeout * max(1, min(beginning, LARGEST_GROUP))

@@ -16,9 +16,8 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from smolcli import errors
-from smolcli.errors import EngineError, ErrorKind, SmolError
-from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
+from smolcli.errors import EngineError, ErrorKind
+from smolcli.process.pipe import FunctionFailed, FunctionReturned, FunctionYielded, PeerClosed, Pipe
 from smolcli.process.spawn import get_process
 from smolcli.types import Fault
 
@@ -28,8 +27,8 @@ LOG_TAIL = 4096  # bytes at the end of a child's log in which the last line is l
 class Child:
     """A process that calls the function `target` ("module:function") with its end of a pipe, and with `args`.
 
-    `pipe` is this process's end. If the function raises a SmolError, the child sends ("error", ErrorParts). Raises
-    EngineError where no process can be started.
+    `pipe` is this process's end. Where the function raises an error, the child sends FunctionFailed. Raises EngineError
+    where no process can be started.
     """
 
     def __init__(self, target: str, args: tuple[Any, ...], verbose: bool = False) -> None:
@@ -99,7 +98,7 @@ def call(target: str, *args: Any, verbose: bool = False, seconds: float | None =
     try:
         if seconds is not None and not child.pipe.poll(seconds):
             raise EngineError(f"the engine gave no answer in {seconds:g} seconds", kind=ErrorKind.TIMEOUT)
-        kind, value = child.pipe.receive()
+        outcome: FunctionReturned | FunctionFailed = child.pipe.receive()
         at_once = False
     except PeerClosed:
         fault = child.post_mortem("end other programs, or use a machine with more")
@@ -107,9 +106,11 @@ def call(target: str, *args: Any, verbose: bool = False, seconds: float | None =
         raise EngineError(fault.message, advice, kind=fault.kind) from None
     finally:
         child.close(at_once)
-    if kind == "error":
-        raise rebuild_error(value)
-    return value
+    match outcome:
+        case FunctionFailed(error):
+            raise error
+        case FunctionReturned(value):
+            return value
 
 
 def stream(target: str, *args: Any) -> Iterator[Any]:
@@ -122,22 +123,17 @@ def stream(target: str, *args: Any) -> Iterator[Any]:
     def values() -> Iterator[Any]:
         try:
             while True:
-                kind, value = child.pipe.receive()
-                if kind == "error":
-                    raise rebuild_error(value)
-                if not value:
-                    return
-                yield from value
+                outcome: FunctionYielded | FunctionFailed = child.pipe.receive()
+                match outcome:
+                    case FunctionFailed(error):
+                        raise error
+                    case FunctionYielded([]):
+                        return
+                    case FunctionYielded(batch):
+                        yield from batch
         except PeerClosed:
             raise EngineError(child.post_mortem("end other programs").message) from None
         finally:
             child.close(at_once=True)
 
     return values()
-
-
-def rebuild_error(parts: ErrorParts) -> SmolError:
-    """The exception that another process has sent the parts of."""
-    name, message, advice, kind = parts
-    error: SmolError = getattr(errors, name)(message, advice, kind=kind)
-    return error

@@ -7,11 +7,11 @@ import os
 import pickle
 import select
 import threading
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
-from smolcli.errors import ErrorKind
-
-ErrorParts = tuple[str, str, str, ErrorKind]  # a SmolError as it is sent: its class's name, message, advice, kind
+from smolcli.errors import EngineError, SmolError
 
 
 class PeerClosed(Exception):
@@ -27,10 +27,28 @@ class Pipe:
     def __init__(self, incoming: int, outgoing: int, shared: memoryview[int]) -> None:
         self._incoming, self._outgoing, self.shared = os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"), shared
         self._sending = threading.Lock()  # several threads of the engine send
+        self._posted: SimpleQueue[bytes | None] | None = None  # pickled values for the thread that sends them
 
     def send(self, value: object) -> None:
-        """Send a value, from any thread."""
-        message = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        """Send a value, from any thread; wait until the other process has room for it."""
+        self._write(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+
+    def post(self, value: object) -> None:
+        """Have a value sent by a thread of this pipe, after those that were posted before. Called from one thread.
+
+        So a process that reads nothing holds up only that thread. Where it has ended, what is posted is lost.
+        """
+        if self._posted is None:
+            self._posted = SimpleQueue()
+            threading.Thread(target=self._send_posted, args=(self._posted,), daemon=True).start()
+        self._posted.put(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+
+    def _send_posted(self, posted: SimpleQueue[bytes | None]) -> None:
+        with contextlib.suppress(PeerClosed):
+            while (message := posted.get()) is not None:
+                self._write(message)
+
+    def _write(self, message: bytes) -> None:
         try:
             with self._sending:
                 self._outgoing.write(message)
@@ -53,6 +71,41 @@ class Pipe:
 
     def close(self) -> None:
         """Close this end; what was not sent is lost."""
+        if self._posted is not None:
+            self._posted.put(None)
         for file in (self._outgoing, self._incoming):
             with contextlib.suppress(OSError):  # closing flushes, and the other process may have ended
                 file.close()
+
+
+# ---- what process/worker_main.py sends of the function that a child process runs ------------------------
+
+
+@dataclass(frozen=True)
+class FunctionReturned:
+    """The value that the function has returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class FunctionYielded:
+    """Values that the generator function has yielded, in order; none once it has ended."""
+
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class FunctionFailed:
+    """The error that has ended the function; the child sends nothing after it."""
+
+    error: SmolError
+
+
+def picklable_error(error: SmolError) -> SmolError:
+    """Return the error itself, or if it would not arrive in another process, an EngineError with its text and kind."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the fields of an error that is not one of smolcli's own raise
+        return EngineError(error.what, error.advice, kind=error.kind)
+    return error

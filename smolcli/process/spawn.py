@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -20,7 +21,9 @@ import time
 from collections.abc import Iterator
 
 ENGINE = "smolcli.engine.server:serve"  # the function that the engine's process runs
-SHARED_BYTES = 1024  # of memory that a process shares with the one that started it
+# Of memory that a process shares with the one that started it: 160 progress cells of 4 integers, for 64 replies, for as
+# many prompts that are prepared ahead, and for the threads that open items.
+SHARED_BYTES = 160 * 4 * 8
 MEMORY_FD, INCOMING_FD, OUTGOING_FD = 3, 4, 5  # in the new process: the shared memory and the ends of the pipes
 # The garbage collector is off until all is loaded, as in __main__.py.
 PROGRAM = (
@@ -141,7 +144,8 @@ def _closed_by(stack: contextlib.ExitStack, file: int) -> int:
 def _memory_file() -> int:
     """A file of SHARED_BYTES, all 0, in memory alone where the system has such files."""
     file = os.memfd_create("smolcli") if hasattr(os, "memfd_create") else _unnamed_file()
-    os.write(file, bytes(SHARED_BYTES))  # now, where a full disk is an error; later it would be a crash
+    if os.write(file, bytes(SHARED_BYTES)) < SHARED_BYTES:  # now, where a full disk is an error; later it is a crash
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return file
 
 

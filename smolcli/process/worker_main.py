@@ -15,8 +15,15 @@ from mmap import mmap
 from threading import Thread
 from typing import Any
 
-from smolcli.errors import ErrorKind, SmolError
-from smolcli.process.pipe import ErrorParts, PeerClosed, Pipe
+from smolcli.errors import EngineError, SmolError
+from smolcli.process.pipe import (
+    FunctionFailed,
+    FunctionReturned,
+    FunctionYielded,
+    PeerClosed,
+    Pipe,
+    picklable_error,
+)
 from smolcli.process.spawn import ENGINE, INCOMING_FD, MEMORY_FD, OUTGOING_FD, SHARED_BYTES
 
 SPIN_COUNT = 1000  # turns of an idle libgomp thread before it sleeps; its 300,000 starve all else on the cores
@@ -65,11 +72,11 @@ def _run(pipe: Pipe, target: str) -> None:
     except PeerClosed:
         return  # the parent has ended, or wants no more
     except SmolError as error:
-        _send_error(pipe, (type(error).__name__, error.what, error.advice, error.kind))
+        _send_error(pipe, error)
     except BaseException as error:
         traceback.print_exc()
         message = f"the engine failed: {type(error).__name__}: {error}"
-        _send_error(pipe, ("EngineError", message, "run it again with -v and report it", ErrorKind.ENGINE))
+        _send_error(pipe, EngineError(message, "run it again with -v and report it"))
 
 
 @contextlib.contextmanager
@@ -92,7 +99,7 @@ def _one_blas_thread() -> Iterator[None]:
 def run_function(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:
     """Send the value of the function `target`, for child.call."""
     Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
-    pipe.send(("value", resolve(target)(*args)))
+    pipe.send(FunctionReturned(resolve(target)(*args)))
 
 
 def _end_with_parent(pipe: Pipe) -> None:
@@ -107,8 +114,8 @@ def run_generator(pipe: Pipe, target: str, args: tuple[Any, ...]) -> None:
     """Send the values of the generator function `target`, many at once, then none, for child.stream."""
     values = iter(resolve(target)(*args))
     while batch := list(islice(values, BATCH_VALUES)):
-        pipe.send(("values", batch))
-    pipe.send(("values", []))
+        pipe.send(FunctionYielded(batch))
+    pipe.send(FunctionYielded([]))
 
 
 def resolve(target: str) -> Any:
@@ -117,6 +124,6 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _send_error(pipe: Pipe, parts: ErrorParts) -> None:
+def _send_error(pipe: Pipe, error: SmolError) -> None:
     with contextlib.suppress(PeerClosed):
-        pipe.send(("error", parts))
+        pipe.send(FunctionFailed(picklable_error(error)))

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from smolcli.engine.protocol import CELLS, FIRST_REPLY_CELL
-from smolcli.errors import EngineError, ErrorKind, OutputError
+from smolcli.engine.progress_cells import FIELDS
+from smolcli.engine.protocol import OPENERS
+from smolcli.errors import EngineError, ErrorKind, OutputError, SmolError
 from smolcli.options import MAX_JOBS
-from smolcli.process.child import Child, call
+from smolcli.process.child import Child, call, stream
 from smolcli.process.spawn import SHARED_BYTES, Process
+from smolcli.process.worker_main import BATCH_VALUES
 
 
 def add(a: int, b: int) -> int:
@@ -20,6 +24,21 @@ def add(a: int, b: int) -> int:
 
 def fail() -> None:
     raise OutputError("out.gguf: disk full", "make room", kind=ErrorKind.OUTPUT)
+
+
+class Lockable(SmolError):
+    """An error that pickle cannot write."""
+
+
+def fail_with_a_lock() -> None:
+    error = Lockable("the file is locked", "wait", kind=ErrorKind.UNREADABLE)
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+def count_and_fail(values: int) -> Iterator[int]:
+    yield from range(values)
+    raise OutputError("disk full")
 
 
 def crash() -> None:
@@ -37,6 +56,19 @@ def test_errors_of_the_function_are_raised_here() -> None:
         call("tests.process.test_child:fail")
     with pytest.raises(EngineError, match="TypeError"):
         call("tests.process.test_child:add", 1)
+
+
+def test_an_error_that_cannot_be_pickled_arrives_as_its_text() -> None:
+    with pytest.raises(EngineError, match="^the file is locked; wait$") as failed:
+        call("tests.process.test_child:fail_with_a_lock")
+    assert failed.value.kind == "unreadable"
+
+
+def test_values_of_a_generator_come_before_its_error() -> None:
+    values = stream("tests.process.test_child:count_and_fail", BATCH_VALUES)
+    assert [next(values) for _ in range(BATCH_VALUES)] == list(range(BATCH_VALUES))
+    with pytest.raises(OutputError, match="disk full"):
+        next(values)
 
 
 def test_a_crash_is_an_error() -> None:
@@ -89,5 +121,7 @@ def test_a_child_has_one_malloc_arena_unless_the_user_says_otherwise(monkeypatch
     assert call("os:getenv", "MALLOC_ARENA_MAX") == "4"
 
 
-def test_shared_memory_holds_every_progress_cell() -> None:
-    assert SHARED_BYTES == 2 * CELLS * 8 and MAX_JOBS <= CELLS - FIRST_REPLY_CELL
+def test_shared_memory_holds_a_progress_cell_for_every_request_under_way() -> None:
+    """Of each reply, of as many prompts that are prepared ahead, and of the items that are being opened."""
+    assert SHARED_BYTES % (FIELDS * 8) == 0
+    assert 2 * MAX_JOBS + OPENERS <= SHARED_BYTES // (FIELDS * 8)
