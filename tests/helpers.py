@@ -20,6 +20,7 @@ from PIL import Image
 
 from smolcli.engine.protocol import Work
 from smolcli.errors import ErrorKind
+from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
@@ -64,7 +65,7 @@ def records(
         fail_fast = batch.get("fail_fast", False)
         sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=fail_fast)
         work = Work(backend, ModelFiles("echo"), Model(), Input(), generate, every_page=task.reads_every_page)
-        LocalExecutor(task, IDENTITY, work, sink, results, Batch(**batch)).run(items)
+        LocalExecutor(RunSpec(task, IDENTITY, work, Batch(**batch)), sink, results).run(items)
         stream.seek(0)
         return [json.loads(line) for line in stream], sink
 

@@ -1,6 +1,6 @@
 """The seam between a run and what makes records of its items: local.py on this machine, ray/ on a Ray cluster.
 
-    executor = LocalExecutor(task, identity, work, sink, results, batch)
+    executor = LocalExecutor(RunSpec(task, identity, work, batch), sink, results)
     executor.run(items)
 
 Every record goes to the sink, in the order of the items.
@@ -9,9 +9,25 @@ Every record goes to the sink, in the order of the items.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
+from smolcli.engine.protocol import Work
+from smolcli.options import Batch
+from smolcli.records.record_id import Identity
+from smolcli.tasks.base import Task
 from smolcli.types import Item
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run does with each of its items: the task, what identifies its answers, and how the model is run."""
+
+    task: Task
+    identity: Identity
+    work: Work
+    batch: Batch = Batch()
+    verbose: bool = False
 
 
 class Executor(Protocol):
@@ -21,7 +37,7 @@ class Executor(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing would be lost now: no prompt is unanswered, and no record is being written."""
+        """Whether nothing would be lost now: no prompt is unanswered, and no record waits or is being written."""
         ...
 
     def run(self, source: Iterable[Item]) -> None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from threading import Semaphore, Thread
-from typing import Protocol
 
+from smolcli.process.inbox import Inbox
 from smolcli.types import Item
 
 
 class EndOfItems:
     """Comes after the last item."""
-
-
-class Inbox(Protocol):
-    """A queue that takes what a source gives: a SimpleQueue, which may hold other messages too."""
-
-    def put(self, item: Item | EndOfItems | BaseException, /) -> None:
-        """Append an item, the end, or the error that ended the source."""
-        ...
 
 
 class Producer:
@@ -27,7 +19,7 @@ class Producer:
     After the last item comes EndOfItems, or instead of it the exception that the source raised.
     """
 
-    def __init__(self, inbox: Inbox, permits: int = 0) -> None:
+    def __init__(self, inbox: Inbox[Item | EndOfItems | BaseException], permits: int = 0) -> None:
         self._inbox, self._permits = inbox, Semaphore(permits)
         self._is_stopped = False
 

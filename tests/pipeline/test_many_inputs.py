@@ -288,7 +288,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_one_error_and_it_is_resumed(fol
 
     def small() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
     command = [
         sys.executable,

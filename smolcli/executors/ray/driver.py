@@ -1,36 +1,45 @@
 """Makes records of items on a Ray cluster: one loaded model for each worker, records in the order of the items.
 
     item -> batch of items -> Worker.answer, on some node -> records, by number -> each in its turn -> RecordSink
+                              Worker.report -> open items -> Answers: which of them are asked about
 
-A Worker has a LocalExecutor of its own, which lives as long as the run and is sent batches. The batches of a worker or
-a node that dies are sent to another, so no item is lost. Only records that have arrived here count, so none comes
-twice.
+A Worker has a LocalExecutor of its own, which lives as long as the run and is sent batches. It reports the items that
+are open, and the driver, which knows the answers of all workers and of earlier runs, decides which are asked about.
+The batches of a worker or a node that dies are sent to another, so no item is lost. Only records that have arrived here
+count, so none comes twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from smolcli import registry
-from smolcli.engine.protocol import Work
 from smolcli.errors import SmolError, UsageError
+from smolcli.executors.answers import Decision, KnownAnswers, Skip
+from smolcli.executors.base import RunSpec
+from smolcli.executors.duplicates import AskModel, OpenItem, Wait
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.executors.ray.connection import connected
 from smolcli.executors.ray.worker import WorkerJob, WorkerResult, with_moved_files
-from smolcli.executors.ray.worker_pool import CallResult, ItemBatch, WorkerNeeds, WorkerPool
+from smolcli.executors.ray.worker_pool import (
+    CallResult,
+    ItemBatch,
+    Report,
+    Start,
+    WorkerNeeds,
+    WorkerPool,
+    WorkerSlot,
+)
 from smolcli.models.files import BUILT_IN, ModelFiles, weight_files
-from smolcli.options import Batch
-from smolcli.process.child import rebuild_error
-from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
-from smolcli.tasks.base import Task
 from smolcli.types import Fault, Item, Record, is_url
 
 MAX_BATCH_BYTES = 2**24  # of content from pipes in a batch
@@ -44,29 +53,19 @@ Message = Item | EndOfItems | BaseException | CallResult | None
 class RayExecutor:
     """Runs one task over many items on a Ray cluster; every record goes to `sink`, in the order of the items.
 
-    `batch.address` names the cluster, as Ray does; without one, a cluster of this machine alone is started. With
+    `spec.batch.address` names the cluster, as Ray does; without one, a cluster of this machine alone is started. With
     `results`, items that have a record there are left out, and an item whose content was answered under another path
     gets a copy of that answer. Raises UsageError for a device that only this machine has.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        identity: Identity,
-        work: Work,
-        sink: RecordSink,
-        results: ResultsFile | None = None,
-        batch: Batch | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self._sink, self._results, self._verbose = sink, results, verbose
-        batch = batch or Batch()
-        self._address, self._retry_failed = batch.address, batch.retry_failed
+    def __init__(self, spec: RunSpec, sink: RecordSink, results: ResultsFile | None = None) -> None:
+        self._spec, self._sink = spec, sink
+        work = spec.work
         self._folder = os.getcwd()
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._producer = Producer(self._inbox)
         device = work.model.device
-        entry = registry.BACKENDS.get(identity.backend)
+        entry = registry.BACKENDS.get(spec.identity.backend)
         may_use_gpu = entry is not None and entry.uses_gpu and device != "cpu"
         if may_use_gpu and device.startswith("cuda:"):
             raise UsageError(f"--device {device} is one of this machine", "with --engine ray give cuda")
@@ -75,13 +74,14 @@ class RayExecutor:
             must_use_gpu=may_use_gpu and device == "cuda",
         )  # fmt: skip
         work = replace(work, files=with_moved_files(work.files, Path.absolute), streams=False)
-        identity = replace(identity)  # a copy without its cached hash, which cannot be pickled
-        job = WorkerJob(task, identity, work, batch, verbose, BUILT_IN)
+        identity = replace(spec.identity)  # a copy without its cached hash, which cannot be pickled
+        job = WorkerJob(replace(spec, identity=identity, work=work), BUILT_IN)
         self._pool = WorkerPool(pickle.dumps(job), needs, self._inbox)
+        self._answers = KnownAnswers(sink, results, spec.batch.retry_failed)
         self._items: dict[int, Item] = {}  # by number: all that were not delivered
         self._waiting: deque[int] = deque()  # items that no worker was sent
         self._retries: list[ItemBatch] = []  # batches of workers that have died
-        self._done: dict[int, Record] = {}  # records that wait for their turn
+        self._done: dict[int, Record | Skip] = {}  # what waits for its turn
         self._error: SmolError | None = None  # that ends the run
         self._has_all_items = False
         self._next_number = 0  # of the next item that comes
@@ -91,7 +91,7 @@ class RayExecutor:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no worker has a batch, and every record was delivered."""
+        """Whether nothing would be lost now: no worker has a batch, and no record waits or is being written."""
         return not self._done and not self._pool.is_busy
 
     def run(self, source: Iterable[Item]) -> None:
@@ -100,7 +100,7 @@ class RayExecutor:
         Raises what `source` and the sink raise, UnavailableError where there is no cluster or it lacks what is
         needed, and ModelError, UsageError and EngineError as a worker does.
         """
-        with connected(self._address, self._verbose):
+        with contextlib.closing(self._answers), connected(self._spec.batch.address, self._spec.verbose):
             try:
                 self._add_permits(self._pool.start())
                 self._producer.start(source)
@@ -162,18 +162,74 @@ class RayExecutor:
         if result.value is None:
             self._on_death(result)
             return
-        answer = _unpickle_result(result.value)
-        if result.batch is None:
-            result.slot.is_ready = answer.error is None
-        else:
-            result.slot.finish(result.batch)
-            self._done.update(answer.records)
+        match result.call:
+            case Report():
+                self._on_report(result.slot, pickle.loads(result.value))
+            case Start():
+                answer = self._note_ends(result.value)
+                if answer.error is None:
+                    result.slot.is_ready = True
+                    self._pool.ask_for_report(result.slot)
+            case ItemBatch() as batch:
+                answer = self._note_ends(result.value)
+                for number, record in answer.records.items():
+                    if number in batch.numbers:  # else it waits for another answer, and has failed meanwhile
+                        self._finish(number, record)
+                result.slot.finish(batch)  # not before: `is_idle` looks at the batches
+
+    def _note_ends(self, value: bytes) -> WorkerResult:
+        """What a worker has answered, after its engine's end or the run's was noted."""
+        answer: WorkerResult = pickle.loads(value)
         if answer.restart is not None:
             kind, number = answer.restart
             item = None if number is None else self._items.get(number)
             self._sink.note_restart(kind, "" if item is None else item.path)
         if answer.error is not None:
-            self._error = rebuild_error(answer.error)
+            self._error = answer.error
+        return answer
+
+    def _on_report(self, slot: WorkerSlot, opened: Sequence[OpenItem]) -> None:
+        """Decide about the items that a worker has opened; one that has ended reports none."""
+        if opened and not self.is_stopping:
+            self._pool.ask_for_report(slot, [(item.number, self._decide(slot, item)) for item in opened])
+
+    def _decide(self, slot: WorkerSlot, opened: OpenItem) -> AskModel | Skip:
+        """Decide whether a worker asks its model about an item."""
+        number = int(opened.path)
+        batch = slot.batch_of(number)
+        if batch is None:
+            return Skip()  # it has failed, and its record is here
+        item = self._items[number]
+        opened = replace(opened, number=number, path=item.path, paths=item.paths)
+        self._settle_all(self._answers.reopen(opened))
+        decision = self._answers.decide(opened)
+        if isinstance(decision, AskModel):
+            return decision
+        batch.numbers.remove(number)
+        self._settle(number, decision)
+        return Skip()
+
+    def _finish(self, number: int, record: Record) -> None:
+        """Take a record that a worker has made; it gets the names that the user gave."""
+        item = self._items[number]
+        fault = record.error and Fault(record.error.kind, _with_user_names(record.error.message, item, self._folder))
+        record = replace(record, path=item.path, error=fault)
+        self._done[number] = record
+        self._settle_all(self._answers.finish(number, record))
+
+    def _settle_all(self, decisions: Iterable[tuple[int, AskModel | Record]]) -> None:
+        for number, decision in decisions:
+            self._settle(number, decision)
+
+    def _settle(self, number: int, decision: Decision) -> None:
+        """Do what was decided about an item that no worker has."""
+        match decision:
+            case AskModel():
+                self._retries.append(ItemBatch([number]))
+            case Wait():
+                pass  # for the answer to another item
+            case _:
+                self._done[number] = decision
 
     def _on_death(self, result: CallResult) -> None:
         """Have the batches of a worker that has died sent to another one."""
@@ -216,36 +272,21 @@ class RayExecutor:
     def _deliver_in_order(self) -> None:
         """Deliver the records whose turn has come."""
         while self._next_delivery in self._done and not self._stops_at_once:
-            record = self._done.pop(self._next_delivery)
-            item = self._items.pop(self._next_delivery)
+            number = self._next_delivery
+            done, item = self._done[number], self._items.pop(number)
+            if isinstance(done, Skip):
+                self._sink.skip(item.path, done.is_failed, done.id)
+            elif not self._answers.deliver(number, done):
+                self._stops_at_once = self.is_stopping = True
+            del self._done[number]  # not before: `is_idle` looks at it
             self._next_delivery += 1
             self._producer.add_permits()
-            if not self._deliver(item, record):
-                self._stops_at_once = self.is_stopping = True
 
     def _deliver_all(self) -> None:
         """Deliver all records that are left, in order, though records between them are missing."""
         for number in sorted(self._done):
             self._next_delivery = number
             self._deliver_in_order()
-
-    def _deliver(self, item: Item, record: Record) -> bool:
-        """Give a record to the sink, under the name that the user gave the item. Returns whether to go on."""
-        fault = record.error and Fault(record.error.kind, _with_user_names(record.error.message, item, self._folder))
-        record = replace(record, path=item.path, error=fault)
-        if self._results is not None:
-            state = self._results.state_by_id(item.path, record.id, record.stamp)
-            if self._results.is_skipped(state, self._retry_failed):
-                self._sink.skip(item.path, state == "failed", record.id)
-                return True
-            if (answered := self._results.answer(record.id)) is not None:
-                record = replace(answered, path=item.path, stamp=record.stamp, seconds=record.seconds, paths=item.paths)
-        return self._sink.write_record(record)
-
-
-def _unpickle_result(value: bytes) -> WorkerResult:
-    result: WorkerResult = pickle.loads(value)
-    return result
 
 
 def _model_bytes(files: ModelFiles) -> int:

@@ -9,66 +9,40 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Thread
 from typing import NamedTuple
 
 from smolcli import __version__, registry
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError, UnavailableError
+from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
+from smolcli.executors.ray.outbox import Outbox
 from smolcli.models.files import BUILT_IN, ModelFiles
 from smolcli.models.fingerprint import fingerprint
-from smolcli.options import Batch
-from smolcli.process.pipe import ErrorParts
-from smolcli.records.record_id import Identity
-from smolcli.records.sink import RecordSink
-from smolcli.tasks.base import Task
+from smolcli.process.pipe import picklable_error
 from smolcli.types import Item, Record
 
 
 class WorkerResult(NamedTuple):
-    """The records of a batch by the numbers of its items, fewer where the run has ended, and what ended it.
+    """The records of a batch by the numbers of its items, and what ended the run, if it has.
+
+    There are fewer records than items where the run has ended, or the driver had other answers.
 
     `restart` says that the worker's engine was lost since its last result, and started again: for a reason of which
     kind, and the number of the item that was under way, if there was one.
     """
 
     records: dict[int, Record]
-    error: ErrorParts | None = None
+    error: SmolError | None = None
     restart: tuple[ErrorKind, int | None] | None = None
 
 
 class WorkerJob(NamedTuple):
     """What a run gives each of its workers; `built_in` is the folder of the built-in model where the run started."""
 
-    task: Task
-    identity: Identity
-    work: Work
-    batch: Batch
-    verbose: bool
+    spec: RunSpec
     built_in: Path
-
-
-class _RecordCollector(RecordSink):
-    """Keeps records, and that the engine was restarted, until a batch is fetched; no pieces and no progress."""
-
-    def __init__(self) -> None:
-        self.records: dict[int, Record] = {}
-        self.restart: tuple[ErrorKind, int | None] | None = None
-        self.changed = Condition()
-
-    def note_restart(self, kind: ErrorKind, path: str) -> None:
-        with self.changed:
-            self.restart = self.restart or (kind, int(path) if path else None)
-
-    def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
-        pass
-
-    def write_record(self, record: Record) -> bool:
-        with self.changed:
-            self.records[int(record.path)] = record
-            self.changed.notify_all()
-        return True
 
 
 class Worker:
@@ -76,10 +50,9 @@ class Worker:
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Item | None] = SimpleQueue()
-        self._collector = _RecordCollector()
+        self._outbox = Outbox()
         self._executor: LocalExecutor | None = None
-        self._has_ended = False
-        self._error: ErrorParts | None = None
+        self._error: SmolError | None = None
 
     def start(self, version: str, pickled_job: bytes, cpus: int, gpus: int) -> bytes:
         """Start the executor of a WorkerJob. Returns a pickled WorkerResult without records.
@@ -94,26 +67,32 @@ class Worker:
             work = _with_local_files(job)
             if not gpus:
                 work = replace(work, model=replace(work.model, threads=cpus))
-            self._executor = LocalExecutor(
-                job.task, job.identity, work, self._collector, None, job.batch, job.verbose
-            )  # fmt: skip
+            self._executor = LocalExecutor(replace(job.spec, work=work), self._outbox, answers=self._outbox)
             Thread(target=self._run, args=(self._executor,), daemon=True).start()
         except SmolError as error:
-            return pickle.dumps(WorkerResult({}, _error_parts(error)))
+            return pickle.dumps(WorkerResult({}, _error_of_node(error)))
         return pickle.dumps(WorkerResult({}))
 
     def answer(self, batch: bytes) -> bytes:
         """Wait for the records of some items, a pickled list, each named by its number. Returns a WorkerResult."""
         items: list[Item] = pickle.loads(batch)
-        numbers = {int(item.path) for item in items}
+        call = self._outbox.begin(int(item.path) for item in items)
         for item in items:
             self._inbox.put(item)
-        with self._collector.changed:
-            collected = self._collector.records
-            self._collector.changed.wait_for(lambda: self._has_ended or numbers <= collected.keys())
-            records = {number: collected.pop(number) for number in numbers & collected.keys()}
-            restart, self._collector.restart = self._collector.restart, None
-        return pickle.dumps(WorkerResult(records, self._error, restart))
+        records = self._outbox.wait(call)
+        return pickle.dumps(WorkerResult(records, self._error, self._outbox.take_restart()))
+
+    def report(self, decisions: bytes) -> bytes:
+        """Take decisions about items, and wait for open items to decide about.
+
+        `decisions` is a pickled list of (number, AskModel or Skip). Returns a pickled list of OpenItem, whose numbers
+        are the worker's own; an empty one where it has ended.
+        """
+        assert self._executor is not None
+        for number, decision in pickle.loads(decisions):
+            self._outbox.note_decision(number, decision)
+            self._executor.decide(number, decision)
+        return pickle.dumps(self._outbox.take_undecided())
 
     def stop(self) -> None:
         """Have the executor finish what its model has begun, and begin nothing else."""
@@ -124,14 +103,12 @@ class Worker:
         try:
             executor.run(iter(self._inbox.get, None))
         except SmolError as error:
-            self._error = _error_parts(error)
+            self._error = _error_of_node(error)
         except BaseException as error:
             traceback.print_exc()
             message = f"the worker failed: {type(error).__name__}: {error}"
-            self._error = _error_parts(EngineError(message, "run it again with -v and report it"))
-        with self._collector.changed:
-            self._has_ended = True
-            self._collector.changed.notify_all()
+            self._error = _error_of_node(EngineError(message, "run it again with -v and report it"))
+        self._outbox.end()
 
 
 def with_moved_files(files: ModelFiles, move: Callable[[Path], Path]) -> ModelFiles:
@@ -146,7 +123,7 @@ def _with_local_files(job: WorkerJob) -> Work:
 
     Raises UnavailableError where the backend is not installed here, ModelError where the model is missing or another.
     """
-    identity = job.identity
+    identity = job.spec.identity
     if identity.backend in registry.BACKENDS:
         registry.require(registry.BACKENDS, identity.backend)
 
@@ -156,12 +133,14 @@ def _with_local_files(job: WorkerJob) -> Work:
             raise ModelError(f"{path}: no such file", "put the model where every node finds it under this path")
         return path
 
-    work = replace(job.work, files=with_moved_files(job.work.files, move))
+    work = replace(job.spec.work, files=with_moved_files(job.spec.work.files, move))
     if identity.fingerprint and fingerprint(work.files, identity.backend) != identity.fingerprint:
         raise ModelError(f"{identity.model}: is another model than where the run was started", "copy it anew")
     return work
 
 
-def _error_parts(error: SmolError) -> ErrorParts:
-    """An error for child.rebuild_error, which says on which node it happened."""
-    return type(error).__name__, f"{error.what} (on {platform.node()})", error.advice, error.kind
+def _error_of_node(error: SmolError) -> SmolError:
+    """An error for the driver, which says on which node it happened."""
+    error = picklable_error(error)
+    error.what = f"{error.what} (on {platform.node()})"
+    return error

@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from smolcli import __version__
 from smolcli.engine.watchdog import LOAD_SECONDS
 from smolcli.errors import EngineError, SmolError, UnavailableError, UsageError
+from smolcli.executors.answers import Skip
+from smolcli.executors.duplicates import AskModel
 from smolcli.executors.ray.worker import Worker
+from smolcli.process.inbox import Inbox
 from smolcli.types import Item
 
 # A call of an actor costs Ray about a millisecond. A batch of a second's work makes that a thousandth of it, and what
@@ -42,9 +45,22 @@ class WorkerNeeds:
 class ItemBatch:
     """Some items, by number, that a worker answers in one call."""
 
-    numbers: list[int]
+    numbers: list[int]  # without those whose answer has come from elsewhere
     sent_at: float = 0.0
     deaths: int = 0  # of workers that had it
+
+
+@dataclass(frozen=True)
+class Start:
+    """The call that starts a worker."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The call with which a worker says which items it has opened."""
+
+
+Call = Start | Report | ItemBatch
 
 
 @dataclass(eq=False)
@@ -62,6 +78,10 @@ class WorkerSlot:
     last_result_at: float = 0.0
     deaths: int = 0  # of its workers, in a row
 
+    def batch_of(self, number: int) -> ItemBatch | None:
+        """The batch with this item that the worker is answering, if there is one."""
+        return next((batch for batch in self.batches if number in batch.numbers), None)
+
     def finish(self, batch: ItemBatch) -> None:
         """Note that a batch was answered: the next one is to take BATCH_SECONDS, and has at most twice as many items.
 
@@ -73,7 +93,7 @@ class WorkerSlot:
         """
         now = time.monotonic()
         self.batches.remove(batch)
-        item_seconds = (now - max(batch.sent_at, self.last_result_at)) / len(batch.numbers)
+        item_seconds = (now - max(batch.sent_at, self.last_result_at)) / max(1, len(batch.numbers))
         size = BATCH_SECONDS / max(item_seconds, 1e-6)
         self.batch_size = int(min(max(size, 1), 2 * self.batch_size, MAX_BATCH))
         self.last_result_at, self.deaths = now, 0
@@ -81,11 +101,14 @@ class WorkerSlot:
 
 @dataclass(frozen=True)
 class CallResult:
-    """What came of a call of a worker: a pickled WorkerResult, or why there is none. No batch: it was the start."""
+    """What came of a call of a worker: what it returned, pickled, or why it returned nothing.
+
+    That is a list of OpenItem for a Report, else a WorkerResult.
+    """
 
     slot: WorkerSlot
     actor: Actor
-    batch: ItemBatch | None
+    call: Call
     value: bytes | None = None
     failure: BaseException | None = None
 
@@ -95,21 +118,13 @@ class CallResult:
         return self.slot.actor is not self.actor
 
 
-class Inbox(Protocol):
-    """A queue that takes what comes of the calls, from Ray's threads."""
-
-    def put(self, item: CallResult, /) -> None:
-        """Append a result."""
-        ...
-
-
 class WorkerPool:
     """Keeps a worker in every slot of every node, and sends batches to them. Results are put into `inbox`.
 
     `job` is a pickled WorkerJob, which every worker is started with.
     """
 
-    def __init__(self, job: bytes, needs: WorkerNeeds, inbox: Inbox) -> None:
+    def __init__(self, job: bytes, needs: WorkerNeeds, inbox: Inbox[CallResult]) -> None:
         self._job, self._needs, self._inbox = job, needs, inbox
         self.slots: list[WorkerSlot] = []
         self._gpus: int | None = None  # of each worker, once the nodes are known
@@ -137,6 +152,11 @@ class WorkerPool:
         batch.sent_at = time.monotonic()
         slot.batches.append(batch)
         self._forward_result(slot, slot.actor.answer.remote(pickle.dumps(items)), batch)
+
+    def ask_for_report(self, slot: WorkerSlot, decisions: Sequence[tuple[int, AskModel | Skip]] = ()) -> None:
+        """Have a slot's worker say which items it has opened, and tell it what was decided about earlier ones."""
+        assert slot.actor is not None
+        self._forward_result(slot, slot.actor.report.remote(pickle.dumps(list(decisions))), Report())
 
     def start(self) -> int:
         """Start the first workers. Returns the number of slots.
@@ -193,7 +213,7 @@ class WorkerPool:
     def take_batches_of_dead(self, result: CallResult) -> list[ItemBatch]:
         """Empty the slot of a worker that has died. Returns the batches that it had."""
         slot = result.slot
-        batches, slot.batches = slot.batches, []
+        batches, slot.batches = [batch for batch in slot.batches if batch.numbers], []
         _kill(slot.actor)
         slot.actor, slot.is_ready, slot.batch_size = None, False, 1
         return batches
@@ -234,20 +254,20 @@ class WorkerPool:
 
         on_node = NodeAffinitySchedulingStrategy(slot.node_id, soft=False)
         actor_class = _ray().remote(Worker).options(
-            num_cpus=slot.cpus, num_gpus=slot.gpus, max_concurrency=DEPTH + 2, max_restarts=0,
+            num_cpus=slot.cpus, num_gpus=slot.gpus, max_concurrency=DEPTH + 3, max_restarts=0,
             scheduling_strategy=on_node,
         )  # fmt: skip
         slot.actor = actor_class.remote()
-        self._forward_result(slot, slot.actor.start.remote(__version__, self._job, slot.cpus, slot.gpus), None)
+        self._forward_result(slot, slot.actor.start.remote(__version__, self._job, slot.cpus, slot.gpus), Start())
 
-    def _forward_result(self, slot: WorkerSlot, reference: Any, batch: ItemBatch | None) -> None:
+    def _forward_result(self, slot: WorkerSlot, reference: Any, call: Call) -> None:
         """Have what comes of a call, which is one of Ray's object references, put into the inbox."""
         actor = slot.actor
 
         def put_result(future: Future[bytes]) -> None:
             failure = future.exception()
             value = None if failure else future.result()
-            self._inbox.put(CallResult(slot, actor, batch, value, failure))
+            self._inbox.put(CallResult(slot, actor, call, value, failure))
 
         reference.future().add_done_callback(put_result)
 

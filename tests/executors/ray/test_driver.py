@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -27,25 +28,26 @@ from ray.cluster_utils import Cluster as Nodes
 from smolcli import __version__
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ErrorKind, Exit, ModelError, SmolError, UnavailableError, UsageError
+from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.executors.ray import worker_pool
 from smolcli.executors.ray.driver import RayExecutor
 from smolcli.executors.ray.worker import Worker, WorkerJob, with_moved_files
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
-from smolcli.process.child import rebuild_error
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.video_summarize import VideoSummarize
-from smolcli.types import Finish, Frame, Item, Memory, Piece, Prompt, Record, Seconds, Source
+from smolcli.types import Item, Memory, Record, Seconds, Source
+from tests.executors.replying import Replying
 
-CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS = 101, 102, 103, 104  # widths of pictures
+CRASHES, KILLS_ITS_WORKER, KILLS_EVERY_WORKER, WAITS, TELLS = 101, 102, 103, 104, 105  # widths of pictures
 ROOT = str(Path(__file__).parents[3])
 SMALL: dict[str, Any] = {"object_store_memory": 2**27, "include_dashboard": False}
 
 
-class Scribe:
+class Scribe(Replying):
     """Replies with a picture's size, and logs its node in the folder that is its model's name.
 
     The picture's width says what it does to its process.
@@ -54,30 +56,31 @@ class Scribe:
     def __init__(self, files: ModelFiles, options: Model) -> None:
         if files.name == "broken":
             raise ModelError("broken.gguf is not a GGUF", "get another")
+        super().__init__(files, options)
         self.folder, self.threads = Path(files.name), options.threads
         self.node = _parent(os.getppid())  # the raylet that started the worker that started this engine
+        self.has_met = False
 
-    def generate(self, prompts: Iterable[Prompt | None], options: Generate) -> Iterator[Piece]:
-        for index, prompt in enumerate(prompts):
-            assert prompt is not None
-            picture = prompt.turns[0].parts[0]
-            assert isinstance(picture, Frame)
-            yield Piece(index, "")
-            if index == 0:
-                self._meet()
-            if (self.folder / f"{self.node} dies").exists():
-                os.kill(self.node, signal.SIGKILL)
-                signal.pause()
-            if picture.width == CRASHES:
-                os.kill(os.getpid(), signal.SIGSEGV)
-            if picture.width == KILLS_EVERY_WORKER or (picture.width == KILLS_ITS_WORKER and self._is_first("killed")):
-                os.kill(os.getppid(), signal.SIGKILL)
-                signal.pause()
-            if picture.width == WAITS:
-                (self.folder / "waiting").open("rb").close()
-            with (self.folder / "log").open("a") as log:
-                log.write(f"{self.node} {self.threads} {picture.width}\n")
-            yield Piece(index, f"{picture.width} x {picture.height}", Finish("stop"))
+    def reply(self, words: list[str]) -> Iterator[str]:
+        width, height = map(int, words[0].strip("[]").split("x"))
+        if not self.has_met:
+            self.has_met = True
+            self._meet()
+        if (self.folder / f"{self.node} dies").exists():
+            os.kill(self.node, signal.SIGKILL)
+            signal.pause()
+        if width == CRASHES:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if width == KILLS_EVERY_WORKER or (width == KILLS_ITS_WORKER and self._is_first("killed")):
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
+        if width == WAITS:
+            (self.folder / "waiting").read_bytes()  # until the test closes it
+        if width == TELLS and self._is_first("told"):
+            (self.folder / "telling").open("wb").close()
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{self.node} {self.threads} {width}\n")
+        yield f"{width} x {height}"
 
     def _meet(self) -> None:
         """Has the first engines wait for each other: one more than there are pipes named meeting*."""
@@ -96,11 +99,6 @@ class Scribe:
         except FileExistsError:
             return False
         return True
-
-    def gpu_peak(self) -> int:
-        return 0
-
-    def close(self) -> None: ...
 
 
 def _parent(pid: int) -> int:
@@ -175,7 +173,7 @@ def executor(
     """An executor that runs Scribe; its engines write into the working directory."""
     work = Work(f"{__name__}:Scribe", files or ModelFiles(os.getcwd()), model or Model(), Input(), Generate())
     batch = Batch(address=address, timeout=60)
-    return kind(Caption(), Identity("caption", "scribe", "scribe"), work, sink, None, batch)
+    return kind(RunSpec(Caption(), Identity("caption", "scribe", "scribe"), work, batch), sink)
 
 
 def records_of(
@@ -240,7 +238,7 @@ def test_videos_are_summarized_as_in_a_local_run(nodes: Nodes, folder: Path) -> 
             "smolcli.backends.echo:Echo", ModelFiles("echo"), Model(), Input(), Generate(), sampling=task.sampling
         )
         batch = Batch(address=address, timeout=60)
-        kind(task, Identity("video-summarize", "echo", "echo"), echo, sink, None, batch).run(items)
+        kind(RunSpec(task, Identity("video-summarize", "echo", "echo"), echo, batch), sink).run(items)
         return sink.records
 
     local = summaries(LocalExecutor, None)
@@ -255,6 +253,49 @@ def test_a_worker_that_dies_costs_no_record(nodes: Nodes, folder: Path, capfd: p
     assert {record.error for record in records} == {None}
     assert Path("killed").exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_content_on_two_workers_is_asked_about_once(nodes: Nodes, folder: Path) -> None:
+    """The second picture is opened by one worker while the other's model has the first, its equal."""
+    os.mkfifo("meeting")
+    for name in ("waiting", "telling"):
+        os.mkfifo(name)
+    workers_are_ready = threading.Event()
+
+    def note(record: Record) -> bool:
+        if record.path == "in/2.png":
+            workers_are_ready.set()
+        return True
+
+    def source() -> Iterator[Item]:
+        *first, waits, equal = pictures(1, 2, 3, WAITS, WAITS)
+        tells = [Item.of(f"{height}", png(TELLS, height)) for height in (1, 2, 3)]
+        yield from first  # a worker gets two of them at most, and the workers wait for each other
+        assert workers_are_ready.wait(60)
+        yield waits
+        with Path("waiting").open("wb"):  # one model has begun with it, and goes on at the end of this block
+            yield equal  # to the other worker, which has fewer
+            yield from tells  # the first worker gets one more batch at most, so the other one has some of them
+            Path("telling").read_bytes()  # its model is asked about one, after it was decided about `equal`
+
+    records = records_of(RayExecutor, source(), nodes.address, CollectingSink(note))
+    assert [(record.path, record.text) for record in records] == [
+        *((f"in/{number}.png", f"{width} x 1") for number, width in enumerate([1, 2, 3, WAITS, WAITS])),
+        *((f"{height}", f"{TELLS} x {height}") for height in (1, 2, 3)),
+    ]  # fmt: skip
+    assert Counter(width for _, _, width in log()) == {1: 1, 2: 1, 3: 1, WAITS: 1, TELLS: 3}
+    assert len({node for node, _, _ in log()}) == 2
+
+
+def test_duplicates_outlive_the_worker_and_the_failure_of_the_one_they_wait_for(nodes: Nodes, folder: Path) -> None:
+    widths = [KILLS_ITS_WORKER, CRASHES, 1, 2] * 2
+    records = records_of(RayExecutor, pictures(*widths), nodes.address)
+    assert [record.path for record in records] == [f"in/{number}.png" for number in range(8)]
+    assert [record.text or str(record.error and record.error.kind) for record in records] == [
+        f"{KILLS_ITS_WORKER} x 1", "crash", "1 x 1", "2 x 1",
+    ] * 2  # fmt: skip
+    assert Path("killed").exists()
+    assert Counter(width for _, _, width in log()) == {KILLS_ITS_WORKER: 1, 1: 1, 2: 1}
 
 
 @pytest.mark.slow
@@ -292,18 +333,30 @@ def test_fail_fast_stops_at_the_first_failure(nodes: Nodes, folder: Path) -> Non
 def test_a_stop_finishes_items_under_way_and_begins_no_other(nodes: Nodes, folder: Path) -> None:
     items = pictures(1, WAITS, *[1] * 2000)
     os.mkfifo("waiting")
+    was_idle: list[bool] = []
+    has_first = threading.Event()
 
-    def stop(record: Record) -> bool:
-        if record.path == items[0].path:
-            with Path("waiting").open("wb"):  # waits until the engine has begun
-                assert not cluster.is_idle
-                cluster.stop()
+    def note(record: Record) -> bool:
+        has_first.set()
         return True
 
-    sink = CollectingSink(stop)
+    def source() -> Iterator[Item]:
+        yield items[0]
+        assert has_first.wait(60)  # else a worker may not have begun it when the stop comes, and drops it
+        yield from items[1:]
+
+    def stop() -> None:
+        with Path("waiting").open("wb"):  # waits until the engine has begun
+            was_idle.append(cluster.is_idle)
+            cluster.stop()
+
+    sink = CollectingSink(note)
     cluster = executor(RayExecutor, nodes.address, sink)
-    cluster.run(items)
-    assert cluster.is_stopping and cluster.is_idle
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    cluster.run(source())
+    stopper.join()
+    assert cluster.is_stopping and cluster.is_idle and was_idle == [False]
     paths = [record.path for record in sink.records]
     assert paths[:2] == ["in/0.png", "in/1.png"]
     assert len(set(paths)) == len(paths) < len(items)
@@ -339,10 +392,10 @@ def test_a_worker_refuses_another_model_than_that_of_the_run(tmp_path: Path) -> 
                 assert file is not None
                 file.write_bytes(content)
         identity = Identity("caption", "a", "llamacpp", "fingerprint")
-        job = pickle.dumps(WorkerJob(Caption(), identity, work, Batch(), False, Path("/built-in")))
+        job = pickle.dumps(WorkerJob(RunSpec(Caption(), identity, work), Path("/built-in")))
         error = pickle.loads(Worker().start(__version__, job, 1, 0)).error
         with pytest.raises(ModelError, match=message):
-            raise rebuild_error(error)
+            raise error
 
 
 def test_every_file_of_a_model_is_looked_for_on_the_node() -> None:

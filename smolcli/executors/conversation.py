@@ -1,0 +1,191 @@
+"""What is asked about one item, step by step, and what the replies add up to.
+
+    conversation = Conversation(task, media, generate)
+    prompts = conversation.begin()                  # -> Prompts, or the end: an Answer or a Fault
+    prompts = conversation.add_reply(slot, reply)   # -> those of the next step once every prompt has its reply
+
+It drives a task's `steps` and talks to no engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from smolcli.errors import ErrorKind, InputError
+from smolcli.options import Generate
+from smolcli.tasks.base import Task
+from smolcli.types import Answer, Fault, FinishReason, Media, Prompt, Reply, Seconds, Tokens
+
+# What follows: prompts to be asked, none while others are unanswered; or the end, in an answer or without one.
+Outcome = Sequence[Prompt] | Answer | Fault
+
+
+@dataclass
+class Totals:
+    """What the replies to an item's prompts add up to."""
+
+    tokens: Tokens = Tokens()
+    seconds: Seconds = Seconds()
+    finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
+    is_cut: bool = False  # whether a reply reached --max-tokens
+    confidence: float | None = None  # of the last step's replies
+
+    def add(self, reply: Reply, max_tokens: int) -> None:
+        """Count a reply."""
+        finish = reply.finish
+        self.tokens += finish.tokens
+        self.seconds += finish.seconds
+        self.is_cut |= finish.reason == "length" and finish.tokens.new >= max_tokens
+        if self.finish_reason == "stop" and finish.fault is None:
+            self.finish_reason = finish.reason
+
+
+@dataclass
+class Step:
+    """The prompts that a task asks at a time, and their replies by slot, None for those that have not come."""
+
+    prompts: Sequence[Prompt] = ()
+    replies: list[Reply | None] = field(default_factory=list)
+    text: str = ""  # the pieces of the reply so far; they begin anew where another engine goes on
+    shown_text: str = ""  # what was shown of them, by any engine
+
+    @property
+    def answered(self) -> int:
+        """How many prompts have their reply."""
+        return sum(reply is not None for reply in self.replies)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether pieces of its reply are pieces of the answer."""
+        return len(self.prompts) == 1 and not self.prompts[0].draft
+
+    @property
+    def parts(self) -> list[str]:
+        """What each prompt is about, in notices; none where the task needs every reply."""
+        if len(self.prompts) == 1 or not all(prompt.draft or prompt.page for prompt in self.prompts):
+            return []
+        return ["a part of it" if prompt.page is None else f"page {prompt.page}" for prompt in self.prompts]
+
+
+class Conversation:
+    """Asks what a task asks about one item.
+
+    `totals` is what it has cost so far, `notices` what came up, `has_reply` whether there was any reply.
+    """
+
+    def __init__(self, task: Task, media: Media, generate: Generate) -> None:
+        self._steps = task.steps(media)
+        self._blank_replies = task.blank_replies(media)
+        self._generate = generate
+        self.step = Step()
+        self.totals = Totals()
+        self.notices: list[str] = []
+        self.has_reply = False
+
+    def begin(self) -> Outcome:
+        """The prompts of the first step, or the end where the task asks nothing."""
+        return self._advance(None)
+
+    def add_piece(self, piece: str) -> str:
+        """The text to show when a piece of a reply comes.
+
+        "" while the reply may become one of the blank replies, and while it repeats what was shown before `restart`.
+        """
+        step = self.step
+        if not step.is_shown:
+            return ""
+        step.text += piece
+        if any(reply.startswith(step.text.strip()) for reply in self._blank_replies):
+            return ""
+        if not step.text.startswith(step.shown_text):  # it does not go on from there: the writer has the whole text
+            return ""
+        text, step.shown_text = step.text.removeprefix(step.shown_text), step.text
+        return text
+
+    def restart(self) -> None:
+        """Note that another engine is asked the prompts without a reply: their pieces begin anew."""
+        self.step.text = ""
+
+    def add_reply(self, slot: int, reply: Reply) -> Outcome:
+        """Take the reply to a prompt of the step. With the last one the step ends, and the task's next one begins."""
+        if says_blank(reply, self._blank_replies):
+            reply = replace(reply, text="")
+        self.step.replies[slot] = reply
+        self.has_reply = True
+        self.totals.add(reply, self._generate.max_tokens)
+        replies = [reply for reply in self.step.replies if reply is not None]
+        return () if len(replies) < len(self.step.replies) else self._end_step(replies)
+
+    def _end_step(self, replies: list[Reply]) -> Outcome:
+        """Send the replies of the step to the task, unless it cannot do without one that is missing."""
+        if self._generate.schema:
+            replies = [parse_json(reply) for reply in replies]
+        faults = [reply.finish.fault for reply in replies if reply.finish.fault]
+        parts = self.step.parts
+        if faults and (not parts or len(faults) == len(replies)):
+            return faults[0]
+        for part, reply in zip(parts, replies, strict=False):
+            if reply.finish.fault:
+                self.notices.append(f"{part} has no answer: {reply.finish.fault.message}")
+        self.totals.confidence = mean_confidence(replies)
+        return self._advance(replies)
+
+    def _advance(self, replies: Sequence[Reply] | None) -> Outcome:
+        """Run the task to its next prompts or its end; `replies` are those to its last ones, None at its beginning."""
+        try:
+            prompts = next(self._steps) if replies is None else self._steps.send(replies)
+            while not prompts:
+                prompts = self._steps.send([])
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+        except InputError as error:  # the task's own: its prompts do not fit the model
+            return Fault(error.kind, str(error))
+        self.step = Step(prompts, [None] * len(prompts))
+        return prompts
+
+
+def mean_confidence(replies: Iterable[Reply]) -> float | None:
+    """The geometric mean of the probabilities of the tokens of several replies; None if no reply has a confidence.
+
+    A reply counts as often as it has tokens, an empty one once.
+
+    >>> from smolcli.types import Finish
+    >>> replies = [Reply("a cat", Finish("stop", Tokens(new=3), confidence=0.8))]
+    >>> replies += [Reply("2", Finish("stop", Tokens(new=1), confidence=0.5))]
+    >>> round(mean_confidence(replies) ** 4, 6)  # 0.8 * 0.8 * 0.8 * 0.5
+    0.256
+    """
+    pairs = [
+        (reply.finish.confidence, max(1, reply.finish.tokens.new))
+        for reply in replies
+        if reply.finish.confidence is not None
+    ]
+    if not pairs:
+        return None
+    if any(confidence == 0 for confidence, _ in pairs):
+        return 0.0
+    return math.exp(sum(math.log(confidence) * count for confidence, count in pairs) / sum(count for _, count in pairs))
+
+
+def says_blank(reply: Reply, blank_replies: Collection[str]) -> bool:
+    """Whether a reply says that there is nothing to read, also where --max-tokens has cut it within these words."""
+    text = reply.text.strip()
+    is_cut = bool(text) and reply.finish.reason == "length"
+    return text in blank_replies or (is_cut and any(words.startswith(text) for words in blank_replies))
+
+
+def parse_json(reply: Reply) -> Reply:
+    """A reply to a schema with its object as `data`, or with a fault where it is not a whole one."""
+    if reply.finish.fault is not None:
+        return reply
+    try:
+        data = json.loads(reply.text)
+        json.dumps(data, allow_nan=False)  # 1e999 is a number in JSON's grammar that no reader can hold
+    except (ValueError, RecursionError):
+        message = f"the answer is no whole object (it ended with: {reply.finish.reason}); raise --max-tokens"
+        return replace(reply, finish=replace(reply.finish, fault=Fault(ErrorKind.SCHEMA, message)))
+    return replace(reply, data=data)
