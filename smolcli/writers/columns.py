@@ -48,7 +48,7 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
 # Columns that were added later come last, so that they do not move the others.
-for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded", "paths"):
+for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded", "paths", "confidence"):
     COLUMNS[_name] = COLUMNS.pop(_name)
 FIXED = tuple(Column(_name, tuple(_name.split("."))) for _name in COLUMNS)  # what every record has
 
@@ -85,7 +85,7 @@ def outermost(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 def fields_of(record: Record) -> dict[str, Any]:
-    """Return the record as a JSON object: seconds are rounded to the microsecond.
+    """Return the record as a JSON object: seconds are rounded to the microsecond, the confidence to four digits.
 
     A record that was read from a file is the object that stood there, with keys that smolcli does not know.
     """
@@ -94,6 +94,8 @@ def fields_of(record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {**vars(record), "tokens": vars(record.tokens)}  # asdict takes ten times as long
     fields["seconds"] = {name: round(value, 6) for name, value in vars(record.seconds).items()}
     fields["memory"] = vars(record.memory)
+    if record.confidence is not None:
+        fields["confidence"] = round(record.confidence, 4)
     del fields["error"]
     fields["error"] = record.error and vars(record.error)  # last: records/resume.py knows an answer by it
     return fields

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 from smolcli.errors import UsageError
 from smolcli.types import Record
@@ -117,7 +117,8 @@ def _field(field: str) -> Field:
     if name.startswith("data.") and name != "data.":
         samples: tuple[Cell, ...] = ("", 0, 0.0)  # the type may differ from answer to answer
     elif name in COLUMNS:
-        samples = (COLUMNS[name]() if COLUMNS[name] in (int, float) else "",)
+        kinds = get_args(COLUMNS[name]) or (COLUMNS[name],)  # of `float | None` both
+        samples = tuple(kind() for kind in kinds if kind in (int, float)) or ("",)
     elif name in PATH_FIELDS:
         samples = ("",)
     else:

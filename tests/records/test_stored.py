@@ -58,12 +58,13 @@ def test_a_record_comes_back_as_it_was() -> None:
         BAD,
         replace(RECORD, data={"a": [1]}, notices=("one", "two"), path="\udcff.png"),
         replace(RECORD, paths=("a", "b")),
+        replace(RECORD, confidence=0.5),
     ):
         stored = stored_record(json.loads(as_json(record)))
         assert written(Csv, stored) == written(Csv, record)
         assert as_json(stored) == as_json(record)
         assert (stored.tokens, stored.memory, stored.error) == (record.tokens, record.memory, record.error)
-        assert stored.paths == record.paths
+        assert (stored.paths, stored.confidence) == (record.paths, record.confidence)
 
 
 def test_keys_of_others_are_kept_and_missing_ones_have_their_default() -> None:
@@ -71,7 +72,7 @@ def test_keys_of_others_are_kept_and_missing_ones_have_their_default() -> None:
     stored = stored_record(fields)
     assert json.loads(as_json(stored)) == fields
     assert (stored.text, stored.tokens, stored.seconds, stored.memory) == ("x?", Tokens(new=2), Seconds(), Memory())
-    assert (stored.data, stored.model, stored.notices) == (None, "", ())
+    assert (stored.data, stored.model, stored.notices, stored.confidence) == (None, "", (), None)
     [row] = csv.DictReader(io.StringIO(written(Csv, stored)))
     assert (row["text"], row["model"], row["tokens.new"], row["tokens.image"]) == ("x?", "", "2", "")
 

@@ -20,8 +20,8 @@ def fields(name: str, **changes: Any) -> dict[str, Any]:
 
 
 RECORDS = [
-    fields("short", tokens={"prompt": 5, "image": 3, "new": 2}, text="a cat", rating=5),
-    fields("long", tokens={"prompt": 5, "image": 3, "new": 200}, text="it's a dog", notices=["cut"]),
+    fields("short", tokens={"prompt": 5, "image": 3, "new": 2}, text="a cat", rating=5, confidence=0.9),
+    fields("long", tokens={"prompt": 5, "image": 3, "new": 200}, text="it's a dog", notices=["cut"], confidence=0.4999),
     fields("total", data={"total": 120.5, "paid": True, "items": ["x", "y"], "to": {"city": "K\u00f6ln"}, "a.b": 1}),
     fields("small", data={"total": 2**70, "paid": False, "items": [], "to": None}),
     fields("asked", data=[{"question": "How many?", "answer": "3"}]),
@@ -56,6 +56,9 @@ RECORDS = [
         ("length(text) = 5 and seconds.decode > 0.3 and tokens.image < 4", ["short", "total", "small", "asked", "bad"]),
         ("notices like '%cut%'", ["long"]),
         ("memory.engine is null", ["old"]),
+        ("confidence < 0.5", ["long"]),
+        ("confidence >= 0.5", ["short"]),
+        ("confidence is null and path = 'old'", ["old"]),
         ("1 -- all", [record["path"] for record in RECORDS]),
         ("'text'", []),
         ("null", []),

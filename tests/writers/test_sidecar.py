@@ -193,14 +193,15 @@ def test_a_file_system_that_ignores_case(here: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_content_of_each_kind(here: Path) -> None:
     writer = sidecars(*KINDS, ".txt", out_dir=Path("out"))
-    record = replace(RECORD, path="in/s/a.png", text="eins\nzwei ü🙂")
+    record = replace(RECORD, path="in/s/a.png", text="eins\nzwei ü🙂", confidence=0.25)
     assert not writer.exists(record.path)
     writer.write(record)
     assert writer.exists(record.path)
     assert sorted(os.listdir("out/s")) == ["a.json", "a.png.xmp", "a.txt"]
     assert Path("out/s/a.txt").read_bytes() == "eins\nzwei ü🙂\n".encode()
     assert Path("out/s/a.json").read_text("utf-8") == as_json(record, indent=2) + "\n"
-    assert json.loads(Path("out/s/a.json").read_text("utf-8"))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
+    as_written = json.loads(Path("out/s/a.json").read_text("utf-8"))
+    assert (as_written["tokens"], as_written["confidence"]) == ({"prompt": 5, "image": 3, "new": 2}, 0.25)
     Path("out/s/a.txt").unlink()
     assert not writer.exists(record.path)
 

@@ -67,6 +67,11 @@ def test_a_line_of_json_is_made_of_quoted_fields() -> None:
     assert json.loads(shown("{path:json}", replace(RECORD, path="\udcff.png"))) == "\udcff.png"
 
 
+def test_a_confidence_is_formatted_as_a_number_and_nothing_where_there_is_none() -> None:
+    assert shown("{confidence:.2f}", replace(RECORD, confidence=0.70714)) == "0.71\n"
+    assert shown("{path} {confidence:.2f}", RECORD) == "a.png \n"
+
+
 def test_every_field_of_a_record_has_a_name() -> None:
     assert shown("|".join(f"{{{name}}}" for name in COLUMNS), RECORD).count("|") == len(COLUMNS) - 1
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from smolcli.errors import ErrorKind
+from smolcli.types import Fault
 from smolcli.writers.fields import parse_fields
 from smolcli.writers.json_lines import Json, JsonLines
 from smolcli.writers.text import Text
@@ -53,6 +55,13 @@ def test_jsonl_has_one_line_a_record_and_json_an_array_for_several() -> None:
     assert json.loads(written(Json, RECORD))["tokens"] == {"prompt": 5, "image": 3, "new": 2}
     assert json.loads(written(Json, has_many=True)) == []
     assert written(Json) == ""
+
+
+def test_the_confidence_has_four_digits_and_is_null_where_there_is_none() -> None:
+    lines = written(JsonLines, replace(RECORD, confidence=0.711314), RECORD, has_many=True).splitlines()
+    assert [json.loads(line)["confidence"] for line in lines] == [0.7113, None]
+    assert lines[0].endswith(', "confidence": 0.7113, "error": null}')  # the error is last, as --resume expects
+    assert replace(RECORD, confidence=0.9).failed(Fault(ErrorKind.UNWRITABLE, "full")).confidence is None
 
 
 def test_a_path_that_is_not_utf8_becomes_one_line_of_utf8() -> None:
