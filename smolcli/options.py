@@ -18,7 +18,7 @@ from smolcli.terminal.option_fields import choice, complete_from, opt
 from smolcli.terminal.words import enumerate_words
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
-MAX_JOBS = 32
+MAX_JOBS = 64
 MAX_FRAMES = 100_000  # of a video, or of a segment of it
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DETAILS = ("low", "auto", "high")
@@ -28,6 +28,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 def complete_model_names(incomplete: str) -> list[str]:
     """Tell a shell the models whose names begin with what is typed."""
     return complete_from(registry.load(registry.ON_DEMAND, "models")())(incomplete)
+
+
+def _titles(option: str) -> str:
+    """The titles of the backends that take `option`, a field of Model."""
+    return " and ".join(registry.BACKENDS[name].title for name in registry.backends_taking(option))
 
 
 def parse_detail(word: str) -> str:
@@ -59,13 +64,16 @@ class Model:
     backend: str = opt(
         "auto",
         f"What runs the model: {enumerate_words(('auto', *registry.backends()))}.\n"
-        "auto is torch where a GPU is usable and the model's checkpoint is on this machine, else llamacpp.",
+        "auto is torch where a GPU is usable and the model's checkpoint is on this machine, else llamacpp; numpy, "
+        "always installed, where neither can run the model.",
         "-b",
         "--backend",
         short=True,
         **choice("backend", ("auto", *registry.backends()), unlisted=registry.BACKENDS),
     )
-    device: str = opt("auto", "auto, cpu, cuda, cuda:N or mps; for PyTorch only.", id_key="device", metavar="DEVICE")
+    device: str = opt(
+        "auto", f"auto, cpu, cuda, cuda:N or mps; for {_titles('device')} only.", id_key="device", metavar="DEVICE"
+    )
     dtype: str = opt(
         "auto",
         f"Number format: {enumerate_words(DTYPES)}; auto fits the device. For PyTorch and llamacpp's vision encoder.",
@@ -76,7 +84,7 @@ class Model:
         None, "CPU threads.", min=1, max=MAX_THREADS, metavar="N", show_default="the CPU cores this process may use"
     )
     jobs: int | None = opt(
-        None, "Answers to generate at the same time; for llamacpp only.", "-j", "--jobs", min=1, max=MAX_JOBS,
+        None, f"Answers to generate at the same time; for {_titles('jobs')} only.", "-j", "--jobs", min=1, max=MAX_JOBS,
         metavar="N", show_default="by CPU cores and memory",
     )  # fmt: skip
     vision_encoder: str = opt(

@@ -38,11 +38,12 @@ class BackendEntry(NamedTuple):
     """The entry of a backend, with what differs between backends as data: no other module compares their names.
 
     `title` is its name in messages. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any`.
-    `options` are the fields of options.Model that this backend accepts and others may not. A hidden backend is for
-    tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out. `machine_facts` names a
-    function that reports what only this backend knows of the machine, and `source_build` the distribution that pip can
-    build for this CPU if the prebuilt one crashes. `preload` names a function that the engine calls before it imports
-    the backend.
+    `options` are the fields of options.Model that this backend accepts and others may not. A reference backend is in
+    every installation and slower than others: `--backend auto` takes it where no other can run the model. A hidden
+    backend is for tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out.
+    `machine_facts` names a function that reports what only this backend knows of the machine, and `source_build` the
+    distribution that pip can build for this CPU if the prebuilt one crashes. `preload` names a function that the engine
+    calls before it imports the backend.
     """
 
     target: str
@@ -52,6 +53,7 @@ class BackendEntry(NamedTuple):
     file_format: Literal["checkpoint", "gguf", "any"] = "any"
     uses_gpu: bool = False
     options: frozenset[str] = frozenset()
+    is_reference: bool = False
     is_hidden: bool = False
     machine_facts: str = ""
     source_build: str = ""
@@ -82,13 +84,19 @@ BACKENDS = {
     "llamacpp": BackendEntry(
         "smolcli.backends.llamacpp.backend:LlamaCpp",
         "llamacpp",
-        ("llama_cpp", "gguf"),
+        ("llama_cpp",),
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
         options=frozenset({"dtype", "jobs", "vision_encoder"}),
         machine_facts="smolcli.backends.llamacpp.amx_probe:machine_facts",
         source_build="llama-cpp-python",
+    ),
+    "numpy": BackendEntry(
+        "smolcli.backends.numpy_reference:NumPy",
+        title="NumPy",
+        options=frozenset({"jobs"}),
+        is_reference=True,
     ),
     "echo": BackendEntry(
         "smolcli.backends.echo:Echo",
@@ -98,8 +106,8 @@ BACKENDS = {
     ),
 }
 VISION_ENCODERS = {  # encoders of pictures inside llamacpp, the fastest first
-    "openvino": Entry("smolcli.backends.vision.openvino:OpenVinoEncoder", "openvino", ("openvino", "gguf")),
-    "torch": Entry("smolcli.backends.vision.pytorch:TorchEncoder", "torch", ("torch", "gguf")),
+    "openvino": Entry("smolcli.backends.vision.openvino:OpenVinoEncoder", "openvino", ("openvino",)),
+    "torch": Entry("smolcli.backends.vision.pytorch:TorchEncoder", "torch", ("torch",)),
     "mtmd": Entry("smolcli.backends.vision.mtmd:MtmdEncoder"),
 }
 WRITERS = {
@@ -158,8 +166,8 @@ COMMANDS = {
 }
 ON_DEMAND = {
     "models": Entry("smolcli.models.resolve:model_names"),
-    "convert": Entry("smolcli.commands.convert_to_gguf.run:convert", "convert", ("gguf", "safetensors")),
-    "pair": Entry("smolcli.converters:convert", "convert", ("gguf", "safetensors")),
+    "convert": Entry("smolcli.commands.convert_to_gguf.run:convert", "convert", ("safetensors",)),
+    "pair": Entry("smolcli.converters:convert", "convert", ("safetensors",)),
     "bench speed": Entry("smolcli.bench.performance.run:speed"),
     "bench memory": Entry("smolcli.bench.performance.run:memory"),
     "bench quality": Entry("smolcli.bench.quality.run:quality", "bench", ("rapidfuzz",)),
@@ -195,6 +203,11 @@ def backends(file_format: str | None = None) -> list[str]:
     return [
         name for name, entry in BACKENDS.items() if not entry.is_hidden and file_format in (None, entry.file_format)
     ]
+
+
+def backends_taking(option: str) -> list[str]:
+    """The names of the backends that are not hidden and accept `option`, a field of options.Model."""
+    return [name for name in backends() if option in BACKENDS[name].options]
 
 
 def installed(entry: AnyEntry) -> bool:

@@ -1,4 +1,7 @@
-"""The choice of the backend: the one of --backend, or the best installed one that fits the model and the options."""
+"""The choice of the backend: the one of --backend, or the best installed one that fits the model and the options.
+
+A reference backend is always installed, so that every model runs; `auto` takes it where no other can run the model.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,31 @@ from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
 # Options that not every backend takes: the field of options.Model, and its flag.
-FLAGS = {"vision_encoder": "--vision-engine", "jobs": "-j", "device": "--device"}
+FLAGS = {"vision_encoder": "--vision-engine", "jobs": "-j", "device": "--device", "dtype": "--dtype"}
 
 
 def backend_candidates(options: Model) -> tuple[str, ...]:
     """Return the backends that may run, best first: the one of --backend, or all installed ones.
 
-    If a GPU is to be used, backends that use one come first, otherwise last. Raises UnavailableError if none is
-    installed.
+    If a GPU is to be used, backends that use one come first, otherwise last of those that are no reference. A reference
+    backend comes after them, and is left out if it does not take the options. Raises UnavailableError if the backend of
+    --backend is not installed.
     """
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
+    installed = [name for name in _by_speed(options) if registry.installed(registry.BACKENDS[name])]
+    refused = {name for name in installed if registry.BACKENDS[name].is_reference and _refused_option(options, name)}
+    return tuple(name for name in installed if name not in refused) or tuple(installed)
+
+
+def _by_speed(options: Model) -> list[str]:
+    """All backends, installed or not, the fastest for these options first."""
     is_gpu_wanted = may_use_gpu() if options.device == "auto" else options.device != "cpu"
     gpu_first = is_gpu_wanted and options.vision_encoder == "auto"
-    order = sorted(registry.backends(), key=lambda name: registry.BACKENDS[name].uses_gpu != gpu_first)
-    installed = tuple(name for name in order if registry.installed(registry.BACKENDS[name]))
-    return installed or (registry.require(registry.BACKENDS, _cpu_backend()),)
-
-
-def _cpu_backend() -> str:
-    """The backend to recommend if none is installed."""
-    return next(name for name in registry.backends() if not registry.BACKENDS[name].uses_gpu)
+    entries = registry.BACKENDS
+    return sorted(
+        registry.backends(), key=lambda name: (entries[name].is_reference, entries[name].uses_gpu != gpu_first)
+    )
 
 
 def select_backend(options: Model) -> tuple[ModelFiles, str]:
@@ -46,22 +53,30 @@ def select_backend(options: Model) -> tuple[ModelFiles, str]:
     return resolve.resolve_with_backend(options, backend_candidates(options))
 
 
+def faster_backend_notice(options: Model, files: ModelFiles, backend: str) -> str:
+    """Return a line that names a faster backend where `auto` had to take a reference backend, else "".
+
+    The built-in model is so small that a first picture of it takes as long on any backend.
+    """
+    entry = registry.BACKENDS[backend]
+    if options.backend != "auto" or not entry.is_reference or files.is_built_in:
+        return ""
+    faster = registry.BACKENDS[next(name for name in _by_speed(options) if files.can_run_on(name))]
+    command = registry.install_command(f"smolcli[{faster.extra}]")
+    return f"using {entry.title}, which runs {files.name} slowly; {faster.title} is faster: {command}"
+
+
 def check_options(options: Model, backend: str) -> None:
     """Check the options that not every backend takes.
 
     Raises UsageError if `backend` does not take one of them, UnavailableError if a library for it is not installed.
     """
     entry = registry.BACKENDS[backend]
-    is_given = {
-        "vision_encoder": options.vision_encoder != "auto",
-        "jobs": options.jobs is not None,
-        "device": options.device not in ("auto", "cpu"),
-    }
-    for field, flag in FLAGS.items():
-        if is_given[field] and field not in entry.options:
-            other = next(name for name in registry.backends() if field in registry.BACKENDS[name].options)
-            message = f"{flag} is for {registry.BACKENDS[other].title}, and {entry.title} would run this"
-            raise UsageError(message, f"leave it out, or add --backend {other}")
+    if field := _refused_option(options, backend):
+        others = registry.backends_taking(field)
+        titles = " and ".join(registry.BACKENDS[name].title for name in others)
+        message = f"{FLAGS[field]} is for {titles}, and {entry.title} would run this"
+        raise UsageError(message, f"leave it out, or add --backend {others[0]}")
     if entry.is_hidden or "vision_encoder" not in entry.options:
         return
     encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype)
@@ -72,6 +87,18 @@ def check_options(options: Model, backend: str) -> None:
     raise UnavailableError(
         "--dtype needs OpenVINO or PyTorch beside llama.cpp", registry.install_command("smolcli[openvino]")
     )
+
+
+def _refused_option(options: Model, backend: str) -> str:
+    """Return the first given option that `backend` does not take, a key of FLAGS; "" if there is none."""
+    is_given = {
+        "vision_encoder": options.vision_encoder != "auto",
+        "jobs": options.jobs is not None,
+        "device": options.device not in ("auto", "cpu"),
+        "dtype": options.dtype != "auto",
+    }
+    accepted = registry.BACKENDS[backend].options
+    return next((field for field in FLAGS if is_given[field] and field not in accepted), "")
 
 
 def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:

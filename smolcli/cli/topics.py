@@ -68,6 +68,7 @@ RECORD_FIELDS = {
     "blank": "Whether ocr found no text in the input; the text is empty then.",
     "embedded": "Whether --write-metadata wrote into the input, which has another SHA-256 since.",
     "paths": "With --together the inputs in order, else null.",
+    "confidence": "How sure the model was, from 0 to 1: the geometric mean of its tokens' probabilities; else null.",
 }
 
 

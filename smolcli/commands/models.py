@@ -23,7 +23,7 @@ from smolcli.terminal.words import enumerate_words
 # What --for takes, and the file format that is downloaded for it: a backend stands for the format it reads.
 FORMATS: dict[str, str] = {
     "auto": "auto",
-    **{name: entry.file_format for name, entry in sorted(registry.BACKENDS.items()) if entry.file_format != "any"},
+    **{name: registry.BACKENDS[name].file_format.replace("any", "auto") for name in sorted(registry.backends())},
     "all": "all",
 }
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 
 from smolcli import registry
 from smolcli.errors import ModelError
@@ -61,6 +62,13 @@ class ModelFiles:
         return frozenset(available | {"any"} if available else ())
 
     @property
+    def is_built_in(self) -> bool:
+        """Whether these are files of the nano that comes with smolcli and no others, whatever they are called."""
+        halves = [half.parent for half in (self.gguf, self.mmproj) if half is not None]
+        folders = [*halves, *(folder for folder in (self.checkpoint, self.adapter) if folder is not None)]
+        return {folder.resolve() for folder in folders} == {BUILT_IN.resolve()}
+
+    @property
     def tokenizer(self) -> Path | None:
         """The tokenizer.json of the adapter if it has one, else of the checkpoint."""
         folders = [folder for folder in (self.adapter, self.checkpoint) if folder is not None]
@@ -69,6 +77,13 @@ class ModelFiles:
     def can_run_on(self, backend: str) -> bool:
         """Whether the model is available in the file format that `backend` reads."""
         return registry.BACKENDS[backend].file_format in self.formats
+
+    def format_read_by(self, backend: str) -> Literal["checkpoint", "gguf"]:
+        """The file format in which `backend` reads the model; any stands for the checkpoint where there is one."""
+        file_format = registry.BACKENDS[backend].file_format
+        if file_format == "any":
+            return "checkpoint" if "checkpoint" in self.formats else "gguf"
+        return file_format
 
 
 def scan(directory: Path) -> ModelFiles:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from smolcli import registry
 from smolcli.errors import ModelError
 from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, ModelFiles, weight_files
 from smolcli.system.disk_cache import cache_folder, store
@@ -40,8 +39,8 @@ LONGEST_TICK = 2.0  # seconds
 def fingerprint(files: ModelFiles, backend: str) -> str:
     """Return a hexadecimal SHA-256 that changes with the model's content, and not with its folder or file names.
 
-    It covers the size and the whole content of each file that `backend` reads: the checkpoint, or the GGUF pair if
-    there is one. Raises ModelError for a file that cannot be read.
+    It covers the size and the whole content of each file that `backend` reads: the checkpoint or the GGUF pair.
+    Raises ModelError for a file that cannot be read.
     """
     total = hashlib.sha256()
     for path in _files_read(files, backend):
@@ -54,7 +53,7 @@ def fingerprint(files: ModelFiles, backend: str) -> str:
 
 def _files_read(files: ModelFiles, backend: str) -> Iterator[Path]:
     """Yield the files that `backend` reads, in a fixed order."""
-    if files.gguf and files.mmproj and registry.BACKENDS[backend].file_format != "checkpoint":
+    if files.gguf and files.mmproj and files.format_read_by(backend) == "gguf":
         yield from (files.gguf, files.mmproj)
     elif files.checkpoint:
         yield from (path for name in CONFIGURATION if (path := files.checkpoint / name).is_file())

@@ -75,7 +75,9 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
         raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
         if files.can_run_on(backend):
-            if registry.BACKENDS[backend].file_format == "checkpoint":
+            if options.mmproj and registry.BACKENDS[backend].file_format == "any":
+                return replace(files, checkpoint=None), backend  # which has a vision half of its own
+            if files.format_read_by(backend) == "checkpoint":
                 _refuse_two_in_one(files, label)
                 files = replace(files, notice=_names_notice(files))
             return files, backend
@@ -189,14 +191,22 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
-    for name in (*CATALOG, NANO):
+    """The best model of the catalog that one of `backends` can run, nano where there is none.
+
+    A reference backend, slow with all of the catalog, gets a model that nobody asked for only if it is alone.
+    """
+    faster = [backend for backend in backends if not registry.BACKENDS[backend].is_reference]
+    for name in CATALOG:
         if name == "docling":  # it replies in DocTags, which caption and ask have no use for
             continue
         files = find_or_empty(name)
-        for backend in backends:
+        for backend in faster or backends:
             if files.can_run_on(backend):
-                is_fallback = name == NANO
-                return replace(files, is_fallback=is_fallback, notice=NANO_NOTICE if is_fallback else ""), backend
+                return files, backend
+    files = find_or_empty(NANO)
+    for backend in backends:
+        if files.can_run_on(backend):
+            return replace(files, is_fallback=True, notice=NANO_NOTICE), backend
     raise ModelError(f"{NANO}: the built-in model's files are missing", "install smolcli again")
 
 
@@ -238,12 +248,14 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
             )
         return ModelError(f"{label}: not on this machine", pull)
     if needs_checkpoint:
-        available, other, advice = "GGUF pair", "gguf", "give its checkpoint"
+        available, advice = "GGUF pair", "give its checkpoint"
     else:
-        available, other, advice = "checkpoint", "checkpoint", f"smolcli convert-to-gguf {name}"
+        available, advice = "checkpoint", f"smolcli convert-to-gguf {name}"
+    others = [other for other in registry.backends() if files.can_run_on(other)]
+    here = [other for other in others if registry.installed(registry.BACKENDS[other])]
     return ModelError(
         f"{label}: only its {available} is here, which {entry.title} cannot run",
-        f"{pull if is_in_catalog else advice}, or use -b {registry.backends(other)[0]}",
+        f"{pull if is_in_catalog else advice}, or use -b {(here or others)[0]}",
     )
 
 

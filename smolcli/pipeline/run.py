@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from smolcli import registry
-from smolcli.backends.select import select_backend, settle_options
+from smolcli.backends.select import faster_backend_notice, select_backend, settle_options
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit
-from smolcli.executors.base import Executor
+from smolcli.executors.base import Executor, RunSpec
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import fingerprint
@@ -107,8 +107,8 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
     files, backend = select_backend(model)
     check_model(request, files, backend)
     model = settle_options(model, backend, files)
-    if files.notice:
-        console.notice(files.notice)
+    for notice in filter(None, (files.notice, faster_backend_notice(model, files, backend))):
+        console.notice(notice)
     if model.jobs is None and task.at_once and not request.asks_many(inputs):
         model = replace(model, jobs=min(task.at_once, MAX_JOBS))  # more slots than prompts would waste memory
     options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
@@ -128,9 +128,8 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
 def make_executor(request: Request, job: EngineJob, outputs: Outputs) -> Executor:
     """The executor of --engine; the engine streams pieces where one answer is shown on a terminal."""
     work = replace(job.work, streams=outputs.is_terminal and not outputs.has_many)
-    executor: Executor = registry.load(registry.EXECUTORS, request.batch.executor)(
-        request.task, job.identity, work, outputs.sink, outputs.results, request.batch, request.output.verbose
-    )
+    spec = RunSpec(request.task, job.identity, work, request.batch, request.output.verbose)
+    executor: Executor = registry.load(registry.EXECUTORS, request.batch.executor)(spec, outputs.sink, outputs.results)
     return executor
 
 

@@ -227,7 +227,7 @@ def check_model(request: Request, files: ModelFiles, backend: str) -> None:
     Raises UnavailableError where a model that nobody chose would write into the user's own picture collection, and
     ModelError for --schema with a model that cannot write.
     """
-    if registry.BACKENDS[backend].file_format == "any":
+    if registry.BACKENDS[backend].is_hidden:
         return  # it runs no model
     if files.is_fallback and request.writes_into_collection:
         option = request.writes_into_collection[0]

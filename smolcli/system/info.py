@@ -14,6 +14,9 @@ from smolcli import __version__
 from smolcli.system.cpu import cpu_features, cpu_info, usable_cores
 
 LIBRARIES = ("llama-cpp-python", "openvino", "torch", "transformers", "numpy", "pillow", "tokenizers")
+CORE_LIBRARIES = (  # that every installation has
+    "typer", "rich", "pillow", "numpy", "tokenizers", "gguf", "huggingface_hub", "httpx2", "tqdm",
+)  # fmt: skip
 FEATURES = (
     "sse4_2", "f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "i8mm", "bf16",

@@ -13,15 +13,26 @@ from smolcli import registry
 from smolcli.backends import select
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.models import files, resolve
+from smolcli.models.catalog import CATALOG
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from tests.tiny import make_checkpoint
+
+CHECKPOINT_FILES = ["config.json", "tokenizer.json", "model.safetensors"]
+PAIR_FILES = ["pair-Q8_0.gguf", "mmproj-pair-Q8_0.gguf"]
+
+
+def fill(folder: Path, names: list[str]) -> None:
+    """Make a folder of empty files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """A machine whose libraries and GPU are present or not, as the test sets them."""
-    libraries = ("torch", "transformers", "safetensors", "llama_cpp", "openvino", "gguf")
+    libraries = ("torch", "transformers", "safetensors", "llama_cpp", "openvino")
     state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
     monkeypatch.setattr(select, "gpu_may_be_here", lambda: state["gpu"])
@@ -29,21 +40,120 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     return state
 
 
-def test_auto_is_llamacpp_without_a_gpu_and_torch_with_one(machine: dict[str, bool]) -> None:
-    assert select.backend_candidates(Model()) == ("llamacpp", "torch")
-    assert (
-        select.backend_candidates(Model(dtype="float32"))
-        == select.backend_candidates(Model(device="cpu"))
-        == ("llamacpp", "torch")
-    )
-    assert select.backend_candidates(Model(device="cuda")) == ("torch", "llamacpp")
+NANO, PAIR, CHECKPOINT, BOTH, NAMESAKE = "nano", "pair-Q8_0.gguf", "checkpoint", "both", "./nano"
+LLAMA_IS_FASTER = "llama.cpp is faster: pip install 'smolcli[llamacpp]'"
+TORCH_IS_FASTER = "PyTorch is faster: pip install 'smolcli[torch]'"
+
+
+@pytest.mark.parametrize(
+    ("installed", "has_gpu", "model", "backend", "faster"),
+    [
+        ("", False, NANO, "numpy", ""),
+        ("llama_cpp", False, NANO, "llamacpp", ""),
+        ("torch", True, NANO, "torch", ""),
+        ("llama_cpp torch", False, NANO, "llamacpp", ""),
+        ("llama_cpp torch", True, NANO, "torch", ""),
+        ("llama_cpp torch", True, NAMESAKE, "torch", ""),  # some other model, in a folder called nano
+        ("llama_cpp", False, NAMESAKE, "llamacpp", ""),
+        ("", False, NAMESAKE, "numpy", LLAMA_IS_FASTER),
+        ("", False, PAIR, "numpy", LLAMA_IS_FASTER),
+        ("torch", False, PAIR, "numpy", LLAMA_IS_FASTER),
+        ("torch", True, PAIR, "numpy", LLAMA_IS_FASTER),
+        ("llama_cpp", False, PAIR, "llamacpp", ""),
+        ("llama_cpp torch", True, PAIR, "llamacpp", ""),
+        ("", False, CHECKPOINT, "numpy", TORCH_IS_FASTER),
+        ("llama_cpp", False, CHECKPOINT, "numpy", TORCH_IS_FASTER),
+        ("torch", False, CHECKPOINT, "torch", ""),
+        ("llama_cpp torch", False, CHECKPOINT, "torch", ""),
+        ("", False, BOTH, "numpy", LLAMA_IS_FASTER),
+        ("", True, BOTH, "numpy", TORCH_IS_FASTER),
+        ("torch", False, BOTH, "torch", ""),
+        ("llama_cpp", True, BOTH, "llamacpp", ""),
+        ("llama_cpp torch", False, BOTH, "llamacpp", ""),
+        ("llama_cpp torch", True, BOTH, "torch", ""),
+    ],
+)
+def test_what_auto_takes(
+    installed: str, has_gpu: bool, model: str, backend: str, faster: str, machine: dict[str, bool], tmp_path: Path
+) -> None:
+    machine |= {"gpu": has_gpu, **{library: library in installed for library in ("llama_cpp", "torch")}}
+    for folder, names in {
+        "checkpoint": CHECKPOINT_FILES,
+        "both": [*CHECKPOINT_FILES, *PAIR_FILES],
+        "nano": [*CHECKPOINT_FILES, *PAIR_FILES],
+        ".": PAIR_FILES,
+    }.items():
+        fill(tmp_path / folder, names)
+    options = Model(model=model if model == NANO else str(tmp_path / model))
+    chosen, name = select.select_backend(options)
+    assert name == backend
+    notice = select.faster_backend_notice(options, chosen, name)
+    assert notice == (f"using NumPy, which runs {chosen.name} slowly; {faster}" if faster else "")
+    named = Model(model=options.model, backend=name)
+    assert select.select_backend(named) == (chosen, name)
+    assert select.faster_backend_notice(named, chosen, name) == ""  # who names a backend knows why
+
+
+@pytest.mark.parametrize(
+    ("installed", "here", "model", "backend"),
+    [
+        ("", {}, "nano", "numpy"),
+        ("llama_cpp torch", {}, "nano", "llamacpp"),
+        ("", {"500m": "gguf", "256m": "checkpoint"}, "500m", "numpy"),
+        ("llama_cpp", {"2.2b": "checkpoint", "256m": "gguf"}, "256m", "llamacpp"),  # the best that is not slow
+        ("torch", {"2.2b": "gguf", "256m": "checkpoint"}, "256m", "torch"),
+        (
+            "llama_cpp",
+            {"256m": "checkpoint"},
+            "nano",
+            "llamacpp",
+        ),  # NumPy would be slow, and nobody asked for the model
+        ("llama_cpp", {"2.2b": "checkpoint"}, "nano", "llamacpp"),
+        ("", {"2.2b": "checkpoint"}, "2.2b", "numpy"),
+        ("llama_cpp torch", {"2.2b": "checkpoint", "256m": "gguf"}, "2.2b", "torch"),
+    ],
+)
+def test_what_auto_takes_where_no_model_is_named(
+    installed: str, here: dict[str, str], model: str, backend: str,
+    machine: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    machine |= {library: library in installed for library in ("llama_cpp", "torch")}
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for name, file_format in here.items():
+        entry = CATALOG[name]
+        repo = entry.gguf_repo if file_format == "gguf" else entry.repo
+        names = PAIR_FILES if file_format == "gguf" else CHECKPOINT_FILES
+        fill(tmp_path / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / "abc", names)
+    chosen, name = select.select_backend(Model())
+    assert (chosen.name, name) == (model, backend)
+    assert chosen.is_fallback == (model == "nano")
+
+
+def test_auto_takes_a_backend_that_takes_the_options(machine: dict[str, bool]) -> None:
+    for given in (Model(dtype="float32"), Model(vision_encoder="mtmd")):
+        assert select.select_backend(given)[1] == "llamacpp"
+    assert select.select_backend(Model(device="cuda"))[1] == "torch"
+    assert select.select_backend(Model(device="cpu", threads=1, jobs=2, detail="low"))[1] == "llamacpp"
+    machine |= {"llama_cpp": False, "torch": False}
+    for given, message in {
+        Model(dtype="float32"): "--dtype is for PyTorch and llama.cpp, and NumPy would run this; leave it out, or",
+        Model(vision_encoder="mtmd"): "--vision-engine is for llama.cpp, and NumPy would run this; leave it out, or",
+        Model(device="cuda"): "--device is for PyTorch, and NumPy would run this; leave it out, or add --backend torch",
+    }.items():
+        chosen, name = select.select_backend(given)
+        with pytest.raises(UsageError, match=message):
+            select.settle_options(given, name, chosen)
+
+
+def test_a_gpu_decides_the_order_of_the_backends(machine: dict[str, bool]) -> None:
+    without_gpu, with_gpu = ("llamacpp", "torch", "numpy"), ("torch", "llamacpp", "numpy")
+    assert select.backend_candidates(Model()) == select.backend_candidates(Model(device="cpu")) == without_gpu
+    assert select.backend_candidates(Model(dtype="float32")) == without_gpu[:2]
+    assert select.backend_candidates(Model(device="cuda")) == with_gpu[:2]
     machine["gpu"] = True
-    assert (
-        select.backend_candidates(Model()) == select.backend_candidates(Model(dtype="float32")) == ("torch", "llamacpp")
-    )
-    assert select.backend_candidates(Model(device="cpu")) == ("llamacpp", "torch")
-    machine["torch"] = False
-    assert select.backend_candidates(Model()) == ("llamacpp",)
+    assert select.backend_candidates(Model()) == with_gpu
+    assert select.backend_candidates(Model(dtype="float32")) == with_gpu[:2]
+    assert select.backend_candidates(Model(device="cpu")) == without_gpu
 
 
 def test_auto_ignores_a_gpu_that_this_build_of_pytorch_cannot_use(
@@ -51,7 +161,7 @@ def test_auto_ignores_a_gpu_that_this_build_of_pytorch_cannot_use(
 ) -> None:
     machine["gpu"] = True
     monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0+cpu")  # the version of a CPU-only build
-    assert select.backend_candidates(Model()) == ("llamacpp", "torch")
+    assert select.backend_candidates(Model()) == ("llamacpp", "torch", "numpy")
     assert select.backend_candidates(Model(device="cuda")) == ("torch", "llamacpp")
 
 
@@ -64,14 +174,6 @@ def test_a_gpu_hidden_by_the_environment_is_ignored(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert select.gpu_may_be_here() == is_expected
-
-
-def test_auto_takes_an_installed_backend(machine: dict[str, bool]) -> None:
-    machine["llama_cpp"] = False
-    assert select.backend_candidates(Model()) == ("torch",)
-    machine["torch"] = False
-    with pytest.raises(UnavailableError, match=r"pip install 'smolcli\[llamacpp\]'"):
-        select.backend_candidates(Model())
 
 
 def test_the_first_candidate_that_can_read_the_files_is_chosen(tmp_path: Path) -> None:
@@ -100,14 +202,13 @@ def test_the_fastest_vision_encoder_that_is_installed_and_worth_loading_is_chose
     assert encoder(large, vision_encoder="mtmd") == "mtmd"
     machine["openvino"] = False
     assert (encoder(small), encoder(large), encoder(small, dtype="float32")) == ("mtmd", "torch", "torch")
-    for missing in (("openvino", "torch"), ("gguf",)):
-        machine.update({"openvino": True, "torch": True, "gguf": True, **dict.fromkeys(missing, False)})
-        assert encoder(large) == "mtmd"
-        for name, library in (("openvino", missing[0]), ("torch", missing[-1])):
-            with pytest.raises(UnavailableError, match=rf"library {library}, .*pip install 'smolcli\[{name}\]'"):
-                encoder(large, vision_encoder=name)
-        with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
-            encoder(large, dtype="float32")
+    machine["torch"] = False
+    assert encoder(large) == "mtmd"
+    for name in ("openvino", "torch"):
+        with pytest.raises(UnavailableError, match=rf"library {name}, .*pip install 'smolcli\[{name}\]'"):
+            encoder(large, vision_encoder=name)
+    with pytest.raises(UnavailableError, match=r"--dtype needs OpenVINO or .*pip install 'smolcli\[openvino\]'"):
+        encoder(large, dtype="float32")
     with pytest.raises(UsageError, match="mtmd .*takes no --dtype; leave out one"):
         encoder(large, vision_encoder="mtmd", dtype="float32")
 
@@ -118,7 +219,7 @@ def test_only_llama_cpp_takes_a_vision_encoder(machine: dict[str, bool]) -> None
         assert select.backend_candidates(Model(vision_encoder=encoder, dtype="float32")) == ("llamacpp", "torch")
         with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
             select.check_options(Model(vision_encoder=encoder), "torch")
-    with pytest.raises(UsageError, match="-j is for llama.cpp.*or add --backend llamacpp"):
+    with pytest.raises(UsageError, match="-j is for llama.cpp and NumPy, and PyTorch.*or add --backend llamacpp"):
         select.check_options(Model(jobs=2), "torch")
     assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()
     with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
@@ -129,7 +230,7 @@ def test_the_error_for_a_missing_extra_says_how_to_install_it(machine: dict[str,
     machine["transformers"] = False
     with pytest.raises(UnavailableError, match=r"transformers, which is not installed; pip install 'smolcli\[torch\]'"):
         registry.load(registry.BACKENDS, "torch")
-    with pytest.raises(UsageError, match="vllm is not known; choose one of torch, llamacpp, echo"):
+    with pytest.raises(UsageError, match="vllm is not known; choose one of torch, llamacpp, numpy, echo"):
         registry.load(registry.BACKENDS, "vllm")
 
 

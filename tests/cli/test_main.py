@@ -123,6 +123,7 @@ def test_records() -> None:
             "blank",
             "embedded",
             "paths",
+            "confidence",
             "error",
         }
     ] * 2
@@ -359,7 +360,7 @@ def test_options_that_change_answers_change_the_id() -> None:
 
 
 def test_verbose_shows_the_backend_and_the_tokens_of_each_picture() -> None:
-    done = smolcli("caption", SAMPLES / "scene.png", "-f", "json", "-v", "-j", "3", "--threads", "1")
+    done = smolcli("caption", SAMPLES / "scene.png", "-b", "llamacpp", "-f", "json", "-v", "-j", "3", "--threads", "1")
     assert (
         "nano on llamacpp: cpu, threads: 1, answers at once: at most 3, pictures: mtmd in float32\n"
         in done.stderr.decode()

@@ -26,7 +26,7 @@ from smolcli.cli import main as program
         ("video-summarize a.mp4 --end 1:99", "--end: 1:99 is no time; write seconds or H:MM:SS, as 75 or 1:15"),
         ("caption a.png -n 0", "--max-tokens: 0 is not a whole number of 1 or more; see smolcli caption --help"),
         ("caption a.png --style loud", "--style loud is not known; choose one of short, detailed, alt-text, tags"),
-        ("caption a.png -b x", "--backend x is not known; choose one of auto, torch, llamacpp"),
+        ("caption a.png -b x", "--backend x is not known; choose one of auto, torch, llamacpp, numpy"),
         (
             "caption a.png --vision-engine x",
             "--vision-engine x is not known; choose one of auto, openvino, torch, mtmd",

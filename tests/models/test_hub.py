@@ -445,7 +445,7 @@ def test_pull_and_list_commands(server: Hub) -> None:
     hub.pull(PAIR_REPO)
     header, *listed = [line.split("\t") for line in runner.invoke(app, ["list"]).stdout.splitlines()]
     assert header[0] == "name"
-    assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp", "278824384"]]
+    assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp,numpy", "278824384"]]
     rows = json.loads(runner.invoke(app, ["list", "--json"]).stdout)
     assert [row["name"] for row in rows] == [cells[0] for cells in listed]
     paths = next(row["paths"] for row in rows if row["name"] == "256m")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -165,6 +166,16 @@ def test_directory_with_both_formats(machine: Path) -> None:
     assert (files.name, files.checkpoint, *names(files)) == ("mine", directory, "nano-f16.gguf", "mmproj-nano-f16.gguf")
 
 
+@pytest.mark.parametrize("backend", ["numpy", "echo"])
+def test_a_given_vision_half_belongs_to_the_pair_of_a_directory(backend: str, machine: Path) -> None:
+    directory = fill(machine / "mine", NANO)
+    other = fill(machine / "other", ["mmproj-other.gguf"]) / "mmproj-other.gguf"
+    files = resolve.resolve(Model(model=str(directory), mmproj=other), backend)
+    assert files.format_read_by(backend) == "gguf"
+    assert (files.gguf, files.mmproj) == (directory / "nano-f16.gguf", other)
+    assert resolve.resolve(Model(model=str(directory)), backend).format_read_by(backend) == "checkpoint"
+
+
 def test_directory_of_the_wrong_format(machine: Path) -> None:
     checkpoint = fill(machine / "mine", CHECKPOINT)
     with pytest.raises(ModelError, match=f"smolcli convert-to-gguf {checkpoint}, or use -b torch"):
@@ -239,6 +250,18 @@ def test_built_in_model_has_a_notice(backend: str, machine: Path) -> None:
     for options in (Model(), Model(model="nano")):
         with pytest.raises(ModelError, match="nano: the built-in model's files are missing; install smolcli again"):
             resolve.resolve(options, backend)
+
+
+def test_the_built_in_model_is_known_by_its_files(tmp_path: Path) -> None:
+    built_in = model_files.BUILT_IN
+    nano = model_files.scan(built_in)
+    assert nano.is_built_in and replace(nano, name="weights").is_built_in
+    assert replace(nano, checkpoint=None).is_built_in and replace(nano, gguf=None, mmproj=None).is_built_in
+    (tmp_path / "link").symlink_to(built_in)
+    assert model_files.scan(tmp_path / "link").is_built_in
+    assert not replace(nano, mmproj=tmp_path / "mmproj.gguf").is_built_in
+    assert not replace(nano, adapter=tmp_path).is_built_in
+    assert not model_files.ModelFiles("nano").is_built_in
 
 
 def test_best_pulled_model_for_the_backend(machine: Path) -> None:

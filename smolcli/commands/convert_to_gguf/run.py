@@ -1,4 +1,4 @@
-"""Runs `smolcli convert-to-gguf`. Needs the extra `convert`: gguf and safetensors."""
+"""Runs `smolcli convert-to-gguf`. Needs the extra `convert`: safetensors."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import registry
-from smolcli.backends.select import gpu_may_be_here, select_backend
+from smolcli.backends.select import backend_candidates, gpu_may_be_here, select_backend
 from smolcli.backends.vision import select
 from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ErrorKind, ModelError, SmolError, UsageError
@@ -25,11 +25,10 @@ from smolcli.process.child import call
 from smolcli.registry import AnyEntry, Entry
 from smolcli.system import disk_cache
 from smolcli.system.disk_space import existing_ancestor, free_bytes
-from smolcli.system.info import machine, versions
+from smolcli.system.info import CORE_LIBRARIES, machine, versions
 from smolcli.system.memory import available_bytes
 
 DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python"}  # of modules with another name
-NEEDED = ("typer", "rich", "pillow", "numpy", "huggingface_hub", "httpx2", "tqdm")  # by every command
 VARIABLES = tuple(variable.name for variable in ENVIRONMENT if not variable.is_secret)
 LEAST_FREE = 10**9  # bytes on a disk: a model, and the pictures of a URL
 FOLDERS = {  # the variable that moves a folder, and what does not work without it
@@ -252,7 +251,7 @@ def _libraries() -> list[dict[str, Any]]:
     extras = {library: entry.extra for entry in entries for library in entry.needs if entry.extra}
     libraries = [
         {"name": name, "installed": True, "version": version, "install": None}
-        for name, version in versions(NEEDED).items()
+        for name, version in versions(CORE_LIBRARIES).items()
     ]
     for library, extra in extras.items():
         libraries.append(_entry_facts(DISTRIBUTIONS.get(library, library), Entry("", extra, (library,))))
@@ -312,8 +311,13 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     """Yield what costs time or disables a part of smolcli, though it can answer."""
     yield from _unused_gpu(facts)
     vision = facts["vision"]
-    uses_encoders = facts["auto"]["backend"] and "vision_encoder" in registry.BACKENDS[facts["auto"]["backend"]].options
-    if uses_encoders and vision["large"] == BUILT_IN_ENCODER:
+    fastest = registry.BACKENDS[backend_candidates(Model())[0]]
+    if fastest.is_reference:
+        others = [entry for entry in map(registry.BACKENDS.__getitem__, registry.backends()) if not entry.is_reference]
+        names = " or ".join(entry.title for entry in others)
+        command = next(registry.install_command(f"smolcli[{entry.extra}]") for entry in others if not entry.uses_gpu)
+        yield Problem(f"models larger than {catalog.NANO} are slow without {names}", command, area="backends")
+    if "vision_encoder" in fastest.options and vision["large"] == BUILT_IN_ENCODER:
         install = next(engine["install"] for engine in vision["engines"] if engine["name"] == FASTEST_ENCODER)
         yield Problem("pictures are encoded several times slower without OpenVINO", install, area="encoder")
     if not any(decoder["installed"] for decoder in facts["decoders"]):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
+from smolcli import registry
 from smolcli.commands.doctor.checks import AREAS
 from smolcli.terminal.console import printable
 from smolcli.types import pluralize
@@ -26,6 +27,8 @@ COLORS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 PLAIN = "\x1b[0m"
 COMMAND = re.compile(r"(\w+='[^']*' )?(pip|pipx|uv|smolcli) ")  # the beginning of an advice that is a command
 SECRETS = re.compile(r"(?<=://)[^/@\s]+@")  # user and password of a URL
+
+_NO_ENCODER = "the backend's own; others are for llamacpp, which is not installed"
 
 Fact = tuple[str, str]  # a heading, empty where that is the same as above, and a text
 
@@ -105,14 +108,13 @@ def area_summaries(facts: dict[str, Any]) -> dict[str, str]:
     config = "config.toml" if facts["config"]["exists"] else "no config.toml"
     network = "network forbidden" if facts["offline"] else "network allowed"
     decoders = [_library(decoder) for decoder in facts["decoders"] if decoder["installed"]]
-    encoder, precision = facts["vision"]["large"], facts["vision"]["precision"][facts["vision"]["large"]]
     return {
         "program": f"smolcli {machine['smolcli']}, Python {machine['python']}, {machine['system']}",
         "CPU": ", ".join([f"{machine['cores']} cores usable", *features, machine["cpu"]]),
         "memory": f"{_gigabytes(machine['memory'])}, {_gigabytes(facts['memory_free'])} free",
         "GPU": "; ".join(map(_gpu, facts["gpus"])) or "none that PyTorch could use",
         "backends": "; ".join(_short_backend(backend) for backend in facts["backends"]),
-        "encoder": f"{encoder} in {precision or 'a precision not known'}, for pictures beside llamacpp",
+        "encoder": _encoder(facts),
         "videos": ", ".join(decoders) or "no decoder",
         "models": f"{default}{models}",
         "disk": _free_space(facts["folders"]),
@@ -145,7 +147,7 @@ def _backend_facts(facts: dict[str, Any]) -> Iterator[Fact]:
     auto = facts["auto"]
     yield from _section("backends", (_backend(backend, auto) for backend in facts["backends"]))
     yield "model", f"{auto['model']} on {auto['backend']}, where none is named" if auto["backend"] else "none"
-    yield from _section("pictures", _encoders(facts["vision"]))
+    yield from _section("pictures", _encoders(facts))
     yield from _section("videos", map(_library, facts["decoders"]))
     yield "libraries", ", ".join(_library(library) for library in facts["libraries"] if library["installed"])
     yield from _section("", (_library(library) for library in facts["libraries"] if not library["installed"]))
@@ -184,7 +186,24 @@ def _cut(text: str, width: int) -> str:
     return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
 
 
-def _encoders(vision: dict[str, Any]) -> Iterator[str]:
+def _encoder(facts: dict[str, Any]) -> str:
+    """The vision encoder of a large model, in one line."""
+    if not _has_user_of_encoders(facts):
+        return _NO_ENCODER
+    name = facts["vision"]["large"]
+    return f"{name} in {facts['vision']['precision'][name] or 'a precision not known'}, for pictures beside llamacpp"
+
+
+def _has_user_of_encoders(facts: dict[str, Any]) -> bool:
+    users = registry.backends_taking("vision_encoder")
+    return any(backend["installed"] for backend in facts["backends"] if backend["name"] in users)
+
+
+def _encoders(facts: dict[str, Any]) -> Iterator[str]:
+    vision = facts["vision"]
+    if not _has_user_of_encoders(facts):
+        yield _NO_ENCODER
+        return
     for size in ("large", "small"):
         name = vision[size]
         precision = vision["precision"][name] or "a precision not known"

@@ -67,6 +67,18 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return remove
 
 
+def place_256m(machine: Path, language: int = 0, vision: int = 0) -> None:
+    """Place the pair of 256m, halves of so many zero bytes, where a pull puts it: `auto` takes llamacpp for it."""
+    folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    for name, size in (
+        ("SmolVLM-256M-Instruct-Q8_0.gguf", language),
+        ("mmproj-SmolVLM-256M-Instruct-Q8_0.gguf", vision),
+    ):
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+
+
 def shown(capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[int, str]:
     with pytest.raises(typer.Exit) as end:
         command.run_doctor(command.Doctor(**options))
@@ -91,7 +103,8 @@ def test_the_facts_of_this_machine_are_true(tmp_path: Path) -> None:
     flags = next(line for line in lines if line.startswith(("flags", "Features"))).split()
     assert facts["machine"]["features"] == [name for name in FEATURES if name in flags]
     assert ("none" in facts["amx"]) == ("amx_tile" not in flags)
-    assert {backend["name"]: backend["installed"] for backend in facts["backends"]} == {"torch": True, "llamacpp": True}
+    assert [backend["name"] for backend in facts["backends"]] == ["torch", "llamacpp", "numpy"]
+    assert all(backend["installed"] for backend in facts["backends"])
     assert all(backend["seconds"] > 0 for backend in facts["backends"])
     assert (facts["vision"]["large"], facts["vision"]["small"]) == ("openvino", "mtmd")
     assert facts["auto"]["model"] == "nano"
@@ -113,7 +126,7 @@ def test_a_machine_without_problems_fits_one_screen(machine: Path, capsys: pytes
     assert (code, verdict, empty) == (0, "smolcli works here, and lacks nothing", "")
     assert [line.split()[1] for line in areas] == list(checks.AREAS) and len(areas) == 10
     code, screen = shown(capsys, verbose=True)
-    assert "llamacpp, which auto takes: answers" in screen
+    assert "numpy, which auto takes: answers" in screen and "llamacpp: answers" in screen
     assert "of a large model encoded by openvino in bfloat16" in screen
     assert all(line == line.rstrip() for line in screen.splitlines())
     assert max(map(len, screen.splitlines())) <= 80 or str(machine) in max(screen.splitlines(), key=len)
@@ -147,18 +160,33 @@ def test_a_missing_library_is_shown_with_the_command_that_installs_it(
     assert re.search(r"^\S+ backends +torch not installed; llamacpp answers in", screen, re.MULTILINE)
 
 
-def test_without_any_backend_nothing_can_be_answered(
+def test_without_extras_numpy_answers_and_what_is_faster_is_named(
     machine: Path, without: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without("llama_cpp", "torch")
     code, screen = shown(capsys, format="json")
     facts = json.loads(screen)
-    assert code == 3
-    assert facts["auto"] == {"backend": None, "model": None}
-    assert [problem["advice"] for problem in facts["problems"] if problem["blocks"]] == [
-        "pip install 'smolcli[llamacpp]'"
-    ]
-    assert shown(capsys)[1].startswith("smolcli cannot answer yet")
+    assert code == 0
+    assert facts["auto"] == {"backend": "numpy", "model": "nano"}
+    slow = next(problem for problem in facts["problems"] if problem["area"] == "backends")
+    assert slow["what"] == "models larger than nano are slow without PyTorch or llama.cpp"
+    assert slow["advice"] == "pip install 'smolcli[llamacpp]'" and not slow["blocks"]
+    assert "others are for llamacpp, which is not installed" in shown(capsys)[1]
+
+
+def test_without_an_answer_of_the_backend_that_auto_takes_nothing_can_be_answered(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = checks.call  # type: ignore[attr-defined]  # the fixture's
+
+    def broken(target: str, *args: Any, **options: Any) -> Any:
+        if args[0] == registry.BACKENDS["numpy"].target:
+            raise EngineError("the engine failed: MemoryError")
+        return call(target, *args, **options)
+
+    monkeypatch.setattr(checks, "call", broken)
+    code, screen = shown(capsys)
+    assert code == 3 and screen.startswith("smolcli cannot answer yet")
     assert shown(capsys, as_json=True)[0] == 3
 
 
@@ -168,6 +196,7 @@ def test_a_library_that_ends_its_process_is_a_problem_and_not_the_end(
     from smolcli.process.child import call
 
     without("torch")
+    place_256m(machine)
     monkeypatch.setattr(checks, "call", call)
     monkeypatch.setattr(checks, "PROBES", __name__)
     report = checks.checkup()
@@ -189,11 +218,7 @@ def test_a_broken_vision_encoder_blocks_where_auto_uses_it(machine: Path, monkey
     monkeypatch.setattr(checks, "call", broken)
     broken_library = "openvino is installed and does not work"
     assert not problem(checks.checkup(), broken_library).blocks  # nano is encoded by mtmd
-    folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
-    folder.mkdir(parents=True)
-    (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").touch()
-    with (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").open("wb") as file:
-        file.truncate(select.MIN_BYTES_FOR_LOADED_ENCODER)
+    place_256m(machine, vision=select.MIN_BYTES_FOR_LOADED_ENCODER)
     assert problem(checks.checkup(), broken_library).blocks
 
 
@@ -213,12 +238,9 @@ def test_an_unknown_setting_is_a_problem_of_the_settings(machine: Path, monkeypa
 
 
 def test_models_in_the_cache_have_their_size(machine: Path) -> None:
-    folder = machine / "hf" / "hub" / "models--ggml-org--SmolVLM-256M-Instruct-GGUF" / "snapshots" / "abc"
-    folder.mkdir(parents=True)
-    (folder / "SmolVLM-256M-Instruct-Q8_0.gguf").write_bytes(bytes(3000))
-    (folder / "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf").write_bytes(bytes(500))
+    place_256m(machine, 3000, 500)
     facts = checks.checkup().facts
-    assert facts["cache"]["models"] == [{"name": "256m", "here": ["llamacpp"], "bytes": 3500}]
+    assert facts["cache"]["models"] == [{"name": "256m", "here": ["llamacpp", "numpy"], "bytes": 3500}]
     assert facts["auto"] == {"backend": "llamacpp", "model": "256m"}
 
 
@@ -357,6 +379,6 @@ def test_a_backend_that_refuses_the_picture_does_not_answer(machine: Path, monke
 
     monkeypatch.setattr(checks, "call", refuses)
     report = checks.checkup()
-    assert [backend["seconds"] for backend in report.facts["backends"]] == [None, None]
-    assert problem(report, "llamacpp is installed and does not work: failed: no").blocks
-    assert not problem(report, "torch").blocks
+    assert [backend["seconds"] for backend in report.facts["backends"]] == [None, None, None]
+    assert problem(report, "numpy is installed and does not work: failed: no").blocks
+    assert not problem(report, "torch").blocks and not problem(report, "llamacpp").blocks
