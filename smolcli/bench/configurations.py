@@ -25,6 +25,7 @@ from smolcli.system.cpu import usable_cores
 from smolcli.system.temporary import temporary_folder
 from smolcli.terminal.console import Console
 
+COMPUTED = "float32"  # what a backend without a GPU makes of a checkpoint's weights
 MMPROJ_QUANT = "f16"  # of the vision half of a pair that is converted for the benchmark
 
 
@@ -60,15 +61,16 @@ class Configuration:
     @property
     def file_bytes(self) -> int:
         """The size of the files that the backend reads."""
-        if _reads_checkpoint(self.backend) and self.files.checkpoint is not None:
+        if self.files.format_read_by(self.backend) == "checkpoint" and self.files.checkpoint is not None:
             return sum(file.stat().st_size for file in model_files.weight_files(self.files.checkpoint))
         return sum(file.stat().st_size for file in (self.files.gguf, self.files.mmproj) if file is not None)
 
     @property
     def arguments(self) -> list[str]:
         """The arguments with which caption and ask use this configuration."""
-        arguments = ["-m", str(_location(self.files) if _reads_checkpoint(self.backend) else self.files.gguf)]
-        if not _reads_checkpoint(self.backend) and self.files.mmproj is not None:
+        reads_checkpoint = self.files.format_read_by(self.backend) == "checkpoint"
+        arguments = ["-m", str(_location(self.files) if reads_checkpoint else self.files.gguf)]
+        if not reads_checkpoint and self.files.mmproj is not None:
             arguments += ["--mmproj", str(self.files.mmproj)]
         flags = {"device": "--device", "vision_encoder": "--vision-engine", "dtype": "--dtype"}
         for name, flag in flags.items():
@@ -83,8 +85,8 @@ class Configuration:
         return Identity(task, self.files.name, self.backend, self.fingerprint, options)
 
 
-def _reads_checkpoint(backend: str) -> bool:
-    return registry.BACKENDS[backend].file_format == "checkpoint"
+def _reads_pairs(backend: str) -> bool:
+    return registry.BACKENDS[backend].file_format != "checkpoint"
 
 
 def _has_vision_encoder(backend: str) -> bool:
@@ -104,10 +106,10 @@ def configurations(models: Sequence[str], variants: Variants, console: Console) 
         for model, backend in product(models or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
             for files, name, quant in _files(model, backend, variants, pairs):
                 combinations += _of_files(files, name, quant, variants)
-        gguf = registry.backends("gguf")
-        if variants.quant and not any(configuration.backend in gguf for configuration in combinations):
-            message = f"--quant is for {registry.BACKENDS[gguf[0]].title}, which does not run here"
-            raise UsageError(message, f"add --backend {gguf[0]}")
+        if variants.quant and not any(_reads_pairs(configuration.backend) for configuration in combinations):
+            readers = list(filter(_reads_pairs, registry.backends()))
+            titles = " and ".join(registry.BACKENDS[name].title for name in readers)
+            raise UsageError(f"--quant is for {titles}, which do not run here", f"add --backend {readers[0]}")
         yield _distinct(combinations)
 
 
@@ -169,9 +171,10 @@ def _files(
     engine = next((name for name in variants.vision_encoder if name != "auto" and has_engines), "auto")
     options = Model(model=model, backend=backend, device=variants.device, dtype=variants.dtype, vision_encoder=engine)
     names = backend_candidates(options)
-    if variants.quant and backend == "auto":
-        names = tuple(registry.backends("gguf"))
-    gguf = [name for name in names if name in registry.backends("gguf")]
+    gguf = [name for name in names if _reads_pairs(name)]
+    if backend == "auto" and variants.quant and all(registry.BACKENDS[name].is_reference for name in gguf):
+        for name in registry.backends("gguf"):
+            registry.require(registry.BACKENDS, name)  # whose speed is meant, where no backend is named
     if not gguf or not variants.quant:
         files, name = resolve.resolve_with_backend(options, names)
         pairs.show_once(files.notice)
@@ -180,16 +183,18 @@ def _files(
         return
     check_options(options, gguf[0])
     for quant in dict.fromkeys(variants.quant):
-        files = pairs.find_or_convert(model, quant)
+        files = replace(pairs.find_or_convert(model, quant), checkpoint=None)  # which a backend of any would read
         yield files, gguf[0], _quantization(files, gguf[0], variants)
 
 
 def _quantization(files: ModelFiles, backend: str, variants: Variants) -> str:
     """The quantization of both halves, once if it is the same; of a checkpoint the type of the loaded weights."""
-    file_format = registry.BACKENDS[backend].file_format
-    if file_format == "checkpoint":
-        return _placement(variants.device, variants.dtype)[1]
-    if file_format != "gguf" or files.gguf is None or files.mmproj is None:
+    entry = registry.BACKENDS[backend]
+    if entry.is_hidden:  # it runs no model
+        return "-"
+    if files.format_read_by(backend) == "checkpoint":
+        return _placement(variants.device, variants.dtype)[1] if entry.uses_gpu else COMPUTED
+    if files.gguf is None or files.mmproj is None:
         return "-"
     halves = [model_files.quantization(half.name).lower() or "?" for half in (files.gguf, files.mmproj)]
     return "+".join(dict.fromkeys(halves))

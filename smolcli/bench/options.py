@@ -31,8 +31,8 @@ class Variants:
     backend: tuple[str, ...] = same_as(Model, "backend", default=("auto",))
     quant: tuple[str, ...] = opt(
         (),
-        "Quantization of the language model for llama.cpp: that pair where it is beside the model, else one that is "
-        "converted from the checkpoint and deleted afterwards.",
+        "Quantization of the language model for llama.cpp, or for NumPy with -b numpy: that pair where it is beside "
+        "the model, else one that is converted from the checkpoint and deleted afterwards.",
         metavar="QUANT",
     )
     threads: tuple[int, ...] = same_as(Model, "threads", default=())

@@ -15,7 +15,7 @@ from PIL import Image
 from smolcli.bench.options import NO_PICTURE, SIZE
 from smolcli.errors import InputError, UsageError
 from smolcli.inputs.collect import InputCollector
-from smolcli.inputs.load import decode, load
+from smolcli.inputs.load import load, open_pictures
 from smolcli.options import Input, Output
 from smolcli.types import Item, Source
 
@@ -64,7 +64,7 @@ def thumbnails(sources: Sequence[Source], offline: bool) -> list[str]:
 def _thumbnail(source: Source, offline: bool) -> str:
     item = Item(source.word, (source,))
     try:
-        [frame] = decode(item, load(item, offline)[0], Input()).frames
+        [(_, frame)] = open_pictures(item, load(item, offline)[0], Input()).pictures([0])
     except InputError:
         return ""
     image = Image.frombytes("RGB", (frame.width, frame.height), frame.rgb)

@@ -7,20 +7,26 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
+from smolcli import registry
 from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Speed
 from smolcli.bench.performance import cli_runner
+from smolcli.bench.performance.floors import Floors, Machine, read_sizes
 from smolcli.bench.performance.machine_noise import NoiseWatch
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import PictureSource
 from smolcli.bench.report.results import MEASURES, Figure, Result
-from smolcli.process.child import Child, rebuild_error
-from smolcli.process.pipe import PeerClosed
+from smolcli.errors import ModelError
+from smolcli.process.child import Child, call
+from smolcli.process.pipe import FunctionFailed, PeerClosed
 
 QUESTION = "Describe this image."
 NOISY = 0.1  # fraction of the median; a notice tells of a wider interval
+# Figures that count the work for every picture, of which less is done for one that was there before.
+NOT_OF_REPEATED = ("tile", "images", "encode_floor", "prefill_floor")
 CONFIDENCE = 0.9375  # that the median lies in its interval: what the range of five repetitions gives
 
 Tick = Callable[[], object]  # called after every repetition
@@ -43,6 +49,7 @@ def measure_speed(configuration: Configuration, options: Speed, verbose: bool, t
             "start": median_figure([start for start, _ in starts]),
             "load": median_figure([load for _, load in starts]),
         }
+        floors = _floors(configuration)
         watch = NoiseWatch()
         measured = _measure_cases(configuration, cases, options, verbose, tick)
         for (image, batch, new_tokens), case, (tile_tokens, samples, cpu_seconds) in zip(
@@ -55,8 +62,9 @@ def measure_speed(configuration: Configuration, options: Speed, verbose: bool, t
                 yield configuration.failed_result(settings, samples)
                 continue
             figures, notices = start_figures | stage_figures(samples, batch, tile_tokens), watch.notices(cpu_seconds)
+            figures |= step_figures(samples, batch, tile_tokens, floors)
             if repeated := batch - len({item.path for item in case.items}) if case.items else 0:
-                figures = {name: figure for name, figure in figures.items() if name not in ("tile", "images")}
+                figures = {name: figure for name, figure in figures.items() if name not in NOT_OF_REPEATED}
                 notices.append(
                     f"{repeated} of {batch} pictures were repeated, their embeddings cached: give more of them"
                 )
@@ -114,9 +122,14 @@ def _measure_cases(
             tile_tokens, samples = 0, []
             try:
                 while left:
-                    kind, value = child.pipe.receive()
-                    if kind == "error" and not tile_tokens:
-                        raise rebuild_error(value)  # the model cannot be loaded
+                    message = child.pipe.receive()
+                    if isinstance(message, FunctionFailed):
+                        if not tile_tokens:
+                            raise message.error  # the model cannot be loaded
+                        yield tile_tokens, str(message.error), 0.0
+                        left = left[1:]
+                        break
+                    kind, value = message
                     if kind == "tokens":
                         tile_tokens = value
                     elif kind == "sample":
@@ -126,10 +139,8 @@ def _measure_cases(
                         yield tile_tokens, samples, value - cpu_before
                         left, samples, cpu_before = left[1:], [], value
                     else:
-                        yield tile_tokens, str(rebuild_error(value)) if kind == "error" else value, 0.0
+                        yield tile_tokens, value, 0.0
                         left, samples = left[1:], []
-                        if kind == "error":
-                            break
             except PeerClosed:
                 fault = child.post_mortem("use a smaller model, a smaller --batch or --detail low")
                 yield tile_tokens, fault.message, 0.0
@@ -153,6 +164,45 @@ def stage_figures(samples: Sequence[Sample], batch: int, tile_tokens: int) -> di
     if batch == 1:
         values["first"] = [sample.wall - sample.decode for sample in samples]
     return {name: median_figure(repetitions) for name, repetitions in values.items()}
+
+
+def step_figures(samples: Sequence[Sample], batch: int, tile_tokens: int, floors: Floors | None) -> dict[str, Figure]:
+    """The sequences in a decoding step, and each stage's floor in percent of the time that the stage took.
+
+    Without `floors` only the first.
+    """
+    values: dict[str, list[float]] = {}
+    if all(sample.steps for sample in samples):
+        values["rows"] = [sample.rows / sample.steps for sample in samples]
+    if floors is None:
+        return {name: median_figure(repetitions) for name, repetitions in values.items()}
+    if all(sample.image and sample.encode for sample in samples):
+        values["encode_floor"] = [100 * floors.encode(s.image // tile_tokens) / s.encode for s in samples]
+    if all(sample.prefill for sample in samples):
+        lengths = [[sample.prompt // batch] * batch for sample in samples]
+        values["prefill_floor"] = [
+            100 * floors.prefill(each) / sample.prefill for each, sample in zip(lengths, samples, strict=True)
+        ]
+    if all(sample.steps and sample.decode for sample in samples):
+        values["decode_floor"] = [100 * floors.decode(sample.steps) / sample.decode for sample in samples]
+    return {name: median_figure(repetitions) for name, repetitions in values.items()}
+
+
+def _floors(configuration: Configuration) -> Floors | None:
+    """The floors of a model on this machine's CPU; None for a backend that runs none, or that runs it on a GPU."""
+    if registry.BACKENDS[configuration.backend].is_hidden or configuration.settings["device"] != "cpu":
+        return None
+    try:
+        return Floors(_machine(), read_sizes(configuration.files, configuration.backend))
+    except ModelError:
+        return None  # the backend says what is wrong with the model
+
+
+@lru_cache(1)
+def _machine() -> Machine:
+    """What this machine does at most, measured in a process of its own before the first model."""
+    machine: Machine = call("smolcli.bench.performance.floors:measure_machine")
+    return machine
 
 
 def median_figure(values: Sequence[float]) -> Figure:

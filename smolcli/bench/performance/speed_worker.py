@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from smolcli.backends.base import Backend
 from smolcli.engine.protocol import OPENERS
 from smolcli.errors import EngineError, InputError, SmolError
-from smolcli.inputs.load import decode, load
+from smolcli.generation.scheduler import Scheduler
+from smolcli.inputs.load import load, open_pictures
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.process.pipe import Pipe
@@ -25,7 +26,7 @@ from smolcli.types import Finish, Frame, Item, Prompt
 WORD = " the"  # one token of the family's vocabulary
 PROBES = (16, 48)  # counts of WORD from which the tokens of a word are computed
 
-OpenedPicture = Future[tuple[tuple[Frame, ...], float]]  # its frames, and the seconds that opening it took
+OpenedPicture = Future[tuple[Frame, float]]  # its pixels, and the seconds that opening it took
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Sample:
-    """One repetition of a case: seconds and tokens summed over its pictures; `wall` is the time of the whole."""
+    """One repetition of a case: seconds and tokens summed over its pictures; `wall` is the time of the whole.
+
+    `steps` counts the decoding steps, and `rows` the sequences in all of them.
+    """
 
     wall: float
     opening: float
@@ -54,12 +58,14 @@ class Sample:
     prompt: int
     image: int
     new: int
+    steps: int
+    rows: int
 
 
 def serve(
     pipe: Pipe, target: str, files: ModelFiles, model: Model, cases: Sequence[Case], warmup: int, repeat: int
 ) -> None:
-    """Measure the cases on the backend at `place` ("module:class") and send the messages below.
+    """Measure the cases on the backend at `target` ("module:class") and send the messages below.
 
     ("tokens", of a tile) comes first. Each case sends ("sample", None) for a warm-up, ("sample", Sample) for each
     repetition, and ("done", CPU seconds of this process so far); if it cannot be measured, ("failed", error message).
@@ -83,7 +89,8 @@ def measure(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -
     backend.clear_cache()
     started = time.perf_counter()
     opened = [pool.submit(_open, item) for item in case.items]
-    finishes = _generate(backend, opened, text, case.new)
+    scheduler = Scheduler(backend, _exactly(case.new))
+    finishes = _answer(scheduler, opened, text)
     wall = time.perf_counter() - started
     if (shortest := min(finish.tokens.new for finish in finishes)) < case.new:
         message = f"the model's context leaves {shortest} new tokens, not {case.new}"
@@ -98,20 +105,27 @@ def measure(backend: Backend, pool: ThreadPoolExecutor, case: Case, text: str) -
         sum(finish.tokens.prompt for finish in finishes),
         sum(finish.tokens.image for finish in finishes),
         sum(finish.tokens.new for finish in finishes),
+        scheduler.steps,
+        scheduler.rows,
     )
 
 
-def _open(item: Item) -> tuple[tuple[Frame, ...], float]:
+def _exactly(new: int) -> Generate:
+    """The options of replies that have so many tokens, whatever they say."""
+    return Generate(max_tokens=new, min_tokens=new)
+
+
+def _open(item: Item) -> tuple[Frame, float]:
     started = time.perf_counter()
     try:
         loaded, _ = load(item)
-        frames = decode(item, loaded, Input()).frames
+        [(_, frame)] = open_pictures(item, loaded, Input()).pictures([0])
     except InputError as error:
         raise InputError(f"{item.path}: {error.what}", error.advice, kind=error.kind) from error
-    return frames, time.perf_counter() - started
+    return frame, time.perf_counter() - started
 
 
-def _generate(backend: Backend, opened: Sequence[OpenedPicture], text: str, new: int) -> list[Finish]:
+def _answer(scheduler: Scheduler, opened: Sequence[OpenedPicture], text: str) -> list[Finish]:
     """The finish of each reply; without pictures that of one prompt of text alone. Raises EngineError for a fault."""
     finishes: list[Finish] = []
 
@@ -121,9 +135,9 @@ def _generate(backend: Backend, opened: Sequence[OpenedPicture], text: str, new:
         for index, picture in enumerate(opened):
             while index > len(finishes) and not picture.done():
                 yield None  # as the engine does while a reply is running and the next picture is not open yet
-            yield Prompt.user(*picture.result()[0], text)
+            yield Prompt.user(picture.result()[0], text)
 
-    for piece in backend.generate(prompts(), Generate(max_tokens=new, min_tokens=new)):
+    for piece in scheduler.run(prompts()):
         if piece.finish is not None:
             finishes.append(piece.finish)
             if piece.finish.fault is not None:
@@ -137,7 +151,7 @@ def padded_text(backend: Backend, case: Case) -> str:
         return case.text
 
     def count_tokens(words: int) -> int:
-        [finish] = _generate(backend, [], WORD * words + case.text, 1)
+        [finish] = _answer(Scheduler(backend, _exactly(1)), [], WORD * words + case.text)
         return finish.tokens.prompt
 
     fewer, more = map(count_tokens, PROBES)

@@ -19,6 +19,7 @@ from smolcli.bench.quality.rows import BadRow, Row
 from smolcli.bench.report.results import Figure, Result, Worst
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, ErrorKind, InputError
+from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.options import Batch, Generate, Input
 from smolcli.process import child
@@ -226,7 +227,7 @@ class QualityRun:
         model = replace(configuration.options, offline=options.offline)
         work = Work(configuration.target, configuration.files, model, Input(), generate)
         batch = Batch(timeout=options.timeout, retry_failed=options.retry_failed)
-        self.executor = LocalExecutor(ItemQuestion(), identity, work, self._sink, results, batch, verbose)
+        self.executor = LocalExecutor(RunSpec(ItemQuestion(), identity, work, batch, verbose), self._sink, results)
 
     def result(self) -> Result:
         """Ask every row and score the answers. Raises EngineError and ModelError."""

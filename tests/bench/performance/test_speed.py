@@ -11,19 +11,23 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from smolcli import registry
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Show, Speed, Variants
 from smolcli.bench.performance import cli_runner, machine_noise, run, speed, speed_worker
-from smolcli.bench.performance.speed import median_figure, stage_figures
+from smolcli.bench.performance.floors import Floors, Machine, ModelSizes
+from smolcli.bench.performance.speed import median_figure, stage_figures, step_figures
 from smolcli.bench.performance.speed_worker import Case, Sample
 from smolcli.bench.pictures import PictureSource, thumbnails
 from smolcli.bench.report.results import Report, Result
-from smolcli.errors import EngineError, Exit, ModelError, UsageError
+from smolcli.errors import EngineError, Exit, ModelError, UnavailableError, UsageError
+from smolcli.models.tensor_mapping import Text, Vision
 from smolcli.options import Generate
 from smolcli.system.info import machine
 from smolcli.terminal.console import Console
@@ -39,8 +43,9 @@ QUIET = Console(quiet=True)
 def test_stage_figures_computed_by_hand() -> None:
     """Two pictures of three tiles of 64 tokens; 10 new tokens each, of which the first needs no evaluation."""
     measured = Sample(
-        wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20
-    )
+        wall=8.0, opening=0.2, cutting=0.4, encode=3.0, prefill=2.0, decode=1.5, prompt=400, image=384, new=20,
+        steps=12, rows=18,
+    )  # fmt: skip
     figures = {name: figure.value for name, figure in stage_figures([measured], 2, 64).items()}
     assert figures == pytest.approx(
         {"prefill": 400 / 2, "decode": 18 / 1.5, "media": 0.6 / 2, "tile": 3.0 / 6, "images": 2 / 8}
@@ -49,11 +54,37 @@ def test_stage_figures_computed_by_hand() -> None:
 
 def test_stage_figures_of_one_picture_and_of_text() -> None:
     measured = Sample(
-        wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8
-    )
+        wall=5.0, opening=0.1, cutting=0.1, encode=2.0, prefill=1.0, decode=1.75, prompt=99, image=64, new=8,
+        steps=7, rows=7,
+    )  # fmt: skip
     assert stage_figures([measured], 1, 64)["first"].value == 5.0 - 1.75
-    text = Sample(wall=5.0, opening=0, cutting=0, encode=0, prefill=2.0, decode=1.0, prompt=512, image=0, new=1)
+    text = replace(measured, opening=0, cutting=0, encode=0, prompt=512, image=0, new=1, steps=0, rows=0)
     assert set(stage_figures([text], 1, 64)) == {"prefill", "first"}
+
+
+def test_floors_are_shares_of_the_time_computed_by_hand() -> None:
+    """At 10^9 operations a second a tile of nano takes 1.699 s at least, and a prompt of 100 tokens 0.340 s.
+
+    The decoding steps read a megabyte each, at a hundred in a second.
+    """
+    text = Text(192, 512, 4, 6, 3, 32, 320, 8192, 10000.0, 1e-5, tied=False)
+    vision = Vision(192, 768, layers=6, heads=3, image=128, patch=8, scale=2, epsilon=1e-6)
+    floors = Floors(Machine(operations=1e9, bandwidth=1e8), ModelSizes(text, vision, step_bytes=1_000_000))
+    measured = Sample(
+        wall=20, opening=0.2, cutting=0.4, encode=3 * 1.69869312 * 2, prefill=2 * 0.34003968 * 5, decode=0.5,
+        prompt=200, image=192, new=20, steps=15, rows=18,
+    )  # fmt: skip
+    figures = {name: figure.value for name, figure in step_figures([measured], 2, 64, floors).items()}
+    expected = {"rows": 18 / 15, "encode_floor": 50, "prefill_floor": 20, "decode_floor": 15 * 0.01 / 0.5 * 100}
+    assert figures == pytest.approx(expected)
+    assert set(step_figures([measured], 2, 64, None)) == {"rows"}
+    without_pictures = replace(measured, encode=0, image=0, new=1, steps=0, rows=0)
+    assert set(step_figures([without_pictures], 1, 64, floors)) == {"prefill_floor"}
+
+
+def test_a_backend_that_runs_no_model_has_no_floors() -> None:
+    with configurations(["nano"], Variants(backend=("echo",)), QUIET) as [configuration]:
+        assert speed._floors(configuration) is None
 
 
 @pytest.mark.parametrize(("count", "outside"), [(1, 0), (2, 0), (5, 0), (8, 0), (9, 1), (15, 3), (20, 5), (50, 17)])
@@ -106,8 +137,23 @@ class Impatient(Known):
             yield Piece(index, "", Finish("length", Tokens(1, 0, options.max_tokens)))
 
 
+class Scheduled:
+    """Stands for the scheduler: what one of these backends answers, in steps of one sequence."""
+
+    def __init__(self, backend: Known, options: Generate) -> None:
+        self._backend, self._options = backend, options
+        self.steps = self.rows = 0
+
+    def run(self, prompts: Iterable[Prompt | None]) -> Iterator[Piece]:
+        for piece in self._backend.generate(prompts, self._options):
+            if piece.finish is not None:
+                self.steps += piece.finish.tokens.new - 1
+                self.rows += piece.finish.tokens.new - 1
+            yield piece
+
+
 def sample(backend: Known, case: Case) -> Sample:
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, patch.object(speed_worker, "Scheduler", Scheduled):
         return speed_worker.measure(backend, pool, case, speed_worker.padded_text(backend, case))  # type: ignore[arg-type]
 
 
@@ -117,6 +163,7 @@ def test_sample_sums_the_pictures() -> None:
     measured = sample(backend, Case(items, "What is this?", 0, 5))
     assert (measured.cutting, measured.encode, measured.prefill, measured.decode) == (0.75, 3.0, 1.5, 6.0)
     assert (measured.prompt, measured.image, measured.new) == (3 * (7 + 3 + 64), 3 * 64, 15)
+    assert (measured.steps, measured.rows) == (3 * 4, 3 * 4)
     assert 0 < measured.opening < measured.wall * 3
     assert backend.forgotten == 1
     assert backend.options[-1].has_length
@@ -226,6 +273,13 @@ def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
         names(["nano"], backend=("torch",), quant=("q8_0",))
 
 
+def test_quantizations_are_measured_in_numpy_only_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llama_cpp" else True)
+    with pytest.raises(UnavailableError, match=r"llamacpp needs the library llama_cpp.*'smolcli\[llamacpp\]'"):
+        names(["nano"], quant=("f16",))
+    assert names(["nano"], quant=("f16",), backend=("numpy",), threads=(1,)) == ["nano numpy f16 cpu 1 auto"]
+
+
 def test_the_pair_of_another_model_in_the_same_folder_is_not_taken(tmp_path: Path) -> None:
     with configurations(["nano"], Variants(quant=("f16", "q8_0")), QUIET) as [half, eighth]:
         for configuration, name in ((half, "alpha"), (eighth, "beta")):
@@ -325,8 +379,12 @@ def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
     seen, text = Report.read(tmp_path / "speed.json").results
     asked = json.loads(smolcli("ask", "Describe this image.", picture, "-f", "json", "-q", "-b", "llamacpp").stdout)
     assert seen.facts == {"tiles": asked["tokens"]["image"] // 64, "tokens": asked["tokens"]["prompt"]}
-    assert set(seen.figures) == {"start", "load", "media", "tile", "prefill", "first", "decode", "images"}
-    assert set(text.figures) == {"start", "load", "prefill", "first", "decode"}
+    shares = {"rows", "prefill_floor", "decode_floor"}
+    assert set(seen.figures) == shares | {
+        "start", "load", "media", "tile", "prefill", "first", "decode", "images", "encode_floor"
+    }  # fmt: skip
+    assert set(text.figures) == shares | {"start", "load", "prefill", "first", "decode"}
+    assert seen.figures["rows"].value == 1
     assert all(
         each.value > 0 and each.low <= each.value <= each.high and each.count == 2 for each in seen.figures.values()
     )
@@ -387,7 +445,8 @@ def test_too_short_reply_is_an_error() -> None:
 def test_repeated_pictures_give_no_encoding_time(tmp_path: Path) -> None:
     words = ("--image", SAMPLES / "sign.png", "--batch", 3, "--new-tokens", 2, "--repeat", 1, "--json")
     [result] = Report.of(json.loads(smolcli("bench", "speed", "-m", "nano", *words).stdout)).results
-    assert not {"tile", "images"} & set(result.figures) and "were repeated" in " ".join(result.notices)
+    assert not {"tile", "images", "encode_floor", "prefill_floor"} & set(result.figures)
+    assert "decode_floor" in result.figures and "were repeated" in " ".join(result.notices)
 
 
 def test_an_interrupt_reports_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from smolcli.bench.quality.metrics import METRICS
 from smolcli.bench.quality.rows import Row
 from smolcli.bench.quality.suites import SUITES, RowPrompt, ask, default_metric
 from smolcli.models.chat_template import UNSPLIT, Tile, segments
-from smolcli.types import Frame, Prompt, Source, Turn
+from smolcli.types import FrameRef, Prompt, Source, Turn
 
 PICTURES = tuple(Source(name) for name in ("one.png", "two.png", "three.png"))
 SHOWN = "<fake_token_around_image><global-img>@<fake_token_around_image>"  # an unsplit picture, as the chat text has it
@@ -26,7 +26,7 @@ def row(question: str, *texts: str, pictures: int = 1, hint: str = "", answers: 
 def prompt(row_prompt: RowPrompt) -> tuple[str, list[int]]:
     """The chat text, and which pictures are in it."""
     numbers = [part for part in row_prompt.parts if isinstance(part, int)]
-    picture = Frame(bytes(3), width=1, height=1)
+    picture = FrameRef(0, width=1, height=1)
     turns = [Turn("user", tuple(picture if isinstance(part, int) else part for part in row_prompt.parts))]
     turns += [Turn("assistant", (row_prompt.prefill,))] if row_prompt.prefill else []
     parts = segments(Prompt(tuple(turns)), [UNSPLIT] * len(numbers))
