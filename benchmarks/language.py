@@ -73,8 +73,11 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def prefill(sequences: Sequences, embeddings: NDArray[np.float32], key: int = 0, seed: int = 0) -> None:
+    """Evaluate a prompt anew as the sequence `key`."""
     marks = np.arange(len(embeddings)) + 10**6 * (seed + 1)
-    sequences.prefill(key, marks, embeddings, len(embeddings) + STEPS + 1)
+    sequences.release(key)
+    sequences.reserve([len(embeddings) + STEPS + 1])
+    sequences.prefill(key, marks, embeddings)
 
 
 def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:

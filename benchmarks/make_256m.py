@@ -23,7 +23,7 @@ from gguf import GGUFReader, quants
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from smolcli.converters.tensor_mapping import Text, halve, language_weights
+from smolcli.models.tensor_mapping import Text, halve, language_weights
 
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MARKERS = [

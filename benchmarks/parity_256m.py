@@ -19,6 +19,7 @@ from PIL import Image
 
 from smolcli import registry
 from smolcli.generation.replies import ReplyCollector
+from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.nano.evaluate import frame, kl
 from smolcli.options import Generate, Model
@@ -42,7 +43,7 @@ def main() -> None:
         name = registry.backends(file_format)[0]
         backends.append(registry.load(registry.BACKENDS, name)(resolve.resolve(options, name), options))
         collector, replies = ReplyCollector(), dict[int, Reply]()
-        for piece in backends[-1].generate(prompts, Generate(max_tokens=args.tokens)):
+        for piece in generate(backends[-1], prompts, Generate(max_tokens=args.tokens)):
             if reply := collector.add(piece):
                 replies[piece.index] = reply
         replies_by_backend.append([replies[index] for index in sorted(replies)])
