@@ -29,7 +29,7 @@ is a record with an `error`, and the run goes on with the others:
 CRASHES = """
 If the engine's process ends, whatever it was working on is tried again alone before an input is blamed; the first time
 in a run a notice says so: `the engine was killed (out of memory?) on PATH and started again`. Three crashes in a row,
-each at another input, end the run.
+each while another input is answered, end the run; inputs that crash it while they are opened fail alone.
 """
 
 
