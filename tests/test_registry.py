@@ -34,7 +34,7 @@ def test_pipx_injects_the_packages_of_an_extra(prefix: Path) -> None:
     """It refuses to inject smolcli itself, which is there already."""
     (prefix / PIPX_RECEIPT).write_text("{}")
     assert install_command("smolcli[video]") == "pipx inject smolcli av"
-    assert shlex.split(install_command("smolcli[llamacpp]"))[3:] == ["llama-cpp-python", "gguf"]
+    assert shlex.split(install_command("smolcli[formats]"))[3:] == ["pillow-heif", "pillow-jxl-plugin"]
     assert install_command("peft") == "pipx inject smolcli peft"
     assert install_command("pillow", "-U") == "pipx runpip smolcli install -U pillow"
 

@@ -104,6 +104,8 @@ def test_transformers_is_not_needed() -> None:
 
 
 def test_the_error_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "gguf" else object())
-    with pytest.raises(UnavailableError, match=r"library gguf, which is not installed; pip install 'smolcli\[torch\]'"):
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(
+        UnavailableError, match=r"library torch, which is not installed; pip install 'smolcli\[torch\]'"
+    ):
         encode(Path("none.gguf"), [], EXACT)

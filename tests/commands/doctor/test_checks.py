@@ -126,7 +126,7 @@ def test_a_machine_without_problems_fits_one_screen(machine: Path, capsys: pytes
     assert (code, verdict, empty) == (0, "smolcli works here, and lacks nothing", "")
     assert [line.split()[1] for line in areas] == list(checks.AREAS) and len(areas) == 10
     code, screen = shown(capsys, verbose=True)
-    assert "numpy, which auto takes: answers" in screen and "llamacpp: answers" in screen
+    assert "llamacpp, which auto takes: answers" in screen and "numpy: answers" in screen
     assert "of a large model encoded by openvino in bfloat16" in screen
     assert all(line == line.rstrip() for line in screen.splitlines())
     assert max(map(len, screen.splitlines())) <= 80 or str(machine) in max(screen.splitlines(), key=len)
@@ -180,7 +180,7 @@ def test_without_an_answer_of_the_backend_that_auto_takes_nothing_can_be_answere
     call = checks.call  # type: ignore[attr-defined]  # the fixture's
 
     def broken(target: str, *args: Any, **options: Any) -> Any:
-        if args[0] == registry.BACKENDS["numpy"].target:
+        if args[0] == registry.BACKENDS["llamacpp"].target:
             raise EngineError("the engine failed: MemoryError")
         return call(target, *args, **options)
 
@@ -380,5 +380,5 @@ def test_a_backend_that_refuses_the_picture_does_not_answer(machine: Path, monke
     monkeypatch.setattr(checks, "call", refuses)
     report = checks.checkup()
     assert [backend["seconds"] for backend in report.facts["backends"]] == [None, None, None]
-    assert problem(report, "numpy is installed and does not work: failed: no").blocks
-    assert not problem(report, "torch").blocks and not problem(report, "llamacpp").blocks
+    assert problem(report, "llamacpp is installed and does not work: failed: no").blocks
+    assert not problem(report, "torch").blocks and not problem(report, "numpy").blocks
