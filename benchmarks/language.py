@@ -76,8 +76,9 @@ def prefill(sequences: Sequences, embeddings: NDArray[np.float32], key: int = 0,
     """Evaluate a prompt anew as the sequence `key`."""
     marks = np.arange(len(embeddings)) + 10**6 * (seed + 1)
     sequences.release(key)
-    sequences.reserve([len(embeddings) + STEPS + 1])
-    sequences.prefill(key, marks, embeddings)
+    max_length = len(embeddings) + STEPS + 1
+    sequences.reserve([max_length])
+    sequences.prefill(key, marks, embeddings, max_length)
 
 
 def prompt_in_one_call(backend: LlamaCpp, args: argparse.Namespace) -> None:
