@@ -6,6 +6,7 @@ It computes with numpy alone, so that equal logits and an equal seed give the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -89,13 +90,17 @@ class Sampler:
 
     def __init__(self, options: Generate, filters: Sequence[LogitsFilter] = ()) -> None:
         self._options, self._filters = options, filters
-        self._generator = np.random.PCG64(options.seed)  # its raw stream is the same in every release of numpy
 
     def sample(self, logits: Logits, generated: Sequence[int]) -> int:
         """Return the next token after those `generated`. `logits` is float32 (vocab_size,) and is not written to."""
         for logits_filter in self._filters:
             logits = logits_filter.apply(logits, generated)
         return int(logits.argmax()) if self._options.temperature == 0 else self._draw(logits)
+
+    @cached_property
+    def _generator(self) -> np.random.PCG64:
+        """The source of random numbers, whose raw stream is the same in every release of numpy; slow to make."""
+        return np.random.PCG64(self._options.seed)
 
     def _draw(self, logits: Logits) -> int:
         """Add noise and take the highest, which draws each token with its probability (the Gumbel-max trick).

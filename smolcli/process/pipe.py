@@ -28,25 +28,43 @@ class Pipe:
         self._incoming, self._outgoing, self.shared = os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"), shared
         self._sending = threading.Lock()  # several threads of the engine send
         self._posted: SimpleQueue[bytes | None] | None = None  # pickled values for the thread that sends them
+        self._unsent = 0  # how many of them were not sent yet
+        self._counting = threading.Lock()  # guards the number
 
     def send(self, value: object) -> None:
         """Send a value, from any thread; wait until the other process has room for it."""
         self._write(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
     def post(self, value: object) -> None:
-        """Have a value sent by a thread of this pipe, after those that were posted before. Called from one thread.
+        """Send a value without waiting for the other process, after those that were posted before. From one thread.
 
-        So a process that reads nothing holds up only that thread. Where it has ended, what is posted is lost.
+        A value for which the pipe has no room now is sent by a thread of this pipe: a process that reads nothing holds
+        up only that thread. Where it has ended, what is posted is lost.
         """
+        message = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        if not self._unsent and self._has_room(len(message)):
+            with contextlib.suppress(PeerClosed):
+                self._write(message)  # waking a thread would take three times as long
+            return
         if self._posted is None:
             self._posted = SimpleQueue()
             threading.Thread(target=self._send_posted, args=(self._posted,), daemon=True).start()
-        self._posted.put(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        with self._counting:
+            self._unsent += 1
+        self._posted.put(message)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes can be written without waiting: a pipe that is ready takes PIPE_BUF bytes (POSIX)."""
+        if size > select.PIPE_BUF or self._outgoing.closed:
+            return False
+        return bool(select.select([], [self._outgoing], [], 0)[1])
 
     def _send_posted(self, posted: SimpleQueue[bytes | None]) -> None:
         with contextlib.suppress(PeerClosed):
             while (message := posted.get()) is not None:
                 self._write(message)
+                with self._counting:
+                    self._unsent -= 1
 
     def _write(self, message: bytes) -> None:
         try:
