@@ -86,3 +86,17 @@ def test_an_error_that_cannot_be_pickled_is_sent_as_its_text() -> None:
     ):
         sent = picklable_error(broken)
         assert (type(sent), str(sent), sent.kind) == (EngineError, text, kind)
+
+
+def test_small_values_are_posted_in_order_when_the_pipe_has_room_and_when_it_has_none() -> None:
+    """Nobody reads until the pipe is full; what does not fit is sent later, and nothing overtakes it."""
+    left, right = both_ends()
+    expected = [(number, bytes(100)) for number in range(3000)]  # several times what a pipe holds
+    for value in expected[:2900]:
+        left.post(value)
+    received = [right.receive() for _ in range(2000)]
+    for value in expected[2900:]:
+        left.post(value)
+    received += [right.receive() for _ in range(1000)]
+    assert received == expected
+    left.close(), right.close()
