@@ -1,9 +1,10 @@
 """Compares two versions of smolcli on the same files: whole runs in turns, and whether their answers are equal.
 
-    python benchmarks/before_after.py OLD/bin/python NEW/bin/python [-m MODEL] [--rounds 5] [--workloads loop video]
+    python benchmarks/before_after.py OLD/bin/python NEW/bin/python [--rounds 5] [--workloads loop video]
 
 OLD and NEW are virtual environments with a version each. The sides take turns, every round with new pictures; the
-result is the median of the rounds' ratios of the new version's time to the old one's. Every answer must be equal, word
+result is the median of the rounds' ratios of the new version's time to the old one's. --language and --mmproj name the
+GGUF pair of both sides. Every answer must be equal, word
 for word, unless --answers-may-differ.
 
     picture     one picture of --tiles tiles
