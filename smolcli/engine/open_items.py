@@ -182,13 +182,12 @@ class OpenItems:
 
     def prepared(self, number: int, reserved: int = 0) -> None:
         """Note that a prompt was prepared, or cannot be; after the last one the item's pixels are freed."""
-        self.resize(reserved, 0)
         with self._changed:
+            self._decoded -= reserved
             item = self._items.get(number)
-            if item is None or item.source is None:
-                return
-            item.unprepared -= 1
-            if not item.unprepared:
-                item.source.let_go()
-                item.held = item.source.held
-                self._changed.notify_all()
+            if item is not None and item.source is not None:
+                item.unprepared -= 1
+                if not item.unprepared:
+                    item.source.let_go()
+                    item.held = item.source.held
+            self._changed.notify_all()

@@ -98,9 +98,9 @@ class ProgressCells:
         memory[cell] = stage  # last: a cell that has a stage is whole, wherever the process ends
         return cell
 
-    def stage(self, cell: int) -> Stage:
-        """What is done with the cell's request."""
-        return Stage(self._memory[cell])
+    def is_in_model(self, cell: int) -> bool:
+        """Whether the model is working on the cell's request."""
+        return self._memory[cell] == Stage.IN_MODEL
 
     def set_stage(self, cell: int, stage: Stage) -> None:
         """Say what is done with the cell's request from now on.

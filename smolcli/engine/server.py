@@ -54,7 +54,7 @@ from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import peak_rss_bytes
-from smolcli.types import Content, Fault, Frame, FrameRef, Item, Media, Memory, ModelLimits, Piece, Prompt, Reply
+from smolcli.types import Content, Fault, Frame, FrameRef, Item, Media, Memory, ModelLimits, Piece, Prompt, Reply, Turn
 
 if TYPE_CHECKING:
     from smolcli.backends.base import Backend, PreparedPrompt
@@ -129,6 +129,7 @@ class EngineServer:
 
     def __init__(self, pipe: MessageSender, work: Work) -> None:
         self._pipe, self._work, self._cells = pipe, work, ProgressCells(pipe.shared)
+        self._is_verbose = is_verbose()
         self._items = OpenItems()
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
         self._in_progress: dict[int, PromptInProgress] = {}  # by the scheduler's index
@@ -192,7 +193,7 @@ class EngineServer:
             self._pipe.send(ItemNotOpened(number, fault_of(error), content))
             self._items.release(number)
             return
-        if is_verbose():
+        if self._is_verbose:
             for remark in source.remarks:
                 print(f"smolcli: {item.path}: {remark}", file=sys.stderr, flush=True)
         seconds = time.perf_counter() - started
@@ -252,7 +253,8 @@ class EngineServer:
             fault = fault_of(error)
             raise InputError(fault.what, fault.advice, kind=fault.kind) from error
         in_progress.reserved = sum(len(frame.rgb) for frame in frames.values())
-        self._items.resize(size, in_progress.reserved)
+        if in_progress.reserved != size:
+            self._items.resize(size, in_progress.reserved)
         if faults:
             self._pipe.send(FramesDecoded(number, faults))
         return frames
@@ -274,7 +276,7 @@ class EngineServer:
         The first piece only says that the model begins to work on the prompt.
         """
         in_progress = self._in_progress[piece.index]
-        if self._cells.stage(in_progress.cell) is Stage.IN_MODEL:
+        if self._cells.is_in_model(in_progress.cell):
             self._cells.count_piece(in_progress.cell)
         else:
             self._cells.set_stage(in_progress.cell, Stage.IN_MODEL)
@@ -323,7 +325,7 @@ def fault_of(error: Exception) -> Fault:
 def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame]) -> Prompt:
     """A prompt with these frames, by their index in the item, in the place of references to them."""
     turns = tuple(
-        replace(turn, parts=tuple(frames[part.index] if isinstance(part, FrameRef) else part for part in turn.parts))
+        Turn(turn.role, tuple(frames[part.index] if isinstance(part, FrameRef) else part for part in turn.parts))
         for turn in prompt.turns
     )
     return replace(prompt, turns=turns)

@@ -71,10 +71,10 @@ class Prefetcher:
 
     @property
     def _has_space(self) -> bool:
-        unprepared = sum(not pending.is_ready for pending in self._pending)
-        held_bytes = sum(pending.held_bytes for pending in self._pending)
         return (
-            len(self._pending) < self._limit and unprepared < self._max_unprepared and held_bytes < MAX_PREFETCHED_BYTES
+            len(self._pending) < self._limit
+            and sum(not pending.is_ready for pending in self._pending) < self._max_unprepared
+            and sum(pending.held_bytes for pending in self._pending) < MAX_PREFETCHED_BYTES
         )
 
 

@@ -78,6 +78,8 @@ def _unit_length(tail: str) -> int | None:
     suffix). The prefix function of Knuth, Morris and Pratt gives the longest border of every prefix in one pass. It
     runs over the reversed tail, whose prefixes are the ends of the tail.
     """
+    if len(tail) < MIN_SPAN:
+        return None
     back = tail[::-1]
     borders = [0] * len(back)
     unit_length = None

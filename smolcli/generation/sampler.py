@@ -5,6 +5,7 @@ It computes with numpy alone, so that equal logits and an equal seed give the sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
@@ -90,6 +91,7 @@ class Sampler:
 
     def __init__(self, options: Generate, filters: Sequence[LogitsFilter] = ()) -> None:
         self._options, self._filters = options, filters
+        self.takes_likeliest = options.temperature == 0 and not filters  # whether `sample` does no more than argmax
 
     def sample(self, logits: Logits, generated: Sequence[int]) -> int:
         """Return the next token after those `generated`. `logits` is float32 (vocab_size,) and is not written to."""
@@ -117,15 +119,18 @@ class Sampler:
         return int(kept[(scaled[kept] - np.log(-np.log(uniform[kept]))).argmax()])
 
 
-def log_probability(logits: Logits, token: int) -> float:
+def log_probability(logits: Logits, token: int, highest: np.float32) -> float:
     """Return the natural logarithm of the probability of `token`: the softmax of `logits`, in float64 sums.
 
+    `highest` is the highest of the logits.
+
     >>> logits = np.log(np.float32([0.5, 1.5]))
-    >>> float(np.exp(log_probability(logits, 1)).round(6))
+    >>> float(np.exp(log_probability(logits, 1, logits.max())).round(6))
     0.75
     """
-    above = logits - logits.max()
-    return float(above[token]) - float(np.log(np.exp(above).sum(dtype=np.float64)))
+    above = logits - highest
+    chosen = float(above[token])
+    return chosen - math.log(np.add.reduce(np.exp(above, out=above), dtype=np.float64))
 
 
 def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:

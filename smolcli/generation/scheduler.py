@@ -109,7 +109,10 @@ class Scheduler:
         prefetcher = Prefetcher(prompts, self._prepare, limit=self._backend.max_sequences)
         try:
             while self._sequences or not prefetcher.is_exhausted:
-                yield from self._fill_slots(prefetcher)
+                if len(self._running()) < self._backend.max_sequences:
+                    yield from self._fill_slots(prefetcher)
+                else:
+                    prefetcher.fill()
                 yield from self._decode()
                 self._sequences = [sequence for sequence in self._sequences if sequence.state is not State.FINISHED]
         finally:
@@ -178,6 +181,9 @@ class Scheduler:
     def _waiting(self) -> list[Sequence]:
         return [sequence for sequence in self._sequences if sequence.state is State.WAITING]
 
+    def _running(self) -> list[Sequence]:
+        return [sequence for sequence in self._sequences if sequence.state is State.RUNNING]
+
     def _fitting(self) -> list[Sequence]:
         """The waiting sequences, from the first, that have memory beside the running ones and not too many tiles.
 
@@ -232,7 +238,7 @@ class Scheduler:
 
         They share the time in equal parts. If it fails all of them do: their caches may have the token or not.
         """
-        running = [sequence for sequence in self._sequences if sequence.state is State.RUNNING]
+        running = self._running()
         if not running:
             return
         started = time.perf_counter()
@@ -247,7 +253,7 @@ class Scheduler:
         choices = self._choose_tokens(running, logits)
         share = (time.perf_counter() - started) / len(running)
         for sequence in running:
-            sequence.seconds += Seconds(decode=share)
+            sequence.decode_seconds += share
         yield from self._advance(choices)
 
     # ---- a sequence goes on, is tried again, or is finished ----------------------------------------------

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-import numpy as np
-
 from smolcli.backends.base import Logits, PrefillRequest, PreparedPrompt
 from smolcli.errors import EngineError
 from smolcli.generation.repetition import RepetitionGuard
@@ -50,10 +48,12 @@ class Attempt:
         Afterwards `reason` says whether the attempt has ended. Raises EngineError for logits that are not finite, and
         where the grammar gives up.
         """
-        if not np.isfinite(logits.max()):  # also where one of them is NaN
+        likeliest = int(logits.argmax())  # the place of a NaN, where there is one
+        highest = logits[likeliest]
+        if not math.isfinite(highest):
             raise EngineError("the model computed numbers that are not finite", "try --dtype float32, or another model")
-        token = self.sampler.sample(logits, self.tokens)
-        self.log_probability += log_probability(logits, token)
+        token = likeliest if self.sampler.takes_likeliest else self.sampler.sample(logits, self.tokens)
+        self.log_probability += log_probability(logits, token, highest)
         self.choices += 1
         if token in self.stop_tokens:
             self.reason = "stop"
@@ -96,7 +96,8 @@ class Sequence:
     index: int
     prompt: PreparedPrompt
     attempt: Attempt
-    seconds: Seconds  # so far, of both attempts
+    seconds: Seconds  # until its first token, of both attempts
+    decode_seconds: float = 0.0  # of the tokens after it, of both attempts
     state: State = State.WAITING
     looped: Attempt | None = None
 
@@ -115,13 +116,14 @@ class Sequence:
         attempts = [self.attempt] if self.looped is None else [self.looped, self.attempt]
         new = sum(len(attempt.tokens) for attempt in attempts)
         tokens = Tokens(self.prompt.length * len(attempts), self.prompt.image_tokens * len(attempts), new)
+        seconds = self.seconds + Seconds(decode=self.decode_seconds)
         if fault is not None:
-            return Finish("error", tokens, self.seconds, fault)
+            return Finish("error", tokens, seconds, fault)
         assert self.attempt.reason is not None
         if self.looped is None:
-            return Finish(self.attempt.reason, tokens, self.seconds, confidence=self.attempt.confidence)
+            return Finish(self.attempt.reason, tokens, seconds, confidence=self.attempt.confidence)
         if not self.attempt.has_looped:
             text, confidence = self.attempt.guard.text, self.attempt.confidence
-            return Finish(self.attempt.reason, tokens, self.seconds, text=text, confidence=confidence)
+            return Finish(self.attempt.reason, tokens, seconds, text=text, confidence=confidence)
         text, confidence = self.looped.text_without_loop, self.looped.confidence  # readers have seen the first attempt
-        return Finish("repetition", tokens, self.seconds, text=text, confidence=confidence)
+        return Finish("repetition", tokens, seconds, text=text, confidence=confidence)
