@@ -87,11 +87,12 @@ class Engine:
 
     def release(self, number: int) -> None:
         """Free what is held for an item that is done; no events come for it any more."""
-        for by_number in (self._items, self._contents, self._unanswered):
-            by_number.pop(number, None)
+        self._items.pop(number, None)
+        self._contents.pop(number, None)
+        unanswered = self._unanswered.pop(number, {})
         self._watchdog.release(number)
         if self._child is not None:
-            self._child.release(number)
+            self._child.release(number, unanswered)
         if self._quarantine.release(number):
             self._send_pending()
         self._replace_retiring()

@@ -6,7 +6,7 @@ phase `stop` ends it; where it ends by itself, Exited comes into the inbox, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from threading import Thread
@@ -149,12 +149,16 @@ class EngineChild:
         """Note that a request was answered."""
         self.unanswered.pop(request, None)
 
-    def release(self, number: int) -> None:
-        """Have it free what it holds of an item: with the next message, or now, where an item may wait for that."""
+    def release(self, number: int, unanswered: Iterable[int]) -> None:
+        """Have it free what it holds of an item: with the next message, or now, where an item may wait for that.
+
+        `unanswered` are the slots of the item's requests that have no answer.
+        """
         if number in self._holds:
             self._holds.discard(number)
             self._releases.append(Release(number))
-        self.unanswered = {request: None for request in self.unanswered if request.number != number}
+        for slot in unanswered:
+            self.request_done(RequestId(number, slot))
         if self._releases and any(request.is_opening for request in self.unanswered):
             self._post()
 

@@ -9,6 +9,7 @@ about, or have the content of one that was answered.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -73,6 +74,7 @@ class LocalExecutor:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._engine = Engine(spec.work, self._inbox, spec.batch.timeout, spec.verbose)
         self._queue: dict[int, Job] = {}  # by number, in order: every item whose record was not given out
+        self._undecided: deque[Job] = deque()  # of these, in order, those about which nothing was decided
         self._numbers = count()
         ahead = VIDEOS_AHEAD if self._reads_videos else max(AHEAD, 2 * (spec.work.model.jobs or 0))
         self._producer = Producer(self._inbox, ahead)
@@ -110,6 +112,7 @@ class LocalExecutor:
             self._engine.close()
             self._answers.close()
             self._queue.clear()
+            self._undecided.clear()
 
     def stop(self) -> None:
         """Begin no other item, and finish what the model has begun. Safe in a signal handler."""
@@ -148,7 +151,10 @@ class LocalExecutor:
                 raise message
             case InboxMessage():
                 self._handle_events(self._engine.handle(message))
-        self._handle_events(self._engine.check())
+        self._advance_queue()  # also where `check` will raise: what is done is given out first
+        if events := self._engine.check():
+            self._handle_events(events)
+            self._advance_queue()
 
     def _admit(self, item: Item) -> None:
         """Queue an item and have it opened."""
@@ -156,6 +162,7 @@ class LocalExecutor:
             return
         job = Job(next(self._numbers), item)
         self._queue[job.number] = job
+        self._undecided.append(job)
         if item.fault is None:
             self._engine.open(job.number, item)
         else:
@@ -167,7 +174,6 @@ class LocalExecutor:
                 self._on_restart(event)
             elif event.number in self._queue:
                 self._handle_event(self._queue[event.number], event)
-        self._advance_queue()  # also where `check` will raise: what is done is given out first
 
     def _on_restart(self, event: Restarted) -> None:
         """Tell the user that the engine was lost; what it had not answered another one is asked from the beginning."""
@@ -199,10 +205,9 @@ class LocalExecutor:
         self._deliver_first()
         if self.is_stopping:
             return
-        for job in list(self._queue.values()):
-            if job.stage is JobStage.OPENING:
-                break  # later items wait for it
-            if job.stage is JobStage.OPEN:
+        while self._undecided and self._undecided[0].stage is not JobStage.OPENING:  # later items wait for it
+            job = self._undecided.popleft()
+            if job.stage is JobStage.OPEN:  # else it has failed
                 self._follow(job, self._answers.decide(job.open_item))
         self._deliver_first()
 
@@ -274,7 +279,8 @@ class LocalExecutor:
     def _remove(self, job: Job) -> None:
         """Take an item out of the queue, and let another one in if none was."""
         del self._queue[job.number]
-        self._engine.release(job.number)
+        if job.record is None:
+            self._engine.release(job.number)
         if job.is_replaced:
             self._replaced -= 1
         else:
