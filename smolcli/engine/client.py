@@ -6,6 +6,7 @@
     for event in engine.handle(inbox.get()): ...
     for event in engine.check(): ...          # within engine.seconds_until_check
     engine.release(0)
+    engine.flush()                            # before each wait for the inbox: nothing is sent otherwise
 
 The owner's process decodes no pictures and loads no native library. Whatever ends the child, a crash, a kill for want
 of memory, a hang, costs only the item that caused it. What that takes is in files of its own: engine_child.py knows one
@@ -97,10 +98,10 @@ class Engine:
             self._send_pending()
         self._replace_retiring()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether the child was sent prompts that it has not answered."""
-        return self._child is not None and self._child.has_prompts
+    def flush(self) -> None:
+        """Send what was asked for since the last call, together: each message wakes the child."""
+        if self._child is not None:
+            self._child.flush()
 
     @property
     def items_in_progress(self) -> set[int]:
@@ -288,7 +289,7 @@ class Engine:
 
     def _replace_retiring(self) -> None:
         """End a retiring child that has answered all its prompts, and go on in a new one."""
-        if self._child is not None and self._child.phase is Phase.RETIRING and not self.is_busy:
+        if self._child is not None and self._child.phase is Phase.RETIRING and not self._child.has_prompts:
             self._stop_child()
             self._send_pending()
 

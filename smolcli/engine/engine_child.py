@@ -99,7 +99,7 @@ class EngineChild:
         self.phase = Phase.LOADING
         self.unanswered: dict[RequestId, None] = {}  # what it was sent and has not answered, in the order of sending
         self._holds: set[int] = set()  # items that it was sent and may hold pixels of
-        self._releases: list[Release] = []  # to be sent along with the next message
+        self._outbox: list[OwnerMessage] = []  # messages that `flush` sends
         self._process = process
         self._cells = ProgressCells(process.pipe.shared)
         self._reader = Thread(target=_read_pipe, args=(process.pipe, number, inbox), daemon=True)
@@ -139,34 +139,38 @@ class EngineChild:
         return {request.number for request in prompts[: last + 1]}
 
     def send(self, message: Open | Ask) -> None:
-        """Send a request, after the releases that are due."""
+        """Send a request with the next `flush`."""
         if isinstance(message, Open):
             self._holds.add(message.number)
         self.unanswered[message.request] = None
-        self._post(message)
+        self._outbox.append(message)
 
     def request_done(self, request: RequestId) -> None:
         """Note that a request was answered."""
         self.unanswered.pop(request, None)
 
     def release(self, number: int, unanswered: Iterable[int]) -> None:
-        """Have it free what it holds of an item: with the next message, or now, where an item may wait for that.
-
-        `unanswered` are the slots of the item's requests that have no answer.
-        """
+        """Have it free what it holds of an item; `unanswered` are the slots of its requests that have no answer."""
         if number in self._holds:
             self._holds.discard(number)
-            self._releases.append(Release(number))
+            self._outbox.append(Release(number))
         for slot in unanswered:
             self.request_done(RequestId(number, slot))
-        if self._releases and any(request.is_opening for request in self.unanswered):
-            self._post()
+
+    def flush(self) -> None:
+        """Send what there is to send, together. Releases alone wait for a request, unless an item may wait for them."""
+        if not self._outbox:
+            return
+        has_requests = not all(isinstance(message, Release) for message in self._outbox)
+        if has_requests or any(request.is_opening for request in self.unanswered):
+            messages, self._outbox = tuple(self._outbox), []
+            self._process.pipe.post(messages)  # if it is lost, the reader puts the child's end into the inbox
 
     def stop(self) -> None:
         """End it, at once if it was sent prompts that it has not answered."""
         at_once = self.has_prompts
         if not at_once:
-            self._post(Stop())
+            self._process.pipe.post((Stop(),))
         self._process.end(at_once)
         self._reader.join()  # before the pipe that it reads is closed
         self._process.close(at_once=True)
@@ -174,10 +178,6 @@ class EngineChild:
     def post_mortem(self) -> Fault:
         """Say what ended it, after Exited came."""
         return self._process.post_mortem("use a smaller model, --detail low or -j 1")
-
-    def _post(self, *messages: OwnerMessage) -> None:
-        releases, self._releases = self._releases, []
-        self._process.pipe.post((*releases, *messages))  # if it is lost, the reader puts the child's end into the inbox
 
 
 def _read_pipe(pipe: MessagePipe, number: int, inbox: Inbox[InboxMessage]) -> None:

@@ -36,7 +36,7 @@ from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.records import notices
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
-from smolcli.types import Answer, Fault, Item, Record
+from smolcli.types import Answer, Fault, Item, Memory, Record
 
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 AHEAD = 32  # items that are opened, or wait to be, before the model has come to them; with -j twice as many at least
 VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
 FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which others are let in
+LET_IN = 8  # items that are let in together, since each time wakes the thread that reads them; of few ahead a quarter
+MAX_TURN = 16  # messages after which what follows from them is sent to the engine, though others have come
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class LocalExecutor:
         self._numbers = count()
         ahead = VIDEOS_AHEAD if self._reads_videos else max(AHEAD, 2 * (spec.work.model.jobs or 0))
         self._producer = Producer(self._inbox, ahead)
+        self._let_in_together, self._to_let_in = min(LET_IN, ahead // 4), 0
         self._replaced = 0  # items in the queue for which others were let in
         self._has_all_items = False
         self.is_stopping = False
@@ -103,9 +106,8 @@ class LocalExecutor:
         self._producer.start(source)
         try:
             while not self._is_over:
-                self._handle(self._next_message())
-                if self.is_stopping and not self._has_dropped:
-                    self._drop_waiting()
+                self._engine.flush()
+                self._handle_turn(self._next_message())
         finally:
             self.is_stopping = True
             self._producer.stop()
@@ -137,6 +139,14 @@ class LocalExecutor:
         except Empty:
             return None
 
+    def _handle_turn(self, message: Message) -> None:
+        """Handle a message, and those that have come meanwhile."""
+        self._handle(message)
+        for _ in range(MAX_TURN - 1):
+            if self._is_over or self._inbox.empty():
+                return
+            self._handle(self._inbox.get())
+
     def _handle(self, message: Message) -> None:
         match message:
             case Item():
@@ -155,6 +165,8 @@ class LocalExecutor:
         if events := self._engine.check():
             self._handle_events(events)
             self._advance_queue()
+        if self.is_stopping and not self._has_dropped:
+            self._drop_waiting()
 
     def _admit(self, item: Item) -> None:
         """Queue an item and have it opened."""
@@ -186,7 +198,9 @@ class LocalExecutor:
     def _handle_event(self, job: Job, event: Opened | Decoded | PieceReceived | ReplyReceived | Failed) -> None:
         match event:
             case Opened(_, media):
-                job.open(replace(media, question=job.item.question), self._spec.identity.id_of(media.content.sha256))
+                if job.item.question is not None:
+                    media = replace(media, question=job.item.question)
+                job.open(media, self._spec.identity.id_of(media.content.sha256))
             case Decoded():
                 job.add_notices(event.notices)
             case PieceReceived(_, _, piece) if job.conversation is not None:
@@ -255,7 +269,7 @@ class LocalExecutor:
         if self._replaced < FINISHED_AHEAD:
             job.is_replaced = True
             self._replaced += 1
-            self._producer.add_permits()
+            self._let_in()
         self._follow_all(self._answers.finish(job.number, record))
 
     def _follow_all(self, decisions: Iterable[tuple[int, AskModel | Record]]) -> None:
@@ -284,7 +298,14 @@ class LocalExecutor:
         if job.is_replaced:
             self._replaced -= 1
         else:
-            self._producer.add_permits()
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Let another item in, along with others."""
+        self._to_let_in += 1
+        if self._to_let_in >= self._let_in_together:
+            self._producer.add_permits(self._to_let_in)
+            self._to_let_in = 0
 
     def _drop_waiting(self) -> None:
         """Drop all items but those that are done or that the model has begun; of these the first video alone."""
@@ -302,7 +323,7 @@ class LocalExecutor:
 
     def _record(self, job: Job, answer: Answer, fault: Fault | None) -> Record:
         """The record of an item that was answered, or has failed."""
-        identity, media, totals = self._spec.identity, job.media, job.totals
+        identity, media, totals, engine = self._spec.identity, job.media, job.totals, self._engine.memory
         reason = "error" if fault else totals.finish_reason
         is_blank = fault is None and answer.text.strip() in self._spec.task.blank_replies(media)
         if job.conversation is not None:
@@ -314,7 +335,7 @@ class LocalExecutor:
         return Record(
             job.item.path, job.id or identity.id_of(""), media.content.sha256, media.content.stamp, identity.task,
             answer.text, answer.data, identity.model, identity.backend, reason, totals.tokens, job.seconds,
-            tuple(job.notices), replace(self._engine.memory, parent=peak_rss_bytes()), fault, is_blank,
+            tuple(job.notices), Memory(peak_rss_bytes(), engine.engine, engine.gpu), fault, is_blank,
             paths=job.item.paths, confidence=None if fault else totals.confidence,
         )  # fmt: skip
 

@@ -40,6 +40,7 @@ class ScriptedChild:
     def __init__(self, number: int) -> None:
         self.pid = number  # of no process
         self.received: list[OwnerMessage] = []
+        self.values = 0  # how many the messages came in
         self.ends: list[bool] = []  # how its owner has ended it: at once or not
         self.pipe, self.shared = self, memoryview(bytearray(CELLS * FIELDS * 8)).cast("q")
         self.cells = ProgressCells(self.shared)
@@ -54,6 +55,7 @@ class ScriptedChild:
     def post(self, value: Any) -> None:
         if not self.is_pipe_broken:
             self.received += value
+            self.values += 1
 
     def receive(self) -> EngineMessage:
         message = self._sent.get()
@@ -120,7 +122,8 @@ class Owner:
 
     @property
     def child(self) -> ScriptedChild:
-        """The last child."""
+        """The last child, which has got what it was sent."""
+        self.engine.flush()
         return self.children[-1]
 
     def open(self, *numbers: int) -> None:

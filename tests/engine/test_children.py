@@ -39,6 +39,7 @@ def test_pieces_are_events_where_the_work_streams() -> None:
     with closing(Engine(work(streams=True), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         while not any(isinstance(event, ReplyReceived) for event in events):
+            engine.flush()
             events += engine.handle(inbox.get(timeout=60))
             if events and isinstance(events[-1], Opened):
                 engine.ask(0, 0, Prompt.user("word"))
@@ -50,9 +51,11 @@ def test_an_item_whose_reply_is_in_the_inbox_is_in_progress() -> None:
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         engine.open(1, Item.of("a.png", PICTURE))
+        engine.flush()
         while not isinstance((message := inbox.get(timeout=60)).message, ReplyMade):
             if any(isinstance(event, Opened) and event.number == 0 for event in engine.handle(message)):
                 engine.ask(0, 0, Prompt.user("word"))
+                engine.flush()
         engine.ask(1, 0, Prompt.user("hang"))  # not begun before the reply is handled
         assert 0 in engine.items_in_progress
         engine.handle(message)
@@ -64,6 +67,7 @@ def test_no_log_is_left_even_by_a_process_that_is_killed(tmp_path: Path, monkeyp
     inbox: SimpleQueue[InboxMessage] = SimpleQueue()
     with closing(Engine(work(), inbox)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
+        engine.flush()
         inbox.get(timeout=60)
         assert list(tmp_path.iterdir()) == []  # while it runs
 
@@ -112,9 +116,11 @@ def test_a_child_that_reads_nothing_does_not_hold_up_its_owner(monkeypatch: pyte
     with closing(Engine(work(), inbox, timeout=2.0, clock=lambda: now, start=start)) as engine:
         engine.open(0, Item.of("a.png", PICTURE))
         while not engine.ready_at or not inbox.empty():
+            engine.flush()
             engine.handle(inbox.get(timeout=60))
         os.kill(pids[0], signal.SIGSTOP)
         engine.open(1, Item.of("-", bytes(2**20)))  # more than a pipe holds
+        engine.flush()
         events: list[Event] = []
         for now in range(1001, 1020):  # noqa: B007 - the clock reads it
             events = events or engine.check()

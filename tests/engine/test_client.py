@@ -34,7 +34,7 @@ from smolcli.types import Content, Fault, Finish, Item, Media, Memory, Prompt, R
 from tests.engine.scripted import Owner, reply_made
 
 
-def test_a_request_goes_out_at_once_and_its_answer_is_an_event() -> None:
+def test_a_request_goes_out_and_its_answer_is_an_event() -> None:
     owner = Owner()
     item, prompt = Item.of("0.png", b""), Prompt.user("a")
     owner.engine.open(0, item)
@@ -43,16 +43,26 @@ def test_a_request_goes_out_at_once_and_its_answer_is_an_event() -> None:
     media = Media((), Content("sha"), seconds=0.5)
     assert owner.say(ItemOpened(0, media)) == [Opened(0, media)]
     owner.engine.ask(0, 3, prompt)
-    assert owner.child.received[1:] == [Ask(0, 3, prompt)] and owner.engine.is_busy
+    assert owner.child.received[1:] == [Ask(0, 3, prompt)] and owner.engine.items_in_progress == {0}
     assert owner.say(FramesDecoded(0, ("cut short",))) == [Decoded(0, ("cut short",))]
     assert owner.say(PieceMade(0, 3, "fi")) == [PieceReceived(0, 3, "fi")]
     reply = Reply("fine", Finish("stop"))
     assert owner.say(ReplyMade(0, 3, reply, Memory(engine=7, gpu=5))) == [ReplyReceived(0, 3, reply)]
-    assert not owner.engine.is_busy and owner.engine.memory == Memory(engine=7, gpu=5)
+    assert not owner.engine.items_in_progress and owner.engine.memory == Memory(engine=7, gpu=5)
     owner.open(1)
     fault = Fault(ErrorKind.MISSING, "no such file")
     assert owner.say(ItemNotOpened(1, fault, Content("sha1"))) == [Failed(1, fault, Content("sha1"))]
     assert len(owner.children) == 1
+
+
+def test_what_is_asked_for_goes_out_as_one_value_with_flush() -> None:
+    owner = Owner()
+    owner.open(0, 1, 2)
+    [child] = owner.children
+    assert child.received == []
+    owner.engine.flush()
+    owner.engine.flush()
+    assert child.requests == [(0, OPENING), (1, OPENING), (2, OPENING)] and child.values == 1
 
 
 def test_nothing_comes_for_an_item_after_its_release() -> None:
@@ -113,14 +123,13 @@ def test_pixels_are_freed_at_once_while_others_wait_for_their_memory() -> None:
     owner = Owner()
     owner.prepare(0)
     owner.reply(0)
-    sent = owner.child.received
     owner.engine.release(0)
-    assert Release(0) not in sent  # it goes with the next message
+    assert Release(0) not in owner.child.received  # it goes with the next request
     owner.open(1, 2)
-    assert sent[-3:] == [Release(0), Open(1, Item.of("1.png", b"")), Open(2, Item.of("2.png", b""))]
+    assert owner.child.received[-3:] == [Release(0), Open(1, Item.of("1.png", b"")), Open(2, Item.of("2.png", b""))]
     owner.opened(1)
     owner.engine.release(1)
-    assert sent[-1] == Release(1)
+    assert owner.child.received[-1] == Release(1)
 
 
 def test_a_child_is_asked_to_stop_and_one_that_is_busy_is_ended_at_once() -> None:

@@ -54,12 +54,14 @@ def test_after_a_crash_replies_come_in_the_order_of_asking(tmp_path: Path) -> No
     with closing(Engine(work(), inbox)) as engine:
         for number in range(4):
             engine.open(number, Item.of("a.png", PICTURE))
+        engine.flush()
         opened: set[int] = set()
         while len(opened) < 4:
             opened |= {event.number for event in engine.handle(inbox.get(timeout=60)) if isinstance(event, Opened)}
         for number, word in enumerate([("once", str(tmp_path / "flag")), ("a",), ("b",), ("c",)]):
             engine.ask(number, 0, Prompt.user(*word))
         while len(replied) < 4:
+            engine.flush()
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, ReplyReceived):
                     replied.append(event.number)
@@ -126,6 +128,7 @@ def test_a_file_that_changes_before_a_new_child_opens_it_fails(tmp_path: Path) -
         engine.open(1, Item.of(str(tmp_path / "slow.png")))
         failed = None
         while failed is None:
+            engine.flush()
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, Opened):
                     file.write_bytes(png((3, 3)))

@@ -52,6 +52,7 @@ def test_memory_that_grows_is_given_back_between_two_inputs() -> None:
             while asked < min(800, done + 8):
                 engine.open(asked, Item.of("a.png", PICTURE))
                 asked += 1
+            engine.flush()
             before = children[-1]
             for event in engine.handle(inbox.get(timeout=60)):
                 if isinstance(event, Opened):

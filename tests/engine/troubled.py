@@ -246,6 +246,7 @@ def faults(
         for number in range(len(words)):
             engine.open(number, items[number] if items else Item.of(f"{number}.png", PICTURE))
         while len(ended) < len(words):
+            engine.flush()
             try:
                 events = engine.handle(inbox.get(timeout=engine.seconds_until_check))
             except Empty:

@@ -60,8 +60,8 @@ class Scene:
 
         class Child(ScriptedChild):
             def post(self, value: Any) -> None:
-                super().post(value)
                 for message in value:
+                    super().post((message,))
                     if isinstance(message, Open) and message.number < opened:
                         media = Media((FrameRef(0, 2, 1),), Content(f"{message.number:064x}"))
                         self.say(ItemOpened(message.number, media))
