@@ -20,9 +20,10 @@ def peak_rss_bytes() -> int:
     On Linux not from getrusage, which includes the memory of the parent from before the exec.
     """
     try:
-        with open("/proc/self/status", "rb") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(PEAK_FIELD))
-    except (OSError, StopIteration):
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            status = file.read()
+        return int(status.partition(PEAK_FIELD)[2].split(maxsplit=1)[0]) * 1024
+    except (OSError, IndexError):
         pass
     try:
         import resource

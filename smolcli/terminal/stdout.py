@@ -29,8 +29,10 @@ class AnswerStream(io.TextIOWrapper):
         super().__init__(io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline="\n")
         self.display_name = name
         self._flushed_end: int | None = None  # of a regular file: the byte after the last whole record
+        self._is_flushed = False  # whether nothing was written since
 
     def write(self, text: str) -> int:
+        self._is_flushed = False
         with self._convert_errors():
             if self.status_line is None:
                 return super().write(text)
@@ -44,6 +46,11 @@ class AnswerStream(io.TextIOWrapper):
             super().flush()
             if stat.S_ISREG(os.fstat(self.fileno()).st_mode):
                 self._flushed_end = os.lseek(self.fileno(), 0, os.SEEK_CUR)
+                self._is_flushed = True
+
+    def tell(self) -> int:
+        """The byte offset at which the next text will begin. It is asked for before each record."""
+        return self._flushed_end if self._is_flushed and self._flushed_end is not None else super().tell()
 
     @contextlib.contextmanager
     def _convert_errors(self) -> Iterator[None]:
