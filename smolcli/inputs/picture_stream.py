@@ -99,7 +99,7 @@ class _Stream:
 
 
 def _begins_picture(head: bytes) -> bool:
-    return _finder_of(head) is not None or bool(kind_of(head))
+    return bool(head) and (_finder_of(head) is not None or bool(kind_of(head)))
 
 
 def _finder_of(head: bytes | bytearray) -> Finder | None:
