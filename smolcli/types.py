@@ -7,9 +7,8 @@ They are plain data: this module knows no stage and imports no library.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from smolcli.errors import ErrorKind
 
@@ -35,17 +34,41 @@ class Frame:
             raise ValueError(f"{len(self.rgb)} bytes are not {self.width} x {self.height} RGB pixels")
 
 
+class Box(NamedTuple):
+    """A rectangle of a picture in pixels, from the top left corner; `right` and `bottom` are the first outside it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Parts of an upright page that become one square picture of `side` pixels.
+
+    Each of `rows` is a part and the factor by which it is resized. They are drawn on white, one below the other, `gap`
+    pixels from each other, from the top and from the left. `half_turn` is that of the PageRequest.
+    """
+
+    rows: tuple[tuple[Box, float], ...]
+    side: int
+    gap: int
+    half_turn: bool = False
+
+
 @dataclass(frozen=True)
 class FrameRef:
     """A frame of an open item without its pixels, which the engine's process decodes: it is number `index` from 0.
 
-    The size of a page that was not decoded yet is 0 x 0.
+    The size of a page that was not decoded yet is 0 x 0. With `crop` it stands for parts of the upright page.
     """
 
     index: int
     width: int
     height: int
     time: float | None = None
+    crop: Crop | None = None
 
 
 def is_url(word: str) -> bool:
@@ -140,8 +163,8 @@ def pluralize(number: int, noun: str) -> str:
 class Media:
     """The content of an opened item: its frames, and what is known of its file.
 
-    Of a video, `spans` are its parts in order and `duration` its length in seconds. `notices` are messages for the
-    user. `limits` are those of the model that will see it.
+    Of a video, `spans` are its parts in order and `duration` its length in seconds. `notices` are for the user.
+    `limits` are those of the model that will see it, `path` is the name of its item.
     """
 
     frames: tuple[FrameRef, ...]
@@ -152,6 +175,7 @@ class Media:
     notices: tuple[str, ...] = ()
     limits: ModelLimits | None = None
     question: Question | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,8 +183,8 @@ class ModelLimits:
     """The limits of a model, in tokens: `context` in all, `reply` of them reserved for the reply.
 
     A picture becomes tiles of `tile` x `tile` pixels, each `tile_tokens` tokens; with most detail its longest edge is
-    resized to `longest_edge` pixels, 0 if that is not known. `understands_text` says whether the model can answer about
-    text without pictures.
+    `longest_edge` pixels, 0 if that is not known. `understands_text` says whether it can answer about text without
+    pictures. `x_height` is the height in pixels of the small letters that it reads best, 0 if not known.
     """
 
     context: int
@@ -169,6 +193,7 @@ class ModelLimits:
     reply: int = 0
     understands_text: bool = True
     longest_edge: int = 0
+    x_height: float = 0.0
 
     @property
     def prompt(self) -> int:
@@ -248,13 +273,7 @@ class Seconds:
     decode: float = 0.0
 
     def __add__(self, other: Seconds) -> Seconds:
-        return Seconds(
-            self.load + other.load,
-            self.media + other.media,
-            self.encode + other.encode,
-            self.prefill + other.prefill,
-            self.decode + other.decode,
-        )
+        return Seconds(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -294,6 +313,7 @@ class Finish:
     `text` is the whole reply if it differs from its joined pieces: a repetition was cut off, or a second attempt
     replaced the first. `confidence` is the geometric mean of the probabilities that the model gave the chosen tokens,
     with that of the stop token, before a penalty, a grammar or the temperature; None if no token was chosen.
+    `line_confidences` has that of each line of the reply.
     """
 
     reason: FinishReason
@@ -302,6 +322,7 @@ class Finish:
     fault: Fault | None = None
     text: str | None = None
     confidence: float | None = None
+    line_confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -324,14 +345,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task makes of its replies: text for people, and `data` if the task's answers have structure."""
+    """What a task makes of its replies: text for people, and `data` if the task's answers have structure.
+
+    `confidence` is the answer's, None where it is that of the last step's replies.
+    """
 
     text: str
     data: Any = None
-
-
-# What Task.steps returns: a generator that yields prompts, is sent their replies and returns the answer.
-Steps = Generator[Sequence[Prompt], Sequence[Reply], Answer]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -341,7 +362,8 @@ class Record:
     `notices` are messages about the answer, for example that a file was cut short. `blank` says that the text is empty
     because the input has none, `embedded` that a description or keywords were written into the file after it was read.
     `paths` are the names of inputs that were looked at together, else None. `confidence`, from 0 to 1, is the geometric
-    mean of the probabilities of the answer's tokens; None where there is no answer or no model made it.
+    mean of the probabilities of the answer's tokens; None where there is no answer or no model made it. `page` is the
+    number of the page that it is about (--split-pages); after `is_last_page` its document has no other.
     """
 
     path: str
@@ -363,6 +385,8 @@ class Record:
     embedded: bool = False
     paths: tuple[str, ...] | None = None
     confidence: float | None = None
+    page: int | None = None
+    is_last_page: bool = False
 
     def failed(self, fault: Fault) -> Record:
         """The record of the same input without its answer; tokens and seconds stay."""
