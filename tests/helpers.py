@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Batch, Generate, Input, Model
+from smolcli.records.page_records import split_pages
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
@@ -63,8 +65,13 @@ def records(
 ) -> tuple[list[dict[str, Any]], RecordSink]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         fail_fast = batch.get("fail_fast", False)
-        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=fail_fast)
-        work = Work(backend, ModelFiles("echo"), Model(), Input(), generate, every_page=task.reads_every_page)
+        pages = task.page_options
+        split = partial(split_pages, page_id=IDENTITY.page_id) if pages.split_pages else None
+        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results, fail_fast=fail_fast, split=split)
+        work = Work(
+            backend, ModelFiles("echo"), Model(), Input(), generate,
+            every_page=task.reads_every_page, asks_for_pages=task.asks_for_pages, pages=pages,
+        )  # fmt: skip
         LocalExecutor(RunSpec(task, IDENTITY, work, Batch(**batch)), sink, results).run(items)
         stream.seek(0)
         return [json.loads(line) for line in stream], sink

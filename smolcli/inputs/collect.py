@@ -235,7 +235,7 @@ class InputCollector:
         """Yield the medium in a pipe, or each picture where several follow one another, then numbered from 1."""
         try:
             with contextlib.nullcontext() if path == "-" else pipe:
-                if self._reads != "image":
+                if self._reads == "video":
                     yield Item.of(path, read_up_to(pipe, MAX_PIPED_BYTES))
                     return
                 for number, (data, is_last) in enumerate(split_pictures(pipe, MAX_PIPED_BYTES), 1):

@@ -18,8 +18,9 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.color import ColorCoding
 from smolcli.inputs.formats import bmff, camera_raw, icon, jpeg, jpeg_xl, png, tiff
 from smolcli.inputs.formats.tiff import Directories, Directory
+from smolcli.inputs.pages import Pages
 from smolcli.inputs.pixels import ORIENTATION, to_frame
-from smolcli.inputs.signatures import CAMERA_RAW, HEAD_BYTES, is_video, kind_of
+from smolcli.inputs.signatures import CAMERA_RAW, HEAD_BYTES, is_pdf, is_video, kind_of
 from smolcli.options import Input
 from smolcli.types import Frame, FrameRef, Media, pluralize
 
@@ -66,6 +67,7 @@ class Picture:
         self._tiff: Image.Image | None = None
         with self._errors():
             self._pages = self._find_pages()
+        self._chosen = list(range(len(self._pages)))
 
     @property
     def page_count(self) -> int:
@@ -77,10 +79,15 @@ class Picture:
         with self._errors():
             return self._pages[number](self)
 
+    def choose(self, pages: Pages) -> None:
+        """Choose the pages of `media`. Raises InputError where --pages names none that there is."""
+        self._chosen, notice = pages.select(self.page_count)
+        self.notices += [notice] if notice else []
+
     @property
     def media(self) -> Media:
-        """All pages, as a task sees them: their sizes are not known yet."""
-        return Media(tuple(FrameRef(index, 0, 0) for index in range(self.page_count)), notices=tuple(self.notices))
+        """The chosen pages, as a task sees them: their sizes are not known yet."""
+        return Media(tuple(FrameRef(index, 0, 0) for index in self._chosen), notices=tuple(self.notices))
 
     def pictures(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """Decode several pages, and yield each with its number."""
@@ -247,9 +254,8 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 def _not_readable(kind: str, data: bytes) -> InputError:
     if not kind and is_video(data[:HEAD_BYTES]):
         return InputError("is a video", "smolcli video-summarize says what happens in it", kind=ErrorKind.UNSUPPORTED)
-    if data.startswith(b"%PDF-"):
-        advice = "make pictures of its pages: pdftoppm -png FILE.pdf page"
-        return InputError("is a PDF", advice, kind=ErrorKind.UNSUPPORTED)
+    if is_pdf(data):
+        return InputError("is a PDF", "smolcli ocr reads it", kind=ErrorKind.UNSUPPORTED)
     if not kind:
         return InputError("is not a picture that can be read", "convert it to PNG or JPEG", kind=ErrorKind.UNSUPPORTED)
     message = f"begins as {kind} and is cut short, damaged or of a rare sort"

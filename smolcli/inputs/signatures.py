@@ -58,6 +58,7 @@ _VIDEOS = re.compile(
 # Brands of the file type box of ISO 14496-12 that stand for sound alone.
 _SOUND_BRANDS = frozenset((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "))
 HEAD_BYTES = 256  # from the start of a file, in which signatures are found
+PDF_HEAD_BYTES = 1024  # the same for a PDF, which may have other bytes before it; the readers of most makers allow that
 
 
 def kind_of(data: bytes) -> str:
@@ -87,7 +88,7 @@ def raw_kind_of(data: bytes) -> str:
 
 
 def begins_as(path: str, reads: str) -> bool:
-    """Whether the file `path` begins as a picture or a video (`reads`: image or video); False if it cannot be read.
+    """Whether the file `path` begins as what a task `reads`, a key of registry.READERS; False if it cannot be read.
 
     Costs one read of HEAD_BYTES; what is no plain file is not opened.
     """
@@ -98,11 +99,18 @@ def begins_as(path: str, reads: str) -> bool:
             head = file.read(HEAD_BYTES)
     except (OSError, ValueError):
         return False
-    return _is_picture(head) if reads == "image" else is_video(head)
+    if reads == "video":
+        return is_video(head)
+    return _is_picture(head) or (reads == "document" and is_pdf(head))
 
 
 def _is_picture(head: bytes) -> bool:
     return bool(kind_of(head) or _OTHER_PICTURES.match(head))
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether bytes, of which the first PDF_HEAD_BYTES count, are those of a PDF."""
+    return b"%PDF-" in data[:PDF_HEAD_BYTES] and not kind_of(data)
 
 
 def is_video(head: bytes) -> bool:

@@ -36,7 +36,8 @@ SUFFIXES = {
         ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".divx", ".y4m", ".gif", ".apng",
     )),
 }  # fmt: skip
-MEDIA_SUFFIXES = SUFFIXES["image"] | SUFFIXES["video"]
+SUFFIXES["document"] = SUFFIXES["image"] | {".pdf"}
+MEDIA_SUFFIXES = SUFFIXES["document"] | SUFFIXES["video"]
 # Files that are left out without a look at their content: sidecars, which would double the reads of a folder of
 # pictures, thumbnails that cameras write beside their videos, and files that a program has not finished.
 COMPANION_SUFFIXES = frozenset(

@@ -95,7 +95,7 @@ def bomb(side: int) -> bytes:
         (encoded(noise(200, 200))[:9000], "truncated", "cut short"),
         (encoded(noise(200, 200), "JPEG")[:3000], "truncated", "cut short"),
         (b"\x89PNG\r\n\x1a\n", "unsupported", "begins as PNG and is cut short"),
-        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "unsupported", "is a PDF; make pictures of its pages: pdftoppm"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "unsupported", "is a PDF; smolcli ocr reads it"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported", "is not a picture"),
         (b"DDS " + struct.pack("<7I", 124, 0x1007, 4, 4, 0, 0, 0) + bytes(96), "truncated", "damaged"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smolcli.inputs.image import FORMATS
-from smolcli.inputs.signatures import begins_as
+from smolcli.inputs.signatures import begins_as, is_pdf
 from tests.inputs.pictures import failure
 
 NOT_KNOWN = {"TGA"}  # it has no signature
@@ -66,3 +66,24 @@ def test_what_is_no_plain_file_or_cannot_be_read_is_neither(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "missing", "/dev/zero", "a\0b"):
         assert not begins_as(str(path), "image")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"%PDF-1.4\n", True),
+        (b"junk of a mail server\r\n\r\n" + b"%PDF-2.0\n", True),
+        (bytes(1019) + b"%PDF-", True),
+        (bytes(1020) + b"%PDF-", False),
+        (b"%PDF", False),
+        (b"%!PS-Adobe-3.0\n", False),
+        (b"\xff\xd8\xff\xe1 a photo of %PDF-1.4", False),
+        (b"", False),
+    ],
+)
+def test_pdfs_are_known_by_their_first_kilobyte(data: bytes, expected: bool, tmp_path: Path) -> None:
+    assert is_pdf(data + bytes(5000)) == expected
+    path = tmp_path / "a.unknown"
+    path.write_bytes(data)
+    assert begins_as(str(path), "document") == (len(data) < 1000 and (expected or data[:3] == b"\xff\xd8\xff"))
+    assert not begins_as(str(path), "video")
