@@ -121,11 +121,16 @@ WRITERS = {
     "vtt": Entry("smolcli.writers.subtitles:Vtt"),
     "chapters": Entry("smolcli.writers.subtitles:Chapters"),
 }
+TABLE_WRITERS = {  # of tasks whose answers are tables: their rows, and nothing else
+    "csv": Entry("smolcli.writers.table_rows:CsvTables", options=frozenset({"bom", "safe_csv"})),
+    "tsv": Entry("smolcli.writers.table_rows:TsvTables", options=frozenset({"bom", "safe_csv"})),
+}
 # Suffixes of files that -o cannot write, with what to write in their place.
 FOREIGN_FORMATS = {
     **dict.fromkeys(("xlsx", "xlsm", "xls", "ods", "numbers"), "spreadsheets open -f csv --bom, as -o results.csv"),
     **dict.fromkeys(("parquet", "feather", "db", "sqlite"), "their programs read -f jsonl or csv, as -o results.jsonl"),
-    **dict.fromkeys(("html", "pdf", "docx", "odt"), "other programs make it of -f md, as -o results.md"),
+    "html": "ocr --layout html writes it; other programs make it of -f md, as -o results.md",
+    **dict.fromkeys(("pdf", "docx", "odt"), "other programs make it of -f md, as -o results.md"),
     **dict.fromkeys(("xml", "yaml", "yml", "toml"), "choose -f json, as -o results.json"),
 }
 # Suffixes of sidecars; any other stands for text. And the formats and sidecars that only video-summarize can write.
@@ -136,6 +141,7 @@ CONTACT_SHEET_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp"
 READERS = {
     "image": Entry("smolcli.inputs.image:Picture"),
     "video": Entry("smolcli.inputs.video:Video"),
+    "document": Entry("smolcli.inputs.pdf:Pdf", "pdf", ("pypdfium2",)),  # or a picture file, of one or several pages
 }
 DECODERS = {
     "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",), title="PyAV"),
@@ -182,6 +188,8 @@ ON_DEMAND = {
     "sizes of pictures": Entry("smolcli.inputs.picture_size:read_sizes"),
     "progress": Entry("smolcli.terminal.progress:Progress"),
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
+    "answers about pages": Entry("smolcli.tasks.page_answer:make_answer"),
+    "--searchable": Entry("smolcli.tasks.page_forms.searchable:Searchable", "searchable", ("pikepdf",)),
     "--write-metadata": Entry("smolcli.writers.picture_metadata:PictureMetadata"),
     "exiftool": Entry("smolcli.writers.picture_metadata:require_exiftool"),
     "companions": Entry("smolcli.writers.companions:Companions"),

@@ -69,6 +69,8 @@ RECORD_FIELDS = {
     "embedded": "Whether --write-metadata wrote into the input, which has another SHA-256 since.",
     "paths": "With --together the inputs in order, else null.",
     "confidence": "How sure the model was, from 0 to 1: the geometric mean of its tokens' probabilities; else null.",
+    "page": "With --split-pages the number of the page, from 1; else null.",
+    "is_last_page": "Whether it is the record of a document's last page: then all are there.",
 }
 
 

@@ -101,9 +101,9 @@ _add(
     "quality",
     "Score the answers of models on your labelled data, side by side.",
     (
-        "smolcli bench quality labelled.jsonl",
         "smolcli bench quality labelled.jsonl -m 256m -m 500m --report quality.html",
         "smolcli bench quality DocVQA_VAL.tsv --suite docvqa --limit 200",
+        "smolcli bench quality scans/ --suite ocr-pages",
     ),
     dataclass_command(_run_quality, Data, Models, Variants, Quality, Show),
 )

@@ -46,6 +46,7 @@ from smolcli.engine.quarantine import CRASHES, GoOn, ItemFails, Quarantine, RunE
 from smolcli.engine.recycling import GROWTH, Recycler
 from smolcli.engine.watchdog import LOAD_SECONDS, IdleTimeout, LoadTimeout, RequestTimeout, Watchdog
 from smolcli.errors import EngineError, ErrorKind
+from smolcli.inputs.page import PageRequest
 from smolcli.process.inbox import Inbox
 from smolcli.process.pipe import FunctionFailed
 from smolcli.types import Content, Fault, Item, Memory, Prompt
@@ -82,8 +83,8 @@ class Engine:
         self._items[number] = item
         self._submit(Open(number, item))
 
-    def ask(self, number: int, slot: int, prompt: Prompt) -> None:
-        """Have a prompt about an open item answered; `slot` tells it from the item's other prompts."""
+    def ask(self, number: int, slot: int, prompt: Prompt | PageRequest) -> None:
+        """Have a request about an open item answered; `slot` tells it from the item's other ones."""
         self._submit(Ask(number, slot, prompt))
 
     def release(self, number: int) -> None:

@@ -8,6 +8,7 @@ an item or for its memory is here, so this page says why it ends:
   where the model has nothing to do, the pixels of items without prompts are freed, and the first item that is not open
   is opened whatever is held.
 - The model waits, if it has nothing else to do, for a prompt about an item that is open.
+- A thread that looks for what is on a page waits until its item is open or released.
 - A thread that prepares a prompt waits until no other one decodes pictures of the same item, and then while too many
   pixels are decoded and not cut. Those that decode and cut them wait for nothing more.
 
@@ -161,6 +162,8 @@ class OpenItems:
         They stay reserved until `prepared`. Raises InputError if the item was released.
         """
         with self._changed:
+            # Requests about an item come before it is open where another child goes on with it.
+            self._changed.wait_for(lambda: number not in self._items or self._items[number].source is not None)
             item = self._items.get(number)
         if item is None or item.source is None:
             raise InputError("was released before it was looked at")

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
 from smolcli.engine.protocol import OpenedPlan, Work
-from smolcli.engine.server import add_limits, fault_of, limits_of
+from smolcli.engine.server import add_limits, fault_of, limits_for
 from smolcli.errors import ModelError
 from smolcli.inputs.load import load, measure, open_video
-from smolcli.types import Fault, FrameRef, Item, Media, ModelLimits
+from smolcli.types import Fault, Item, ModelLimits
 
 
 def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault]:
@@ -34,13 +34,12 @@ def _open_video(item: Item, work: Work) -> OpenedPlan:
 
 
 def _open_pictures(item: Item, work: Work) -> OpenedPlan:
-    loaded, content = load(item, work.model.offline)
-    sizes = measure(item, loaded, work.input, work.every_page)
-    frames = tuple(FrameRef(index, width, height) for index, (width, height) in enumerate(sizes))
-    limits = limits_of(work.backend, work.files)
+    loaded, content = load(item, work.model.offline, leaves_pdf=work.every_page)
+    media = measure(item, loaded, work.input, work.chosen_pages)
+    limits = limits_for(work)
     layout = _layout(limits)
-    grids = tuple(plan(width, height, layout, work.model.detail, split=True) for width, height in sizes)
-    return OpenedPlan(Media(frames, content, limits=limits, question=item.question), grids)
+    grids = tuple(plan(frame.width, frame.height, layout, work.model.detail, split=True) for frame in media.frames)
+    return OpenedPlan(replace(media, content=content, limits=limits, question=item.question), grids)
 
 
 def _layout(limits: ModelLimits) -> Layout:

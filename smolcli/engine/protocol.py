@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from smolcli.engine.progress_cells import OPENING, RequestId
 from smolcli.errors import ErrorKind
+from smolcli.inputs.page import PageRequest
+from smolcli.inputs.pages import Pages
 from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
@@ -26,7 +28,8 @@ class Work:
     """What an engine is started for: `backend` is the class that runs the model, as "module:class".
 
     With `streams` the engine sends every piece of a reply as it comes. With `sampling` its inputs are videos. With
-    `every_page` all pages of a picture file are frames of its item, not only the first.
+    `every_page` all pages of a file are frames of its item, not only the first, or those that `pages` chooses. With
+    `asks_for_pages` their layout is asked for.
     """
 
     backend: str
@@ -37,6 +40,13 @@ class Work:
     streams: bool = False
     sampling: Sampling | None = None
     every_page: bool = False
+    asks_for_pages: bool = False
+    pages: Pages = Pages()
+
+    @property
+    def chosen_pages(self) -> Pages | None:
+        """Which pages of a file are frames of its item; None for the first one of a picture file."""
+        return self.pages if self.every_page else None
 
     @property
     def decodes_by_prompt(self) -> bool:
@@ -72,11 +82,14 @@ class Open:
 
 @dataclass(frozen=True)
 class Ask:
-    """Answer a prompt about an item that was sent before; `slot` tells it from the item's other prompts."""
+    """Answer a prompt about an item that was sent before, or say what is on a page of it.
+
+    `slot` tells it from the item's other requests.
+    """
 
     number: int
     slot: int
-    prompt: Prompt
+    prompt: Prompt | PageRequest
 
     @property
     def request(self) -> RequestId:

@@ -2,6 +2,7 @@
 
 receive      a thread handles the owner's messages: Open, Ask, Release, Stop
 open         OPENERS threads open items: a FrameSource for each (inputs/), in open_items.py from then on
+lay out      a thread a core finds what is on the pages that are asked for
 prepare      the scheduler's threads decode the pictures of a prompt and have the backend cut them into tiles
 answer       the main thread runs the scheduler, and sends pieces and replies
 """
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -48,13 +49,31 @@ from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.scheduler import generate
 from smolcli.inputs.frame_source import FrameSource
 from smolcli.inputs.load import load, open_pictures, open_video
+from smolcli.inputs.page import Page, PageRequest
+from smolcli.inputs.page_reader import PageReader
+from smolcli.models.catalog import x_height_of
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.process.pipe import PeerClosed, Pipe
 from smolcli.process.worker_main import is_verbose, resolve
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import peak_rss_bytes
-from smolcli.types import Content, Fault, Frame, FrameRef, Item, Media, Memory, ModelLimits, Piece, Prompt, Reply, Turn
+from smolcli.types import (
+    Content,
+    Fault,
+    Finish,
+    Frame,
+    FrameRef,
+    Item,
+    Media,
+    Memory,
+    ModelLimits,
+    Piece,
+    Prompt,
+    Reply,
+    Seconds,
+    Turn,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from smolcli.backends.base import Backend, PreparedPrompt
@@ -132,9 +151,13 @@ class EngineServer:
         self._is_verbose = is_verbose()
         self._items = OpenItems()
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
+        self._to_lay_out: SimpleQueue[tuple[RequestId, PageRequest]] = SimpleQueue()
         self._in_progress: dict[int, PromptInProgress] = {}  # by the scheduler's index
         for _ in range(min(OPENERS, usable_cores())):
             Thread(target=self._run_opener, daemon=True).start()
+        if work.asks_for_pages:
+            for _ in range(usable_cores()):
+                Thread(target=self._run_page_finder, daemon=True).start()
 
     def handle(self, message: OwnerMessage) -> bool:
         """Do what a message says. Returns whether to go on."""
@@ -142,8 +165,10 @@ class EngineServer:
             case Open(number, item):
                 self._items.add(number)
                 self._to_open.put((number, item))
-            case Ask(number, slot, prompt):
+            case Ask(number, slot, Prompt() as prompt):
                 self._items.ask(number, slot, prompt)
+            case Ask(number, slot, PageRequest() as request):
+                self._to_lay_out.put((RequestId(number, slot), request))
             case Release(number):
                 self._items.release(number)
             case Stop():
@@ -184,8 +209,10 @@ class EngineServer:
         source: FrameSource
         try:
             if self._work.sampling is None:
-                loaded, content = load(item, self._work.model.offline)
-                source = open_pictures(item, loaded, self._work.input, self._work.every_page)
+                loaded, content = load(item, self._work.model.offline, leaves_pdf=self._work.every_page)
+                source = open_pictures(item, loaded, self._work.input, self._work.chosen_pages)
+                if self._work.asks_for_pages:
+                    source = PageReader(source)
             else:
                 source, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
             media = add_limits(source.media, self._work)
@@ -197,8 +224,34 @@ class EngineServer:
             for remark in source.remarks:
                 print(f"smolcli: {item.path}: {remark}", file=sys.stderr, flush=True)
         seconds = time.perf_counter() - started
-        self._pipe.send(ItemOpened(number, replace(media, content=content, seconds=seconds)))
-        self._items.opened(number, source)
+        self._items.opened(number, source)  # before its owner can ask about it
+        media = replace(media, content=content, seconds=seconds, path=item.path)
+        self._pipe.send(ItemOpened(number, media))
+
+    # ---- pages are laid out ----------------------------------------------------------------------------
+
+    def _run_page_finder(self) -> None:
+        with suppress(PeerClosed):
+            while True:
+                request, page_request = self._to_lay_out.get()
+                cell = self._cells.begin(request, Stage.WAITING)
+                finish, page = self._find_page(request.number, page_request, cell)
+                self._pipe.send(ReplyMade(*request, Reply("", finish, page), Memory(engine=peak_rss_bytes())))
+                self._cells.clear(cell)
+
+    def _find_page(self, number: int, request: PageRequest, cell: int) -> tuple[Finish, Page | None]:
+        """What is on a page, or a finish with a fault. What came up meanwhile is sent."""
+        started = time.perf_counter()
+        try:
+            with self._items.decoding(number) as source:
+                self._cells.set_stage(cell, Stage.PREPARING)
+                assert isinstance(source, PageReader)
+                page, faults = source.page(request), tuple(source.faults)
+        except Exception as error:
+            return Finish("error", fault=fault_of(error)), None
+        if faults:
+            self._pipe.send(FramesDecoded(number, faults))
+        return Finish("stop", seconds=Seconds(media=time.perf_counter() - started)), page
 
     # ---- prompts are taken and prepared ----------------------------------------------------------------
 
@@ -228,26 +281,26 @@ class EngineServer:
             self._items.prepared(in_progress.request.number, in_progress.reserved)
             self._cells.set_stage(in_progress.cell, Stage.WAITING)
 
-    def _decode(self, in_progress: PromptInProgress, prompt: Prompt) -> Mapping[int, Frame]:
-        """The pictures of a prompt by their index; those that are one tile are not larger than that. Raises InputError.
+    def _decode(self, in_progress: PromptInProgress, prompt: Prompt) -> Mapping[FrameRef, Frame]:
+        """The pictures of a prompt; those that are one tile are not larger than that. Raises InputError.
 
         So the frames of a video take no more memory than what the model sees of them. The prompt is PREPARING from when
         it has the decoder and memory, for which it may wait as long as other prompts take.
         """
         number, begin = in_progress.request.number, partial(self._cells.set_stage, in_progress.cell, Stage.PREPARING)
-        refs = {frame.index: frame for frame in prompt.frames if isinstance(frame, FrameRef)}
+        refs = {frame for frame in prompt.frames if isinstance(frame, FrameRef)}
         if not refs:
             begin()
             return {}
-        frames: dict[int, Frame] = {}
-        size = sum(self._pixel_bytes(ref, prompt) for ref in refs.values())
+        frames: dict[FrameRef, Frame] = {}
+        size = sum(self._pixel_bytes(ref, prompt) for ref in refs)
         started = time.perf_counter()
         try:
             with self._items.decoding(number, size) as source:
                 begin()
                 in_progress.reserved, in_progress.wait_seconds = size, time.perf_counter() - started
-                for index, frame in source.pictures(sorted(refs)):
-                    frames[index] = frame if prompt.split else shrink_to_tile(frame, self._tile)
+                for ref, frame in _pictures(source, refs):
+                    frames[ref] = frame if prompt.split else shrink_to_tile(frame, self._tile)
                 faults = tuple(source.faults)
         except Exception as error:
             fault = fault_of(error)
@@ -301,15 +354,19 @@ def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
 
 
 def add_limits(media: Media, work: Work) -> Media:
-    """Add the limits of the model to a video, whose frames a task distributes over prompts. Raises ModelError.
+    """Add the limits of the model to what a task distributes over prompts: a video, or pages. Raises ModelError."""
+    needs_limits = work.sampling is not None or work.asks_for_pages
+    return replace(media, limits=limits_for(work)) if needs_limits else media
+
+
+def limits_for(work: Work) -> ModelLimits:
+    """The limits of the model for these answers. Raises ModelError.
 
     The reply that they leave space for is at most half the context.
     """
-    if work.sampling is None:
-        return media
     limits = limits_of(work.backend, work.files)
-    limits = replace(limits, reply=min(work.generate.max_tokens, limits.context // 2))
-    return replace(media, limits=limits)
+    reply, x_height = min(work.generate.max_tokens, limits.context // 2), x_height_of(work.files)
+    return replace(limits, reply=reply, x_height=x_height)
 
 
 def fault_of(error: Exception) -> Fault:
@@ -322,10 +379,21 @@ def fault_of(error: Exception) -> Fault:
     return Fault(ErrorKind.FAULT, f"unexpected fault while it was opened: {type(error).__name__}: {error}")
 
 
-def _with_pixels(prompt: Prompt, frames: Mapping[int, Frame]) -> Prompt:
-    """A prompt with these frames, by their index in the item, in the place of references to them."""
+def _pictures(source: FrameSource, refs: Collection[FrameRef]) -> Iterator[tuple[FrameRef, Frame]]:
+    """Decode frames in their order, and parts of pages. Raises InputError."""
+    whole = {ref.index: ref for ref in refs if ref.crop is None}
+    for index, frame in source.pictures(sorted(whole)) if whole else ():
+        yield whole[index], frame
+    for ref in refs:
+        if ref.crop is not None:
+            assert isinstance(source, PageReader)
+            yield ref, source.crop(ref.index, ref.crop)
+
+
+def _with_pixels(prompt: Prompt, frames: Mapping[FrameRef, Frame]) -> Prompt:
+    """A prompt with these frames in the place of references to them."""
     turns = tuple(
-        Turn(turn.role, tuple(frames[part.index] if isinstance(part, FrameRef) else part for part in turn.parts))
+        Turn(turn.role, tuple(frames[part] if isinstance(part, FrameRef) else part for part in turn.parts))
         for turn in prompt.turns
     )
     return replace(prompt, turns=turns)

@@ -10,17 +10,17 @@ It drives a task's `steps` and talks to no engine.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from smolcli.errors import ErrorKind, InputError
+from smolcli.inputs.page import PageRequest
 from smolcli.options import Generate
-from smolcli.tasks.base import Task
+from smolcli.tasks.base import Requests, Task, mean_confidence
 from smolcli.types import Answer, Fault, FinishReason, Media, Prompt, Reply, Seconds, Tokens
 
-# What follows: prompts to be asked, none while others are unanswered; or the end, in an answer or without one.
-Outcome = Sequence[Prompt] | Answer | Fault
+# What follows: requests to be made, none while others are unanswered; or the end, in an answer or without one.
+Outcome = Requests | Answer | Fault
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Totals:
 class Step:
     """The prompts that a task asks at a time, and their replies by slot, None for those that have not come."""
 
-    prompts: Sequence[Prompt] = ()
+    prompts: Requests = ()
     replies: list[Reply | None] = field(default_factory=list)
     text: str = ""  # the pieces of the reply so far; they begin anew where another engine goes on
     shown_text: str = ""  # what was shown of them, by any engine
@@ -60,14 +60,22 @@ class Step:
     @property
     def is_shown(self) -> bool:
         """Whether pieces of its reply are pieces of the answer."""
-        return len(self.prompts) == 1 and not self.prompts[0].draft
+        return len(self.prompts) == 1 and isinstance(self.prompts[0], Prompt) and not self.prompts[0].draft
+
+    @property
+    def first_page(self) -> int | None:
+        """The number of the first page that it is about; None where it is about no page."""
+        return min((request.page for request in self.prompts if request.page is not None), default=None)
 
     @property
     def parts(self) -> list[str]:
-        """What each prompt is about, in notices; none where the task needs every reply."""
-        if len(self.prompts) == 1 or not all(prompt.draft or prompt.page for prompt in self.prompts):
-            return []
-        return ["a part of it" if prompt.page is None else f"page {prompt.page}" for prompt in self.prompts]
+        """What each request is about, in notices."""
+        return ["a part of it" if request.page is None else f"page {request.page}" for request in self.prompts]
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the task cannot go on without one of the replies."""
+        return not all(isinstance(request, PageRequest) or request.draft or request.page for request in self.prompts)
 
 
 class Conversation:
@@ -80,6 +88,7 @@ class Conversation:
         self._steps = task.steps(media)
         self._blank_replies = task.blank_replies(media)
         self._generate = generate
+        self._judges_faults = task.judges_faults
         self.step = Step()
         self.totals = Totals()
         self.notices: list[str] = []
@@ -124,10 +133,9 @@ class Conversation:
         if self._generate.schema:
             replies = [parse_json(reply) for reply in replies]
         faults = [reply.finish.fault for reply in replies if reply.finish.fault]
-        parts = self.step.parts
-        if faults and (not parts or len(faults) == len(replies)):
+        if faults and not self._judges_faults and (self.step.needs_all or len(faults) == len(replies)):
             return faults[0]
-        for part, reply in zip(parts, replies, strict=False):
+        for part, reply in zip(self.step.parts, replies, strict=True):
             if reply.finish.fault:
                 self.notices.append(f"{part} has no answer: {reply.finish.fault.message}")
         self.totals.confidence = mean_confidence(replies)
@@ -141,34 +149,13 @@ class Conversation:
                 prompts = self._steps.send([])
         except StopIteration as end:
             answer: Answer = end.value
+            if answer.confidence is not None:
+                self.totals.confidence = answer.confidence
             return answer
         except InputError as error:  # the task's own: its prompts do not fit the model
             return Fault(error.kind, str(error))
         self.step = Step(prompts, [None] * len(prompts))
         return prompts
-
-
-def mean_confidence(replies: Iterable[Reply]) -> float | None:
-    """The geometric mean of the probabilities of the tokens of several replies; None if no reply has a confidence.
-
-    A reply counts as often as it has tokens, an empty one once.
-
-    >>> from smolcli.types import Finish
-    >>> replies = [Reply("a cat", Finish("stop", Tokens(new=3), confidence=0.8))]
-    >>> replies += [Reply("2", Finish("stop", Tokens(new=1), confidence=0.5))]
-    >>> round(mean_confidence(replies) ** 4, 6)  # 0.8 * 0.8 * 0.8 * 0.5
-    0.256
-    """
-    pairs = [
-        (reply.finish.confidence, max(1, reply.finish.tokens.new))
-        for reply in replies
-        if reply.finish.confidence is not None
-    ]
-    if not pairs:
-        return None
-    if any(confidence == 0 for confidence, _ in pairs):
-        return 0.0
-    return math.exp(sum(math.log(confidence) * count for confidence, count in pairs) / sum(count for _, count in pairs))
 
 
 def says_blank(reply: Reply, blank_replies: Collection[str]) -> bool:

@@ -29,11 +29,12 @@ from smolcli.engine.protocol import (
 )
 from smolcli.executors.answers import Answers, Decision, KnownAnswers, Skip
 from smolcli.executors.base import RunSpec
-from smolcli.executors.conversation import Conversation, Outcome
+from smolcli.executors.conversation import Conversation, Outcome, Step
 from smolcli.executors.duplicates import AskModel, Wait
 from smolcli.executors.job import Job, JobStage
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.records import notices
+from smolcli.records.page_records import has_text
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
 from smolcli.types import Answer, Fault, Item, Memory, Record
@@ -325,13 +326,19 @@ class LocalExecutor:
         """The record of an item that was answered, or has failed."""
         identity, media, totals, engine = self._spec.identity, job.media, job.totals, self._engine.memory
         reason = "error" if fault else totals.finish_reason
-        is_blank = fault is None and answer.text.strip() in self._spec.task.blank_replies(media)
+        is_empty = fault is None and answer.text.strip() in self._spec.task.blank_replies(media)
+        lacks_table = is_empty and self._spec.task.gives_tables and has_text(answer.data)
+        is_blank = is_empty and not lacks_table
         if job.conversation is not None:
             job.add_notices(job.conversation.notices)
         if reason == "length":
             job.add_notices([notices.CUT if totals.is_cut else notices.CONTEXT_FULL])
         if is_blank:
             job.add_notices([notices.BLANK])
+        if lacks_table:
+            job.add_notices([notices.NO_TABLE])
+        if not is_blank and totals.confidence is not None and totals.confidence < self._spec.task.unsure_below:
+            job.add_notices([notices.UNSURE])
         return Record(
             job.item.path, job.id or identity.id_of(""), media.content.sha256, media.content.stamp, identity.task,
             answer.text, answer.data, identity.model, identity.backend, reason, totals.tokens, job.seconds,
@@ -344,7 +351,9 @@ class LocalExecutor:
         return self._spec.work.sampling is not None
 
     def _show_progress(self, job: Job) -> None:
-        """Tell the sink how far a video is."""
-        if self._reads_videos and job.conversation is not None:
-            step = job.conversation.step
+        """Tell the sink how far a video or a document of several pages is."""
+        step = Step() if job.conversation is None else job.conversation.step
+        if self._reads_videos:
             self._sink.show_video_progress(job.item.path, step.answered, len(step.replies), len(job.media.frames))
+        elif len(job.media.frames) > 1 and (page := step.first_page):
+            self._sink.show_page_progress(job.item.path, page, job.media.frames[-1].index + 1)

@@ -41,6 +41,7 @@ class Attempt:
     guard: RepetitionGuard = field(default_factory=RepetitionGuard)
     log_probability: float = 0.0  # sum over the chosen tokens, with the stop token
     choices: int = 0  # how many were chosen
+    line_log_probabilities: list[list[float]] = field(default_factory=lambda: [[]])  # of the tokens of each line
 
     def add_token(self, logits: Logits) -> str:
         """Choose the next token; return the text that it adds, which may be empty.
@@ -53,13 +54,16 @@ class Attempt:
         if not math.isfinite(highest):
             raise EngineError("the model computed numbers that are not finite", "try --dtype float32, or another model")
         token = likeliest if self.sampler.takes_likeliest else self.sampler.sample(logits, self.tokens)
-        self.log_probability += log_probability(logits, token, highest)
+        chosen = log_probability(logits, token, highest)
+        self.log_probability += chosen
         self.choices += 1
+        self.line_log_probabilities[-1].append(chosen)
         if token in self.stop_tokens:
             self.reason = "stop"
             return ""
         self.tokens.append(token)
         text = self.detokenize(token)
+        self.line_log_probabilities += [[] for _ in range(text.count("\n"))]
         is_looping = self.guard.add(text) and not self.may_repeat
         if self.grammar is not None and self.grammar.accept_token(token):
             self.reason = "stop"  # the object is complete, so it cannot repeat itself
@@ -84,6 +88,11 @@ class Attempt:
     def confidence(self) -> float | None:
         """The geometric mean of the probabilities of the chosen tokens, or None before the first one."""
         return math.exp(self.log_probability / self.choices) if self.choices else None
+
+    @property
+    def line_confidences(self) -> tuple[float, ...]:
+        """The same for each line of the text; 1 for a line without tokens."""
+        return tuple(math.exp(math.fsum(line) / len(line)) if line else 1.0 for line in self.line_log_probabilities)
 
 
 @dataclass(eq=False)
@@ -119,11 +128,12 @@ class Sequence:
         seconds = self.seconds + Seconds(decode=self.decode_seconds)
         if fault is not None:
             return Finish("error", tokens, seconds, fault)
+        reason: FinishReason
         assert self.attempt.reason is not None
         if self.looped is None:
-            return Finish(self.attempt.reason, tokens, seconds, confidence=self.attempt.confidence)
-        if not self.attempt.has_looped:
-            text, confidence = self.attempt.guard.text, self.attempt.confidence
-            return Finish(self.attempt.reason, tokens, seconds, text=text, confidence=confidence)
-        text, confidence = self.looped.text_without_loop, self.looped.confidence  # readers have seen the first attempt
-        return Finish("repetition", tokens, seconds, text=text, confidence=confidence)
+            reason, text, attempt = self.attempt.reason, None, self.attempt
+        elif not self.attempt.has_looped:
+            reason, text, attempt = self.attempt.reason, self.attempt.guard.text, self.attempt
+        else:  # readers have seen the first attempt
+            reason, text, attempt = "repetition", self.looped.text_without_loop, self.looped
+        return Finish(reason, tokens, seconds, None, text, attempt.confidence, attempt.line_confidences)

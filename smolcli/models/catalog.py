@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smolcli.models.files import ModelFiles
 
 
 @dataclass(frozen=True)
@@ -10,7 +14,8 @@ class CatalogEntry:
     """A model of the catalog: its hub repository, and the bytes that a pull downloads.
 
     `pair_bytes` is the size of the Q8_0 GGUF pair, `checkpoint_bytes` that of the safetensors checkpoint. Both are
-    approximate where the repository's files may change.
+    approximate where the repository's files may change. `x_height` is the height of small letters in pixels of a tile
+    that it reads best, 0 for a model that is to be shown whole pages.
     """
 
     name: str
@@ -19,6 +24,7 @@ class CatalogEntry:
     checkpoint_bytes: int
     about: str
     licence: str = "Apache-2.0"
+    x_height: float = 12.0
 
     @property
     def gguf_repo(self) -> str:
@@ -45,11 +51,31 @@ CATALOG = {
         CatalogEntry(
             "256m-video", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 278_828_032, 513_000_000, "fast; video"
         ),
-        CatalogEntry("docling", "ibm-granite/granite-docling-258M", 282_000_000, 516_000_000, "pages to DocTags"),
+        CatalogEntry(
+            "docling", "ibm-granite/granite-docling-258M", 282_000_000, 516_000_000, "pages to DocTags", x_height=0
+        ),
     )
 }
 
 NANO = "nano"
+NANO_X_HEIGHT = (
+    11.0  # its lessons have print of 13 to 30 pixels a line: nano/dataset.py; measured in docs/benchmarks.md
+)
 NANO_BLANK_REPLIES = ("(blank)", "(no text)")  # of an empty page, of a picture without text: nano/dataset.py
 PULL_ADVICE = "smolcli models pull 500m"  # what to do where nano will not do
 NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; it knows nothing of photographs: {PULL_ADVICE}"
+
+
+def x_height_of(files: ModelFiles) -> float:
+    """The height of small letters, in pixels of a tile, that a model reads best; 0 for whole pages.
+
+    A model that is not in the catalog is taken for one of the SmolVLM family, unless its name says that it is a
+    docling.
+    """
+    if not files.formats:
+        return 0.0
+    if files.name == NANO:
+        return NANO_X_HEIGHT
+    if files.name in CATALOG:
+        return CATALOG[files.name].x_height
+    return 0.0 if "docling" in files.name.lower() else CatalogEntry.x_height

@@ -29,7 +29,7 @@ from smolcli.models import resolve
 from smolcli.nano import dataset, synthetic_images
 from smolcli.nano.synthetic_images import TILE, Picture, Rng
 from smolcli.options import Generate, Model
-from smolcli.tasks.ocr import QUESTION as OCR
+from smolcli.tasks.page_reading import QUESTION as OCR
 from smolcli.types import Frame, FrameRef, Prompt, Turn
 
 CAPTION = dataset.CAPTION[0]

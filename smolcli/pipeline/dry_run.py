@@ -39,6 +39,7 @@ STATES = {
     "same": "has the content of another input, and takes its answer",
     "left-alone": "left alone, since what would be written is there; --if-exists overwrite",
 }
+MAX_SIZES = 4  # of an input that are listed
 
 
 class _Finished(NamedTuple):
@@ -76,6 +77,7 @@ class _Totals:
     states: Counter[str] = field(default_factory=Counter)
     tokens: Tokens = Tokens()
     seconds: float = 0.0
+    has_pieces: bool = False  # whether prompts are not known before the pictures are read
 
 
 def show_plan(request: Request, inputs: InputCollector, job: EngineJob, stdout: TextIO, console: Console) -> Exit:
@@ -178,7 +180,12 @@ class _Planner:
     def _picture_details(self, opened: OpenedPlan) -> tuple[dict[str, Any], Tokens]:
         media, limits = opened.media, opened.media.limits
         assert limits is not None
-        prompts = next(self._request.task.steps(media), [])
+        requests = next(self._request.task.steps(media), [])
+        prompts = [request for request in requests if isinstance(request, Prompt)]
+        if len(prompts) < len(requests):
+            self._totals.has_pieces = True
+            sizes = [{"width": frame.width, "height": frame.height} for frame in media.frames]
+            return {"pictures": sizes, "prompts": None, "tokens": None, "context": limits.context}, Tokens()
         tokens = sum((_tokens_of(prompt, opened, limits.tile_tokens) for prompt in prompts), Tokens())
         pictures = [
             {"width": frame.width, "height": frame.height, "tiles": grid.tiles}
@@ -200,6 +207,8 @@ class _Planner:
         if not counts["new"]:
             return ", ".join(parts)
         tokens = f"prompts: at most {totals.tokens.prompt:,} tokens, {totals.tokens.image:,} of pictures"
+        if totals.has_pieces:
+            tokens = "prompts: pages are cut into pieces when they are read (--pieces)"
         reply = f"answers: at most {self._request.generate.max_tokens} each"
         time = "no earlier records to time it by"
         if self._pace is not None:
@@ -211,7 +220,8 @@ class _Planner:
 def _tokens_of(prompt: Prompt, opened: OpenedPlan, tile_tokens: int) -> Tokens:
     """The tokens of a prompt: those of pictures exactly, those of text as an upper bound, one a byte of it."""
     frames = [frame for frame in prompt.frames if isinstance(frame, FrameRef)]
-    grids = [opened.grids[frame.index] if prompt.split else UNSPLIT for frame in frames]
+    by_index = {frame.index: grid for frame, grid in zip(opened.media.frames, opened.grids, strict=True)}
+    grids = [by_index[frame.index] if prompt.split else UNSPLIT for frame in frames]
     image = text = 0
     for part in segments(prompt, grids):
         if isinstance(part, Tile):
@@ -255,14 +265,23 @@ def _text(plan: dict[str, Any]) -> str:
     duration = "" if plan["seconds"] is None else f", about {plan['seconds']:.1f} s"
     if "segments" in plan:
         return _video_text(plan, duration)
-    pictures = [
-        f"{picture['width']} x {picture['height']} pixels in {pluralize(picture['tiles'], 'tile')}"
-        for picture in plan["pictures"]
-    ]
+    pictures = _pictures_text(plan["pictures"])
+    if plan["prompts"] is None:  # how many pieces a page has shows when it is read
+        return f"{plan['path']}: {pictures}{duration}\n"
     prompts = pluralize(plan["prompts"], "prompt")
-    return (
-        f"{plan['path']}: {', '.join(pictures)}; {prompts} of at most {plan['tokens']['prompt']:,} tokens{duration}\n"
-    )
+    return f"{plan['path']}: {pictures}; {prompts} of at most {plan['tokens']['prompt']:,} tokens{duration}\n"
+
+
+def _pictures_text(pictures: Sequence[dict[str, int]]) -> str:
+    """The sizes of a few pictures; of many how many there are, and the largest. Pages that are cut have no tiles."""
+    sizes = [f"{picture['width']} x {picture['height']} pixels" for picture in pictures]
+    if all("tiles" in picture for picture in pictures):
+        tiles = (pluralize(picture["tiles"], "tile") for picture in pictures)
+        sizes = [f"{size} in {count}" for size, count in zip(sizes, tiles, strict=True)]
+    if len(sizes) <= MAX_SIZES:
+        return ", ".join(sizes)
+    largest = max(range(len(sizes)), key=lambda number: pictures[number]["width"] * pictures[number]["height"])
+    return f"{pluralize(len(sizes), 'page')} of at most {sizes[largest]}"
 
 
 def _video_text(plan: dict[str, Any], duration: str) -> str:

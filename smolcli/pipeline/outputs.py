@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,6 +16,7 @@ from smolcli.inputs.walk import MEDIA_SUFFIXES
 from smolcli.pipeline.request import Request
 from smolcli.pipeline.signals import printed_on_signal
 from smolcli.records.layout import Layout
+from smolcli.records.page_records import split_pages
 from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
@@ -66,9 +68,18 @@ def open_outputs(
     layout, is_multiline = request.layout, request.task.is_multiline
     template = request.output.template if request.record_format == "template" else None
     writer = stack.enter_context(
-        make_writer(stream, request.record_format, template, layout, request.columns, has_many, is_multiline)
+        make_writer(
+            stream,
+            request.record_format,
+            template,
+            layout,
+            request.columns,
+            has_many,
+            is_multiline,
+            request.has_table_rows,
+        )
     )
-    sidecars = make_companions(request, inputs, console)
+    sidecars = with_searchable(make_companions(request, inputs, console), request, stack)
     is_terminal = stream is stdout and stdout.isatty()
     answers = stream if stream is stdout and request.record_format is not None else None
     progress = start_progress(request, inputs, console, has_many, answers, stack)
@@ -80,6 +91,7 @@ def open_outputs(
         progress=progress,
         fail_fast=request.batch.fail_fast,
         verbose=request.output.verbose,
+        split=partial(split_pages, page_id=identity.page_id) if request.task.page_options.split_pages else None,
     )
     return Outputs(sink, sidecars, results, has_many, is_terminal)
 
@@ -119,19 +131,22 @@ def make_writer(
     columns: Sequence[Column] | None,
     has_many: bool,
     is_multiline: bool,
+    has_table_rows: bool = False,
 ) -> Writer:
     """The writer of a format on `stream`; `columns` are the fields that it writes, None where they are not chosen.
 
-    `template` is that of the records, None for any other format. Raises UsageError as writers.template.parse does.
+    `template` is that of the records, None for any other format. With `has_table_rows` csv and tsv hold the rows of the
+    tables that were read. Raises UsageError as writers.template.parse does.
     """
     if record_format is None:
         return NullWriter(stream)
     if template is not None:
         return Template(stream, has_many, is_multiline, template=template)
-    options = {name: getattr(layout, name) for name in registry.WRITERS[record_format].options - {"fields"}}
-    if columns is not None:
+    writers = registry.TABLE_WRITERS if has_table_rows else registry.WRITERS
+    options = {name: getattr(layout, name) for name in writers[record_format].options - {"fields"}}
+    if columns is not None and not has_table_rows:
         options["columns"] = columns
-    writer: Writer = registry.load(registry.WRITERS, record_format)(stream, has_many, is_multiline, **options)
+    writer: Writer = registry.load(writers, record_format)(stream, has_many, is_multiline, **options)
     return writer
 
 
@@ -164,6 +179,25 @@ def make_companions(request: Request, inputs: InputCollector, console: Console) 
     return several
 
 
+def with_searchable(others: Companion | None, request: Request, stack: contextlib.ExitStack) -> Companion | None:
+    """Add what writes the PDF of --searchable to the other companions; `stack` writes it at the end."""
+    if request.task.searchable is None:
+        return others
+    make = registry.load(registry.ON_DEMAND, "--searchable")
+    password = request.task.page_options.password
+    searchable: Companion = stack.enter_context(make(request.task.searchable, request.input.max_pixels, password))
+    if others is None:
+        return searchable
+    several: Companion = registry.load(registry.ON_DEMAND, "companions")([searchable, others])
+    return several
+
+
+def may_have_pages(request: Request) -> bool:
+    """Whether an input may be a document of many pages, by its name."""
+    names = [word.lower() for word in request.input.inputs] if request.task.reads_every_page else []
+    return any(name.endswith((".pdf", ".tif", ".tiff")) for name in names)
+
+
 def start_progress(
     request: Request,
     inputs: InputCollector,
@@ -172,12 +206,12 @@ def start_progress(
     answers: TextIO | None,
     stack: contextlib.ExitStack,
 ) -> Progress | None:
-    """The progress of many inputs or of a video, unless it is turned off.
+    """The progress of many inputs, a video or the pages of a document, unless it is turned off.
 
     `answers` is standard output where the records go there.
     """
-    is_video = request.task.sampling is not None
-    if not (has_many or is_video) or request.output.quiet or request.output.no_progress:
+    is_long = request.task.sampling is not None or may_have_pages(request)
+    if not (has_many or is_long) or request.output.quiet or request.output.no_progress:
         return None
     make = registry.load(registry.ON_DEMAND, "progress")
     progress: Progress = stack.enter_context(closing(make(console, inputs.survey(), request.task.noun, answers)))

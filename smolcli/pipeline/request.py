@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from smolcli import registry
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.options import Batch, Generate, Input, Model, Output
@@ -30,8 +31,8 @@ class Request:
     layout: Layout = Layout()
 
     def asks_many(self, inputs: InputCollector) -> bool:
-        """Whether there may be more than one item, and so more than one record."""
-        return inputs.has_many and not self.task.together
+        """Whether there may be more than one record: of several items, or of the pages of one."""
+        return (inputs.has_many and not self.task.together) or self.task.page_options.split_pages
 
     @cached_property
     def record_file(self) -> Path | None:
@@ -47,7 +48,18 @@ class Request:
     @cached_property
     def record_format(self) -> str | None:
         """The format of the records: a key of registry.WRITERS, `template`, or None if only sidecars are written."""
-        return chosen_format(self.output, None if self.output.sidecar or self.output.write_metadata else "text")
+        output = self.output
+        if output.output is not None and output.format is None and output.template is None:
+            suffix = output.output.suffix.lower()
+            if suffix == self.task.text_suffix != registry.TEXT_SIDECAR:  # -o page.md of ocr --layout markdown
+                return "text"
+        is_written_elsewhere = output.sidecar or output.write_metadata or self.task.searchable
+        return chosen_format(output, None if is_written_elsewhere else "text")
+
+    @property
+    def has_table_rows(self) -> bool:
+        """Whether the rows of tables that are read are written, and not a row for each record."""
+        return self.task.gives_tables and self.layout.fields is None and self.record_format in registry.TABLE_WRITERS
 
     @property
     def writes_into_collection(self) -> tuple[str, ...]:

@@ -121,6 +121,8 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
         request.generate,
         sampling=task.sampling,
         every_page=task.reads_every_page,
+        asks_for_pages=task.asks_for_pages and request.generate.schema is None,
+        pages=task.page_options,
     )
     return EngineJob(work, identity)
 

@@ -41,10 +41,12 @@ def validate(request: Request, inputs: InputCollector) -> None:
     check_layout(request)
     check_dry_run(request)
     check_contact_sheet(request, inputs)
+    check_searchable(request, inputs)
     check_together(request)
     check_resume(request)
     check_sidecars(request)
     check_write_metadata(request)
+    check_split_pages(request)
     check_executor(request)
     check_decoder(request)
 
@@ -100,6 +102,13 @@ def check_format(request: Request, inputs: InputCollector) -> None:
             raise UsageError(f"{name} is for video-summarize", f"choose {usable}")
     if record_format in registry.NEEDS_SEGMENTS and inputs.has_many:
         raise UsageError(f"{record_format} holds one video", "give one, or write one beside each: --sidecar .srt")
+    is_one_document = request.task.makes_documents and record_format == "text" and request.record_file is not None
+    if is_one_document and request.asks_many(inputs):
+        suffix = request.task.text_suffix
+        advice = f"write one beside each input: --sidecar {suffix}"
+        if suffix in registry.SIDECARS or request.task.page_options.split_pages:
+            advice = "write records: -f jsonl"  # a sidecar of this suffix is a record, or there is none of a page
+        raise UsageError(f"{output.output}: holds one document", advice)
     check_template_alone(record_format, output.format)
 
 
@@ -142,8 +151,33 @@ def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
         raise UsageError(f"--contact-sheet is not made with --engine {request.batch.executor}", "leave out one of them")
     if sheet.suffix.lower() not in registry.CONTACT_SHEET_FORMATS:
         raise UsageError(f"{sheet}: is not a name of a picture", "name it .jpg, .png or .webp")
-    if not (sheet.parent.is_dir() and os.access(sheet.parent, os.W_OK)):
-        raise UsageError(f"{sheet}: cannot be written", "is its folder there?")
+    check_can_be_made(sheet)
+
+
+def check_searchable(request: Request, inputs: InputCollector) -> None:
+    """--searchable is a PDF of its own, which can be written, of inputs that can be read once more."""
+    file, output_file = request.task.searchable, request.output.output
+    if file is None:
+        return
+    if "-" in _input_words(request):
+        raise UsageError("--searchable looks at each input again, and standard input is read once", "give a file")
+    if any(map(is_url, _input_words(request))):
+        raise UsageError("--searchable looks at each input again, and a URL is fetched once", "save it to a file first")
+    is_in_input = file.exists() and any(
+        Path(word).resolve() in file.resolve().parents for word in _input_words(request)
+    )
+    is_output = output_file is not None and file.resolve() == output_file.resolve()
+    if is_in_input or is_output or inputs.reads_path(file):
+        raise UsageError(f"{file}: is an input or the output", "choose another file with --searchable")
+    if file.suffix.lower() != ".pdf":
+        raise UsageError(f"{file}: is not a name of a PDF", "name it .pdf")
+    check_can_be_made(file)
+
+
+def check_can_be_made(file: Path) -> None:
+    """A file can be made in its folder."""
+    if file.is_dir() or not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise UsageError(f"{file}: cannot be written", "is its folder there?")
 
 
 def check_together(request: Request) -> None:
@@ -180,7 +214,7 @@ def _not_resumable(request: Request) -> UsageError:
 def check_sidecars(request: Request) -> None:
     """Every input has a name and a place for its sidecar, which takes no picture's name."""
     output, words = request.output, _input_words(request)
-    check_sidecar_suffixes(output.sidecar)
+    check_sidecar_suffixes(output.sidecar, request.task.text_suffix)
     check_out_dir(output.out_dir, output.sidecar)
     if output.sidecar and ("-" in words or request.task.together):
         raise UsageError("--sidecar needs inputs with names of their own", "use -o FILE")
@@ -188,15 +222,18 @@ def check_sidecars(request: Request) -> None:
         raise UsageError("a sidecar cannot be written beside a URL", "add --out-dir DIR")
 
 
-def check_sidecar_suffixes(suffixes: Sequence[str]) -> None:
-    """A sidecar has the suffix neither of a picture or video nor of a format that it does not have."""
+def check_sidecar_suffixes(suffixes: Sequence[str], text_suffix: str = registry.TEXT_SIDECAR) -> None:
+    """A sidecar has the suffix neither of a picture or video nor of a format that it does not have.
+
+    `text_suffix` is that of the answers' text, as .html of ocr --layout html.
+    """
     for suffix in suffixes:
         end = suffix[suffix.rfind(".") :].lower()
-        if end in MEDIA_SUFFIXES:
-            raise UsageError(f"sidecar {suffix} would have the name of a picture or video", "choose .txt or .json")
-        if not SIDECAR_SUFFIX.fullmatch(suffix) or end in OTHER_FORMATS:
+        if not SIDECAR_SUFFIX.fullmatch(suffix) or (end in OTHER_FORMATS and end != text_suffix):
             advice = f"choose one of {', '.join(registry.SIDECARS)}, or another suffix for text, as .caption"
             raise UsageError(f"sidecar {suffix} is not known", advice)
+        if end in MEDIA_SUFFIXES:
+            raise UsageError(f"sidecar {suffix} would have the name of a picture or video", "choose .txt or .json")
 
 
 def check_out_dir(out_dir: Path | None, sidecars: Sequence[str]) -> None:
@@ -213,6 +250,17 @@ def check_write_metadata(request: Request) -> None:
     if "-" in words or request.task.together or any(map(is_url, words)):
         raise UsageError("--write-metadata needs pictures in files of their own", "leave it out, or name files")
     registry.load(registry.ON_DEMAND, "exiftool")()
+
+
+def check_split_pages(request: Request) -> None:
+    """--split-pages makes records of pages; what is written beside a document or into it is about all of them."""
+    if not request.task.page_options.split_pages:
+        return
+    output, searchable = request.output, request.task.searchable
+    is_given = {"--sidecar": output.sidecar, "--write-metadata": output.write_metadata, "--searchable": searchable}
+    option = next((option for option, value in is_given.items() if value), None)
+    if option:
+        raise UsageError(f"{option} writes whole documents, and --split-pages their pages", "leave out one of them")
 
 
 def check_executor(request: Request) -> None:

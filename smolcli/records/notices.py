@@ -11,12 +11,16 @@ from smolcli.errors import ErrorKind
 CUT = "the answer reached --max-tokens; raise it with -n"
 CONTEXT_FULL = "the answer reached the end of the model's context"
 BLANK = "no text was found"
+UNSURE = "read with little confidence: the model may not know this script or print, and much may be wrong"
+NO_TABLE = "no table was found"
 
 # What is said of several inputs: with {} for their number.
 OF_MANY = {
     CUT: "{} answers reached --max-tokens; raise it with -n",
     CONTEXT_FULL: "{} answers reached the end of the model's context",
     BLANK: "no text was found in {} pictures",
+    UNSURE: "{} pictures were read with little confidence: the model may not know their script or print",
+    NO_TABLE: "no table was found in {} pictures",
 }
 
 

@@ -26,6 +26,11 @@ def id_options(*options: Any) -> dict[str, Any]:
     }
 
 
+def page_content(sha256: bytes, page: int | None) -> bytes:
+    """Return what the id is made of: the content's SHA-256 in hex, and the page that the record is about, if any."""
+    return sha256 if page is None else b"%s#%d" % (sha256, page)
+
+
 @dataclass(frozen=True)
 class Identity:
     """Everything that decides an answer except the input's content.
@@ -47,6 +52,10 @@ class Identity:
         of it, because a copy under another name gives the same answers; nor is a path or a time.
         """
         return self.digest_of(sha256.encode()).hex()
+
+    def page_id(self, sha256: str, page: int) -> str:
+        """Return the id of the record of one page (--split-pages) of a document with this SHA-256."""
+        return self.digest_of(page_content(sha256.encode(), page)).hex()
 
     def digest_of(self, sha256: bytes) -> bytes:
         """Return the id as 32 bytes; `sha256` is in hexadecimal digits too."""

@@ -20,11 +20,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 from smolcli.errors import OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
-from smolcli.records.record_id import Identity
+from smolcli.records.record_id import Identity, page_content
 from smolcli.records.stored import NO_TEXT, as_record, is_record
 from smolcli.system.atomic_file import atomic_write
 from smolcli.system.file_stamp import stamp_of
@@ -36,14 +36,28 @@ from smolcli.writers.destination import lock_exclusively
 _BEGINNING = re.compile(
     rb'\{"path": "([^"\\]*)", "id": "([0-9a-f]{64})", "sha256": "([0-9a-f]*)", "stamp": "([^"\\]*)", '
 )
-_NO_ERROR = (b', "error": null}\n', b', "error": null}\r\n')
+_END = re.compile(rb'(?:, "page": (null|\d+), "is_last_page": (true|false))?, "error": null\}\r?\n$')
+_END_BYTES = 80  # of a line, in which that is found
 _START = b'{"path": "'
 _FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
+_PAGE_SEPARATOR = b"\0#"  # between the path and the number of a page; no path has a NUL in it
 InputState = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
 _TAIL = 2**16  # bytes
 COUNTED = 2**28  # bytes, read in a tenth of a second once they are in memory
 _FIELDS = Record.__dataclass_fields__.keys()
+
+
+class _Line(NamedTuple):
+    """What is known of a record in the file: `id` is 32 bytes, `sha256` in hex."""
+
+    path: bytes
+    id: bytes
+    sha256: bytes
+    stamp: bytes
+    is_failed: bool
+    page: int | None = None
+    is_last_page: bool = False
 
 
 class ResultsFile:
@@ -56,7 +70,8 @@ class ResultsFile:
         self._path, self._identity = path, identity
         self._lock = Lock()  # inputs are looked up in one thread while records are added in another
         self._index = OffsetIndex()  # (path, stamp), (path, id) and id -> offset of the record in the file, or _FAILED
-        self._failures: dict[bytes, int] = {}  # path -> offset of its failed record
+        self._failures: dict[bytes, int] = {}  # path, with --split-pages and page -> offset of its failed record
+        self._failed_pages: dict[bytes, set[int]] = {}  # path -> pages without a later record that has an answer
         self._outdated: set[int] = set()  # offsets of failed records with a later one of the same path
 
     @property
@@ -96,7 +111,7 @@ class ResultsFile:
         """
         stamp = stamp_of(path) if stamp is None else stamp
         with self._lock:
-            state = _state(self._index.find((_bytes(path), stamp.encode())))
+            state = self._state(_bytes(path), self._index.find((_bytes(path), stamp.encode())))
         return state if stamp or state == "failed" else "new"
 
     def state_by_id(self, path: str, id: str, stamp: str = "") -> InputState:
@@ -105,7 +120,15 @@ class ResultsFile:
             offset = self._index.find((_bytes(path), bytes.fromhex(id)))
             if offset is None and stamp:
                 offset = self._index.find((_bytes(path), stamp.encode()))
-        return _state(offset)
+            return self._state(_bytes(path), offset)
+
+    def has_page(self, record: Record) -> bool:
+        """Whether the record of a page, with an answer, is in the file; False for that of a whole input."""
+        if record.page is None:
+            return False
+        with self._lock:
+            offset = self._index.find((_bytes(record.path), bytes.fromhex(record.id)))
+        return offset is not None and offset != _FAILED
 
     def answer(self, id: str) -> Record | None:
         """Return a record with this id that has an answer, of any path, or None, also where it cannot be read."""
@@ -134,11 +157,17 @@ class ResultsFile:
 
     def add(self, record: Record, offset: int) -> None:
         """Index a record that has been written at the byte `offset` of the file."""
-        path, id, stamp = _bytes(record.path), bytes.fromhex(record.id), record.stamp.encode()
+        line = _Line(
+            _bytes(record.path), bytes.fromhex(record.id), record.sha256.encode(), record.stamp.encode(),
+            record.error is not None, record.page, record.is_last_page,
+        )  # fmt: skip
         with self._lock:
-            by_stamp, by_id, by_content = self._entries(path, id, stamp, record.error is not None, offset)
-            # One of the two is enough: with a stamp, the file is looked up before it is read.
-            for key, value in (by_stamp if stamp else by_id, by_content):
+            entries = self._entries(line, offset)
+            if record.page is None:
+                by_stamp, by_id, by_content = entries
+                # One of the two is enough: with a stamp, the file is looked up before it is read.
+                entries = (by_stamp if line.stamp else by_id, by_content)
+            for key, value in entries:
                 self._index.add(key, value)
 
     def compact(self) -> None:
@@ -172,29 +201,53 @@ class ResultsFile:
                 return  # torn, and not repaired: a dry run changes nothing
             if line[0] > 32 or line.strip(NO_TEXT):
                 try:
-                    path, id, sha256, stamp, is_failed = _parse(line)
+                    parsed = _parse(line)
                 except ValueError:
                     raise _not_records(self._path, number) from None
-                if id == digest_of(sha256):
-                    yield from self._entries(path, id, stamp, is_failed, offset)
+                if parsed.id == digest_of(page_content(parsed.sha256, parsed.page)):
+                    yield from self._entries(parsed, offset)
             offset += len(line)
 
-    def _entries(
-        self, path: bytes, id: bytes, stamp: bytes, is_failed: bool, offset: int
-    ) -> tuple[tuple[Hashable, int], ...]:
-        """Return the index entries of a record: by path and stamp, by path and id, by id."""
-        if self._failures and (before := self._failures.get(path)) is not None and before != offset:
+    def _entries(self, line: _Line, offset: int) -> tuple[tuple[Hashable, int], ...]:
+        """Return the index entries of a record: by path and stamp, by path and id, by id.
+
+        That of a page has one by path and id, and the last one of a document those of the document's path too.
+        """
+        path, page = line.path, line.page
+        self._note_failure(path if page is None else b"%s%s%d" % (path, _PAGE_SEPARATOR, page), line, offset)
+        value = _FAILED if line.is_failed else offset
+        if page is None:
+            return ((path, line.stamp), value), ((path, line.id), value), (line.id, value)
+        self._note_page(path, page, line)
+        if not line.is_last_page:
+            return (((path, line.id), value),)
+        self._note_failure(path, line._replace(is_failed=False), offset)
+        document_id = self._identity.digest_of(line.sha256)
+        return ((path, line.id), value), ((path, line.stamp), offset), ((path, document_id), offset)
+
+    def _note_failure(self, key: bytes, line: _Line, offset: int) -> None:
+        """Note that a record has failed, and that a failed one before it under the same key is outdated."""
+        if self._failures and (before := self._failures.get(key)) is not None and before != offset:
             self._outdated.add(before)
-        if is_failed:
-            self._failures[path] = offset
-            offset = _FAILED
-        return ((path, stamp), offset), ((path, id), offset), (id, offset)
+        if line.is_failed:
+            self._failures[key] = offset
 
+    def _note_page(self, path: bytes, page: int, line: _Line) -> None:
+        """Note which pages of a document have failed; after its last page there are no others."""
+        failed = self._failed_pages.get(path, set())
+        failed = {other for other in failed if other != page and not (line.is_last_page and other > page)}
+        if line.is_failed:
+            failed.add(page)
+        if failed:
+            self._failed_pages[path] = failed
+        else:
+            self._failed_pages.pop(path, None)
 
-def _state(offset: int | None) -> InputState:
-    if offset is None:
-        return "new"
-    return "failed" if offset == _FAILED else "done"
+    def _state(self, path: bytes, offset: int | None) -> InputState:
+        """The state of an input by the offset of its record; that of a document has failed if a page has."""
+        if offset is None:
+            return "new"
+        return "failed" if offset == _FAILED or path in self._failed_pages else "done"
 
 
 def replaced_records(path: Path) -> str:
@@ -219,19 +272,19 @@ def replaced_records(path: Path) -> str:
     return f"replaces {over}{pluralize(count, 'record')} of {path}; --resume would keep them"
 
 
-def _parse(line: bytes) -> tuple[bytes, bytes, bytes, bytes, bool]:
-    """Return of one line's record the path, the id (32 bytes), the SHA-256 (in hex), the stamp, whether it failed.
-
-    Raises ValueError if the line is not a record.
-    """
-    match = _BEGINNING.match(line)
-    if match and line.endswith(_NO_ERROR):
+def _parse(line: bytes) -> _Line:
+    """Return what one line's record is. Raises ValueError if the line is not a record."""
+    match, end = _BEGINNING.match(line), _END.search(line, max(0, len(line) - _END_BYTES))
+    if match and end:
         path, id, sha256, stamp = match.groups()
-        return path, unhexlify(id), sha256, stamp, False
+        page = None if end[1] in (None, b"null") else int(end[1])
+        return _Line(path, unhexlify(id), sha256, stamp, False, page, end[2] == b"true")
     try:
         fields = json.loads(line)
         id, sha256, stamp = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
-        return _bytes(fields["path"]), unhexlify(id), sha256, stamp, fields["error"] is not None
+        page = fields.get("page") if isinstance(fields.get("page"), int) else None
+        is_failed, is_last = fields["error"] is not None, fields.get("is_last_page") is True
+        return _Line(_bytes(fields["path"]), unhexlify(id), sha256, stamp, is_failed, page, is_last)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not a record") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from smolcli.records.notices import NoticeCounter, restarted
 from smolcli.terminal.console import Console
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
+from smolcli.writers.columns import title_of
 
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
@@ -29,7 +30,10 @@ def _subject(path: str, message: str) -> str:
 
 
 class RecordSink:
-    """Writes each record to every output and counts outcomes, from which the exit code follows."""
+    """Writes each record to every output and counts outcomes, from which the exit code follows.
+
+    `split` makes several records of one, as --split-pages does of a document's; each counts by itself.
+    """
 
     def __init__(
         self,
@@ -41,9 +45,11 @@ class RecordSink:
         progress: Progress | None = None,
         fail_fast: bool = False,
         verbose: bool = False,
+        split: Callable[[Record], Sequence[Record]] | None = None,
     ) -> None:
         self._writer, self._console, self._fail_fast, self._verbose = writer, console, fail_fast, verbose
         self._sidecars, self._results, self._progress = sidecars, results, progress
+        self._split = split
         self._lock = RLock()  # inputs are skipped in the thread that finds them
         self.done = self.failed = self.skipped = self.failed_before = 0
         self.left_alone = 0  # inputs that are not looked at because their sidecars exist
@@ -79,6 +85,11 @@ class RecordSink:
         if self._progress is not None:
             self._progress.show_video_progress(path, done, of, frames)
 
+    def show_page_progress(self, path: str, page: int, of: int) -> None:
+        """Show that page number `page` of the `of` pages of a document is being read."""
+        if self._progress is not None:
+            self._progress.show_page_progress(path, page, of)
+
     def write_record(self, record: Record) -> bool:
         """Write one record and return whether the run should go on.
 
@@ -94,15 +105,20 @@ class RecordSink:
                 record = self._sidecars.write(record)
             except InputError as error:
                 record = record.failed(Fault(error.kind, str(error)))
-        self.count_outcome(record.path, record.error, record.notices)
         if self._verbose and record.error is None:
             tokens = record.tokens
             counts = f"{tokens.image} tokens of pictures, {tokens.prompt} with the question, {tokens.new} of the answer"
             self._console.notice(f"{record.path}: {counts}")
         if self._progress is not None:
             self._progress.record(record.path, record.tokens.new, record.error is not None)
-        self._write_line(record)
-        return record.error is None or not self._fail_fast
+        is_answered = True
+        for part in [record] if self._split is None else self._split(record):
+            if self._results is not None and self._results.has_page(part):
+                continue  # an earlier run has ended before the last page of this document was written
+            self.count_outcome(title_of(part), part.error, part.notices)
+            self._write_line(part)
+            is_answered &= part.error is None
+        return is_answered or not self._fail_fast
 
     def _write_line(self, record: Record) -> None:
         offset = self._writer.position if self._results is not None else 0

@@ -15,14 +15,22 @@ once for all tasks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from smolcli.inputs.page import PageRequest
+from smolcli.inputs.pages import Pages
 from smolcli.options import Output, Sampling
 from smolcli.records.record_id import id_options
-from smolcli.types import Answer, Media, Prompt, Reply, Steps
+from smolcli.types import Answer, Media, Prompt, Reply
+
+# What a task asks at a time: a model, or what is on a page.
+Requests = Sequence[Prompt | PageRequest]
+# What Task.steps returns: a generator that yields requests, is sent their replies and returns the answer.
+Steps = Generator[Requests, Sequence[Reply], Answer]
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,29 @@ class Task:
     output_options: ClassVar[type[Output]] = Output
     data_parts: ClassVar[tuple[str, ...]] = ()  # keys of an answer's data that every answer has, whatever is asked
     reads_every_page: ClassVar[bool] = False  # whether `media` has all pages of a picture file, not only the first
+    unsure_below: ClassVar[float] = 0.0  # the confidence below which the user is told that an answer may be wrong
+    judges_faults: ClassVar[bool] = False  # whether `steps` is sent replies with faults, also where all have one
     panel = "Answer"
 
     @property
     def is_multiline(self) -> bool:
         """Whether answers have several lines, so that text output puts each under a heading."""
         return False
+
+    @property
+    def text_suffix(self) -> str:
+        """The suffix of files that hold the text of its answers."""
+        return ".txt"
+
+    @property
+    def makes_documents(self) -> bool:
+        """Whether the text of an answer is a document of its own, as XML is, which no other can follow in a file."""
+        return False
+
+    @property
+    def searchable(self) -> Path | None:
+        """The PDF for all pages with their text (--searchable)."""
+        return None
 
     @property
     def sheet(self) -> Path | None:
@@ -53,6 +78,21 @@ class Task:
     def sampling(self) -> Sampling | None:
         """Which frames are looked at, if the task reads videos."""
         return None
+
+    @property
+    def asks_for_pages(self) -> bool:
+        """Whether it asks PageRequests."""
+        return False
+
+    @property
+    def page_options(self) -> Pages:
+        """Which pages are looked at, if the task reads every page."""
+        return Pages()
+
+    @property
+    def gives_tables(self) -> bool:
+        """Whether the data of answers has tables, whose rows are what csv and tsv hold."""
+        return False
 
     @property
     def gives_keywords(self) -> bool:
@@ -92,3 +132,26 @@ class Task:
         """The whole task as a generator: yields prompts, is sent their replies, returns the answer."""
         replies = yield self.prompts(media)
         return self.answer(replies)
+
+
+def mean_confidence(replies: Iterable[Reply]) -> float | None:
+    """The geometric mean of the probabilities of the tokens of several replies; None if no reply has a confidence.
+
+    A reply counts as often as it has tokens, an empty one once.
+
+    >>> from smolcli.types import Finish
+    >>> replies = [Reply("a cat", Finish("stop", Tokens(new=3), confidence=0.8))]
+    >>> replies += [Reply("2", Finish("stop", Tokens(new=1), confidence=0.5))]
+    >>> round(mean_confidence(replies) ** 4, 6)  # 0.8 * 0.8 * 0.8 * 0.5
+    0.256
+    """
+    pairs = [
+        (reply.finish.confidence, max(1, reply.finish.tokens.new))
+        for reply in replies
+        if reply.finish.confidence is not None
+    ]
+    if not pairs:
+        return None
+    if any(confidence == 0 for confidence, _ in pairs):
+        return 0.0
+    return math.exp(sum(math.log(confidence) * count for confidence, count in pairs) / sum(count for _, count in pairs))

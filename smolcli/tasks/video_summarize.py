@@ -19,9 +19,9 @@ from smolcli.errors import ErrorKind, InputError, UsageError
 from smolcli.models.chat_template import require_plain_text, video_parts
 from smolcli.options import Sampling, VideoOutput
 from smolcli.records.record_id import id_options
-from smolcli.tasks.base import Task
+from smolcli.tasks.base import Steps, Task
 from smolcli.terminal.option_fields import opt
-from smolcli.types import Answer, Media, ModelLimits, Prompt, Reply, Span, Steps, format_time
+from smolcli.types import Answer, Media, ModelLimits, Prompt, Reply, Span, format_time
 
 QUESTION = "What happens in this video?"
 NOTES = "These are notes on what happens in a video, in the order of time.\n{notes}\n\n{ask}"

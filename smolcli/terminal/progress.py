@@ -68,6 +68,12 @@ class Progress:
             self._path = f"{path} ({notes}{pluralize(frames, 'frame')})"
         self.show()
 
+    def show_page_progress(self, path: str, page: int, of: int) -> None:
+        """Show that page number `page` of the `of` pages of a document is being read."""
+        with self._lock:
+            self._path = f"{path} (page {page:,} of {of:,})"
+        self.show()
+
     def skip(self, path: str) -> None:
         """Count one input that has a record from an earlier run."""
         with self._lock:

@@ -48,7 +48,10 @@ def _columns() -> Iterator[tuple[str, Any]]:
 
 COLUMNS: dict[str, Any] = dict(_columns())  # the name of every column, nested fields with a dot, to its type
 # Columns that were added later come last, so that they do not move the others.
-for _name in ("notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded", "paths", "confidence"):
+for _name in (
+    "notices", "memory.parent", "memory.engine", "memory.gpu", "blank", "embedded", "paths", "confidence", "page",
+    "is_last_page",
+):  # fmt: skip
     COLUMNS[_name] = COLUMNS.pop(_name)
 FIXED = tuple(Column(_name, tuple(_name.split("."))) for _name in COLUMNS)  # what every record has
 
@@ -99,6 +102,11 @@ def fields_of(record: Record) -> dict[str, Any]:
     del fields["error"]
     fields["error"] = record.error and vars(record.error)  # last: records/resume.py knows an answer by it
     return fields
+
+
+def title_of(record: Record) -> str:
+    """Return what a record is about, as a heading: its path, and the page if it is about one."""
+    return record.path if record.page is None else f"{record.path}, page {record.page}"
 
 
 def value_at(fields: Any, keys: Keys) -> Any:

@@ -21,6 +21,7 @@ from smolcli.writers.columns import (
     clean_text,
     fields_of,
     path_fields,
+    title_of,
     video_segments,
     with_parts,
 )
@@ -114,7 +115,7 @@ class Markdown(Writer):
 
     def write(self, record: Record) -> None:
         text = record.text if record.error is None else f"*{escape_markdown(f'error: {record.error.message}'.strip())}*"
-        path = escape_markdown(record.path)
+        path = escape_markdown(title_of(record))
         if self.is_multiline:
             gap = "\n" if self.has_written else ""
             text = _video_text(record, self._folder()) if video_segments(record) else text

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from smolcli.types import Record
 from smolcli.writers.base import Writer
+from smolcli.writers.columns import title_of
 
 
 class Text(Writer):
@@ -33,9 +34,9 @@ class Text(Writer):
             self.stream.write((rest if record.text.startswith(self._shown.rstrip()) else f"\n{record.text}") + "\n")
         elif self.is_multiline:
             gap = "" if self._is_first else "\n"
-            self.stream.write(f"{gap}==> {record.path} <==\n{record.text}\n")
+            self.stream.write(f"{gap}==> {title_of(record)} <==\n{record.text}\n")
         else:
-            self.stream.write(f"{record.path}: {' '.join(record.text.split())}\n")
+            self.stream.write(f"{title_of(record)}: {' '.join(record.text.split())}\n")
         self._shown = ""
         self._is_first = self._is_first and record.error is not None
         self.stream.flush()

@@ -118,7 +118,7 @@ def test_a_task_shows_a_sentence_three_examples_and_the_usual_options(name: str)
     assert blocks[0].startswith(f"Usage: smolcli {name} [OPTIONS] ")
     assert blocks[2].splitlines()[0] == "Examples:" and len(blocks[2].splitlines()) == 4
     panels = [block.splitlines()[0] for block in blocks[3:-1]]
-    assert [panel for panel in panels if panel != "Frames:"] == [
+    assert [panel for panel in panels if panel not in ("Frames:", "Pages:")] == [
         "Inputs:", "Model:", "Answer:", "Output:", "Many inputs:",
     ]  # fmt: skip
     assert 12 <= len(option_names(page)) <= 20

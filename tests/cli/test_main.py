@@ -124,6 +124,8 @@ def test_records() -> None:
             "embedded",
             "paths",
             "confidence",
+            "page",
+            "is_last_page",
             "error",
         }
     ] * 2

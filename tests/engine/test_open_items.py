@@ -114,3 +114,23 @@ def test_an_item_that_was_released_is_neither_opened_nor_decoded() -> None:
     items.opened(0, CountedPixels())
     with pytest.raises(InputError), items.decoding(0):
         pass
+
+
+def test_a_look_at_an_item_waits_until_it_is_open_or_released() -> None:
+    items, source = OpenItems(), CountedPixels()
+
+    def look(number: int) -> object:
+        try:
+            with items.decoding(number) as its:
+                return its
+        except InputError:
+            return "released"
+
+    items.add(0), items.add(1)
+    thread, found = wait_in_thread(lambda: look(0))
+    other, told = wait_in_thread(lambda: look(1))
+    assert thread.is_alive() and other.is_alive()
+    items.opened(0, source)
+    assert found.get(timeout=SECONDS) is source
+    items.release(1)  # it cannot be opened
+    assert told.get(timeout=SECONDS) == "released"

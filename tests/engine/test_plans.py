@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from PIL import Image
 from smolcli.engine.plans import open_plans
 from smolcli.engine.protocol import OpenedPlan, Work
 from smolcli.errors import ErrorKind
+from smolcli.inputs.pages import Pages
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.types import Fault, Item
+from tests.inputs.pdfs import PdfPage, make_pdf
 
 
 def work(every_page: bool) -> Work:
@@ -40,3 +43,20 @@ def test_an_input_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Pa
     missing, plan = open_plans([Item.of(str(tmp_path / "b.png")), Item.of(str(path))], work(False))
     assert isinstance(missing, Fault) and missing.kind == ErrorKind.MISSING
     assert isinstance(plan, OpenedPlan)
+
+
+def test_a_plan_has_the_chosen_pages_of_a_document_and_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    pages = [PdfPage(media=(0, 0, 72 * number, 36)) for number in range(1, 6)]
+    data = make_pdf(*pages)
+    path.write_bytes(data)
+    [plan] = open_plans([Item.of(str(path))], replace(work(True), pages=Pages("2,5-9", dpi=100)))
+    assert isinstance(plan, OpenedPlan)
+    assert [(frame.index, frame.width, frame.height) for frame in plan.media.frames] == [(1, 200, 50), (4, 500, 50)]
+    assert plan.media.notices == ("has 5 pages, and not all of --pages 2,5-9",)
+    assert len(plan.media.content.sha256) == 64 and len(plan.grids) == 2
+    path.write_bytes(data.replace(b"/Kids[3 0 R 6 0 R", b"/Kids[3 0 R 99 0 R"))
+    [plan] = open_plans([Item.of(str(path))], work(True))
+    assert isinstance(plan, OpenedPlan)
+    assert [frame.index for frame in plan.media.frames] == [0, 2, 3, 4]
+    assert [notice[:17] for notice in plan.media.notices] == ["page 2 is damaged"]

@@ -67,6 +67,8 @@ class CollectingSink(RecordSink):
         if done:
             self.then("a note")
 
+    def show_page_progress(self, path: str, page: int, of: int) -> None: ...
+
 
 class Breaking(Echo):
     """Makes the decoder in its process fail as the model's name says, for videos of more than 4 frames."""

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from smolcli.errors import ErrorKind, InputError
-from smolcli.executors.conversation import Conversation, mean_confidence, says_blank
+from smolcli.executors.conversation import Conversation, says_blank
 from smolcli.options import Generate
 from smolcli.tasks.ask import Ask
-from smolcli.tasks.base import Task
+from smolcli.tasks.base import Steps, Task, mean_confidence
 from smolcli.tasks.ocr import BLANK_REPLIES, Ocr
 from smolcli.types import (
     Answer,
@@ -22,7 +22,6 @@ from smolcli.types import (
     Prompt,
     Reply,
     Seconds,
-    Steps,
     Tokens,
 )
 
@@ -67,7 +66,7 @@ def test_a_step_begins_when_all_replies_of_the_one_before_are_there() -> None:
     assert conversation.add_reply(1, reply("two", new=4)) == ()
     assert (conversation.has_reply, conversation.step.answered) == (True, 1)
     [prompt] = conversation.add_reply(0, reply("one", new=2))  # type: ignore[misc]
-    assert prompt.turns[0].parts == ("one and two",)
+    assert isinstance(prompt, Prompt) and prompt.turns[0].parts == ("one and two",)
     assert conversation.add_reply(0, reply("both", new=3, reason="length")) == Answer("both")
     totals = conversation.totals
     assert (totals.tokens, totals.seconds.decode, totals.finish_reason) == (Tokens(30, 15, 9), 1.5, "length")
@@ -112,7 +111,7 @@ def test_a_part_without_an_answer_is_a_notice_and_all_parts_without_one_are_a_fa
     conversation.begin()
     conversation.add_reply(0, reply("", fault=LOST, reason="error"))
     [prompt] = conversation.add_reply(1, reply("two"))  # type: ignore[misc]
-    assert prompt.turns[0].parts == (" and two",)
+    assert isinstance(prompt, Prompt) and prompt.turns[0].parts == (" and two",)
     assert conversation.notices == ["a part of it has no answer: no memory"]
     conversation = talk(Draft())
     conversation.begin()

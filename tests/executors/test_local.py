@@ -24,11 +24,11 @@ from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.ask import Ask
-from smolcli.tasks.base import Task
+from smolcli.tasks.base import Steps, Task
 from smolcli.tasks.caption import Caption
 from smolcli.tasks.ocr import Ocr
 from smolcli.terminal.console import Console
-from smolcli.types import Answer, FrameRef, Item, Media, Prompt, Reply, Steps
+from smolcli.types import Answer, FrameRef, Item, Media, Prompt, Reply
 from smolcli.writers.json_lines import JsonLines
 from tests.executors.replying import NOTHING, VOCABULARY, Replying
 from tests.helpers import ECHO, IDENTITY, png, records, results

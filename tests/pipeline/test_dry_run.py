@@ -20,6 +20,7 @@ from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.ocr import Ocr
 from smolcli.tasks.video_summarize import VideoSummarize
 from tests.helpers import SAMPLES, png, smolcli
 
@@ -72,6 +73,15 @@ def test_pictures_of_a_folder_with_their_tiles_and_tokens(capsys: pytest.Capture
     assert capsys.readouterr().err == (
         "smolcli: ./d.png: is not a picture that can be read; convert it to PNG or JPEG\n"
     )
+
+
+def test_pages_that_are_cut_into_pieces_have_their_sizes() -> None:
+    Path("scan.png").write_bytes(png((64, 48)))
+    code, out = planned("scan.png", task=Ocr())
+    plan, summary = out.splitlines()
+    assert plan == "scan.png: 64 x 48 pixels"
+    assert summary.startswith("1 of 1 picture to answer; prompts: pages are cut into pieces when they are read")
+    assert code == Exit.OK
 
 
 def test_what_is_done_is_not_planned_and_the_results_are_left_as_they_are() -> None:
@@ -159,3 +169,10 @@ def test_the_tokens_of_a_plan_are_those_of_the_run(tmp_path: Path) -> None:
         plans = [json.loads(line)["tokens"] for line in smolcli(*words, "--dry-run").stdout.splitlines()]
         assert [plan["image"] for plan in plans] == [record["image"] for record in records]
         assert all(record["prompt"] <= plan["prompt"] for plan, record in zip(plans, records, strict=True))
+
+
+def test_pages_whose_pieces_are_not_known_yet_are_shown_with_their_sizes() -> None:
+    """How many prompts there are is found when the layout is; the plan says how large the page is."""
+    Path("page.png").write_bytes(png((300, 200)))
+    code, out = planned("page.png", task=Ocr())
+    assert (code, out.splitlines()[0]) == (Exit.OK, "page.png: 300 x 200 pixels")

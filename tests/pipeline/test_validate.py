@@ -19,6 +19,7 @@ from smolcli.records.layout import Layout
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Task
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.ocr import Ocr
 from smolcli.tasks.video_summarize import VideoSummarize
 from tests.helpers import png
 
@@ -72,6 +73,12 @@ def check(request: Request) -> None:
          "smolcli records r.jsonl --template '{text} {path}' -o r.txt"),
         (request(resume=True, format="tsv"), "and then: smolcli records results.jsonl -f tsv"),
         (request(resume=True, output=Path("r.jsonl"), fields="path"), "smolcli records r.jsonl --fields path"),
+        (request(Ocr(searchable=Path("none/o.pdf"))), "none/o.pdf: cannot be written"),
+        (request(Ocr(searchable=Path("o.txt"))), "o.txt: is not a name of a PDF"),
+        (request(Ocr(layout="hocr"), sidecar=(".html",)), "sidecar .html is not known"),
+        (request(Ocr(searchable=Path("a.png"))), "a.png: is an input or the output"),
+        (request(Ocr(searchable=Path("o.txt")), output=Path("o.txt")), "o.txt: is an input or the output"),
+        (request(Ocr(searchable=Path("o.pdf")), inputs=("-",)), "looks at each input again, and standard input"),
         (request(output=Path("r.xlsx")), "xlsx is not a format of smolcli; spreadsheets open -f csv --bom"),
         (request(format="xlsx"), "xlsx is not a format of smolcli; spreadsheets open -f csv --bom"),
         (request(output=Path("r.parquet")), "parquet is not a format of smolcli"),
@@ -123,6 +130,7 @@ def test_a_contradiction_is_refused_with_what_to_do(folder: Path, given: Request
         request(dry_run=True, resume=True, output=Path("r.jsonl"), sidecar=(".txt",)),
         request(VideoSummarize(), inputs=("a.mp4",), format="srt", dry_run=True),
         request(VideoSummarize(contact_sheet=Path("sheet.jpg")), inputs=("a.mp4",)),
+        request(Ocr(layout="html", searchable=Path("o.pdf")), sidecar=(".html",)),
         request(executor="ray", address="auto"),
         request(output=Path("r.csv"), bom=True, safe_csv=True, fields="path,name,tokens,data.total,data.items.0"),
         request(output=Path("r.log"), template="{path} {tokens.new}", fields="path,tokens"),
@@ -246,3 +254,50 @@ def test_a_damaged_checkpoint_is_left_to_the_backend(tmp_path: Path) -> None:
     for content in ("{torn", "[]", "{}", '{"text_config": {"vocab_size": null}}'):
         (tmp_path / "config.json").write_text(content)
         check_model(request(schema="{}"), ModelFiles("torn", checkpoint=tmp_path), "torch")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (request(Ocr(searchable=Path("a.pdf")), ("a.pdf",)), "a.pdf: is an input or the output"),
+        (request(Ocr(searchable=Path("a.pdf")), (".",)), "a.pdf: is an input or the output"),
+        (
+            request(Ocr(searchable=Path("b.pdf")), output=Path("b.pdf"), format="text"),
+            "b.pdf: is an input or the output",
+        ),
+        (request(Ocr(searchable=Path("out.pdf")), ("-",)), "standard input is read once"),
+        (request(Ocr(searchable=Path("out.txt"))), "out.txt: is not a name of a PDF"),
+        (request(Ocr(searchable=Path("missing/out.pdf"))), "missing/out.pdf: cannot be written"),
+    ],
+)
+def test_a_searchable_pdf_takes_the_place_of_no_input(folder: Path, given: Request, message: str) -> None:
+    Path("a.pdf").write_bytes(b"%PDF-1.7")
+    with pytest.raises(UsageError, match=message):
+        check(given)
+
+
+def test_a_searchable_pdf_of_an_earlier_run_is_replaced(folder: Path) -> None:
+    Path("out.pdf").write_bytes(b"%PDF-1.7")
+    check(request(Ocr(searchable=Path("out.pdf"))))
+
+
+@pytest.mark.parametrize(("layout", "name"), [("hocr", "o.hocr"), ("alto", "o.xml"), ("html", "o.html")])
+def test_a_file_holds_one_document_of_pages(folder: Path, layout: str, name: str) -> None:
+    """XML and HTML have one root; a sidecar beside each input has the suffix of the form."""
+    output = Path(name)
+    with pytest.raises(UsageError, match="holds one document; write one beside each input: --sidecar " + output.suffix):
+        check(request(Ocr(layout=layout), ("a.png", "b.png"), output=output))
+    check(request(Ocr(layout=layout), output=output))
+    check(request(Ocr(layout=layout), ("a.png", "b.png"), sidecar=(output.suffix,)))
+    check(request(Ocr(layout="markdown"), ("a.png", "b.png"), output=Path("o.md")))
+
+
+def test_several_pages_as_json_are_records(folder: Path) -> None:
+    given = request(Ocr(layout="json"), ("a.png", "b.png"), output=Path("o.json"))
+    with pytest.raises(UsageError, match="o.json: holds one document; write records: -f jsonl"):
+        check(given)
+
+
+def test_html_of_another_form_names_the_layout_that_writes_it(folder: Path) -> None:
+    with pytest.raises(UsageError, match="ocr --layout html writes it"):
+        check(request(Ocr(layout="text"), output=Path("o.html")))

@@ -28,7 +28,7 @@ WITHOUT_KEY = {
     Batch: {option.name for option in fields(Batch)},
     Caption: {"style", "prompt"},  # both are in the key of the prompt's text
     Ask: set(),
-    Ocr: set(),
+    Ocr: {"password", "searchable", "split_pages"},
     VideoSummarize: {"question", "contact_sheet"},
 }
 
@@ -70,7 +70,7 @@ def test_an_id_is_the_hash_of_sorted_keys_and_values() -> None:
         ),
         (
             "ocr",
-            Ocr(),
+            Ocr(pieces="page"),
             (Generate(), Model(detail="high", dtype="float32", vision_encoder="mtmd")),
             "2eb2d90280a873eb37a8f3ebd8b52d133c3fe23811b2931477a444fa4eb8e6c8",
         ),

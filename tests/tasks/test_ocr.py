@@ -1,17 +1,27 @@
 """tasks/ocr.py: every page of a file is read, in order, and none is held longer than it is needed."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from smolcli.errors import ErrorKind
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.formats.tiff import STRIP_OFFSETS, Directories
+from smolcli.inputs.page import Line, Page, PageRequest, Region, Word
+from smolcli.records import notices
 from smolcli.tasks.ask import Ask
+from smolcli.tasks.base import Requests, Steps
 from smolcli.tasks.caption import Caption
-from smolcli.tasks.ocr import QUESTION, Ocr
-from smolcli.types import Answer, Fault, Finish, FrameRef, Item, Media, Reply
-from tests.helpers import records
+from smolcli.tasks.ocr import Ocr
+from smolcli.tasks.page_reading import QUESTION
+from smolcli.types import Answer, Box, Fault, Finish, FrameRef, Item, Media, ModelLimits, Prompt, Reply, Tokens
+from tests.helpers import records, smolcli
 
 NOTICE = "picture 1 of 3 in the file was looked at; smolcli ocr reads all"
 
@@ -89,6 +99,140 @@ def test_objects_of_a_schema_are_the_data_of_their_pages() -> None:
     )
 
 
+def words(text: str) -> Line:
+    return Line(Box(0, 0, 60, 20), (Word(Box(0, 0, 60, 20)),), 10.0, 15, text)
+
+
+def page(number: int, lines: int = 0, **more: Any) -> Reply:
+    regions = (Region("text", Box(0, 0, 60, 20), (words(""),) * lines),) if lines else ()
+    return Reply("", Finish("stop"), Page(number, 100, 100, regions, **more))
+
+
+def read(text: str, confidence: float = 0.9) -> Reply:
+    count = len(text.split("\n"))
+    return Reply(text, Finish("stop", Tokens(new=count), confidence=confidence, line_confidences=(confidence,) * count))
+
+
+def media(count: int) -> Media:
+    limits = ModelLimits(8192, 128, 64, x_height=10.0)
+    return Media(tuple(FrameRef(index, 0, 0) for index in range(count)), limits=limits, path="a.pdf")
+
+
+def numbers(requests: Requests) -> list[tuple[str, int | None]]:
+    return [(type(request).__name__, request.page) for request in requests]
+
+
+def end_of(steps: Steps, replies: Sequence[Reply]) -> Answer:
+    with pytest.raises(StopIteration) as end:
+        steps.send(replies)
+    answer: Answer = end.value.value
+    return answer
+
+
+def test_the_next_layouts_are_found_while_a_page_is_read() -> None:
+    steps = Ocr().steps(media(5))
+    assert numbers(next(steps)) == [("PageRequest", 1), ("PageRequest", 2), ("PageRequest", 3)]
+    requests = steps.send([page(1, 2), page(2, kind="blank"), page(3, 1)])
+    assert numbers(requests) == [("Prompt", 1), ("Prompt", 3), ("PageRequest", 4)]
+    requests = steps.send([read("a\nb", 0.9), read("c", 0.86), page(4, kind="picture")])
+    assert numbers(requests) == [("Prompt", 4), ("PageRequest", 5)]
+    text_layer = Page(5, 9, 9, (Region("text", Box(0, 0, 9, 9), (words("known"),)),), has_text_layer=True)
+    answer = end_of(steps, [read("a cat", 0.8), Reply("", Finish("stop"), text_layer)])
+    assert answer.text == "a\nb\n\f\n\fc\n\fa cat\n\fknown"
+    assert [found["page"] for found in answer.data["pages"]] == [1, 2, 3, 4, 5]
+    assert answer.data["pages"][3] == {"page": 4, "text": "a cat"}
+    assert answer.data["pages"][4]["source"] == "text layer"
+    assert answer.confidence == pytest.approx((0.9**2 * 0.86 * 0.8**5) ** (1 / 8))  # by letters
+
+
+def test_a_page_that_cannot_be_opened_costs_no_other_one() -> None:
+    fault = Fault(ErrorKind.TRUNCATED, "is cut; get a whole copy")
+    steps = Ocr().steps(media(2))
+    next(steps)
+    steps.send([reply("", fault), page(2, 1)])
+    answer = end_of(steps, [read("b")])
+    assert answer.text == "\n\fb"
+    assert answer.data["pages"][0]["error"] == {"kind": "truncated", "message": "is cut; get a whole copy"}
+    steps = Ocr().steps(media(1))
+    next(steps)
+    with pytest.raises(InputError, match="is cut") as error:
+        steps.send([reply("", fault)])
+    assert (error.value.kind, error.value.advice) == (ErrorKind.TRUNCATED, "get a whole copy")
+
+
+@pytest.mark.parametrize(("pieces", "x_height", "is_cut"), [
+    ("auto", 10.0, True), ("auto", 0.0, False), ("page", 10.0, False), ("blocks", 0.0, True), ("lines", 10.0, True),
+])  # fmt: skip
+def test_which_pages_are_cut_into_pieces(pieces: str, x_height: float, is_cut: bool) -> None:
+    pages = replace(media(1), limits=ModelLimits(8192, 128, 64, x_height=x_height))
+    steps = Ocr(pieces=pieces).steps(pages)
+    [request] = next(steps)
+    assert isinstance(request, PageRequest) and request.layout == is_cut
+    prompts = steps.send([page(1, 3)])
+    crops = [frame.crop for prompt in prompts if isinstance(prompt, Prompt) for frame in prompt.frames]  # type: ignore[union-attr]
+    assert len(crops) == (3 if pieces == "lines" else 1)
+    assert all((crop is not None) == is_cut for crop in crops)
+
+
+@pytest.mark.parametrize(("other", "text"), [(0.9, "upright"), (0.3, "wrong")])
+def test_a_page_that_was_read_without_confidence_is_read_the_other_way_up(other: float, text: str) -> None:
+    steps = Ocr().steps(media(1))
+    next(steps)
+    steps.send([page(1, 1)])
+    [request] = steps.send([read("wrong", 0.6)])
+    assert isinstance(request, PageRequest) and request.half_turn
+    [prompt] = steps.send([page(1, 1, turn=180)])
+    [frame] = prompt.frames if isinstance(prompt, Prompt) else []
+    assert isinstance(frame, FrameRef) and frame.crop is not None and frame.crop.half_turn
+    answer = end_of(steps, [read("upright", other)])
+    assert (answer.text, answer.data["pages"][0]["turn"]) == (text, 180 if text == "upright" else 0)
+
+
+def test_forms_of_the_answer() -> None:
+    steps = Ocr(layout="markdown").steps(media(1))
+    next(steps)
+    heading = Page(1, 100, 100, (Region("heading", Box(0, 0, 60, 20), (words(""),), level=1),))
+    steps.send([Reply("", Finish("stop"), heading)])
+    assert end_of(steps, [read("Title")]).text == "# Title"
+
+
+def test_a_drawn_page_is_read_by_the_built_in_model(tmp_path: Path) -> None:
+    """The whole way, and the print is not in the model's lessons: the font that Pillow has in it."""
+    lines = ["The quick brown fox jumps over", "the lazy dog, and nobody saw", "it happen on that morning."]
+    image = Image.new("L", (700, 260), 255)
+    ImageDraw.Draw(image).multiline_text((40, 40), "\n".join(lines), 0, ImageFont.load_default(34), spacing=20)
+    path = tmp_path / "a.png"
+    image.transpose(Image.Transpose.ROTATE_180).save(path)
+    done = subprocess.run(
+        [sys.executable, "-m", "smolcli", "ocr", "-q", "-b", "numpy", "-m", "nano", path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == lines
+
+
+def test_letters_that_the_model_does_not_know_are_said_to_be_unsure(tmp_path: Path) -> None:
+    """Marks like those of a script that it was never taught, drawn by strokes: no font is needed."""
+    image = Image.new("L", (640, 200), 255)
+    pen = ImageDraw.Draw(image)
+    for row in range(3):
+        for place in range(24):
+            left, top = 30 + 24 * place + 12 * (place // 6), 30 + 50 * row
+            kind = (place * 7 + row * 3) % 4
+            pen.line((left, top, left + 16, top + 20), 0, 3)
+            pen.line((left + 16 * (kind % 2), top + 20, left + 16, top), 0, 3)
+            if kind > 1:
+                pen.arc((left, top + 4, left + 14, top + 20), 0, 300, 0, 3)
+    path = tmp_path / "a.png"
+    image.save(path)
+    command = [sys.executable, "-m", "smolcli", "ocr", "-b", "numpy", "-m", "nano", str(path), "-f", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    record = json.loads(done.stdout)
+    assert record["confidence"] < 0.82
+    assert notices.UNSURE in record["notices"] and notices.UNSURE in done.stderr
+
+
 @pytest.mark.slow
 def test_pages_are_decoded_as_they_are_needed(tmp_path: Path) -> None:
     """A page of 6000 x 4000 pixels takes 72 MB; all of these would take 860 MB."""
@@ -96,3 +240,12 @@ def test_pages_are_decoded_as_they_are_needed(tmp_path: Path) -> None:
     [record], _ = records(Ocr(), [Item.of(str(path))])
     assert len(record["data"]["pages"]) == 12
     assert record["memory"]["engine"] < 400e6
+
+
+def test_a_page_of_text_without_a_table_is_not_blank(tmp_path: Path) -> None:
+    picture = Image.new("L", (500, 160), 255)
+    ImageDraw.Draw(picture).text((20, 50), "Minutes of May", fill=0, font_size=40)
+    picture.save(tmp_path / "page.png")
+    done = smolcli("ocr", tmp_path / "page.png", "-m", "nano", "-b", "numpy", "--layout", "tables", "-f", "jsonl")
+    record = json.loads(done.stdout)
+    assert (record["text"], record["blank"], record["notices"]) == ("", False, ["no table was found"])

@@ -48,10 +48,11 @@ def answered(task: VideoSummarize, media: Media, say: Say) -> tuple[list[list[Pr
     replies: list[Reply] | None = None
     while True:
         try:
-            prompts = next(steps) if replies is None else steps.send(replies)
+            requests = next(steps) if replies is None else steps.send(replies)
         except StopIteration as end:
             return rounds, end.value
-        rounds.append(list(prompts))
+        prompts = [request for request in requests if isinstance(request, Prompt)]
+        rounds.append(prompts)
         texts = [say(prompt) for prompt in prompts]
         replies = [Reply(text, Finish("stop", Tokens(new=len(text.encode())))) for text in texts]
 
@@ -150,6 +151,7 @@ def test_parts_that_have_no_answer_are_left_out() -> None:
     replies = [Reply(f"note {number}", Finish("stop", Tokens(new=6))) for number in range(len(asked))]
     replies[1] = Reply("", Finish("error", fault=Fault(ErrorKind.TRUNCATED, "no frame of it can be read")))
     [prompt] = steps.send(replies)
+    assert isinstance(prompt, Prompt)
     assert "[00:00-00:09] note 0\n[00:18-00:27] note 2" in text_of(prompt)
     with pytest.raises(StopIteration) as end:
         steps.send([Reply("All.", Finish("stop"))])

@@ -63,9 +63,12 @@ def test_the_notes_and_frames_of_a_video_are_shown(clock: list[float], capsys: p
     progress_line.show_video_progress("film.mp4", 3, 12, 96)
     clock[0] += 90
     progress_line.show_video_progress("clip.gif", 0, 1, 8)
+    clock[0] += 90
+    progress_line.show_page_progress("book.pdf", 12, 5000)
     assert capsys.readouterr().err.splitlines() == [
         "smolcli: 0 of 1 (0.0 MB), 0:01:30, film.mp4 (3 of 12 notes, 96 frames)",
         "smolcli: 0 of 1 (0.0 MB), 0:03:00, clip.gif (8 frames)",
+        "smolcli: 0 of 1 (0.0 MB), 0:04:30, book.pdf (page 12 of 5,000)",
     ]
 
 

@@ -60,7 +60,9 @@ def test_jsonl_has_one_line_a_record_and_json_an_array_for_several() -> None:
 def test_the_confidence_has_four_digits_and_is_null_where_there_is_none() -> None:
     lines = written(JsonLines, replace(RECORD, confidence=0.711314), RECORD, has_many=True).splitlines()
     assert [json.loads(line)["confidence"] for line in lines] == [0.7113, None]
-    assert lines[0].endswith(', "confidence": 0.7113, "error": null}')  # the error is last, as --resume expects
+    assert lines[0].endswith(
+        ', "confidence": 0.7113, "page": null, "is_last_page": false, "error": null}'
+    )  # the error is last, as --resume expects
     assert replace(RECORD, confidence=0.9).failed(Fault(ErrorKind.UNWRITABLE, "full")).confidence is None
 
 

@@ -246,7 +246,10 @@ def _amx(features: list[str], verdict: str | None) -> str:
 
 def _libraries() -> list[dict[str, Any]]:
     """The libraries that every command needs, and those of the extras."""
-    tables = (registry.BACKENDS, registry.VISION_ENCODERS, registry.DECODERS, registry.EXECUTORS, registry.ON_DEMAND)
+    tables = (
+        registry.BACKENDS, registry.VISION_ENCODERS, registry.READERS, registry.DECODERS, registry.EXECUTORS,
+        registry.ON_DEMAND,
+    )  # fmt: skip
     entries = [entry for table in tables for entry in table.values()]
     extras = {library: entry.extra for entry in entries for library in entry.needs if entry.extra}
     libraries = [

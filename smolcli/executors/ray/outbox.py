@@ -57,6 +57,9 @@ class Outbox(RecordSink):
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None:
         pass
 
+    def show_page_progress(self, path: str, page: int, of: int) -> None:
+        pass
+
     def skip(self, path: str, failed: bool = False, id: str = "") -> None:
         """Note that the driver has another answer to an item."""
         self._settle(int(path), None)

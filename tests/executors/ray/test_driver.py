@@ -118,6 +118,8 @@ class CollectingSink(RecordSink):
 
     def show_video_progress(self, path: str, done: int, of: int, frames: int) -> None: ...
 
+    def show_page_progress(self, path: str, page: int, of: int) -> None: ...
+
     def write_record(self, record: Record) -> bool:
         self.records.append(replace(record, seconds=Seconds(), memory=Memory()))
         return self.then(record)
