@@ -18,7 +18,7 @@ NO_PICTURE = "none"
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")  # width and height in pixels
 MAX_PIXELS = 100_000_000  # of a generated picture; generating one takes twenty times as many bytes
 FORMATS = ("text", "jsonl", "csv", "md")  # besides --json
-SUITES = ("docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar", "mmmu")
+SUITES = ("docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar", "mmmu", "ocr-pages")
 METRICS = ("exact", "vqa", "anls", "relaxed", "choice", "contains", "cer", "wer", "mmmu")
 
 
@@ -136,7 +136,7 @@ class Quality:
     panel = "Scoring"
 
     suite: str | None = opt(
-        None, f"Ask and score as this published benchmark does: {enumerate_words(SUITES)}.", **choice("--suite", SUITES)
+        None, f"Ask and score as this benchmark does: {enumerate_words(SUITES)}.", **choice("--suite", SUITES)
     )
     metric: str | None = opt(
         None,

@@ -28,6 +28,7 @@ from smolcli.bench.quality.rows import (
     TRANSCRIPT,
     BadRow,
     Row,
+    category_beside,
     columns_of,
     is_known,
     reason,
@@ -40,6 +41,7 @@ from smolcli.types import Source
 MAX_LINE = 2**26  # bytes; for a cell csv needs four times as much memory
 MAX_LINES = 1000  # of one record of a table
 KINDS = "give JSON Lines, CSV, TSV, parquet, or a folder of pictures with a .txt beside each or a metadata.jsonl"
+PAGES = SUFFIXES["image"] | {".pdf"}  # what may have a .txt beside it
 # The files of the Hugging Face hub's ImageFolder that label the pictures in their folder and below.
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -66,13 +68,13 @@ def _folder(path: Path) -> Iterator[Row | BadRow]:
         yield from _parquet(path, shards)
         return
     stems = [(file, *os.path.splitext(file)) for file in files]
-    pictures = {stem for _, stem, suffix in stems if suffix.lower() in SUFFIXES["image"]}
+    pictures = {stem for _, stem, suffix in stems if suffix.lower() in PAGES}
     texts = {stem: file for file, stem, suffix in stems if suffix.lower() == ".txt"}
     if not pictures and not texts:
         raise InputError(f"{path} has neither pictures nor parquet files", KINDS, kind=ErrorKind.NO_INPUT)
     for file, stem, suffix in stems:
         name = _below(path, file)
-        if stem in pictures and suffix.lower() in SUFFIXES["image"]:
+        if stem in pictures and suffix.lower() in PAGES:
             yield _pair(name, file, texts.get(f"{stem}.gt") or texts.get(stem))
         elif suffix.lower() == ".txt" and not {stem, stem.removesuffix(".gt")} & pictures:
             yield BadRow(name, "there is no picture of the same name; add it, or take the text away")
@@ -110,7 +112,7 @@ def _pair(name: str, file: str, text: str | None) -> Row | BadRow:
         return BadRow(name, f"{os.path.basename(text)} cannot be read ({error.strerror}); check its permissions")
     if not answer:
         return BadRow(name, f"{os.path.basename(text)} is empty or no text of a picture; write what is right into it")
-    return Row(name, (Source(file),), "", (answer,))
+    return Row(name, (Source(file),), "", (answer,), category=category_beside(text))
 
 
 def _below(path: Path, file: str) -> str:

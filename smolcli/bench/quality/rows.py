@@ -334,6 +334,16 @@ def _bytes(text: str) -> bytes:
     return data
 
 
+def category_beside(file: str) -> str:
+    """The category in the JSON object beside a text file of a folder, {"category": "letter"}; "" if there is none."""
+    try:
+        about = json.loads(Path(file).with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    category = about.get("category") if isinstance(about, dict) else None
+    return " ".join(category.split()) if isinstance(category, str) else ""
+
+
 def reason(error: BaseException) -> str:
     """The message of an error in one line of at most 200 characters."""
     if isinstance(error, json.JSONDecodeError):

@@ -6,20 +6,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from smolcli.bench.configurations import Configuration, configurations
 from smolcli.bench.options import Quality, Show, Variants
-from smolcli.bench.quality.scoring import NAME, QualityRun, Rows, identity_of
+from smolcli.bench.quality import tesseract
+from smolcli.bench.quality.rows import Row
+from smolcli.bench.quality.scoring import NAME, QualityRun, Rows, identity_of, new_scores
+from smolcli.bench.quality.suites import reads_pages
 from smolcli.bench.report.results import Result
-from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, write_report
+from smolcli.bench.report.write import INTERRUPTED, check_outputs, exit_code, make_report, progress_bar, write_report
 from smolcli.errors import EngineError, Exit, UnavailableError, UsageError
 from smolcli.pipeline.signals import interruptible
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile, replaced_records
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import claim_stdout
-from smolcli.types import pluralize
+from smolcli.types import Item, pluralize
 from smolcli.writers.base import NullWriter, Writer
 from smolcli.writers.destination import STDOUT_NAMES, destination
 from smolcli.writers.json_lines import JsonLines
@@ -35,20 +38,28 @@ def quality(data: Path, models: Sequence[str], variants: Variants, options: Qual
     rows = Rows(data, options, console)
     if show.plot is not None and show.plot.exists() and rows.has_picture(show.plot):
         raise UsageError(f"{show.plot}: is a picture of the data set", "choose another file")
-    if options.suite and not variants.detail:
+    if options.suite and not reads_pages(options.suite) and not variants.detail:
         variants = replace(variants, detail=("high",))  # as SmolVLM's authors cut pictures
     with configurations(models, variants, console) as all_configurations:
         results, is_interrupted = _ask_all(all_configurations, rows, console, stdout, show)
         if options.resume and not is_interrupted:
             for configuration in all_configurations:
                 _compact(configuration, options)
+    others: list[Result] = []  # of other programs, whose failures are not those of this command
+    if rows.reads_pages and not is_interrupted:
+        try:
+            others = _read_by_tesseract(rows, console, show)
+        except KeyboardInterrupt:
+            is_interrupted = True
     for notice in _notices(rows, results):
         console.notice(notice)
     about = {
         "path": str(data), "rows": rows.used, "left_out": len(rows.bad), "suite": options.suite or "",
         "sha256": rows.sha256, "lower_is_better": not rows.metric.higher_is_better,
     }  # fmt: skip
-    report = replace(make_report("quality", variants, options, results), metric=rows.metric.title, data=about)
+    report = replace(
+        make_report("quality", variants, options, [*results, *others]), metric=rows.metric.title, data=about
+    )
     if is_interrupted:
         report = replace(report, notices=(INTERRUPTED,))
     write_report(report, show, stdout, console)
@@ -92,6 +103,28 @@ def _ask_all(
             if is_interrupted():
                 return results, True
     return results, False
+
+
+def _read_by_tesseract(rows: Rows, console: Console, show: Show) -> list[Result]:
+    """The result of Tesseract, or none if it is not installed."""
+    program = tesseract.find()
+    if program is None:
+        console.notice("tesseract is not installed, so there is no row of it to compare with")
+        return []
+    scores = new_scores(rows)
+    with progress_bar(rows.used, show) as bar:
+        items = _ticking(rows.items(), bar)
+        result, unreadable = tesseract.result(program, items, scores.add, scores.figures, rows.options.timeout)
+    if unreadable:
+        console.notice(f"tesseract opens no PDF: {pluralize(unreadable, 'row')} of the data set without it")
+    return [replace(result, categories=scores.by_category())]
+
+
+def _ticking(items: Iterator[tuple[Row, Item]], bar: Any) -> Iterator[tuple[Row, Item]]:
+    """The same items; the progress bar moves on after each."""
+    for item in items:
+        yield item
+        bar.update()
 
 
 def _compact(configuration: Configuration, options: Quality) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from smolcli.bench.configurations import Configuration
 from smolcli.bench.options import Quality
 from smolcli.bench.performance.machine_noise import NoiseWatch
-from smolcli.bench.quality import suites
+from smolcli.bench.quality import page_errors, suites
 from smolcli.bench.quality.datasets import read
 from smolcli.bench.quality.metrics import METRICS, Labels, Metric, Score, confidence_interval, total
 from smolcli.bench.quality.rows import BadRow, Row
@@ -28,7 +28,8 @@ from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
 from smolcli.system.file_digest import sha256_and_size
 from smolcli.tasks.base import Task
-from smolcli.tasks.ocr import BLANK_REPLIES, QUESTION
+from smolcli.tasks.ocr import BLANK_REPLIES, Ocr
+from smolcli.tasks.page_reading import QUESTION
 from smolcli.terminal.console import Console
 from smolcli.terminal.progress import Progress
 from smolcli.types import Item, Media, Prompt, Question, Record, Turn, pluralize
@@ -78,6 +79,7 @@ class Rows:
                 self.console.error(f"{row.name}: {row.message}")
             message = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
             raise InputError(f"{self.path}: {message}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
+        self.reads_pages = suites.reads_pages(self.options.suite)
         suite = suites.SUITES[self.options.suite] if self.options.suite else None
         self._ask = suite.ask if suite else suites.ask
         self.sha256 = ""
@@ -114,18 +116,26 @@ class Rows:
             used += 1
             unfit += METRICS[suites.default_metric(row)] is not self.metric
             self.used, self.unfit = max(used, self.used), max(unfit, self.unfit)
-            prompt = self._ask(row)
-            yield row, Item(row.name, row.sources, question=Question(prompt.parts, prompt.prefill))
+            yield row, Item(row.name, row.sources, question=None if self.reads_pages else self._question(row))
+
+    def _question(self, row: Row) -> Question:
+        prompt = self._ask(row)
+        return Question(prompt.parts, prompt.prefill)
 
 
 @dataclass
 class _Scores:
-    """The scores and categories of rows by their index in the data set, and the `worst_count` worst answers."""
+    """The scores and categories of rows by their index in the data set, and the `worst_count` worst answers.
+
+    With `reads_pages` also the error rates of each row as a page.
+    """
 
     metric: Metric
     worst_count: int
+    reads_pages: bool = False
     scores: dict[int, Score] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
+    pages: dict[int, page_errors.PageErrors] = field(default_factory=dict)
     worst: list[tuple[float, int, Row, str]] = field(default_factory=list)  # a heap: badness, -index, row, reply
 
     def add(self, index: int, row: Row, reply: str) -> None:
@@ -135,6 +145,8 @@ class _Scores:
             answers = tuple("" if answer.strip() in BLANK_REPLIES else answer for answer in answers)
         score = self.metric.score(reply, Labels(answers or row.answers, row.choices, row.category))
         self.scores[index] = score
+        if self.reads_pages:
+            self.pages[index] = page_errors.rates(reply, answers or row.answers)
         if row.category:
             self.categories[index] = row.category
         badness = -score.value if self.metric.higher_is_better else score.value
@@ -144,9 +156,15 @@ class _Scores:
             if len(self.worst) > self.worst_count:
                 heapq.heappop(self.worst)
 
-    def total(self) -> Figure:
-        """The score of all rows, in the order of the data set, so that the order of answers does not change it."""
-        return _figure([self.scores[index] for index in sorted(self.scores)])
+    def figures(self) -> dict[str, Figure]:
+        """The score of all rows and the error rates of pages; {} if no row was scored.
+
+        They are computed in the order of the data set, so that the order of answers does not change them.
+        """
+        if not self.scores:
+            return {}
+        score = _figure([self.scores[index] for index in sorted(self.scores)])
+        return {"score": score, **page_errors.figures([self.pages[index] for index in sorted(self.pages)])}
 
     def by_category(self) -> dict[str, Figure]:
         """The score of each category, in the order of their names."""
@@ -154,6 +172,11 @@ class _Scores:
         for index in sorted(self.categories):
             groups.setdefault(self.categories[index], []).append(self.scores[index])
         return {name: _figure(groups[name]) for name in sorted(groups)}
+
+
+def new_scores(rows: Rows) -> _Scores:
+    """Scores of none of the rows yet."""
+    return _Scores(rows.metric, rows.options.worst, rows.reads_pages)
 
 
 def _figure(scores: Sequence[Score]) -> Figure:
@@ -197,7 +220,12 @@ def _generate(options: Quality) -> Generate:
 
 def identity_of(configuration: Configuration, options: Quality) -> Identity:
     """What makes two answers of a configuration the same."""
-    return configuration.identity(NAME, _generate(options))
+    identity = configuration.identity(NAME, _generate(options))
+    return replace(identity, options={**identity.options, **_task(options).id_options})
+
+
+def _task(options: Quality) -> Task:
+    return Ocr() if suites.reads_pages(options.suite) else ItemQuestion()
 
 
 class QualityRun:
@@ -220,14 +248,24 @@ class QualityRun:
             results = ResultsFile(options.records, identity)
             results.read()
         self._rows: dict[str, tuple[int, Row]] = {}  # by name, those that are being answered
-        self._scores = _Scores(rows.metric, options.worst)
+        self._scores = new_scores(rows)
         survey = iter([(options.limit, 0)] if options.limit else [])
         self._progress = progress = Progress(console, survey, "row") if show_progress else None
         self._sink = _ScoringSink(writer, console, results, progress, self._scores, self._rows)
         model = replace(configuration.options, offline=options.offline)
-        work = Work(configuration.target, configuration.files, model, Input(), generate)
+        task = _task(options)
+        work = Work(
+            configuration.target,
+            configuration.files,
+            model,
+            Input(),
+            generate,
+            every_page=task.reads_every_page,
+            asks_for_pages=task.asks_for_pages,
+            pages=task.page_options,
+        )
         batch = Batch(timeout=options.timeout, retry_failed=options.retry_failed)
-        self.executor = LocalExecutor(RunSpec(ItemQuestion(), identity, work, batch, verbose), self._sink, results)
+        self.executor = LocalExecutor(RunSpec(task, identity, work, batch, verbose), self._sink, results)
 
     def result(self) -> Result:
         """Ask every row and score the answers. Raises EngineError and ModelError."""
@@ -238,9 +276,7 @@ class QualityRun:
             if self._progress is not None:
                 self._progress.close()
         scores, sink = self._scores, self._sink
-        figures = {}
-        if scores.scores:
-            figures["score"] = scores.total()
+        figures = scores.figures()
         if sink.answered:
             rate = sink.answered / (sink.last_answer_at - self.executor.ready_at)
             figures["images"] = Figure(rate, rate, rate, 1)

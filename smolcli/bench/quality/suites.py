@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from smolcli.bench.quality.conversations import IMAGE_PLACE
 from smolcli.bench.quality.rows import Row
-from smolcli.tasks.ocr import QUESTION
+from smolcli.tasks.page_reading import QUESTION
 
 DOCVQA = (
     "Give a short and terse answer to the following question. "
@@ -62,11 +62,15 @@ class RowPrompt:
 
 @dataclass(frozen=True)
 class Suite:
-    """A published benchmark: its name on the command line, its metric (of METRICS), and its prompt for a row."""
+    """A published benchmark: its name on the command line, its metric (of METRICS), and its prompt for a row.
+
+    With `reads_pages` there is no prompt: the task ocr reads the row's picture, as `smolcli ocr` does.
+    """
 
     name: str
     metric: str
     ask: Callable[[Row], RowPrompt]
+    reads_pages: bool = False
 
 
 def ask(row: Row) -> RowPrompt:
@@ -79,6 +83,11 @@ def ask(row: Row) -> RowPrompt:
         return _letter(row)
     question = row.question.strip() or QUESTION
     return _pictures_first(row, f"Hint: {row.hint.strip()}\n{question}" if row.hint.strip() else question)
+
+
+def reads_pages(name: str | None) -> bool:
+    """Whether the task ocr reads the rows of this suite; `name` is None without one."""
+    return name is not None and SUITES[name].reads_pages
 
 
 def default_metric(row: Row) -> str:
@@ -173,5 +182,6 @@ SUITES = {
         Suite("scienceqa", "choice", _letter),
         Suite("mmstar", "choice", _letter),
         Suite("mmmu", "mmmu", _pictures_in_text),
+        Suite("ocr-pages", "cer", ask, reads_pages=True),
     )
 }

@@ -39,6 +39,14 @@ class Measure:
 # In the order in which reports show them; a quality report has its metric's title instead of "score".
 MEASURES = {
     "score": Measure("score", "", True, "the metric over all rows that were scored"),
+    "cer_mean": Measure("mean CER", "", False, "characters wrong in a page, the mean of all pages"),
+    "cer_median": Measure("median CER", "", False, "characters wrong in a page, the median of all pages"),
+    "wer_mean": Measure("mean WER", "", False, "words wrong in a page"),
+    "wer_median": Measure("median WER", "", False, "words wrong in a page"),
+    "plain_cer_mean": Measure("plain mean CER", "", False, "mean CER in NFC, ASCII quotes and hyphens, single spaces"),
+    "plain_cer_median": Measure("plain median CER", "", False, "the same"),
+    "plain_wer_mean": Measure("plain mean WER", "", False, "the same"),
+    "plain_wer_median": Measure("plain median WER", "", False, "the same"),
     "start": Measure(
         "start", "s", False, "what a whole command takes outside the other stages: Python, libraries, processes"
     ),
@@ -158,8 +166,12 @@ class Report:
     def varied(self) -> list[str]:
         """The names of the settings that differ between results, and always "model"."""
         names = list(dict.fromkeys(name for result in self.results for name in result.settings))
-        varied = [name for name in names if len({result.settings.get(name) for result in self.results}) > 1]
+        varied = [name for name in names if len(self._values_of(name)) > 1]
         return [name for name in names if name in varied or name == "model"]
+
+    def _values_of(self, name: str) -> set[str | int | None]:
+        """The values of a setting; None for results without it, but not for other programs, which have a name alone."""
+        return {result.settings.get(name) for result in self.results if len(result.settings) > 1 or name == "model"}
 
     def json(self) -> str:
         """The report as indented JSON."""

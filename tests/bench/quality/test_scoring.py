@@ -7,7 +7,8 @@ import pytest
 from smolcli.bench.quality.metrics import METRICS
 from smolcli.bench.quality.rows import Row
 from smolcli.bench.quality.scoring import ItemQuestion, _Scores
-from smolcli.tasks.ocr import QUESTION, Ocr
+from smolcli.tasks.ocr import Ocr
+from smolcli.tasks.page_reading import QUESTION
 from smolcli.types import Media, Question
 
 MEDIA = Media(())
