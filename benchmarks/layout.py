@@ -1,7 +1,7 @@
 """Judges how well the lines of print of a page are found: on the pages of pages.py, by layout and by damage.
 
-    python benchmarks/layout.py DIR [--detector smolcli tesseract] [--layout letter] [--damage skew] [--worst 5]
-        [--json]
+    python benchmarks/layout.py DIR [--detector smolcli tesseract rapidocr opencv] [--layout letter] [--damage skew]
+        [--worst 5] [--json]
 
 For each group of pages, in percent of their true lines:
 
@@ -15,10 +15,15 @@ For each group of pages, in percent of their true lines:
     extra     detected lines that touch no true line, and are no leader of dots
     order     of all pairs of readable lines, those in the right order
 
-`turn` is the share of pages whose turn was found, and s/page the mean wall time. What was found upside down is judged
-the other way up, with the lines in reverse order. A true box is that of the ink; for
-this, half an x-height more on each side counts as the line. A detected box of a skewed or turned picture is judged on
-the upright page. tesseract is the program of that name, with the mode that finds the page's turn (--psm 1).
+`turn` is the share of pages whose turn was found, s/page the mean wall time and CPU s the mean CPU time of all threads
+and child processes. What was found upside down is judged the other way up, with the lines in reverse order. A true box
+is that of the ink; for this, half an x-height more on each side counts as the line. A detected box of a skewed or
+turned picture is judged on the upright page.
+
+tesseract is the program of that name, with the mode that finds the page's turn (--psm 1). rapidocr is the text detector
+of the package rapidocr (PP-OCR), run by openvino. opencv (opencv-python-headless) is the usual chain of threshold,
+morphology and connected components. These two are not packages of smolcli; they do not look for the page's turn, and
+sort what they find by rows.
 """
 
 from __future__ import annotations
@@ -27,10 +32,12 @@ import argparse
 import csv
 import json
 import math
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +49,7 @@ OUTCOMES = ("found", "cut", "joined", "merged", "lost")
 READABLE = ("found", "cut", "joined")
 COLUMNS = ("found", "cut", "joined", "merged", "lost", "readable", "doubled", "extra", "order", "turn")
 ENOUGH = 0.5  # the part of a box that must be covered
+WORD_GAP = 2.0  # for opencv: wider than the space between words, in heights of a letter
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class Detected:
 
     boxes: Boxes
     turn: int | None
-    seconds: float
+    seconds: float  # of wall time
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -126,18 +135,17 @@ def smolcli_lines(truth: Truth) -> Detected:
 
     with Image.open(truth.picture) as image:
         frame = Frame(image.convert("RGB").tobytes(), *image.size)
-    start = time.perf_counter()
+    start = times()
     page = lay_out(frame, 1, float(truth.about["dpi"])).page
-    seconds = time.perf_counter() - start
-    return Detected(as_boxes([line.box for line in page.lines]), page.turn, seconds)
+    return Detected(as_boxes([line.box for line in page.lines]), page.turn, *times() - start)
 
 
 def tesseract_lines(truth: Truth) -> Detected:
     """The lines in tesseract's TSV, of the boxes of their words."""
     command = ["tesseract", str(truth.picture), "-", "--psm", "1", "--dpi", str(truth.about["dpi"]), "tsv"]
-    start = time.perf_counter()
+    start = times()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - start
+    took = times() - start
     words: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
     for row in csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
         if row["level"] == "5" and row["text"].strip():
@@ -146,10 +154,76 @@ def tesseract_lines(truth: Truth) -> Detected:
             words.setdefault(key, []).append((left, top, left + width, top + height))
     lines = [upright(as_boxes(boxes), truth.about) for boxes in words.values()]
     joined = [(*boxes[:, :2].min(0), *boxes[:, 2:].max(0)) for boxes in lines]
-    return Detected(as_boxes(joined), None, seconds)
+    return Detected(as_boxes(joined), None, *took)
 
 
-DETECTORS: dict[str, Callable[[Truth], Detected]] = {"smolcli": smolcli_lines, "tesseract": tesseract_lines}
+@cache
+def rapidocr_engine() -> Callable[[Boxes], Any]:
+    """RapidOCR's detector alone, with the model that is in its wheel; it takes pictures as uint8 (h, w, 3), BGR."""
+    from rapidocr import EngineType, RapidOCR
+
+    params = {"Det.engine_type": EngineType.OPENVINO, "Global.log_level": "error"}
+    engine = partial(RapidOCR(params=params), use_det=True, use_cls=False, use_rec=False)
+    engine(np.full((64, 64, 3), 255, np.uint8))  # loads the model
+    return engine
+
+
+def rapidocr_lines(truth: Truth) -> Detected:
+    """The boxes around the quadrilaterals that RapidOCR finds, in its order."""
+    engine = rapidocr_engine()
+    with Image.open(truth.picture) as image:
+        pixels = np.asarray(image.convert("RGB"))[..., ::-1]
+    start = times()
+    corners = engine(pixels).boxes  # float (n, 4, 2), or None
+    took = times() - start
+    boxes = as_boxes([]) if corners is None else np.concatenate([corners.min(1), corners.max(1)], 1)
+    return Detected(upright(boxes, truth.about), None, *took)
+
+
+def opencv_lines(truth: Truth) -> Detected:
+    """Components of the ink after a horizontal closing, by rows and from left to right."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    with Image.open(truth.picture) as image:
+        grey = np.asarray(image.convert("L"))
+    start = times()
+    if np.median(grey) < 128:  # bright on dark
+        grey = cv2.bitwise_not(grey)
+    smooth = cv2.medianBlur(grey, 3)
+    paper = cv2.morphologyEx(smooth, cv2.MORPH_CLOSE, np.ones((51, 51), np.uint8))  # wider than any stroke
+    _, ink = cv2.threshold(cv2.divide(smooth, paper, scale=255), 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    heights = cv2.connectedComponentsWithStats(ink)[2][1:, cv2.CC_STAT_HEIGHT]
+    letter = float(np.median(heights[heights > 3])) if (heights > 3).any() else 10.0
+    for width, height in ((round(8 * letter), 1), (1, round(4 * letter))):  # rules
+        ink = cv2.subtract(ink, cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((height, width), np.uint8)))
+    closed = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((1, round(WORD_GAP * letter)), np.uint8))
+    stats = cv2.connectedComponentsWithStats(closed)[2][1:]  # int32 (n, 5): left, top, width, height, area
+    boxes = stats[stats[:, cv2.CC_STAT_HEIGHT] > 0.6 * letter][:, :4].astype(float)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = by_rows(boxes, letter / 2)
+    return Detected(upright(boxes, truth.about), None, *times() - start)
+
+
+def by_rows(boxes: Boxes, step: float) -> Boxes:
+    """The boxes from top to bottom, and from left to right where middles follow each other by less than `step`."""
+    middles = boxes[:, [1, 3]].mean(1)
+    down = np.argsort(middles, kind="stable")
+    row = np.cumsum(np.diff(middles[down], prepend=-math.inf) >= step)
+    return np.asarray(boxes[down][np.lexsort((boxes[down, 0], row))])
+
+
+DETECTORS: dict[str, Callable[[Truth], Detected]] = {
+    "smolcli": smolcli_lines,
+    "tesseract": tesseract_lines,
+    "rapidocr": rapidocr_lines,
+    "opencv": opencv_lines,
+}
+
+
+def times() -> Boxes:
+    """float (2,), in seconds: a clock, and the CPU time of this process and of its ended children."""
+    return np.array([time.perf_counter(), sum(os.times()[:4])])
 
 
 def as_boxes(boxes: Sequence[Sequence[float]]) -> Boxes:
@@ -298,20 +372,23 @@ def print_report(name: str, pages: Judged, is_json: bool) -> None:
             groups.setdefault(key, []).append(page)
     if is_json:
         results = [
-            {"page": truth.picture.name, "seconds": found.seconds, "turn": found.turn, **asdict(verdict)}
+            {"page": truth.picture.name, "seconds": found.seconds, "cpu_seconds": found.cpu_seconds, "turn": found.turn}
+            | asdict(verdict)
             for truth, found, verdict in pages
         ]
         print(json.dumps({"detector": name, "pages": results}))
         return
     for kind in ("layout", "damage", "all"):
-        print(f"\n| {name}: {kind} | pages | lines | {' | '.join(COLUMNS)} | s/page |\n|{'---|' * (len(COLUMNS) + 4)}")
+        print(f"\n| {name}: {kind} | pages | lines | {' | '.join(COLUMNS)} | s/page | CPU s |")
+        print(f"|{'---|' * (len(COLUMNS) + 5)}")
         for (of_kind, group), members in groups.items():
             if of_kind == kind:
                 numbers = figures(members)
                 cells = " | ".join("" if math.isnan(numbers[word]) else f"{numbers[word]:.1f}" for word in COLUMNS)
                 lines = sum(len(verdict.outcomes) for _, _, verdict in members)
                 seconds = sum(found.seconds for _, found, _ in members) / len(members)
-                print(f"| {group} | {len(members)} | {lines} | {cells} | {seconds:.2f} |", flush=True)
+                cpu = sum(found.cpu_seconds for _, found, _ in members) / len(members)
+                print(f"| {group} | {len(members)} | {lines} | {cells} | {seconds:.2f} | {cpu:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

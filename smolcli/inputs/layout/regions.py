@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +39,11 @@ def make_regions(
         table, lines = _ruled_table(grid, lines)
         regions += table
     tables = find_tables(lines)
-    numbers = [_with_banded(lines, table, rules[0]) for table in tables]
+    taken = {number for table in tables for row in table for number in row}
+    numbers = []
+    for table in tables:  # a line is in one of them, though several may stand between the same rules
+        numbers.append(_with_banded(lines, table, rules[0], taken))
+        taken.update(numbers[-1])
     regions += [_plain_table(lines, table, chosen, rules[0]) for table, chosen in zip(tables, numbers, strict=True)]
     inside = {number for chosen in numbers for number in chosen}
     rest = [line for number, line in enumerate(lines) if number not in inside]
@@ -76,15 +80,15 @@ def _bands(box: Box, level: list[Box], size: float) -> list[int]:
     return sorted(rule.top for rule in through)
 
 
-def _with_banded(lines: list[Line], table: list[Row], level: list[Box]) -> list[int]:
-    """The numbers of the lines of a table, with those below its last row that stand above its last rule."""
+def _with_banded(lines: list[Line], table: list[Row], level: list[Box], taken: Collection[int]) -> list[int]:
+    """The numbers of the lines of a table, with those between its rules that no other table has `taken`."""
     chosen = [number for row in table for number in row]
     box = union([lines[number].box for number in chosen])
     bands = _bands(box, level, lines[chosen[0]].x_height)
     if len(bands) >= MIN_BANDS:
         for number, line in enumerate(lines):
             inside = line.box.left >= box.left - 1 and line.box.right <= box.right + 1
-            if number not in chosen and inside and bands[0] <= line.box.top and line.box.bottom <= bands[-1]:
+            if number not in taken and inside and bands[0] <= line.box.top and line.box.bottom <= bands[-1]:
                 chosen.append(number)
     return chosen
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from smolcli.inputs.layout import regions as regions_module
 from smolcli.inputs.layout.order import reading_order
+from smolcli.inputs.layout.regions import make_regions
+from smolcli.inputs.page import Line, Word
 from smolcli.types import Box
 from tests.inputs.layout.sheets import Sheet, assert_read, laid_out
 
@@ -115,3 +120,19 @@ def test_columns_come_before_rows_but_not_through_a_title() -> None:
 def test_paragraphs_with_white_at_the_same_height_do_not_make_rows_of_columns() -> None:
     boxes = [Box(0, 0, 45, 40), Box(0, 50, 45, 90), Box(55, 0, 100, 40), Box(55, 50, 100, 90)]
     assert reading_order(boxes, 5) == [0, 1, 2, 3]
+
+
+def test_a_line_between_the_rules_of_two_tables_is_in_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where figures with ascenders and descenders break the rows of a table apart."""
+    first, second = [[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9, 10, 11, 12], [13, 14, 15, 16]]  # not the last four lines
+    monkeypatch.setattr(regions_module, "find_tables", lambda lines: [first, second])
+    lines = []
+    for top, columns in ((100, (80, 260, 420)), (162, (80, 200, 330, 460))):
+        for row in range(3):
+            for left in columns:
+                box = Box(left, top + 15 * row, left + 60, top + 15 * row + 10)
+                lines.append(Line(box, (Word(box),), 10.0, box.bottom))
+    level = [Box(60, top, 660, top + 2) for top in (95, 157, 200)]
+    regions = make_regions(lines, [], (level, []), (720, 420))
+    boxes = [line.box for region in regions for line in region.lines]
+    assert sorted(boxes) == sorted(line.box for line in lines)
