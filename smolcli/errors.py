@@ -76,7 +76,10 @@ class ErrorKind(str, Enum):
         "not a picture, or not a video (known by its content, not its name), or one that needs another library",
     )
     TRUNCATED = "truncated", "the file is damaged or cut short"
-    NO_FRAMES = "no-frames", "a video without a frame between `--start` and `--end`"
+    NO_FRAMES = (
+        "no-frames",
+        "a video without a frame between `--start` and `--end`, a document without a page of `--pages`",
+    )
     TOO_LARGE = (
         "too-large",
         "more pixels than `--max-pixels`, or more bytes than 1 GiB of a picture and 256 MiB of standard input or a URL",

@@ -219,15 +219,15 @@ class Engine:
         return []
 
     def _on_reply(self, child: EngineChild, made: ReplyMade) -> list[Event]:
-        self._recycler.count_reply()
-        self.memory = Memory(
-            engine=max(made.memory.engine, self.memory.engine), gpu=max(made.memory.gpu, self.memory.gpu)
-        )
+        engine, gpu = max(made.memory.engine, self.memory.engine), max(made.memory.gpu, self.memory.gpu)
+        self.memory = Memory(engine=engine, gpu=gpu)
+        if made.is_from_model:
+            self._recycler.count_reply()
         if made.number not in self._items:
             return []
-        if made.reply.finish.fault is None:
+        if made.reply.finish.fault is None and made.is_from_model:
             self._quarantine.reply_succeeded()
-        if self._recycler.is_due and self._recycler.has_outgrown(child.private_bytes):
+        if child.has_loaded and self._recycler.is_due and self._recycler.has_outgrown(child.private_bytes):
             child.phase = Phase.RETIRING
         self._finish(made.request)
         return [ReplyReceived(made.number, made.slot, made.reply)]

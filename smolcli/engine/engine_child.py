@@ -29,7 +29,7 @@ from smolcli.process.inbox import Inbox
 from smolcli.process.pipe import PeerClosed
 from smolcli.process.spawn import ENGINE
 from smolcli.system import memory
-from smolcli.types import Fault
+from smolcli.types import Fault, Prompt
 
 
 class MessagePipe(Protocol):
@@ -97,7 +97,9 @@ class EngineChild:
     def __init__(self, number: int, process: ChildProcess, inbox: Inbox[InboxMessage]) -> None:
         self.number = number
         self.phase = Phase.LOADING
-        self.unanswered: dict[RequestId, None] = {}  # what it was sent and has not answered, in the order of sending
+        self.unanswered: dict[
+            RequestId, Open | Ask
+        ] = {}  # what it was sent and has not answered, in the order of sending
         self._holds: set[int] = set()  # items that it was sent and may hold pixels of
         self._outbox: list[OwnerMessage] = []  # messages that `flush` sends
         self._process = process
@@ -113,7 +115,7 @@ class EngineChild:
     @property
     def has_prompts(self) -> bool:
         """Whether it was sent prompts that it has not answered."""
-        return any(not request.is_opening for request in self.unanswered)
+        return any(isinstance(message, Ask) for message in self.unanswered.values())
 
     @property
     def private_bytes(self) -> int:
@@ -132,7 +134,11 @@ class EngineChild:
         A model takes prompts about in the order in which they were sent. Those that were sent before one that it works
         on count too: they may be answered already.
         """
-        prompts = [request for request in self.unanswered if not request.is_opening]
+        prompts = [
+            request
+            for request, message in self.unanswered.items()
+            if isinstance(message, Ask) and isinstance(message.prompt, Prompt)
+        ]
         in_model = {request for request, state in self.activity().items() if state.is_in_model}
         places = [place for place, request in enumerate(prompts) if request in in_model]
         last = max(places, default=0 if self.has_loaded else -1)
@@ -142,7 +148,7 @@ class EngineChild:
         """Send a request with the next `flush`."""
         if isinstance(message, Open):
             self._holds.add(message.number)
-        self.unanswered[message.request] = None
+        self.unanswered[message.request] = message
         self._outbox.append(message)
 
     def request_done(self, request: RequestId) -> None:

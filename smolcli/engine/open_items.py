@@ -54,7 +54,7 @@ class HeldItem:
 
     source: FrameSource | None = None
     held: int = 0  # bytes of memory
-    unprepared: int = 0  # prompts about it that have come and are not prepared
+    unprepared: int = 0  # requests about it that have come and are not prepared
     decoding: Lock = field(default_factory=Lock)  # decoders are not thread-safe
 
 
@@ -132,6 +132,18 @@ class OpenItems:
                 item.unprepared += 1
                 heappush(self._prompts, QueuedPrompt(number, next(self._arrivals), slot, prompt))
                 self._changed.notify_all()
+
+    def ask_page(self, number: int) -> None:
+        """Note that a page of an item is to be looked at: until `found_page` its pixels are not freed."""
+        with self._changed:
+            if (item := self._items.get(number)) is not None:
+                item.unprepared += 1
+
+    def found_page(self, number: int) -> None:
+        """Note that a page was looked at, or cannot be. Its pixels stay: prompts about it follow."""
+        with self._changed:
+            if (item := self._items.get(number)) is not None:
+                item.unprepared -= 1
 
     def next_prompt(self, wait: bool) -> QueuedPrompt | None:
         """Take the first prompt, if its item is open; else wait, or return None."""

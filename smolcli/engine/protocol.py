@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from smolcli.engine.progress_cells import OPENING, RequestId
 from smolcli.errors import ErrorKind
-from smolcli.inputs.page import PageRequest
+from smolcli.inputs.page import Page, PageRequest
 from smolcli.inputs.pages import Pages
 from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
@@ -162,6 +162,11 @@ class ReplyMade:
     slot: int
     reply: Reply
     memory: Memory
+
+    @property
+    def is_from_model(self) -> bool:
+        """Whether the model has made it; the answer to a PageRequest is a page, or a fault."""
+        return not isinstance(self.reply.data, Page)
 
     @property
     def request(self) -> RequestId:

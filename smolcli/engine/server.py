@@ -2,7 +2,7 @@
 
 receive      a thread handles the owner's messages: Open, Ask, Release, Stop
 open         OPENERS threads open items: a FrameSource for each (inputs/), in open_items.py from then on
-lay out      a thread a core finds what is on the pages that are asked for
+lay out      OPENERS threads find what is on the pages that are asked for
 prepare      the scheduler's threads decode the pictures of a prompt and have the backend cut them into tiles
 answer       the main thread runs the scheduler, and sends pieces and replies
 """
@@ -156,7 +156,7 @@ class EngineServer:
         for _ in range(min(OPENERS, usable_cores())):
             Thread(target=self._run_opener, daemon=True).start()
         if work.asks_for_pages:
-            for _ in range(usable_cores()):
+            for _ in range(min(OPENERS, usable_cores())):
                 Thread(target=self._run_page_finder, daemon=True).start()
 
     def handle(self, message: OwnerMessage) -> bool:
@@ -168,6 +168,7 @@ class EngineServer:
             case Ask(number, slot, Prompt() as prompt):
                 self._items.ask(number, slot, prompt)
             case Ask(number, slot, PageRequest() as request):
+                self._items.ask_page(number)
                 self._to_lay_out.put((RequestId(number, slot), request))
             case Release(number):
                 self._items.release(number)
@@ -241,14 +242,16 @@ class EngineServer:
 
     def _find_page(self, number: int, request: PageRequest, cell: int) -> tuple[Finish, Page | None]:
         """What is on a page, or a finish with a fault. What came up meanwhile is sent."""
-        started = time.perf_counter()
         try:
             with self._items.decoding(number) as source:
+                started = time.perf_counter()
                 self._cells.set_stage(cell, Stage.PREPARING)
                 assert isinstance(source, PageReader)
                 page, faults = source.page(request), tuple(source.faults)
         except Exception as error:
             return Finish("error", fault=fault_of(error)), None
+        finally:
+            self._items.found_page(number)
         if faults:
             self._pipe.send(FramesDecoded(number, faults))
         return Finish("stop", seconds=Seconds(media=time.perf_counter() - started)), page

@@ -60,7 +60,8 @@ class Step:
     @property
     def is_shown(self) -> bool:
         """Whether pieces of its reply are pieces of the answer."""
-        return len(self.prompts) == 1 and isinstance(self.prompts[0], Prompt) and not self.prompts[0].draft
+        request = self.prompts[0] if len(self.prompts) == 1 else None
+        return isinstance(request, Prompt) and not request.draft and request.page is None
 
     @property
     def first_page(self) -> int | None:
@@ -81,14 +82,14 @@ class Step:
 class Conversation:
     """Asks what a task asks about one item.
 
-    `totals` is what it has cost so far, `notices` what came up, `has_reply` whether there was any reply.
+    `totals` is what it has cost so far, `notices` what came up, `has_reply` whether there was any reply of the model.
     """
 
     def __init__(self, task: Task, media: Media, generate: Generate) -> None:
         self._steps = task.steps(media)
         self._blank_replies = task.blank_replies(media)
         self._generate = generate
-        self._judges_faults = task.judges_faults
+        self._judges_faults, self._shows_replies = task.judges_faults, task.shows_replies
         self.step = Step()
         self.totals = Totals()
         self.notices: list[str] = []
@@ -104,7 +105,7 @@ class Conversation:
         "" while the reply may become one of the blank replies, and while it repeats what was shown before `restart`.
         """
         step = self.step
-        if not step.is_shown:
+        if not (step.is_shown and self._shows_replies):
             return ""
         step.text += piece
         if any(reply.startswith(step.text.strip()) for reply in self._blank_replies):
@@ -123,7 +124,7 @@ class Conversation:
         if says_blank(reply, self._blank_replies):
             reply = replace(reply, text="")
         self.step.replies[slot] = reply
-        self.has_reply = True
+        self.has_reply |= isinstance(self.step.prompts[slot], Prompt)
         self.totals.add(reply, self._generate.max_tokens)
         replies = [reply for reply in self.step.replies if reply is not None]
         return () if len(replies) < len(self.step.replies) else self._end_step(replies)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from smolcli.backends.base import PreparedPrompt
 from smolcli.system.cpu import usable_cores
-from smolcli.types import Prompt
+from smolcli.types import FrameRef, Prompt
 
 Prepare = Callable[[int, Prompt], PreparedPrompt]  # of the prompt's index
 
@@ -88,7 +88,9 @@ class PendingPrompt:
         self._seconds = 0.0
         sizes = [frame.width * frame.height for frame in prompt.frames]
         self.held_bytes = BYTES_PER_PIXEL * sum(sizes)
-        is_threaded = 0 in sizes or sum(sizes) > MIN_THREADED_PIXELS  # the size of a page is not known yet
+        # The size of a page is not known yet; and a page of which a part is wanted may have to be decoded again.
+        has_page = any(isinstance(frame, FrameRef) and frame.crop for frame in prompt.frames)
+        is_threaded = has_page or 0 in sizes or sum(sizes) > MIN_THREADED_PIXELS
         self._future = pool.submit(self._run) if is_threaded else None
 
     prepared: PreparedPrompt | None

@@ -12,7 +12,7 @@ from smolcli.inputs.layout.crops import cut
 from smolcli.inputs.page import Page, PageRequest
 from smolcli.types import Crop, Frame, Media
 
-MAX_UPRIGHT = 2  # upright pages that are kept, a byte a pixel
+MAX_UPRIGHT = 3  # upright pages that are kept, a byte a pixel: those that are asked about at a time
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class TextPages(Protocol):
 
 
 class PageReader:
-    """A FrameSource of pages that also finds their layout. It keeps the last upright pages until `let_go`.
+    """A FrameSource of pages that also finds their layout. It keeps the last upright pages.
 
     reader = PageReader(source)
     page = reader.page(0)
@@ -60,8 +60,8 @@ class PageReader:
         return self._source.pictures(indices)
 
     def let_go(self) -> None:
+        """Free the pixels of the file. Upright pages stay, for the pieces that are asked about once more."""
         self._source.let_go()
-        self._upright.clear()
 
     def page(self, request: PageRequest) -> Page:
         """Find what is on a page, by its text layer or else from its pixels.
@@ -80,7 +80,9 @@ class PageReader:
         return cut(self._lay_out(index, crop.half_turn).grey, crop)
 
     def _lay_out(self, index: int, half_turn: bool) -> UprightPage:
-        if (index, half_turn) not in self._upright:
+        if (index, half_turn) in self._upright:
+            self._upright.move_to_end((index, half_turn))
+        else:
             [(_, frame)] = self._source.pictures([index])
             dpi = self._source.dpi_of(index) if isinstance(self._source, TextPages) else 0.0
             upright = lay_out(frame, index + 1, dpi, half_turn)

@@ -110,7 +110,7 @@ def video_parts(frames: Sequence[Frame | FrameRef], duration: float) -> tuple[Pa
     ...     part
     'You are provided the following series of one frames from a 0:01:15 [H:MM:SS] video.\n'
     '\nFrame from 01:01:'
-    FrameRef(index=0, width=1, height=1, time=61.5)
+    FrameRef(index=0, width=1, height=1, time=61.5, crop=None)
     '\n\n'
     """
     length = timedelta(seconds=int(duration))

@@ -144,7 +144,8 @@ class ResultsFile:
             offset = self._index.find(key)
         if offset is None and id and (copied := self.answer(id)) is not None:
             return replace(copied, path=path)
-        return self._record_at(offset)
+        record = self._record_at(offset)
+        return None if record is not None and record.page is not None else record  # of one page, with --split-pages
 
     def _record_at(self, offset: int | None) -> Record | None:
         if offset is None or offset == _FAILED:

@@ -80,6 +80,11 @@ class Task:
         return None
 
     @property
+    def shows_replies(self) -> bool:
+        """Whether the reply to a single prompt is the text of the answer, so that its pieces can be shown."""
+        return True
+
+    @property
     def asks_for_pages(self) -> bool:
         """Whether it asks PageRequests."""
         return False
@@ -139,7 +144,7 @@ def mean_confidence(replies: Iterable[Reply]) -> float | None:
 
     A reply counts as often as it has tokens, an empty one once.
 
-    >>> from smolcli.types import Finish
+    >>> from smolcli.types import Finish, Tokens
     >>> replies = [Reply("a cat", Finish("stop", Tokens(new=3), confidence=0.8))]
     >>> replies += [Reply("2", Finish("stop", Tokens(new=1), confidence=0.5))]
     >>> round(mean_confidence(replies) ** 4, 6)  # 0.8 * 0.8 * 0.8 * 0.5

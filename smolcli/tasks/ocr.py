@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import registry
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import Page, PageRequest, confidence_of
 from smolcli.inputs.pages import Pages
 from smolcli.models.catalog import NANO_BLANK_REPLIES
@@ -28,7 +28,8 @@ from smolcli.terminal.words import enumerate_words
 from smolcli.types import Answer, Fault, Media, Prompt, Reply
 
 BLANK_REPLIES = ("", *NANO_BLANK_REPLIES)  # no other model is taught words for it
-PAGES_AHEAD = 3  # pages that are asked about at a time: the layout of one is found while others are read
+PAGES_AHEAD = 3  # pages that are asked about at a time: one begins with each step, while those before it are read
+WHOLE_PAGES_AHEAD = 16  # the same for pages that are read whole, each in one step or two
 DEFAULT_X_HEIGHT = 12.0  # pixels, for a model of which nothing else is known
 READING_VERSION = 1  # a part of a record's id: raise it when pages are cut or joined in another way
 # Confidence of a page below which it is read the other way up too, and the user is told. Of 40 drawn pages of
@@ -91,6 +92,10 @@ class Ocr(Pages, Task):
         return {**options, "reading": READING_VERSION}
 
     @property
+    def shows_replies(self) -> bool:
+        return self.layout == "text"
+
+    @property
     def at_once(self) -> int:
         """0 (unknown): a page has many pieces."""
         return 0
@@ -122,8 +127,8 @@ class Ocr(Pages, Task):
         works = list(waiting)
         active: list[PageWork] = []
         while waiting or active:
-            while waiting and len(active) < PAGES_AHEAD:
-                active.append(waiting.popleft())
+            count = WHOLE_PAGES_AHEAD if works[0].is_whole else min(1, PAGES_AHEAD - len(active))
+            active += [waiting.popleft() for _ in range(min(count, len(waiting)))]
             requests = [work.requests() for work in active]
             replies = iter((yield [request for group in requests for request in group]))
             for work, group in zip(active, requests, strict=True):
@@ -132,6 +137,8 @@ class Ocr(Pages, Task):
                     work.forget_words()
             active = [work for work in active if not work.is_done]
         faults = [work.fault for work in works if work.fault is not None]
+        if not works:
+            raise InputError("has no page that can be read", "get a whole copy", kind=ErrorKind.NO_FRAMES)
         if len(faults) == len(works):
             raise InputError(faults[0].what, faults[0].advice, kind=faults[0].kind)
         answer: Answer = registry.load(registry.ON_DEMAND, "answers about pages")(self, works, media.path)
@@ -166,6 +173,11 @@ class PageWork:
         self.whole: Reply | None = None
         self.fault: Fault | None = None
         self.is_done = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the page is read as one picture, whatever is on it."""
+        return self._size is None
 
     def requests(self) -> list[Prompt | PageRequest]:
         """What is to be asked now."""
@@ -202,14 +214,17 @@ class PageWork:
 
     def _end(self, reading: PageReading) -> None:
         """Take what was read, unless the page is to be read the other way up as well."""
-        confidence = confidence_of(reading.result().lines)
+        page, before = reading.result(), self._unsure and self._unsure.result()
+        confidence = confidence_of(page.lines)
         if self._unsure is None and self._request is not None and confidence is not None and confidence < UNSURE:
             self._unsure = reading
             self._request, self._is_asking = replace(self._request, half_turn=True), True
             return
-        if self._unsure is not None and (confidence or 0.0) < (confidence_of(self._unsure.result().lines) or 0.0):
-            reading = self._unsure
-        self.page, self.fault, self.is_done = reading.result(), reading.fault, True
+        if self._unsure is not None and before is not None and not _is_better(page, before):
+            reading, page = self._unsure, before
+        self.page, self.is_done = page, True
+        # Where other pieces of the page have text, a notice says that this one has none.
+        self.fault = None if any(line.text for line in page.lines) else reading.fault
 
     def forget_words(self) -> None:
         """Keep of each line no word but the first, by which paragraphs are told apart: words are most of a page."""
@@ -220,3 +235,10 @@ class PageWork:
             )
             self.page = replace(self.page, regions=tuple(regions))
         self._reading = self._unsure = None
+
+
+def _is_better(page: Page, other: Page) -> bool:
+    """Whether a page was read with more confidence than the other way up, and not by leaving most of it out."""
+    letters, other_letters = (sum(len(line.text) for line in each.lines) for each in (page, other))
+    confidence, other_confidence = confidence_of(page.lines) or 0.0, confidence_of(other.lines) or 0.0
+    return confidence > other_confidence and 2 * letters >= other_letters

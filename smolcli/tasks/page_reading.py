@@ -90,7 +90,7 @@ class PageReading:
         """The page with what was read."""
         texts = [LineText() for _ in self._lines]
         for number, row in enumerate(self._rows):
-            if number in self._texts:
+            if self._texts.get(number, ("", 0.0))[0]:
                 texts[row.line].add(*self._texts[number], row.is_cut)
         lines = iter([_with_text(line, text) for line, text in zip(self._lines, texts, strict=True)])
         regions = tuple(

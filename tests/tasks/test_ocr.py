@@ -131,10 +131,11 @@ def end_of(steps: Steps, replies: Sequence[Reply]) -> Answer:
 
 def test_the_next_layouts_are_found_while_a_page_is_read() -> None:
     steps = Ocr().steps(media(5))
-    assert numbers(next(steps)) == [("PageRequest", 1), ("PageRequest", 2), ("PageRequest", 3)]
-    requests = steps.send([page(1, 2), page(2, kind="blank"), page(3, 1)])
-    assert numbers(requests) == [("Prompt", 1), ("Prompt", 3), ("PageRequest", 4)]
-    requests = steps.send([read("a\nb", 0.9), read("c", 0.86), page(4, kind="picture")])
+    assert numbers(next(steps)) == [("PageRequest", 1)]
+    assert numbers(steps.send([page(1, 2)])) == [("Prompt", 1), ("PageRequest", 2)]
+    assert numbers(steps.send([read("a\nb", 0.9), page(2, kind="blank")])) == [("PageRequest", 3)]
+    assert numbers(steps.send([page(3, 1)])) == [("Prompt", 3), ("PageRequest", 4)]
+    requests = steps.send([read("c", 0.86), page(4, kind="picture")])
     assert numbers(requests) == [("Prompt", 4), ("PageRequest", 5)]
     text_layer = Page(5, 9, 9, (Region("text", Box(0, 0, 9, 9), (words("known"),)),), has_text_layer=True)
     answer = end_of(steps, [read("a cat", 0.8), Reply("", Finish("stop"), text_layer)])
@@ -149,7 +150,8 @@ def test_a_page_that_cannot_be_opened_costs_no_other_one() -> None:
     fault = Fault(ErrorKind.TRUNCATED, "is cut; get a whole copy")
     steps = Ocr().steps(media(2))
     next(steps)
-    steps.send([reply("", fault), page(2, 1)])
+    steps.send([reply("", fault)])
+    steps.send([page(2, 1)])
     answer = end_of(steps, [read("b")])
     assert answer.text == "\n\fb"
     assert answer.data["pages"][0]["error"] == {"kind": "truncated", "message": "is cut; get a whole copy"}

@@ -63,7 +63,8 @@ def lay_out(frame: Frame, number: int = 1, dpi: float = 0.0, half_turn: bool = F
     if upright.is_doubtful or half_turn:
         over = replace(rough, turn=(rough.turn + 180) % 360)
         other = find_print(turned(image, over.turn, over.skew), over.scale * factor)
-        if evidence(other.parts, other.chains).is_better(upright) != half_turn:
+        is_over = upright.is_doubtful and evidence(other.parts, other.chains).is_better(upright)
+        if is_over != half_turn:
             rough, print_ = over, other
     height, width = print_.contrast.shape
     regions = regions_of(print_, (width, height))
