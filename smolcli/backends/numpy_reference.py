@@ -54,7 +54,7 @@ from smolcli.system.blas_threads import describe_blas_threads, set_blas_threads
 from smolcli.system.cpu import usable_cores
 
 CHUNK = 512  # tokens of a prompt that are evaluated at once; more are no faster, and take more memory
-MAX_SEQUENCES = 8  # without --jobs
+MAX_SEQUENCES = 16  # without --jobs: a page of print is some fifty prompts
 
 
 def linear(x: Floats, w: Layer, name: str) -> Floats:

@@ -18,7 +18,7 @@ from smolcli.inputs.page import Line
 from smolcli.types import Box, Crop
 
 MIN_SCALE = 0.6  # of the wanted size of print: a word that is too wide is drawn smaller, and then cut
-GAP = 0.8  # x-heights between the rows of a picture, and around them
+GAP = 0.5  # x-heights between the rows of a picture, and around them
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_rows_are_cut_between_words_and_hold_each_of_them_once() -> None:
 def test_rows_fit_into_the_picture_at_the_wanted_size_of_print(x_height: float) -> None:
     rows = split_lines([line(30, 40, 50, 60, 70, x_height=x_height, height=int(2 * x_height))], SIDE, X_HEIGHT)
     for row in rows:
-        assert (row.box.right - row.box.left) * row.scale <= SIDE - 2 * 8 + 1e-6  # a gap of 8 pixels on both sides
+        assert (row.box.right - row.box.left) * row.scale <= SIDE - 2 * 5 + 1e-6  # a gap of 5 pixels on both sides
     assert rows[0].scale == pytest.approx(X_HEIGHT / x_height)
 
 
@@ -55,12 +55,12 @@ def test_groups_hold_all_rows_in_order_and_fit() -> None:
     groups = group_rows(rows, SIDE, X_HEIGHT)
     assert [number for group in groups for number in group] == list(range(23))
     for group in groups:
-        assert 8 + sum(rows[number].height + 8 for number in group) <= SIDE
-    assert {len(group) for group in groups[:-1]} == {4}  # 8 + 4 * 28 = 120 of 128 pixels
+        assert 5 + sum(rows[number].height + 5 for number in group) <= SIDE
+    assert {len(group) for group in groups[:-1]} == {4}  # 5 + 4 * 25 = 105 of 128 pixels
     assert [len(group) for group in group_rows(rows, SIDE, X_HEIGHT, max_rows=1)] == [1] * 23
 
 
 def test_a_line_that_is_higher_than_the_picture_is_drawn_smaller() -> None:
     [row] = split_lines([line(60, height=400)], SIDE, X_HEIGHT)
-    assert row.height <= SIDE - 16
+    assert row.height <= SIDE - 10
     assert group_rows([row], SIDE, X_HEIGHT) == [[0]]
