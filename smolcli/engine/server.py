@@ -29,21 +29,9 @@ from smolcli.backends.image_processor import shrink_to_tile
 from smolcli.engine.open_items import OpenItems, QueuedPrompt
 from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Stage
 from smolcli.engine.protocol import (
-    OPENERS,
-    Ask,
-    EngineMessage,
-    FramesDecoded,
-    ItemNotOpened,
-    ItemOpened,
-    Open,
-    OwnerMessage,
-    PieceMade,
-    Ready,
-    Release,
-    ReplyMade,
-    Stop,
-    Work,
-)
+    OPENERS, Ask, EngineMessage, FramesDecoded, ItemNotOpened, ItemOpened, Open, OwnerMessage, PieceMade, Ready,
+    Release, ReplyMade, Stop, Work,
+)  # fmt: skip
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.scheduler import generate
