@@ -29,8 +29,20 @@ from smolcli.backends.image_processor import shrink_to_tile
 from smolcli.engine.open_items import OpenItems, QueuedPrompt
 from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Stage
 from smolcli.engine.protocol import (
-    OPENERS, Ask, EngineMessage, FramesDecoded, ItemNotOpened, ItemOpened, Open, OwnerMessage, PieceMade, Ready,
-    Release, ReplyMade, Stop, Work,
+    OPENERS,
+    Ask,
+    EngineMessage,
+    FramesDecoded,
+    ItemNotOpened,
+    ItemOpened,
+    Open,
+    OwnerMessage,
+    PieceMade,
+    Ready,
+    Release,
+    ReplyMade,
+    Stop,
+    Work,
 )  # fmt: skip
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
@@ -351,10 +363,7 @@ def add_limits(media: Media, work: Work) -> Media:
 
 
 def limits_for(work: Work) -> ModelLimits:
-    """The limits of the model for these answers. Raises ModelError.
-
-    The reply that they leave space for is at most half the context.
-    """
+    """The limits of the model, which leave half the context at most for the reply. Raises ModelError."""
     limits = limits_of(work.backend, work.files)
     reply, x_height = min(work.generate.max_tokens, limits.context // 2), x_height_of(work.files)
     return replace(limits, reply=reply, x_height=x_height)

@@ -214,14 +214,14 @@ class PageWork:
 
     def _end(self, reading: PageReading) -> None:
         """Take what was read, unless the page is to be read the other way up as well."""
-        page, before = reading.result(), self._unsure and self._unsure.result()
+        page, before = reading.result(), self._unsure
         confidence = confidence_of(page.lines)
-        if self._unsure is None and self._request is not None and confidence is not None and confidence < UNSURE:
+        if before is None and self._request is not None and confidence is not None and confidence < UNSURE:
             self._unsure = reading
             self._request, self._is_asking = replace(self._request, half_turn=True), True
             return
-        if self._unsure is not None and before is not None and not _is_better(page, before):
-            reading, page = self._unsure, before
+        if before is not None and not _is_better(page, before.result()):
+            reading, page = before, before.result()
         self.page, self.is_done = page, True
         # Where other pieces of the page have text, a notice says that this one has none.
         self.fault = None if any(line.text for line in page.lines) else reading.fault

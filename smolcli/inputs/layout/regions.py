@@ -36,11 +36,11 @@ def make_regions(
     grids = find_grids(*rules, float(np.median([line.x_height for line in lines] or [1.0])))
     regions = [Region("picture", box) for box in pictures]
     for grid in sorted(grids, key=lambda grid: grid.box.right - grid.box.left):
-        table, lines = _ruled_table(grid, lines)
-        regions += table
+        ruled, lines = _ruled_table(grid, lines)
+        regions += ruled
     tables = find_tables(lines)
     taken = {number for table in tables for row in table for number in row}
-    numbers = []
+    numbers: list[list[int]] = []
     for table in tables:  # a line is in one of them, though several may stand between the same rules
         numbers.append(_with_banded(lines, table, rules[0], taken))
         taken.update(numbers[-1])
