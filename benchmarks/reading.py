@@ -41,8 +41,11 @@ def main() -> None:
             shutil.copy(path, folder)
         count = len(list(folder.iterdir()))
         read(records, page, *options)  # so that files and bytecode are in memory
-        one = [read(records, page, *options) for _ in range(args.rounds)]
-        print(f"page      {statistics.median(one):.2f} s ({min(one):.2f} to {max(one):.2f})", end=", ")
+        page_seconds = [read(records, page, *options) for _ in range(args.rounds)]
+        print(
+            f"page      {statistics.median(page_seconds):.2f} s ({min(page_seconds):.2f} to {max(page_seconds):.2f})",
+            end=", ",
+        )
         print(f"{lengths[page]:,} characters")
         single = [read(records, path, *options) for path in sorted(folder.iterdir())]
         print(f"single    {statistics.mean(single):.2f} s a page of {count}")
