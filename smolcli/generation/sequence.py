@@ -39,9 +39,9 @@ class Attempt:
     tokens: list[int] = field(default_factory=list)  # without the stop token
     reason: FinishReason | None = None  # why it has ended
     guard: RepetitionGuard = field(default_factory=RepetitionGuard)
-    log_probability: float = 0.0  # sum over the chosen tokens, with the stop token
-    choices: int = 0  # how many were chosen
-    line_log_probabilities: list[list[float]] = field(default_factory=lambda: [[]])  # of the tokens of each line
+    line_log_probabilities: list[list[float]] = field(
+        default_factory=lambda: [[]]
+    )  # of the chosen tokens, line by line
 
     def add_token(self, logits: Logits) -> str:
         """Choose the next token; return the text that it adds, which may be empty.
@@ -54,10 +54,7 @@ class Attempt:
         if not math.isfinite(highest):
             raise EngineError("the model computed numbers that are not finite", "try --dtype float32, or another model")
         token = likeliest if self.sampler.takes_likeliest else self.sampler.sample(logits, self.tokens)
-        chosen = log_probability(logits, token, highest)
-        self.log_probability += chosen
-        self.choices += 1
-        self.line_log_probabilities[-1].append(chosen)
+        self.line_log_probabilities[-1].append(log_probability(logits, token, highest))
         if token in self.stop_tokens:
             self.reason = "stop"
             return ""
@@ -87,7 +84,8 @@ class Attempt:
     @property
     def confidence(self) -> float | None:
         """The geometric mean of the probabilities of the chosen tokens, or None before the first one."""
-        return math.exp(self.log_probability / self.choices) if self.choices else None
+        chosen = [probability for line in self.line_log_probabilities for probability in line]
+        return math.exp(math.fsum(chosen) / len(chosen)) if chosen else None
 
     @property
     def line_confidences(self) -> tuple[float, ...]:
