@@ -219,8 +219,7 @@ class Engine:
         return []
 
     def _on_reply(self, child: EngineChild, made: ReplyMade) -> list[Event]:
-        engine, gpu = max(made.memory.engine, self.memory.engine), max(made.memory.gpu, self.memory.gpu)
-        self.memory = Memory(engine=engine, gpu=gpu)
+        self.memory = Memory(0, max(made.memory.engine, self.memory.engine), max(made.memory.gpu, self.memory.gpu))
         if made.is_from_model:
             self._recycler.count_reply()
         if made.number not in self._items:

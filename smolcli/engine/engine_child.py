@@ -97,9 +97,8 @@ class EngineChild:
     def __init__(self, number: int, process: ChildProcess, inbox: Inbox[InboxMessage]) -> None:
         self.number = number
         self.phase = Phase.LOADING
-        self.unanswered: dict[
-            RequestId, Open | Ask
-        ] = {}  # what it was sent and has not answered, in the order of sending
+        # What it was sent and has not answered, in the order of sending.
+        self.unanswered: dict[RequestId, Open | Ask] = {}
         self._holds: set[int] = set()  # items that it was sent and may hold pixels of
         self._outbox: list[OwnerMessage] = []  # messages that `flush` sends
         self._process = process

@@ -43,7 +43,7 @@ from smolcli.engine.protocol import (
     ReplyMade,
     Stop,
     Work,
-)  # fmt: skip
+)
 from smolcli.errors import ErrorKind, InputError, UnavailableError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.scheduler import generate
@@ -73,7 +73,7 @@ from smolcli.types import (
     Reply,
     Seconds,
     Turn,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from smolcli.backends.base import Backend, PreparedPrompt

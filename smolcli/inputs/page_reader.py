@@ -32,7 +32,7 @@ class PageReader:
     """A FrameSource of pages that also finds their layout. It keeps the last upright pages.
 
     reader = PageReader(source)
-    page = reader.page(0)
+    page = reader.page(PageRequest(source.media.frames[0], page=1))
     frame = reader.crop(0, crop)
     """
 
