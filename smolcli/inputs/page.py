@@ -31,7 +31,7 @@ class Word:
 class Line:
     """A line of print. `x_height` is the height of a small letter in pixels, `baseline` the y of its bottom.
 
-    `confidence` is the geometric mean of the probabilities of the tokens of its text, in which a row of a reply counts by
+    `confidence` is the geometric mean of the probabilities of the tokens of its text; a row of a reply counts in it by
     its letters; None before the page is read, and for the text layer of a PDF. `cell` is the number of its cell in
     `Region.cells`, in a table.
     """
