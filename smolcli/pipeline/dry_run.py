@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, NamedTuple, TextIO
 
@@ -180,7 +180,8 @@ class _Planner:
     def _picture_details(self, opened: OpenedPlan) -> tuple[dict[str, Any], Tokens]:
         media, limits = opened.media, opened.media.limits
         assert limits is not None
-        requests = next(self._request.task.steps(media), [])
+        seen = media if self._job.work.asks_for_pages else replace(media, limits=None)  # as the engine gives it
+        requests = next(self._request.task.steps(seen), [])
         prompts = [request for request in requests if isinstance(request, Prompt)]
         if len(prompts) < len(requests):
             self._totals.has_pieces = True

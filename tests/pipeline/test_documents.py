@@ -131,6 +131,11 @@ def test_the_plan_counts_pages(folder: Path) -> None:
     assert total.startswith("2 of 2 ")
 
 
+def test_the_plan_of_a_run_with_a_schema_has_prompts_about_whole_pages(folder: Path) -> None:
+    done = ocr("--dry-run", "--dpi", 100, folder / "two.pdf", "--schema", "total int", "-f", "jsonl")
+    assert json.loads(done.stdout)["prompts"] == 2
+
+
 def test_other_commands_say_that_it_is_a_pdf(folder: Path) -> None:
     for words in (("caption",), ("ask", "What?")):
         assert "is a PDF; smolcli ocr reads it" in line(smolcli(*words, "-b", "echo", "-q", folder / "two.pdf"))
