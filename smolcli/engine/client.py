@@ -44,7 +44,15 @@ from smolcli.engine.protocol import (
 )
 from smolcli.engine.quarantine import CRASHES, GoOn, ItemFails, Quarantine, RunEnds, Verdict
 from smolcli.engine.recycling import GROWTH, Recycler
-from smolcli.engine.watchdog import LOAD_SECONDS, IdleTimeout, LoadTimeout, RequestTimeout, Watchdog
+from smolcli.engine.watchdog import (
+    ADVICE_ON_FRAMES,
+    ADVICE_ON_PAGES,
+    LOAD_SECONDS,
+    IdleTimeout,
+    LoadTimeout,
+    RequestTimeout,
+    Watchdog,
+)
 from smolcli.errors import EngineError, ErrorKind
 from smolcli.inputs.page import PageRequest
 from smolcli.process.inbox import Inbox
@@ -71,7 +79,8 @@ class Engine:
         self._unanswered: dict[int, dict[int, Open | Ask]] = {}  # number -> slot -> message
         self._child: EngineChild | None = None
         self._next_child = 0  # its number: messages of earlier ones are ignored
-        self._watchdog = Watchdog(timeout, per_prompt=work.decodes_by_prompt, now=clock())
+        advice = ADVICE_ON_PAGES if work.every_page else ADVICE_ON_FRAMES
+        self._watchdog = Watchdog(timeout, work.decodes_by_prompt, clock(), advice)
         self._quarantine = Quarantine()
         self._recycler = Recycler(growth)
         self._last_crash: Fault | None = None  # that ends the run, once its event was handled

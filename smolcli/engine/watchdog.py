@@ -21,6 +21,9 @@ CHECK_SECONDS = 1.0  # most time between two checks
 # Most prompts that a model encodes together without a sign of life: the pictures of one after another, a tile each at
 # least, and generation/scheduler.py puts no more than MAX_GROUP_TILES into a group.
 LARGEST_GROUP = 16
+# What to do about pictures that take too long to be looked at.
+ADVICE_ON_FRAMES = "raise --timeout, or use fewer frames or --detail low"
+ADVICE_ON_PAGES = "raise --timeout, or leave the page out with --pages"
 
 
 class LoadTimeout(NamedTuple):
@@ -47,7 +50,8 @@ class Watchdog:
 
     `timeout` limits the seconds of work on one item; with `per_prompt` those of each opening and each prompt, as for
     videos. Replies that the model works on at the same time share the time that passes; so do prompts about one item
-    that are prepared at the same time, where they have one limit. Times are those of one monotonic clock, in seconds.
+    that are prepared at the same time, where they have one limit. `advice` is for prompts whose pictures take too long.
+    Times are those of one monotonic clock, in seconds.
 
     A reply that begins at second 1 of a child and never ends, with 5 seconds for each item:
 
@@ -70,8 +74,8 @@ class Watchdog:
     'the answer had no end within 5 s; lower --max-tokens or raise --timeout'
     """
 
-    def __init__(self, timeout: float, per_prompt: bool, now: float) -> None:
-        self.timeout, self._per_prompt = timeout, per_prompt
+    def __init__(self, timeout: float, per_prompt: bool, now: float, advice: str = ADVICE_ON_FRAMES) -> None:
+        self.timeout, self._per_prompt, self._advice = timeout, per_prompt, advice
         self._next_check_at = self._last_check_at = now
         self._child_started_at: float | None = None  # None without a child
         self._last_contact_at = now  # when the child last sent something, or had nothing to do
@@ -141,7 +145,7 @@ class Watchdog:
         """What to tell the user about a request that took too long."""
         limit = f"{self.timeout:g} s"
         if self._per_prompt and not has_output:
-            message = f"could not be looked at within {limit}; raise --timeout, or use fewer frames or --detail low"
+            message = f"could not be looked at within {limit}; {self._advice}"
         elif request.is_opening:
             message = f"could not be opened within {limit}; is its disk or server there? else raise --timeout"
         elif has_output:

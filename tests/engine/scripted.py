@@ -108,12 +108,16 @@ class ScriptedChild:
 class Owner:
     """The owner of an engine with scripted children, and of a clock that stands still unless a test sets it."""
 
-    def __init__(self, timeout: float = 600.0, sampling: Sampling | None = None, **more: Any) -> None:
+    def __init__(
+        self, timeout: float = 600.0, sampling: Sampling | None = None, every_page: bool = False, **more: Any
+    ) -> None:
         self.now = 1000.0
         self.children: list[ScriptedChild] = []
         self.inbox: SimpleQueue[InboxMessage] = SimpleQueue()
         self.events: list[Event] = []  # all so far
-        work = Work("none:None", ModelFiles("none"), Model(), Input(), Generate(), sampling=sampling)
+        work = Work(
+            "none:None", ModelFiles("none"), Model(), Input(), Generate(), sampling=sampling, every_page=every_page
+        )
         self.engine = Engine(work, self.inbox, timeout, clock=lambda: self.now, start=self._start, **more)
 
     def _start(self, work: Work, verbose: bool) -> ScriptedChild:

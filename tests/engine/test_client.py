@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from smolcli.engine.progress_cells import OPENING, RequestId, Stage
@@ -199,6 +201,19 @@ def test_prompts_of_one_item_share_its_time() -> None:
     owner.reply(0, 0), owner.reply(0, 1)
     assert owner.check_each_second(390, goes_on=RequestId(0, 3)) == []
     assert owner.check_each_second(20, goes_on=RequestId(0, 3)) != []
+
+
+@pytest.mark.parametrize(("options", "advised"), [
+    ({"sampling": Sampling()}, "fewer frames"), ({"every_page": True}, "--pages"),
+])  # fmt: skip
+def test_the_advice_about_what_takes_too_long_fits_what_is_read(options: dict[str, Any], advised: str) -> None:
+    owner = Owner(**options)
+    owner.open(0)
+    owner.ready()
+    owner.child.begin(0)
+    [failed] = owner.check_each_second(620)
+    assert isinstance(failed, Failed)
+    assert advised in failed.fault.advice and "raise --timeout" in failed.fault.advice
 
 
 def test_decoding_for_the_next_prompt_takes_no_time_from_the_one_under_way() -> None:
