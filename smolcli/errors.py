@@ -43,7 +43,7 @@ class Exit(IntEnum):
         "(`models pull` of another family, `--schema`, `--sidecar .xmp`)",
     )
     NO_INPUT = 4, "nothing to do: no picture, video or usable row of data among the inputs"
-    SOME_FAILED = 5, "some inputs failed; the others are answered"
+    SOME_FAILED = 5, "some inputs failed, or pages of a document; the others are answered"
     ALL_FAILED = 6, "all inputs failed"
     SIGHUP = 129, "ended by SIGHUP; open files are closed, and nothing is left half-written"
     INTERRUPTED = 130, "interrupted: the first Ctrl-C finishes what the model has begun, the second stops at once"

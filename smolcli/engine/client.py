@@ -42,7 +42,7 @@ from smolcli.engine.protocol import (
     Restarted,
     Work,
 )
-from smolcli.engine.quarantine import CRASHES, GoOn, ItemFails, Quarantine, RunEnds, Verdict
+from smolcli.engine.quarantine import CRASHES, GoOn, Quarantine, RequestFails, RunEnds, Verdict
 from smolcli.engine.recycling import GROWTH, Recycler
 from smolcli.engine.watchdog import (
     ADVICE_ON_FRAMES,
@@ -57,7 +57,7 @@ from smolcli.errors import EngineError, ErrorKind
 from smolcli.inputs.page import PageRequest
 from smolcli.process.inbox import Inbox
 from smolcli.process.pipe import FunctionFailed
-from smolcli.types import Content, Fault, Item, Memory, Prompt
+from smolcli.types import Content, Fault, Finish, Item, Memory, Prompt, Reply
 
 
 class Engine:
@@ -254,8 +254,9 @@ class Engine:
 
     def _on_exit(self, child: EngineChild) -> list[Event]:
         fault, suspects = child.post_mortem(), sorted(child.activity())
+        read_files = all(child.unanswered[request].reads_file for request in suspects)
         self._forget_child()
-        return self._follow(self._quarantine.child_exited(suspects, child.has_loaded), fault, suspects)
+        return self._follow(self._quarantine.child_exited(suspects, child.has_loaded, read_files), fault, suspects)
 
     def _follow(self, verdict: Verdict, fault: Fault, requests: list[RequestId]) -> list[Event]:
         """Do what follows from the end of a child: from its `fault`, which came with these requests."""
@@ -265,15 +266,24 @@ class Engine:
             case GoOn():
                 self._send_pending()
                 return [Restarted(fault.kind, tuple(request.number for request in requests))]
-            case ItemFails(number, ends_run):
-                content = self._contents.get(number, Content())
-                self._unanswered.pop(number, None)
-                self._items.pop(number, None)  # no child is to open it again
+            case RequestFails(request, ends_run):
+                event = self._fail(request, fault)
                 if ends_run:
                     self._last_crash = fault
                 else:
                     self._send_pending()
-                return [Failed(number, fault, content)]
+                return [event]
+
+    def _fail(self, request: RequestId, fault: Fault) -> Event:
+        """Give up a request, and its item too unless that is a document, which has other pages."""
+        number, slot = request
+        if self._work.every_page and not request.is_opening:
+            self._unanswered[number].pop(slot, None)
+            return ReplyReceived(number, slot, Reply("", Finish("error", fault=fault)))
+        self._unanswered.pop(number, None)
+        self._items.pop(number, None)  # no child is to open it again
+        self._quarantine.release(number)
+        return Failed(number, fault, self._contents.get(number, Content()))
 
     def _start_child(self) -> EngineChild:
         self._child = EngineChild(self._next_child, self._start(self._work, self._verbose), self._inbox)

@@ -79,6 +79,11 @@ class Open:
         """Its id."""
         return RequestId(self.number, OPENING)
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether no model is run for it."""
+        return True
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -95,6 +100,11 @@ class Ask:
     def request(self) -> RequestId:
         """Its id."""
         return RequestId(self.number, self.slot)
+
+    @property
+    def reads_file(self) -> bool:
+        """Whether no model is run for it."""
+        return isinstance(self.prompt, PageRequest)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ What happens when the child is killed:
 3. The suspects are **tried alone**, in the order of the items. The new child is sent the first suspect alone; if that
    is a prompt, first the opening of its item and then the prompt. When it is answered it is acquitted, and the next one
    is tried. After the last one all other requests are sent again, many at a time.
-4. If the child ends while it works on the item that is tried, and on no other, that item is **blamed**: it fails, and
-   its error says what ended the child. A new child tries the suspects that are left, and then goes on as before. The
-   kernel may have killed the second child too for the memory of another program; such an item is blamed wrongly.
+4. If the child ends while it works on the item that is tried, and on no other, the request on trial is **blamed**, or
+   the item's opening if that was under way: its error says what ended the child. With a request that is blamed its item
+   fails, but not with a page of a document: the others are read. A new child tries the suspects that are left, and then
+   goes on as before. The kernel may have killed the second child too for the memory of another program; such a request
+   is blamed wrongly.
 5. If the child ends before it works on anything, or before it has loaded the model, that says nothing about the
    suspect, which is tried again. Such an end is **unexplained**.
 
@@ -28,9 +30,10 @@ become suspects, and the one that hangs again when it is tried alone is blamed.
 
 The run ends when it is the engine that is broken, and not an input:
 
-- CRASHES items were blamed for the end of a child, and no prompt was answered between them. An item that only took too
-  long does not count, nor one that ended the child while it was opened: that is the doing of its file, and while
-  suspects are tried no prompt may be answered between several such files.
+- CRASHES requests were blamed for the end of a child, and no prompt was answered between them. One that only took too
+  long does not count, nor one that ended the child while a file was read, which opened an item or looked for what is on
+  a page: that is the doing of the file, and while suspects are tried no prompt may be answered between several such
+  requests.
 - CRASHES ends of children were unexplained, and no prompt was answered between them. After the first of them nothing is
   sent before the model is loaded, so that an input cannot be what ends the loading.
 - The engine has said itself that it cannot go on (a FunctionFailed message), whose error client.py raises.
@@ -48,10 +51,10 @@ CRASHES = 3  # with no answer between them, end the run
 
 
 @dataclass(frozen=True)
-class ItemFails:
-    """The item is to blame and fails. A new child goes on with the others, unless this was one crash too many."""
+class RequestFails:
+    """The request is to blame. A new child goes on with the others, unless this was one crash too many."""
 
-    number: int
+    request: RequestId
     ends_run: bool = False
 
 
@@ -62,14 +65,14 @@ class GoOn:
 
 @dataclass(frozen=True)
 class RunEnds:
-    """Too many children have ended unexplained, so there is no item to fail."""
+    """Too many children have ended unexplained, so there is no request to blame."""
 
 
-Verdict = ItemFails | GoOn | RunEnds
+Verdict = RequestFails | GoOn | RunEnds
 
 
 class Quarantine:
-    """Decides which item has ended a child, which requests may be sent, and whether the run goes on.
+    """Decides which request has ended a child, which requests may be sent, and whether the run goes on.
 
     Items 4, 5 and 6 have a prompt each. The child was working on the prompts of 4 and 5 when it was killed; 6 waited.
     First item 4 is tried alone, and a child opens an item before it is asked about it:
@@ -91,7 +94,7 @@ class Quarantine:
     The child ends again while it works on item 5, which is to blame. There are no more suspects, so all are admitted.
 
     >>> quarantine.child_exited([second], was_loaded=True)
-    ItemFails(number=5, ends_run=False)
+    RequestFails(request=RequestId(number=5, slot=0), ends_run=False)
     >>> quarantine.admits(third)
     True
     """
@@ -141,11 +144,15 @@ class Quarantine:
         """Count from 0 again, since a prompt was answered: the engine works."""
         self._crashes = self._unexplained_ends = 0
 
-    def child_exited(self, active: Collection[RequestId], was_loaded: bool) -> Verdict:
-        """Judge the end of a child that was working on `active` requests, and had loaded the model or not."""
+    def child_exited(self, active: Collection[RequestId], was_loaded: bool, read_files: bool = False) -> Verdict:
+        """Judge the end of a child that was working on `active` requests, and had loaded the model or not.
+
+        `read_files` says that all it did was to read files.
+        """
         if was_loaded and self._suspects and {request.number for request in active} == {self._suspects[0].number}:
-            self._crashes += not all(request.is_opening for request in active)
-            return self._blame(self._suspects[0].number, ends_run=self._crashes >= CRASHES)
+            opening = next((request for request in active if request.is_opening), None)
+            self._crashes += not read_files
+            return self._blame(opening or self._suspects[0], ends_run=self._crashes >= CRASHES)
         if not was_loaded or not active:
             self._must_load_first = True
             self._unexplained_ends += 1
@@ -157,7 +164,7 @@ class Quarantine:
     def timed_out(self, request: RequestId, prompts: Collection[RequestId]) -> Verdict:
         """Judge a request that took too long; `prompts` are all prompts that the child was working on, not openings."""
         if request.is_opening or set(prompts) == {request}:
-            return self._blame(request.number)
+            return self._blame(request)
         self._suspect(prompts)
         return GoOn()
 
@@ -165,6 +172,6 @@ class Quarantine:
         """Have these requests tried one by one, with those that are suspects already, in the order of their items."""
         self._suspects = deque(sorted({*requests, *self._suspects}))
 
-    def _blame(self, number: int, ends_run: bool = False) -> ItemFails:
-        self.release(number)
-        return ItemFails(number, ends_run)
+    def _blame(self, request: RequestId, ends_run: bool = False) -> RequestFails:
+        self._suspects = deque(suspect for suspect in self._suspects if suspect != request)
+        return RequestFails(request, ends_run)

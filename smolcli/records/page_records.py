@@ -69,3 +69,13 @@ def has_text(data: Any) -> bool:
     """
     pages = data.get("pages") if isinstance(data, dict) else None
     return any(page.get("text") for page in pages or ())
+
+
+def has_failed_page(data: Any) -> bool:
+    """Return whether a page of the data of a record could not be read.
+
+    >>> has_failed_page({"pages": [{"page": 1, "text": "", "error": {"kind": "truncated", "message": "is cut"}}]})
+    True
+    """
+    pages = data.get("pages") if isinstance(data, dict) else None
+    return any("error" in page for page in pages or ())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from smolcli.errors import ErrorKind, Exit, InputError
 from smolcli.records.notices import NoticeCounter, restarted
+from smolcli.records.page_records import has_failed_page
 from smolcli.terminal.console import Console
 from smolcli.types import Fault, Record
 from smolcli.writers.base import Writer
@@ -52,6 +53,7 @@ class RecordSink:
         self._split = split
         self._lock = RLock()  # inputs are skipped in the thread that finds them
         self.done = self.failed = self.skipped = self.failed_before = 0
+        self.partly_failed = 0  # documents with an answer of which a page could not be read
         self.left_alone = 0  # inputs that are not looked at because their sidecars exist
         self.failed_kinds: Counter[ErrorKind] = Counter()
         self.notes: list[str] = []  # about the whole run, for the end of its last line
@@ -116,6 +118,7 @@ class RecordSink:
             if self._results is not None and self._results.has_page(part):
                 continue  # an earlier run has ended before the last page of this document was written
             self.count_outcome(title_of(part), part.error, part.notices)
+            self.partly_failed += part.error is None and has_failed_page(part.data)
             self._write_line(part)
             is_answered &= part.error is None
         return is_answered or not self._fail_fast
@@ -188,5 +191,5 @@ class RecordSink:
             return Exit.NO_INPUT
         failed = self.failed + self.failed_before
         if not failed:
-            return Exit.OK
+            return Exit.SOME_FAILED if self.partly_failed else Exit.OK
         return Exit.SOME_FAILED if failed < self.done + kept else Exit.ALL_FAILED

@@ -17,8 +17,9 @@ from smolcli.engine.protocol import (
     Restarted,
 )
 from smolcli.errors import EngineError, ErrorKind
+from smolcli.inputs.page import PageRequest
 from smolcli.options import Sampling
-from smolcli.types import Content
+from smolcli.types import Content, FrameRef
 from tests.engine.scripted import Owner, reply_made
 
 MEMORY, CRASH, TIMEOUT, HANG = ErrorKind.MEMORY, ErrorKind.CRASH, ErrorKind.TIMEOUT, ErrorKind.HANG
@@ -122,6 +123,42 @@ def test_a_kill_while_a_suspect_is_tried_alone_blames_that_item_and_no_other() -
     owner.engine.release(1)
     owner.opened(2)
     assert owner.reply(2) == [ReplyReceived(2, 0, reply_made(2).reply)]
+
+
+def test_a_page_that_is_blamed_costs_no_other_page_of_its_document() -> None:
+    owner = Owner(every_page=True)
+    owner.open(0)
+    owner.ready()
+    owner.opened(0)
+    for slot in range(2):
+        owner.engine.ask(0, slot, PageRequest(FrameRef(slot, 0, 0), slot + 1))
+    owner.child.begin(0, 0, Stage.PREPARING)
+    [event] = owner.check_each_second(620)
+    assert isinstance(event, ReplyReceived) and (event.number, event.slot) == (0, 0)
+    assert event.reply.finish.fault is not None and event.reply.finish.fault.kind == TIMEOUT
+    assert owner.child.requests == [(0, OPENING), (0, 1)]  # of a new child
+    owner.ready()
+    owner.opened(0)
+    assert owner.reply(0, 1) == [ReplyReceived(0, 1, reply_made(0).reply)]
+
+
+def test_pages_that_end_the_child_while_they_are_looked_at_do_not_end_the_run() -> None:
+    owner = Owner(every_page=True)
+    owner.open(0)
+    owner.ready()
+    owner.opened(0)
+    for slot in range(4):
+        owner.engine.ask(0, slot, PageRequest(FrameRef(slot, 0, 0), slot + 1))
+        owner.child.begin(0, slot, Stage.PREPARING)
+        assert owner.exit() == [Restarted(MEMORY, (0,))]
+        owner.ready()
+        owner.opened(0)
+        owner.child.begin(0, slot, Stage.PREPARING)
+        [event] = owner.exit()
+        assert isinstance(event, ReplyReceived) and event.slot == slot
+        owner.engine.check()  # would raise where the run ends
+        owner.ready()
+        owner.opened(0)
 
 
 def test_a_kill_before_the_suspect_on_trial_is_begun_blames_nobody() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smolcli.engine.progress_cells import OPENING, RequestId
-from smolcli.engine.quarantine import GoOn, ItemFails, Quarantine, RunEnds
+from smolcli.engine.quarantine import GoOn, Quarantine, RequestFails, RunEnds
 
 A, B, C = RequestId(1, 0), RequestId(2, 0), RequestId(3, OPENING)
 
@@ -33,20 +33,24 @@ def test_suspects_are_tried_one_by_one_in_the_order_of_their_items() -> None:
 
 
 def test_one_suspect_alone_is_tried_once_more_before_it_is_blamed() -> None:
-    assert blame(Quarantine(), A) == ItemFails(1)
+    assert blame(Quarantine(), A) == RequestFails(A)
 
 
-def test_all_suspects_of_an_item_that_is_blamed_are_dropped() -> None:
+def test_other_suspects_of_an_item_are_tried_unless_it_is_released() -> None:
     quarantine = Quarantine()
     quarantine.child_exited([A, RequestId(1, 1), B], was_loaded=True)
-    assert quarantine.child_exited([A], was_loaded=True) == ItemFails(1)
+    assert quarantine.child_exited([A], was_loaded=True) == RequestFails(A)
+    assert quarantine.suspects == [RequestId(1, 1), B]
+    assert quarantine.release(1)
     assert quarantine.suspects == [B]
 
 
 def test_another_request_of_the_item_on_trial_is_its_doing_too() -> None:
     quarantine = Quarantine()
     quarantine.child_exited([A], was_loaded=True)
-    assert quarantine.child_exited([RequestId(1, OPENING)], was_loaded=True) == ItemFails(1)
+    opening = RequestId(1, OPENING)
+    assert quarantine.child_exited([A, opening], was_loaded=True, read_files=True) == RequestFails(opening)
+    quarantine.request_done(A)
     quarantine.child_exited([A], was_loaded=True)
     assert quarantine.child_exited([A, B], was_loaded=True) == GoOn()
 
@@ -67,8 +71,8 @@ def test_opening_the_item_on_trial_before_the_model_is_loaded_does_not_prove_any
     assert quarantine.child_exited([opening], was_loaded=False) == GoOn()
     assert quarantine.suspects == [opening, A, B]
     quarantine.model_loaded()
-    assert quarantine.child_exited([opening], was_loaded=True) == ItemFails(1)
-    assert quarantine.suspects == [B]
+    assert quarantine.child_exited([opening], was_loaded=True, read_files=True) == RequestFails(opening)
+    assert quarantine.suspects == [A, B]
 
 
 @pytest.mark.parametrize(("active", "was_loaded"), [([A], False), ([], True), ([], False)])
@@ -93,11 +97,11 @@ def test_a_reply_between_unexplained_ends_lets_the_run_go_on() -> None:
 def test_three_crashes_in_a_row_end_the_run_and_timeouts_do_not_count() -> None:
     quarantine = Quarantine()
     for number in (1, 2):
-        assert blame(quarantine, RequestId(number, 0)) == ItemFails(number)
-        assert quarantine.timed_out(B, prompts=[B]) == ItemFails(2)
-    assert blame(quarantine, RequestId(3, 0)) == ItemFails(3, ends_run=True)
+        assert blame(quarantine, RequestId(number, 0)) == RequestFails(RequestId(number, 0))
+        assert quarantine.timed_out(B, prompts=[B]) == RequestFails(B)
+    assert blame(quarantine, RequestId(3, 0)) == RequestFails(RequestId(3, 0), ends_run=True)
     quarantine.reply_succeeded()
-    assert blame(quarantine, RequestId(4, 0)) == ItemFails(4)
+    assert blame(quarantine, RequestId(4, 0)) == RequestFails(RequestId(4, 0))
 
 
 def test_damaged_files_that_end_the_child_while_they_are_opened_do_not_end_the_run() -> None:
@@ -105,19 +109,19 @@ def test_damaged_files_that_end_the_child_while_they_are_opened_do_not_end_the_r
     quarantine = Quarantine()
     openings = [RequestId(number, OPENING) for number in range(4)]
     assert quarantine.child_exited(openings, was_loaded=True) == GoOn()
-    assert quarantine.child_exited([openings[0]], was_loaded=True) == ItemFails(0)
+    assert quarantine.child_exited([openings[0]], was_loaded=True, read_files=True) == RequestFails(openings[0])
     assert quarantine.request_done(openings[1])
-    assert quarantine.child_exited([openings[2]], was_loaded=True) == ItemFails(2)
-    assert quarantine.child_exited([openings[3]], was_loaded=True) == ItemFails(3)
+    assert quarantine.child_exited([openings[2]], was_loaded=True, read_files=True) == RequestFails(openings[2])
+    assert quarantine.child_exited([openings[3]], was_loaded=True, read_files=True) == RequestFails(openings[3])
     for number in (1, 2):
-        assert blame(quarantine, RequestId(number, 0)) == ItemFails(number)
-    assert blame(quarantine, RequestId(3, 0)) == ItemFails(3, ends_run=True)
+        assert blame(quarantine, RequestId(number, 0)) == RequestFails(RequestId(number, 0))
+    assert blame(quarantine, RequestId(3, 0)) == RequestFails(RequestId(3, 0), ends_run=True)
 
 
 def test_a_request_that_takes_too_long_is_blamed_unless_other_replies_may_hold_it_up() -> None:
     quarantine = Quarantine()
-    assert quarantine.timed_out(C, prompts=[A, B]) == ItemFails(3)  # nothing holds up an opening
-    assert quarantine.timed_out(A, prompts=[A]) == ItemFails(1)
+    assert quarantine.timed_out(C, prompts=[A, B]) == RequestFails(C)  # nothing holds up an opening
+    assert quarantine.timed_out(A, prompts=[A]) == RequestFails(A)
     assert not quarantine.suspects
     assert quarantine.timed_out(B, prompts=[B, A]) == GoOn()
     assert quarantine.suspects == [A, B]

@@ -73,7 +73,7 @@ def test_chosen_pages_of_a_document_and_of_a_fax_keep_their_numbers(folder: Path
 def test_standard_input_and_a_page_that_is_missing() -> None:
     done = ocr("-", "--dpi", 100, "-f", "json", stdin=pdf(3, broken=2))
     record = json.loads(done.stdout)
-    assert done.returncode == 0
+    assert done.returncode == 5
     assert [page.get("error", {}).get("kind") for page in record["data"]["pages"]] == [None, "truncated", None]
     assert record["notices"] == [
         "page 2 has no answer: is damaged or cut short (Failed to load page); get a whole copy"
@@ -235,18 +235,21 @@ def test_the_record_of_a_page_has_its_text_in_the_form_of_layout(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_page_that_never_ends_is_given_up_and_the_other_documents_are_read(tmp_path: Path) -> None:
+def test_a_page_that_never_ends_is_given_up_and_all_others_are_read(tmp_path: Path) -> None:
     """Thirty forms each draw the next one twice: the first one draws a billion."""
     entries = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X %d 0 R>>>>"
     forms = [stream(b"/X Do /X Do", entries % number) for number in range(4, 34)] + [gray_image(1, 1)]
-    data = make_pdf(PdfPage(b"/I Do", image=b"null"), objects=forms)
-    number = 3 + len(forms) + 2  # of the page's image
+    data = make_pdf(PdfPage(b"/I Do", image=b"null"), PdfPage(text(["Page 2"])), objects=forms)
+    number = 3 + len(forms) + 2  # of the first page's image
     (tmp_path / "bomb.pdf").write_bytes(data.replace(b"/I %d 0 R" % number, b"/I 3 0 R"))
     for name in ("a.pdf", "z.pdf"):
         (tmp_path / name).write_bytes(make_pdf(*[PdfPage(text([f"Page {page} of {name}"])) for page in range(5)]))
     done = smolcli("ocr", "-b", "echo", "-q", "--timeout", 4, tmp_path, "-f", "jsonl")
     rows = {Path(row["path"]).name: row for row in map(json.loads, done.stdout.splitlines())}
-    assert rows["bomb.pdf"]["error"]["kind"] == "timeout"
+    bomb = rows["bomb.pdf"]
+    assert (done.returncode, bomb["error"]) == (5, None)
+    assert [page.get("error", {}).get("kind") for page in bomb["data"]["pages"]] == ["timeout", None]
+    assert bomb["data"]["pages"][1]["text"] == "Page 2"
     for name in ("a.pdf", "z.pdf"):
         assert rows[name]["error"] is None
         assert [page["text"] for page in rows[name]["data"]["pages"]] == [f"Page {page} of {name}" for page in range(5)]
