@@ -88,7 +88,17 @@ class Pdf:
         for index in indices:
             with self._page(index) as page:
                 frame = _render(page, self._raster(index, page))
+                self._check_pictures(index, page, frame)
             yield index, frame
+
+    def _check_pictures(self, index: int, page: pypdfium2.PdfPage, frame: Frame) -> None:
+        """Note that a page lacks damaged pictures. Raises InputError where these are the most of it."""
+        drawn = np.frombuffer(frame.rgb, np.uint8).reshape(frame.height, frame.width, 3)
+        lost = pdf_content.lost_coverage(page, drawn, self._max_pixels)
+        if lost >= pdf_content.PICTURE_COVERAGE:
+            raise InputError("is a picture that is damaged or cut short", "get a whole copy", kind=ErrorKind.TRUNCATED)
+        if lost:
+            self.faults.append(f"page {index + 1} has a damaged picture, which was not looked at")
 
     def measured(self) -> Media:
         """The chosen pages with their sizes, for plans; one that cannot be read is left out, with a message."""

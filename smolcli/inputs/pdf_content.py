@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from ctypes import c_uint
+from ctypes import c_int, c_uint
 from typing import Any, NamedTuple
 
+import numpy as np
 import pypdfium2
 import pypdfium2.raw as pdfium
+from numpy.typing import NDArray
 
 MAX_OBJECTS = 50_000  # of a page that are looked at; a map may have millions
 MAX_DEPTH = 8  # of forms in forms
@@ -117,8 +119,7 @@ def multiply(first: Matrix, then: Matrix) -> Matrix:
 def _place(item: Any, matrix: Matrix, box: tuple[float, float, float, float]) -> PlacedImage:
     """Where a picture lies: it fills the unit square, which its matrix maps on the page. `box` is the visible page."""
     a, b, c, d, e, f = multiply(_matrix_of(item), matrix)
-    columns, rows = c_uint(), c_uint()
-    pdfium.FPDFImageObj_GetImagePixelSize(item, columns, rows)
+    columns, rows = _pixel_size(item)
     width, height = math.hypot(a, b), math.hypot(c, d)
     left, bottom, right, top = box
     xs, ys = (e, e + a, e + c, e + a + c), (f, f + b, f + d, f + b + d)
@@ -126,8 +127,55 @@ def _place(item: Any, matrix: Matrix, box: tuple[float, float, float, float]) ->
     seen_height = min(top, max(ys)) - max(bottom, min(ys))
     area = (right - left) * (top - bottom)
     coverage = max(0.0, seen_width) * max(0.0, seen_height) / area if area > 0 else 0.0
-    dpi = max(columns.value / width, rows.value / height) * 72 if width > 0 and height > 0 else 0.0
+    dpi = max(columns / width, rows / height) * 72 if width > 0 and height > 0 else 0.0
     return PlacedImage(min(1.0, coverage) if math.isfinite(coverage) else 0.0, dpi if math.isfinite(dpi) else 0.0)
+
+
+def _pixel_size(item: Any) -> tuple[int, int]:
+    columns, rows = c_uint(), c_uint()
+    pdfium.FPDFImageObj_GetImagePixelSize(item, columns, rows)
+    return columns.value, rows.value
+
+
+def lost_coverage(page: pypdfium2.PdfPage, drawn: NDArray[np.uint8], max_pixels: int) -> float:
+    """Return the part of an open page's area that has pictures which PDFium cannot decode, and draws nothing for.
+
+    `drawn` is the rendered page, of shape (height, width, 3). Pictures are decoded, if they have no more than
+    `max_pixels`, where it has one color alone.
+    """
+    coverage, box = 0.0, page.get_bbox()
+    for number, (item, matrix) in enumerate(_objects(page)):
+        if number >= MAX_OBJECTS:
+            break
+        if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE and math.prod(_pixel_size(item)) <= max_pixels:
+            part = _part_drawn(page, multiply(_matrix_of(item), matrix), drawn)
+            if part.size and _is_plain(part[::16, ::16]) and _is_plain(part):
+                coverage += 0.0 if _can_be_decoded(item) else _place(item, matrix, box).coverage
+    return min(1.0, coverage)
+
+
+def _part_drawn(page: pypdfium2.PdfPage, matrix: Matrix, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part of a rendered page on which the unit square lies."""
+    a, b, c, d, e, f = matrix
+    height, width = drawn.shape[:2]
+    xs, ys = [], []
+    for x, y in ((e, f), (e + a, f + b), (e + c, f + d), (e + a + c, f + b + d)):
+        column, row = c_int(), c_int()
+        pdfium.FPDF_PageToDevice(page, 0, 0, width, height, 0, x, y, column, row)
+        xs.append(max(0, column.value))
+        ys.append(max(0, row.value))
+    return drawn[min(ys) : max(ys), min(xs) : max(xs)]
+
+
+def _is_plain(part: NDArray[np.uint8]) -> bool:
+    return bool((part == part[0, 0]).all())
+
+
+def _can_be_decoded(item: Any) -> bool:
+    bitmap = pdfium.FPDFImageObj_GetBitmap(item)
+    if bitmap:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+    return bool(bitmap)
 
 
 def _dpi_of(images: list[PlacedImage]) -> float:

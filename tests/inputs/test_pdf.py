@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smolcli.errors import InputError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.load import load, open_pictures
 from smolcli.inputs.pages import Pages
 from smolcli.inputs.pdf import MAX_AUTO_PIXELS, PAGES_AN_OPENING, Pdf, fit
@@ -180,6 +180,30 @@ def test_what_has_no_pages_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match="is a PDF without pages that can be read; get a whole copy") as refusal:
         Pdf(data, Input())
     assert refusal.value.kind == "truncated"
+
+
+def damaged_image(entries: bytes = b"/Filter/DCTDecode") -> bytes:
+    return (
+        b"<</Subtype/Image/Width 60/Height 80/ColorSpace/DeviceGray/BitsPerComponent 8%s/Length 9>>\n"
+        b"stream\nno pixels\nendstream" % entries
+    )
+
+
+@pytest.mark.parametrize("rotate", [0, 90])
+@pytest.mark.parametrize("decoder", [b"/Filter/DCTDecode", b"/Filter/JPXDecode"])
+def test_a_picture_that_cannot_be_decoded_is_no_blank_page(decoder: bytes, rotate: int) -> None:
+    place = b"%d 0 0 %d 0 0 cm /I Do"
+    whole = PdfPage(place % (595, 842), image=damaged_image(decoder), rotate=rotate)
+    white = PdfPage(place % (595, 842), image=gray_image(60, 80, 255))
+    small = PdfPage(text(["Some words"]) + place % (200, 100), image=damaged_image(decoder), rotate=rotate)
+    pdf = Pdf(make_pdf(white, whole, small), Input(), Pages(dpi=50))
+    [_] = pdf.pictures([0])
+    with pytest.raises(InputError, match="is a picture that is damaged") as error:
+        list(pdf.pictures([1]))
+    assert error.value.kind == ErrorKind.TRUNCATED
+    assert not pdf.faults
+    [_] = pdf.pictures([2])
+    assert pdf.faults == ["page 3 has a damaged picture, which was not looked at"]
 
 
 def test_a_damaged_page_does_not_stop_the_others() -> None:
