@@ -76,7 +76,10 @@ class Pdf:
             self.page_count = len(self._open_document())
             indices, notice = self._pages.select(self.page_count)
             self.notices = [notice] if notice else []
-            self._frames = tuple(FrameRef(index, *self._size_by_box(index)) for index in indices)
+            dpi = self._pages.dpi
+            self._frames = tuple(
+                FrameRef(index, *(self._size_by_box(index, dpi) if dpi else (0, 0))) for index in indices
+            )
 
     @property
     def media(self) -> Media:
@@ -101,16 +104,19 @@ class Pdf:
             self.faults.append(f"page {index + 1} has a damaged picture, which was not looked at")
 
     def measured(self) -> Media:
-        """The chosen pages with their sizes, for plans; one that cannot be read is left out, with a message."""
+        """The chosen pages with their sizes, for plans; one that cannot be read is left out, with a message.
+
+        What is on a page is not looked at, so that this takes no longer where that is much: without --dpi a page has
+        its size at VECTOR_DPI, also a scan.
+        """
         frames: list[FrameRef] = []
         for frame in self._frames:
-            try:
-                raster = self.raster_of(frame.index)
-            except InputError as error:
-                self.notices.append(f"page {frame.index + 1} {error.what}")
+            width, height = self._size_by_box(frame.index, self._pages.dpi or VECTOR_DPI)
+            if width:
+                frames.append(replace(frame, width=width, height=height))
             else:
-                frames.append(replace(frame, width=raster.width, height=raster.height))
-        return Media(tuple(frames), notices=(*self.notices, *self.faults))
+                self.notices.append(f"page {frame.index + 1} is damaged or has no area")
+        return Media(tuple(frames), notices=tuple(self.notices))
 
     def dpi_of(self, index: int) -> float:
         """The resolution of a page, in pixels an inch."""
@@ -194,14 +200,14 @@ class Pdf:
 
     # ---- the size of a page ----------------------------------------------------------------------------
 
-    def _size_by_box(self, index: int) -> tuple[int, int]:
-        """The size of a page in pixels where --dpi gives its resolution, without loading the page; else 0 x 0."""
-        if self._pages.dpi is None:
-            return 0, 0
+    def _size_by_box(self, index: int, dpi: int) -> tuple[int, int]:
+        """The size of a page in pixels at a resolution, without loading the page; 0 x 0 where it cannot be read."""
         size = pdfium.FS_SIZEF()
-        if not pdfium.FPDF_GetPageSizeByIndexF(self._open_document(), index, size):
-            return 0, 0
-        raster = fit(size.width, size.height, self._pages.dpi, self._max_pixels)
+        with LOCK:
+            if not pdfium.FPDF_GetPageSizeByIndexF(self._open_document(), index, size):
+                return 0, 0
+        max_pixels = self._max_pixels if self._pages.dpi else min(self._max_pixels, MAX_AUTO_PIXELS)
+        raster = fit(size.width, size.height, dpi, max_pixels)
         return (raster.width, raster.height) if raster else (0, 0)
 
     def _raster(self, index: int, page: pypdfium2.PdfPage) -> Raster:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pypdfium2
 import pytest
 
 from smolcli.errors import ErrorKind, InputError
@@ -291,6 +292,18 @@ def test_a_document_of_5000_pages_is_open_at_once_and_any_page_is_found() -> Non
     assert time.process_time() - started < 2
     for index in (4999, 0, 2500):
         assert (pixels(pdf, index)[-5] < 128).sum() == 1 + index % 70
+
+
+def test_a_plan_looks_at_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it ends at once, whatever is packed in a page."""
+    bomb = PdfPage(b"0 0 m 9 9 l S " * 100_000, image=gray_image(20, 10))
+    data = make_pdf(bomb, PdfPage(media=(0, 0, 14400, 14400)), PdfPage(media=(0, 0, 720, 0)))
+    monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", None)
+    media = Pdf(data, Input()).measured()
+    assert [(frame.width, frame.height) for frame in media.frames[:1]] == [(1653, 2339)]  # A4 at 200 dpi
+    assert media.frames[1].width * media.frames[1].height <= MAX_AUTO_PIXELS
+    [frame] = Pdf(data, Input(), Pages(dpi=72, pages="1")).measured().frames
+    assert (frame.width, frame.height) == (595, 842)
 
 
 def test_the_document_is_opened_anew_now_and_then_and_after_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
