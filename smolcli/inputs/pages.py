@@ -100,7 +100,12 @@ class Pages:
         id_key="force_ocr",
         short=True,
     )
-    split_pages: bool = opt(False, "Write a record for each page, and not one for each document.", "--split-pages")
+    split_pages: bool = opt(
+        False,
+        "Write a record for each page, and not one for each document.",
+        "--split-pages",
+        id_key="split_pages",
+    )
 
     def select(self, count: int) -> Selection:
         """Choose among the pages of a document, which has `count`. Raises InputError where none is chosen."""

@@ -114,6 +114,14 @@ def test_a_run_over_pages_is_resumed(folder: Path, tmp_path: Path) -> None:
     assert results.read_bytes() == before
 
 
+def test_records_of_documents_are_not_those_of_their_pages(folder: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    command = ("--dpi", 100, folder / "two.pdf", "-o", results, "--resume")
+    for more, pages in (((), [None]), (("--split-pages",), [None, 1, 2]), ((), [None, 1, 2])):
+        ocr(*command, *more)
+        assert [json.loads(row)["page"] for row in results.read_bytes().splitlines()] == pages
+
+
 def test_what_is_written_beside_a_document_is_about_all_of_its_pages(folder: Path) -> None:
     ocr("--sidecar", ".txt", "--dpi", 100, folder / "two.pdf")
     assert widths((folder / "two.txt").read_text()) == [1, 2]
@@ -158,10 +166,12 @@ def test_without_the_library_the_command_that_installs_it_is_named(
 def test_what_is_chosen_is_a_part_of_the_id_and_the_password_is_not() -> None:
     ids = [
         Ocr(**options).id_options
-        for options in ({}, {"pages": "1-3"}, {"pages": "1-4"}, {"dpi": 300}, {"force_ocr": True})
-    ]
-    assert len({json.dumps(options) for options in ids}) == 5
-    assert Ocr(password="sesame").id_options == Ocr(split_pages=True).id_options == Ocr().id_options
+        for options in (
+            {}, {"pages": "1-3"}, {"pages": "1-4"}, {"dpi": 300}, {"force_ocr": True}, {"split_pages": True}
+        )
+    ]  # fmt: skip
+    assert len({json.dumps(options) for options in ids}) == 6
+    assert Ocr(password="sesame").id_options == Ocr().id_options
 
 
 def test_in_one_run_a_copy_of_a_document_is_split_too(tmp_path: Path) -> None:

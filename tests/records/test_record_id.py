@@ -28,7 +28,7 @@ WITHOUT_KEY = {
     Batch: {option.name for option in fields(Batch)},
     Caption: {"style", "prompt"},  # both are in the key of the prompt's text
     Ask: set(),
-    Ocr: {"password", "searchable", "split_pages"},
+    Ocr: {"password", "searchable"},
     VideoSummarize: {"question", "contact_sheet"},
 }
 
