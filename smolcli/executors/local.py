@@ -337,8 +337,8 @@ class LocalExecutor:
             job.add_notices([notices.BLANK])
         if lacks_table:
             job.add_notices([notices.NO_TABLE])
-        if not is_blank and totals.confidence is not None and totals.confidence < self._spec.task.unsure_below:
-            job.add_notices([notices.UNSURE])
+        if not is_blank:
+            job.add_notices(notices.unsure(answer.data, totals.confidence, self._spec.task.unsure_below))
         return Record(
             job.item.path, job.id or identity.id_of(""), media.content.sha256, media.content.stamp, identity.task,
             answer.text, answer.data, identity.model, identity.backend, reason, totals.tokens, job.seconds,

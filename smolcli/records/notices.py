@@ -6,12 +6,18 @@ the form of OF_MANY.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 from smolcli.errors import ErrorKind
 
+PAGE = re.compile(r"page \d+ ")  # with which a notice about one page begins
 CUT = "the answer reached --max-tokens; raise it with -n"
 CONTEXT_FULL = "the answer reached the end of the model's context"
 BLANK = "no text was found"
 UNSURE = "read with little confidence: the model may not know this script or print, and much may be wrong"
+UNSURE_PAGE = "was read with little confidence: the model may not know its script or print"
 NO_TABLE = "no table was found"
 
 # What is said of several inputs: with {} for their number.
@@ -20,8 +26,24 @@ OF_MANY = {
     CONTEXT_FULL: "{} answers reached the end of the model's context",
     BLANK: "no text was found in {} pictures",
     UNSURE: "{} pictures were read with little confidence: the model may not know their script or print",
+    UNSURE_PAGE: "{} pages were read with little confidence: the model may not know their script or print",
     NO_TABLE: "no table was found in {} pictures",
 }
+
+
+def unsure(data: Any, confidence: float | None, below: float) -> Iterator[str]:
+    """Yield what is said of an answer without confidence: of each of several pages in its `data`, else of all of it.
+
+    >>> pages = [{"page": 1, "confidence": 0.9}, {"page": 2, "confidence": 0.7}]
+    >>> list(unsure({"pages": pages}, 0.85, below=0.8))
+    ['page 2 was read with little confidence: the model may not know its script or print']
+    """
+    pages = data.get("pages", ()) if isinstance(data, dict) else ()
+    known = {page["page"]: page["confidence"] for page in pages if page.get("confidence") is not None}
+    if known and len(pages) > 1:
+        yield from (f"page {number} {UNSURE_PAGE}" for number, value in known.items() if value < below)
+    elif confidence is not None and confidence < below:
+        yield UNSURE
 
 
 def restarted(kind: ErrorKind, path: str) -> str:
@@ -44,14 +66,15 @@ class NoticeCounter:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
-        self._first_paths: dict[str, str] = {}
+        self._firsts: dict[str, str] = {}  # the first notice of each kind, with its path
 
     def add(self, path: str, notice: str) -> bool:
-        """Count the notice of an input; returns False, and counts nothing, if it is said of each input."""
-        if notice not in OF_MANY:
+        """Count the notice of an input or a page; returns False, and counts nothing, if it is said of each input."""
+        kind = PAGE.sub("", notice, count=1)
+        if kind not in OF_MANY:
             return False
-        self._counts[notice] = self._counts.get(notice, 0) + 1
-        self._first_paths.setdefault(notice, path)
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._firsts.setdefault(kind, f"{path}: {notice}")
         return True
 
     def lines(self) -> list[str]:
@@ -64,6 +87,6 @@ class NoticeCounter:
         (True, ['2 answers reached --max-tokens; raise it with -n'])
         """
         return [
-            f"{self._first_paths[notice]}: {notice}" if count == 1 else OF_MANY[notice].format(f"{count:,}")
-            for notice, count in self._counts.items()
+            self._firsts[kind] if count == 1 else OF_MANY[kind].format(f"{count:,}")
+            for kind, count in self._counts.items()
         ]

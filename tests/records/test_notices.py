@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from smolcli.records.notices import BLANK, CUT, OF_MANY
+from smolcli.records.notices import BLANK, CUT, OF_MANY, UNSURE, UNSURE_PAGE, unsure
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
 from smolcli.writers.json_lines import JsonLines
@@ -31,6 +31,20 @@ def test_cut_answers_are_said_once_with_their_number(capsys: pytest.CaptureFixtu
 def test_of_one_input_its_path_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert closing_notices((), (BLANK,)) == ["1.png: no text was found"]
     assert capsys.readouterr().err == ""
+
+
+def test_pages_that_were_read_without_confidence_are_named_and_of_many_counted() -> None:
+    def page(number: int, confidence: float | None) -> dict[str, object]:
+        return {"page": number, "text": "a", "confidence": confidence}
+
+    several = {"pages": [page(1, 0.9), page(2, 0.5), page(3, None), page(7, 0.0)]}
+    found = tuple(unsure(several, 0.9, below=0.8))
+    assert found == (f"page 2 {UNSURE_PAGE}", f"page 7 {UNSURE_PAGE}")  # though the document has more
+    assert closing_notices((), found[:1]) == [f"1.png: page 2 {UNSURE_PAGE}"]
+    assert closing_notices(found, (), found[:1])[0].startswith("3 pages were read")
+    assert list(unsure({"pages": [page(1, 0.5)]}, 0.5, below=0.8)) == [UNSURE]
+    assert list(unsure({"pages": [{"page": 1}, {"page": 2}]}, 0.5, below=0.8)) == [UNSURE]  # they were read whole
+    assert list(unsure(None, 0.9, below=0.8)) == list(unsure(None, None, below=0.8)) == []
 
 
 def test_nothing_is_said_of_nothing() -> None:
