@@ -17,7 +17,7 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import PageRequest
 from smolcli.options import Generate
 from smolcli.tasks.base import Requests, Task, mean_confidence
-from smolcli.types import Answer, Fault, FinishReason, Media, Prompt, Reply, Seconds, Tokens
+from smolcli.types import Answer, Fault, FinishReason, FrameRef, Media, Prompt, Reply, Seconds, Tokens
 
 # What follows: requests to be made, none while others are unanswered; or the end, in an answer or without one.
 Outcome = Requests | Answer | Fault
@@ -69,9 +69,9 @@ class Step:
         return min((request.page for request in self.prompts if request.page is not None), default=None)
 
     @property
-    def parts(self) -> list[str]:
-        """What each request is about, in notices."""
-        return ["a part of it" if request.page is None else f"page {request.page}" for request in self.prompts]
+    def losses(self) -> list[str]:
+        """What is said of each request if it has no reply."""
+        return [_loss(request) for request in self.prompts]
 
     @property
     def needs_all(self) -> bool:
@@ -136,9 +136,9 @@ class Conversation:
         faults = [reply.finish.fault for reply in replies if reply.finish.fault]
         if faults and not self._judges_faults and (self.step.needs_all or len(faults) == len(replies)):
             return faults[0]
-        for part, reply in zip(self.step.parts, replies, strict=True):
+        for loss, reply in zip(self.step.losses, replies, strict=True):
             if reply.finish.fault:
-                self.notices.append(f"{part} has no answer: {reply.finish.fault.message}")
+                self.notices.append(f"{loss}: {reply.finish.fault.message}")
         self.totals.confidence = mean_confidence(replies)
         return self._advance(replies)
 
@@ -157,6 +157,16 @@ class Conversation:
             return Fault(error.kind, str(error))
         self.step = Step(prompts, [None] * len(prompts))
         return prompts
+
+
+def _loss(request: Prompt | PageRequest) -> str:
+    if request.page is None:
+        return "a part of it has no answer"
+    if isinstance(request, PageRequest):
+        is_half_turn = request.half_turn
+    else:
+        is_half_turn = any(isinstance(ref, FrameRef) and ref.crop and ref.crop.half_turn for ref in request.frames)
+    return f"page {request.page} {'was not read the other way up' if is_half_turn else 'has no answer'}"
 
 
 def says_blank(reply: Reply, blank_replies: Collection[str]) -> bool:

@@ -8,17 +8,20 @@ import pytest
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.executors.conversation import Conversation, says_blank
+from smolcli.inputs.page import Line, Page, PageRequest, Region, Word
 from smolcli.options import Generate
 from smolcli.tasks.ask import Ask
 from smolcli.tasks.base import Steps, Task, mean_confidence
 from smolcli.tasks.ocr import BLANK_REPLIES, Ocr
 from smolcli.types import (
     Answer,
+    Box,
     Fault,
     Finish,
     FinishReason,
     FrameRef,
     Media,
+    ModelLimits,
     Prompt,
     Reply,
     Seconds,
@@ -117,6 +120,20 @@ def test_a_part_without_an_answer_is_a_notice_and_all_parts_without_one_are_a_fa
     conversation.begin()
     conversation.add_reply(0, reply("", fault=LOST, reason="error"))
     assert conversation.add_reply(1, reply("", fault=LOST, reason="error")) == LOST
+
+
+def test_a_failed_look_at_a_page_the_other_way_up_is_no_page_without_an_answer() -> None:
+    limits = ModelLimits(8192, 128, 64, x_height=10.0)
+    conversation = Conversation(Ocr(), Media((FRAME,), limits=limits), Generate())
+    conversation.begin()
+    line = Line(Box(0, 0, 60, 20), (Word(Box(0, 0, 60, 20)),), 10.0, 15)
+    page = Page(1, 100, 100, (Region("text", Box(0, 0, 60, 20), (line,)),))
+    conversation.add_reply(0, Reply("", Finish("stop"), page))
+    [request] = conversation.add_reply(0, reply("wrong", confidence=0.6))  # type: ignore[misc]
+    assert isinstance(request, PageRequest) and request.half_turn
+    answer = conversation.add_reply(0, reply("", fault=LOST, reason="error"))
+    assert isinstance(answer, Answer) and answer.text == "wrong"
+    assert conversation.notices == ["page 1 was not read the other way up: no memory"]
 
 
 def test_a_task_that_needs_every_reply_fails_with_one_of_them() -> None:
