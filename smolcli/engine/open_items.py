@@ -9,8 +9,8 @@ an item or for its memory is here, so this page says why it ends:
   is opened whatever is held.
 - The model waits, if it has nothing else to do, for a prompt about an item that is open.
 - A thread that looks for what is on a page waits until its item is open or released.
-- A thread that prepares a prompt waits until no other one decodes pictures of the same item, and then while too many
-  pixels are decoded and not cut. Those that decode and cut them wait for nothing more.
+- A thread that prepares a prompt or looks at a page waits until no other one decodes pictures of the same item, and
+  then while too many pixels are decoded and not cut. Those that decode and cut them wait for nothing more.
 
 The other waits: a thread for a progress cell (progress_cells.py), the scheduler for a prompt that is being prepared
 (generation/prefetcher.py), and an opener for an item to open.
@@ -35,7 +35,8 @@ from smolcli.types import Prompt
 # opened. A photograph of 12 megapixels has 36 MB of pixels: of any number that are asked about at a time, those of
 # 7 + OPENERS, 396 MB, are in memory. The others are tiles; generation/prefetcher.py bounds those that wait.
 MAX_HELD_BYTES = 2**28
-# Bytes of pixels that are decoded for prompts and not cut into tiles yet; a prompt with more than that goes on alone.
+# Bytes of pixels that are decoded, of prompts that are not cut into tiles yet and of pages whose lines are looked for;
+# a request with more than that goes on alone.
 MAX_DECODED_BYTES = 2**29
 
 
@@ -67,7 +68,7 @@ class OpenItems:
     def __init__(self, max_held: int | None = None, max_decoded: int | None = None) -> None:
         self._max_held = MAX_HELD_BYTES if max_held is None else max_held
         self._max_decoded = MAX_DECODED_BYTES if max_decoded is None else max_decoded
-        self._decoded = 0  # bytes that are reserved for pixels of prompts that are being prepared
+        self._decoded = 0  # bytes that are reserved for pixels of prompts and pages that are being prepared
         self._items: dict[int, HeldItem] = {}
         self._prompts: list[QueuedPrompt] = []  # a heap
         self._arrivals = count()
@@ -139,9 +140,11 @@ class OpenItems:
             if (item := self._items.get(number)) is not None:
                 item.unprepared += 1
 
-    def found_page(self, number: int) -> None:
-        """Note that a page was looked at, or cannot be. Its pixels stay: prompts about it follow."""
+    def found_page(self, number: int, reserved: int = 0) -> None:
+        """Note that a page was looked at, or cannot be. What is held of it stays: prompts about it follow."""
         with self._changed:
+            self._decoded -= reserved
+            self._changed.notify_all()
             if (item := self._items.get(number)) is not None:
                 item.unprepared -= 1
 
@@ -171,7 +174,7 @@ class OpenItems:
     def decoding(self, number: int, size: int = 0) -> Iterator[FrameSource]:
         """Have the source of an open item for this thread alone, and `size` bytes reserved for what it decodes.
 
-        They stay reserved until `prepared`. Raises InputError if the item was released.
+        They stay reserved until `prepared` or `found_page`. Raises InputError if the item was released.
         """
         with self._changed:
             # Requests about an item come before it is open where another child goes on with it.

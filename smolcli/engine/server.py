@@ -242,16 +242,17 @@ class EngineServer:
 
     def _find_page(self, number: int, request: PageRequest, cell: int) -> tuple[Finish, Page | None]:
         """What is on a page, or a finish with a fault. What came up meanwhile is sent."""
+        size, reserved = 3 * (request.frame.width * request.frame.height or ASSUMED_PIXELS), 0
         try:
-            with self._items.decoding(number) as source:
-                started = time.perf_counter()
+            with self._items.decoding(number, size) as source:
+                reserved, started = size, time.perf_counter()
                 self._cells.set_stage(cell, Stage.PREPARING)
                 assert isinstance(source, PageReader)
                 page, faults = source.page(request), tuple(source.faults)
         except Exception as error:
             return Finish("error", fault=fault_of(error)), None
         finally:
-            self._items.found_page(number)
+            self._items.found_page(number, reserved)
         if faults:
             self._pipe.send(FramesDecoded(number, faults))
         return Finish("stop", seconds=Seconds(media=time.perf_counter() - started)), page

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Semaphore, Thread
-from typing import TypeVar
+from threading import Event, Semaphore, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -37,6 +37,7 @@ from smolcli.engine.server import EngineServer
 from smolcli.errors import ErrorKind, InputError
 from smolcli.generation import prefetcher
 from smolcli.inputs.image import Picture
+from smolcli.inputs.page import Page, PageRequest
 from smolcli.inputs.video import Video
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
@@ -79,8 +80,8 @@ def _described(frame: Frame) -> str:
 class Engine:
     """A server on one backend, whose messages a test waits for."""
 
-    def __init__(self, backend: Echo, *, sampling: Sampling | None = None, every_page: bool = False) -> None:
-        work = Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate(), sampling=sampling, every_page=every_page)
+    def __init__(self, backend: Echo, **more: Any) -> None:
+        work = Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate(), **more)
         self._pipe = FakePipe()
         self.server = EngineServer(self._pipe, work)
         self._cells = ProgressCells(self._pipe.shared)
@@ -457,6 +458,32 @@ def test_where_one_prompt_fills_the_memory_all_are_answered_one_by_one(monkeypat
     replies = [engine.next(ReplyMade) for _ in range(24)]
     damaged = [made.slot for made in replies if made.number == 0 and made.reply.finish.fault]
     assert sorted(damaged) == [1, 4, 7, 10]
+
+
+def test_pages_are_looked_at_while_their_pixels_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, inside = Picture.page, SimpleQueue[None]()
+    most: list[int] = []  # threads that decode at the same time
+
+    def page(picture: Picture, number: int) -> Frame:
+        inside.put(None)
+        others.wait(0.2)  # the other thread comes in meanwhile, if it may
+        most.append(inside.qsize())
+        frame = whole(picture, number)
+        inside.get()
+        return frame
+
+    others = Event()
+    monkeypatch.setattr(open_items, "MAX_DECODED_BYTES", 1)
+    monkeypatch.setattr(server_module, "usable_cores", lambda: OPENERS)
+    engine = Engine(backend(), every_page=True, asks_for_pages=True)
+    for number in range(3):
+        engine.open(number, Item.of("-", document((30, 30), (30, 30))))
+    monkeypatch.setattr(Picture, "page", page)
+    for number in range(3):
+        engine.server.handle(Ask(number, 0, PageRequest(FrameRef(0, 0, 0), 1)))
+    for _ in range(3):
+        assert isinstance(engine.next(ReplyMade).reply.data, Page)
+    assert most == [1, 1, 1]
 
 
 def test_loading_is_a_part_of_the_first_reply() -> None:
