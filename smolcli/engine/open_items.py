@@ -55,6 +55,7 @@ class HeldItem:
 
     source: FrameSource | None = None
     held: int = 0  # bytes of memory
+    may_let_go: bool = True  # whether it was decoded, or opened, since its pixels were freed
     unprepared: int = 0  # requests about it that have come and are not prepared
     decoding: Lock = field(default_factory=Lock)  # decoders are not thread-safe
 
@@ -87,20 +88,37 @@ class OpenItems:
         with self._changed:
             while number in self._items and self._held >= self._max_held:
                 if self._is_model_idle:
-                    self._let_go_unasked()
+                    if unasked := self._unasked:
+                        self._let_go(unasked)
+                        continue
                     if number == self._first_unopened:
                         break
                 self._changed.wait()
             return number in self._items
 
-    def _let_go_unasked(self) -> None:
-        """Free the pixels of open items that have no prompts; they are decoded again where prompts come."""
-        before = self._held
-        for item in self._items.values():
-            if item.source is not None and not item.unprepared:
-                item.source.let_go()
-                item.held = item.source.held
-        if self._held < before:
+    @property
+    def _unasked(self) -> HeldItem | None:
+        """An open item that has no prompts and holds pixels; they are decoded again where prompts come."""
+        items = (item for item in self._items.values() if item.source is not None)
+        return next((item for item in items if item.may_let_go and not item.unprepared), None)
+
+    def _let_go(self, item: HeldItem) -> None:
+        """Free the pixels of an item, unless a thread decodes them, which then has its own request prepared.
+
+        A source may wait for its library, as a PDF does while another one is drawn. So `_changed`, which is held here,
+        is released meanwhile; `decoding` is never waited for by a thread that holds it.
+        """
+        assert item.source is not None
+        item.may_let_go = False
+        if not item.decoding.acquire(blocking=False):
+            return
+        self._changed.release()
+        try:
+            item.source.let_go()
+        finally:
+            self._changed.acquire()
+            item.held = item.source.held
+            item.decoding.release()
             self._changed.notify_all()
 
     @property
@@ -190,7 +208,7 @@ class OpenItems:
                 yield item.source
             finally:
                 with self._changed:
-                    item.held = item.source.held
+                    item.held, item.may_let_go = item.source.held, True
 
     def resize(self, reserved: int, size: int) -> None:
         """Reserve `size` bytes in the place of `reserved`, now that the size is known."""
@@ -206,6 +224,5 @@ class OpenItems:
             if item is not None and item.source is not None:
                 item.unprepared -= 1
                 if not item.unprepared:
-                    item.source.let_go()
-                    item.held = item.source.held
+                    self._let_go(item)
             self._changed.notify_all()

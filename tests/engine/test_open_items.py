@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -134,3 +134,44 @@ def test_a_look_at_an_item_waits_until_it_is_open_or_released() -> None:
     assert found.get(timeout=SECONDS) is source
     items.release(1)  # it cannot be opened
     assert told.get(timeout=SECONDS) == "released"
+
+
+class SlowToLetGo(CountedPixels):
+    """Frees its pixels once a test allows it, as a PDF does while its library draws another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = Event()
+
+    def let_go(self) -> None:
+        assert self.allowed.wait(SECONDS)
+        super().let_go()
+
+
+@pytest.mark.parametrize("cause", ["its last prompt was prepared", "memory is needed"])
+def test_nobody_waits_for_an_item_whose_pixels_are_freed_slowly(cause: str) -> None:
+    items, source = OpenItems(max_held=1), SlowToLetGo()
+    items.add(0)
+    items.opened(0, source)
+    items.add(1)
+    if cause == "memory is needed":
+        wait_in_thread(lambda: items.next_prompt(wait=True))  # the model is idle
+        _, done = wait_in_thread(lambda: items.wait_to_open(1))
+    else:
+        items.ask(0, 0, ABOUT_FIRST)
+        items.next_prompt(wait=False)
+        with items.decoding(0):
+            pass
+        _, done = wait_in_thread(lambda: items.prepared(0))
+    asked, _ = wait_in_thread(lambda: items.ask(0, 1, ABOUT_FIRST))
+    assert not asked.is_alive() and done.empty()
+    _, decoded = wait_in_thread(lambda: _decode(items))
+    assert decoded.empty()  # not while its pixels are freed
+    source.allowed.set()
+    assert decoded.get(timeout=SECONDS) == source.size
+
+
+def _decode(items: OpenItems) -> int:
+    with items.decoding(0) as source:
+        [(_, frame)] = source.pictures([0])
+    return len(frame.rgb)
