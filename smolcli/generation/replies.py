@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from smolcli.types import Piece, Reply
 
 
@@ -31,4 +33,6 @@ class ReplyCollector:
             return None
         joined = "".join(self._parts.pop(piece.index))
         text = joined if piece.finish.text is None else piece.finish.text
-        return Reply(text.strip(), piece.finish)
+        before = text[: len(text) - len(text.lstrip())].count("\n")  # lines that are not in the reply
+        finish = replace(piece.finish, line_confidences=piece.finish.line_confidences[before:])
+        return Reply(text.strip(), finish)
