@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from smolcli.inputs.page import Page, confidence_of
@@ -43,12 +44,16 @@ def make_answer(task: Ocr, works: Sequence[PageWork], path: str) -> Answer:
 
 
 def read_page(work: PageWork) -> Page:
-    """Return a page as it was read; the lines of one that was read as one picture are spread over it."""
+    """Return a page as it was read; the lines of one that was read as one picture are spread over it.
+
+    It is one page whatever the reply says: what comes after a page break in DocTags is on it too.
+    """
     page = work.page or Page(work.number, 0, 0, kind="picture")
     if work.whole is None or work.fault is not None:
         return page
     confidence = work.whole.finish.confidence
-    return pages_from_reply(work.whole.text, page.width, page.height, work.number, confidence)[0]
+    parts = pages_from_reply(work.whole.text, page.width, page.height, work.number, confidence)
+    return replace(parts[0], regions=tuple(region for part in parts for region in part.regions))
 
 
 def plain_data(work: PageWork) -> dict[str, Any] | None:

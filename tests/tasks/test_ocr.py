@@ -191,6 +191,16 @@ def test_a_page_that_was_read_without_confidence_is_read_the_other_way_up(other:
     assert (answer.text, answer.data["pages"][0]["turn"]) == (text, 180 if text == "upright" else 0)
 
 
+def test_what_follows_a_page_break_in_doctags_is_on_the_page() -> None:
+    steps = Ocr(pieces="page").steps(media(1))
+    next(steps)
+    steps.send([page(1, kind="picture")])
+    place = "<loc_0><loc_%d><loc_500><loc_%d>"
+    tags = f"<doctag><text>{place % (0, 50)}One</text><page_break><text>{place % (60, 90)}Two</text></doctag>"
+    answer = end_of(steps, [read(tags)])
+    assert answer.text == "One\n\nTwo"
+
+
 def test_forms_of_the_answer() -> None:
     steps = Ocr(layout="markdown").steps(media(1))
     next(steps)
