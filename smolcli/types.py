@@ -20,8 +20,7 @@ FinishReason = Literal["stop", "length", "repetition", "error"]
 class Frame:
     """One upright picture: `rgb` is width * height * 3 bytes, rows from the top, 8 bits a channel.
 
-    `time` is the timestamp of a video frame in seconds, None for a still picture. Only the engine's process has
-    frames; elsewhere a FrameRef stands for each.
+    `time` is that of a video frame in seconds, else None. Only the engine's process has frames, others have FrameRefs.
     """
 
     rgb: bytes = field(repr=False)
@@ -347,12 +346,13 @@ class Reply:
 class Answer:
     """What a task makes of its replies: text for people, and `data` if the task's answers have structure.
 
-    `confidence` is the answer's, None where it is that of the last step's replies.
+    `confidence` is that of the replies in it, `finish` the end of the first that was cut; None where all are in it.
     """
 
     text: str
     data: Any = None
     confidence: float | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import PageRequest
 from smolcli.options import Generate
 from smolcli.tasks.base import Requests, Task, mean_confidence
-from smolcli.types import Answer, Fault, FinishReason, FrameRef, Media, Prompt, Reply, Seconds, Tokens
+from smolcli.types import Answer, Fault, Finish, FinishReason, FrameRef, Media, Prompt, Reply, Seconds, Tokens
 
 # What follows: requests to be made, none while others are unanswered; or the end, in an answer or without one.
 Outcome = Requests | Answer | Fault
@@ -30,17 +30,20 @@ class Totals:
     tokens: Tokens = Tokens()
     seconds: Seconds = Seconds()
     finish_reason: FinishReason = "stop"  # of the first reply that ended otherwise
-    is_cut: bool = False  # whether a reply reached --max-tokens
+    is_cut: bool = False  # whether that reply reached --max-tokens
     confidence: float | None = None  # of the last step's replies
 
     def add(self, reply: Reply, max_tokens: int) -> None:
         """Count a reply."""
-        finish = reply.finish
-        self.tokens += finish.tokens
-        self.seconds += finish.seconds
-        self.is_cut |= finish.reason == "length" and finish.tokens.new >= max_tokens
-        if self.finish_reason == "stop" and finish.fault is None:
-            self.finish_reason = finish.reason
+        self.tokens += reply.finish.tokens
+        self.seconds += reply.finish.seconds
+        if self.finish_reason == "stop" and reply.finish.fault is None:
+            self.end(reply.finish, max_tokens)
+
+    def end(self, finish: Finish, max_tokens: int) -> None:
+        """Take the reason for which a reply has ended."""
+        self.finish_reason = finish.reason
+        self.is_cut = finish.reason == "length" and finish.tokens.new >= max_tokens
 
 
 @dataclass
@@ -152,6 +155,8 @@ class Conversation:
             answer: Answer = end.value
             if answer.confidence is not None:
                 self.totals.confidence = answer.confidence
+            if answer.finish is not None:
+                self.totals.end(answer.finish, self._generate.max_tokens)
             return answer
         except InputError as error:  # the task's own: its prompts do not fit the model
             return Fault(error.kind, str(error))

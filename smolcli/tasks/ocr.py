@@ -25,7 +25,7 @@ from smolcli.tasks.page_forms.forms import FORMS
 from smolcli.tasks.page_reading import QUESTION, PageReading, PieceSize
 from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.words import enumerate_words
-from smolcli.types import Answer, Fault, Media, Prompt, Reply
+from smolcli.types import Answer, Fault, Finish, Media, Prompt, Reply
 
 BLANK_REPLIES = ("", *NANO_BLANK_REPLIES)  # no other model is taught words for it
 PAGES_AHEAD = 3  # pages that are asked about at a time: one begins with each step, while those before it are read
@@ -160,7 +160,8 @@ class PageWork:
     """The requests about one page: what is on it, if that is asked; then its pieces, or all of it by `whole_prompt`.
 
     A page that was read without confidence is read the other way up too: few letters do not always show what is up.
-    `page` is what is on it, None until that is known; `whole` the reply to the page as one picture.
+    `page` is what is on it, None until that is known; `whole` the reply to the page as one picture; `finish` the end of
+    the first reply in use that did not stop by itself, None where all did.
     """
 
     def __init__(self, whole_prompt: Prompt, number: int, request: PageRequest | None, size: PieceSize | None) -> None:
@@ -172,6 +173,7 @@ class PageWork:
         self.page: Page | None = None
         self.whole: Reply | None = None
         self.fault: Fault | None = None
+        self.finish: Finish | None = None
         self.is_done = False
 
     @property
@@ -193,6 +195,7 @@ class PageWork:
             return
         if self._reading is None:
             self.whole, self.fault, self.is_done = replies[0], replies[0].finish.fault, True
+            self.finish = None if self.fault or self.whole.finish.reason == "stop" else self.whole.finish
             return
         self._reading.take(replies)
         if not self._reading.prompts():
@@ -222,7 +225,7 @@ class PageWork:
             return
         if before is not None and not _is_better(page, before.result()):
             reading, page = before, before.result()
-        self.page, self.is_done = page, True
+        self.page, self.finish, self.is_done = page, reading.finish, True
         # Where other pieces of the page have text, a notice says that this one has none.
         self.fault = None if any(line.text for line in page.lines) else reading.fault
 

@@ -14,7 +14,7 @@ from smolcli.tasks.page_forms.from_reply import DOCTAGS, pages_from_reply
 from smolcli.tasks.page_forms.page_json import pages_to_data
 from smolcli.tasks.page_forms.tables import tables_to_data
 from smolcli.tasks.page_forms.text import PAGE_BREAK
-from smolcli.types import Answer
+from smolcli.types import Answer, Finish
 
 
 def make_answer(task: Ocr, works: Sequence[PageWork], path: str) -> Answer:
@@ -40,7 +40,8 @@ def make_answer(task: Ocr, works: Sequence[PageWork], path: str) -> Answer:
         data["tables"] = tables_to_data(pages, task.dehyphenate)
     whole = works[0].whole if len(works) == 1 else None
     is_plain = whole is not None and task.layout == "text" and not task.split_pages
-    return Answer(text, whole.data if whole is not None and is_plain else data, confidence)
+    finish = next((work.finish for work in works if work.finish is not None), Finish("stop"))
+    return Answer(text, whole.data if whole is not None and is_plain else data, confidence, finish)
 
 
 def read_page(work: PageWork) -> Page:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from smolcli.inputs.page import Line, Page, PageRequest, Word
 from smolcli.inputs.page_rows import Row, group_rows, make_crop, split_lines
-from smolcli.types import Fault, Prompt, Reply
+from smolcli.types import Fault, Finish, Prompt, Reply
 
 QUESTION = "What is written in the image?"
 
@@ -53,7 +53,11 @@ class LineText:
 
 
 class PageReading:
-    """A page that is being read: the answer to `request`. `fault` is that of the first piece without a reply."""
+    """A page that is being read: the answer to `request`.
+
+    `fault` is that of the first piece without a reply, `finish` the end of the first reply in use that did not stop by
+    itself, None where all did.
+    """
 
     def __init__(self, request: PageRequest, page: Page, size: PieceSize) -> None:
         self._request, self._page, self._size = request, page, size
@@ -62,6 +66,7 @@ class PageReading:
         self._unread = group_rows(self._rows, *size)
         self._texts: dict[int, tuple[str, float]] = {}  # by number of the row: its text and confidence
         self.fault: Fault | None = None
+        self.finish: Finish | None = None
 
     def prompts(self) -> list[Prompt]:
         """The prompts for the pieces that are not read."""
@@ -85,6 +90,9 @@ class PageReading:
             self._texts.update(zip(group, texts, strict=True))
         else:
             self._unread += [[number] for number in group]
+            return
+        if reply.finish.reason != "stop":
+            self.finish = self.finish or reply.finish
 
     def result(self) -> Page:
         """The page with what was read."""

@@ -136,6 +136,21 @@ def test_a_failed_look_at_a_page_the_other_way_up_is_no_page_without_an_answer()
     assert conversation.notices == ["page 1 was not read the other way up: no memory"]
 
 
+def test_an_answer_may_say_how_it_ended() -> None:
+    class Second(Draft):
+        def steps(self, media: Media) -> Steps:
+            replies = yield [Prompt.user("a"), Prompt.user("b")]
+            return Answer(replies[1].text, finish=replies[1].finish)
+
+    conversation = talk(Second(), max_tokens=9)
+    conversation.begin()
+    conversation.add_reply(0, reply("on and on", new=9, reason="length"))
+    assert conversation.totals.is_cut
+    conversation.add_reply(1, reply("fine"))
+    assert (conversation.totals.finish_reason, conversation.totals.is_cut) == ("stop", False)
+    assert conversation.totals.tokens.new == 10
+
+
 def test_a_task_that_needs_every_reply_fails_with_one_of_them() -> None:
     conversation = talk(Ask("One?", also=("Two?",)))
     conversation.begin()
@@ -151,7 +166,7 @@ def test_pieces_are_held_back_while_they_may_become_a_blank_reply() -> None:
     blank = talk(Ocr())
     blank.begin()
     assert [blank.add_piece(piece) for piece in ("(no", " text)")] == ["", ""]
-    assert blank.add_reply(0, reply("(no text)")) == Answer("")
+    assert blank.add_reply(0, reply("(no text)")) == Answer("", finish=Finish("stop"))
 
 
 def test_pieces_of_drafts_and_of_several_replies_at_once_are_not_shown() -> None:

@@ -97,6 +97,7 @@ def test_objects_of_a_schema_are_the_data_of_their_pages() -> None:
                 {"page": 3, "text": "", "error": {"kind": "truncated", "message": "is cut"}},
             ]
         },
+        finish=Finish("stop"),
     )
 
 
@@ -189,6 +190,25 @@ def test_a_page_that_was_read_without_confidence_is_read_the_other_way_up(other:
     assert isinstance(frame, FrameRef) and frame.crop is not None and frame.crop.half_turn
     answer = end_of(steps, [read("upright", other)])
     assert (answer.text, answer.data["pages"][0]["turn"]) == (text, 180 if text == "upright" else 0)
+
+
+def cut(found: Reply) -> Reply:
+    return replace(found, finish=replace(found.finish, reason="length"))
+
+
+def test_only_replies_in_use_say_how_the_answer_ended() -> None:
+    for last, reason in ((read("b"), "stop"), (cut(read("b")), "length")):
+        steps = Ocr().steps(media(1))
+        next(steps)
+        steps.send([page(1, 2)])
+        assert len(steps.send([cut(read("a b"))])) == 2  # it has one line, the piece two, which are asked for alone
+        answer = end_of(steps, [read("a"), last])
+        assert answer.finish is not None and (answer.text, answer.finish.reason) == ("a\nb", reason)
+    steps = Ocr(pieces="page").steps(media(1))
+    next(steps)
+    steps.send([page(1, kind="picture")])
+    whole = end_of(steps, [cut(read("all of it"))])
+    assert whole.finish is not None and whole.finish.reason == "length"
 
 
 def test_what_follows_a_page_break_in_doctags_is_on_the_page() -> None:
