@@ -14,6 +14,8 @@ LARGE = 6.0  # heights of a small letter, both ways: larger components are pictu
 PICTURE_FILL = 0.25  # of the box of a large component: less is a frame or a drawing, which may have print in it
 REGULAR = 0.72  # of the letters of a line that stand on its baseline and have the height of small letters or stems
 LONG_LINE = 12  # letters of the line of an average letter: textures have no such lines
+FEW_LETTERS = 5  # on a page that are a drawing's shapes, if they are large; what they are shows on the whole picture
+LARGE_PRINT = 0.06  # of the shorter side of the page: letters of this height are large
 PRINT_SHARE = 0.5  # of a page's letters that stand in regular lines: with less it is a picture
 
 
@@ -78,10 +80,16 @@ def _merged(boxes: list[Box], scale: float) -> list[Box]:
 
 
 def is_texture(parts: Components, chains: Sequence[Chain]) -> bool:
-    """Whether what looks like lines is rather a picture: few letters stand in lines as letters do."""
+    """Whether what looks like lines is rather a picture: few letters stand in lines as letters do, or few are there.
+
+    A few large shapes on a page may be letters and may be a drawing's.
+    """
     if len(chains) > MAX_CHAINS:
         return True
     letters = np.array([len(chain.members) for chain in chains], np.float64)
+    if 0 < letters.sum() < FEW_LETTERS:
+        members = np.concatenate([chain.members for chain in chains])
+        return bool(parts.height[members].max() >= LARGE_PRINT * min(parts.runs.shape))
     if letters.sum() < 12:
         return False
     regular = np.array([regularity(parts, chain) >= REGULAR for chain in chains], np.bool_)

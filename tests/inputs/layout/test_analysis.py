@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from tests.inputs.layout.sheets import Sheet, around, assert_read, laid_out, matches
 
@@ -298,3 +298,15 @@ def test_a_drop_capital_comes_before_its_paragraph() -> None:
     sheet.line(60, 172, "lazy dog and the quick brown fox.")
     page = laid_out(sheet.image).page
     assert matches(page, sheet.lines) == [0, 1, 2, 3, 4]
+
+
+def test_a_few_large_shapes_are_a_picture_and_a_few_small_letters_are_print() -> None:
+    drawing = Image.new("RGB", (600, 400), "white")
+    pen = ImageDraw.Draw(drawing)
+    pen.ellipse((40, 60, 190, 210), "red")
+    pen.polygon([(320, 60), (400, 210), (240, 210)], "blue")
+    assert laid_out(drawing).page.kind == "picture"
+    for words, size, kind in (("17", 20, "print"), ("17", 100, "picture"), ("Closed", 100, "print")):
+        paper = Image.new("RGB", (600, 400), "white")
+        ImageDraw.Draw(paper).text((100, 120), words, "black", ImageFont.load_default(size))
+        assert laid_out(paper).page.kind == kind
