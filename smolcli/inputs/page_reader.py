@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolcli.inputs.frame_source import FrameSource
-from smolcli.inputs.layout import UprightPage, lay_out
-from smolcli.inputs.layout.crops import cut
 from smolcli.inputs.page import Page, PageRequest
 from smolcli.types import Crop, Frame, Media
+
+if TYPE_CHECKING:  # only ocr needs the layout, and loading it takes a twentieth of the time of one caption
+    from smolcli.inputs.layout import UprightPage
 
 MAX_UPRIGHT = 3  # upright pages that are kept, a byte a pixel: those that are asked about at a time
 
@@ -77,9 +78,13 @@ class PageReader:
 
     def crop(self, index: int, crop: Crop) -> Frame:
         """Cut parts out of an upright page. Raises InputError where it cannot be decoded."""
+        from smolcli.inputs.layout.crops import cut
+
         return cut(self._lay_out(index, crop.half_turn).grey, crop)
 
     def _lay_out(self, index: int, half_turn: bool) -> UprightPage:
+        from smolcli.inputs.layout import lay_out
+
         if (index, half_turn) in self._upright:
             self._upright.move_to_end((index, half_turn))
         else:
