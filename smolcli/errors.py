@@ -7,6 +7,7 @@
         OfflineError        3
       InputError            4   one input; the run goes on with the others
       EngineError           1
+        DeviceLostError     1
       OutputError           1
       ReaderGone            0   the end of the program, and no failure
 
@@ -188,6 +189,12 @@ class EngineError(SmolError):
 
     code = Exit.FAULT
     kind = ErrorKind.ENGINE
+
+
+class DeviceLostError(EngineError):
+    """The GPU's driver refuses every later call of this process, which has to end: a new one may use the GPU again."""
+
+    kind = ErrorKind.CRASH
 
 
 class ReaderGone(SmolError):

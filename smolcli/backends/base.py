@@ -15,6 +15,7 @@ The constructor takes `(files: ModelFiles, options: Model)` and raises ModelErro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +30,48 @@ if TYPE_CHECKING:  # llguidance is loaded for a schema only
     from llguidance import LLTokenizer
 
 Logits = NDArray[np.float32]  # (vocab_size,)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The logits after a sequence, of which a reply mostly needs three numbers; the others may stay on a device.
+
+    `likeliest` is the first token of the highest logit, and that of a NaN where there is one. `log_sum` is the natural
+    logarithm of the sum of exp(logit - highest). `fetch` returns the logits; only before the backend's next call.
+    `drawn` is a token that the backend has drawn and its logit, if the sequence has a Draw and the backend can.
+    """
+
+    likeliest: int
+    highest: float
+    log_sum: float
+    fetch: Callable[[], Logits]
+    drawn: tuple[int, float] | None = None
+
+    @classmethod
+    def of(cls, logits: Logits) -> Scores:
+        """Return those of an array, summed in float64."""
+        likeliest = int(logits.argmax())
+        highest = logits[likeliest]
+        if not math.isfinite(highest):
+            return cls(likeliest, float(highest), math.nan, lambda: logits)
+        above = logits - highest
+        log_sum = math.log(np.add.reduce(np.exp(above, out=above), dtype=np.float64))
+        return cls(likeliest, float(highest), log_sum, lambda: logits)
+
+    def log_probability(self, token: int) -> float:
+        """Return the natural logarithm of the probability of `token`.
+
+        >>> scores = Scores.of(np.log(np.float32([0.5, 1.5])))
+        >>> [round(math.exp(scores.log_probability(token)), 6) for token in (0, 1)]
+        [0.25, 0.75]
+        """
+        if token == self.likeliest:
+            logit = self.highest
+        elif self.drawn is not None and token == self.drawn[0]:
+            logit = self.drawn[1]
+        else:
+            logit = float(self.fetch()[token])
+        return logit - self.highest - self.log_sum
 
 
 @dataclass(frozen=True)
@@ -49,27 +92,44 @@ class PreparedPrompt:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """How the tokens of a sequence are drawn from its logits: Sampler says what these options do.
+
+    `step` counts the tokens that were drawn before; they are at the end of the prompt.
+    """
+
+    temperature: float  # more than 0
+    top_p: float
+    seed: int
+    step: int = 0
+
+
+@dataclass(frozen=True)
 class PrefillRequest:
-    """A sequence that is to get a slot: its number, its prompt, and the most tokens it will have with its reply."""
+    """A sequence that is to get a slot: its number, its prompt, and the most tokens it will have with its reply.
+
+    With `draw` a backend may draw its tokens, so that their logits need not leave the device.
+    """
 
     sequence: int
     prompt: PreparedPrompt
     max_length: int
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
 class PrefillResult:
     """The logits after each prompt, by the number of its sequence, and the seconds that encoding tiles took."""
 
-    logits: Mapping[int, Logits]
+    logits: Mapping[int, Logits | Scores]
     encode_seconds: float = 0.0
 
 
 class Backend(Protocol):
     """What runs a model. All methods but `prepare` and `limits` are called from one thread.
 
-    A sequence is named by a number that the caller chooses. Logits are float32 arrays of shape (vocab_size,) that the
-    backend may overwrite in its next call; the caller does not write to them.
+    A sequence is named by a number that the caller chooses. Logits are float32 arrays of shape (vocab_size,), or Scores
+    where they are on a device. The backend may overwrite them in its next call; the caller does not write to them.
     """
 
     name: str  # its key in registry.BACKENDS
@@ -109,7 +169,7 @@ class Backend(Protocol):
         """
         ...
 
-    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits | Scores]:
         """Append one token to each sequence of `tokens` and return the logits after it, by sequence.
 
         A sequence that was lost is missing from the result. Raises EngineError if all are.

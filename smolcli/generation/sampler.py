@@ -1,20 +1,24 @@
 """The sampler: chooses each token of a reply from the model's logits.
 
-It computes with numpy alone, so that equal logits and an equal seed give the same reply on every backend.
+Equal logits and an equal seed give the same reply on every backend: random numbers depend on the seed, the step and the
+token alone. What is here computes with numpy; a backend may draw on its device by the same rules (Scores.drawn).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smolcli.backends.base import Logits
+from smolcli.backends.base import Draw, Logits
 from smolcli.options import Generate
+
+# The generator splitmix64: what its state grows by, and the shifts and factors by which a state is mixed.
+GAMMA = 0x9E3779B97F4A7C15
+MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+UNIFORM_BITS = 52  # of a uniform random number; with one more, half a unit above the last would be rounded to 1
 
 
 class LogitsFilter(Protocol):
@@ -22,6 +26,10 @@ class LogitsFilter(Protocol):
 
     def apply(self, logits: Logits, generated: Sequence[int]) -> Logits:
         """Return the logits to choose from, after the tokens `generated` of the reply; `logits` is not written to."""
+        ...
+
+    def keeps_highest(self, token: int, generated: Sequence[int]) -> bool:
+        """Return whether `token`, if its logit is the first of the highest, certainly is that after `apply` too."""
         ...
 
 
@@ -52,6 +60,9 @@ class RepetitionPenalty:
         logits[tokens] *= np.where(logits[tokens] > 0, 1 / self._penalty, self._penalty)
         return logits
 
+    def keeps_highest(self, token: int, generated: Sequence[int]) -> bool:
+        return bool(self._penalty >= 1) and token not in generated
+
 
 class AllowedTokens:
     """Leaves only the tokens that a grammar allows next."""
@@ -61,6 +72,9 @@ class AllowedTokens:
 
     def apply(self, logits: Logits, generated: Sequence[int]) -> Logits:
         return np.where(self._grammar.allowed_tokens(), logits, np.float32(-np.inf))
+
+    def keeps_highest(self, token: int, generated: Sequence[int]) -> bool:
+        return bool(self._grammar.allowed_tokens()[token])
 
 
 class MinTokens:
@@ -75,6 +89,9 @@ class MinTokens:
         logits = logits.copy()
         logits[self._stop_tokens] = -np.inf
         return logits
+
+    def keeps_highest(self, token: int, generated: Sequence[int]) -> bool:
+        return token not in self._stop_tokens or len(generated) >= self._min_tokens
 
 
 class Sampler:
@@ -91,20 +108,26 @@ class Sampler:
 
     def __init__(self, options: Generate, filters: Sequence[LogitsFilter] = ()) -> None:
         self._options, self._filters = options, filters
-        self.takes_likeliest = options.temperature == 0 and not filters  # whether `sample` does no more than argmax
+
+    def takes_likeliest(self, likeliest: int, generated: Sequence[int]) -> bool:
+        """Return whether `sample` would choose the likeliest token, so that the logits need not be fetched."""
+        is_greedy = self._options.temperature == 0
+        return is_greedy and all(each.keeps_highest(likeliest, generated) for each in self._filters)
+
+    @property
+    def draw(self) -> Draw | None:
+        """What `sample` draws by, for a backend that can do it itself; None if it does something else too."""
+        if self._options.temperature == 0 or self._filters:
+            return None
+        return Draw(self._options.temperature, self._options.top_p, self._options.seed)
 
     def sample(self, logits: Logits, generated: Sequence[int]) -> int:
         """Return the next token after those `generated`. `logits` is float32 (vocab_size,) and is not written to."""
         for logits_filter in self._filters:
             logits = logits_filter.apply(logits, generated)
-        return int(logits.argmax()) if self._options.temperature == 0 else self._draw(logits)
+        return int(logits.argmax()) if self._options.temperature == 0 else self._draw(logits, len(generated))
 
-    @cached_property
-    def _generator(self) -> np.random.PCG64:
-        """The source of random numbers, whose raw stream is the same in every release of numpy; slow to make."""
-        return np.random.PCG64(self._options.seed)
-
-    def _draw(self, logits: Logits) -> int:
+    def _draw(self, logits: Logits, step: int) -> int:
         """Add noise and take the highest, which draws each token with its probability (the Gumbel-max trick).
 
         Each token has noise of its own, so logits that differ in the last digits, as those of two backends, draw the
@@ -113,24 +136,34 @@ class Sampler:
         scaled = logits.astype(np.float64)
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the highest to minus infinity
             scaled = (scaled - scaled.max()) / self._options.temperature
-        uniform = ((self._generator.random_raw(len(scaled)) >> np.uint64(11)) + 0.5) * 2.0**-53  # never 0, never 1
         top_p = self._options.top_p
         kept = np.arange(len(scaled)) if top_p == 1 else _nucleus(np.exp(scaled), top_p)
-        return int(kept[(scaled[kept] - np.log(-np.log(uniform[kept]))).argmax()])
+        noise = -np.log(-np.log(uniform(self._options.seed, step, kept)))
+        return int(kept[(scaled[kept] + noise).argmax()])
 
 
-def log_probability(logits: Logits, token: int, highest: np.float32) -> float:
-    """Return the natural logarithm of the probability of `token`: the softmax of `logits`, in float64 sums.
+def uniform(seed: int, step: int, tokens: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return a random number between 0 and 1, never either, for each of `tokens` in a step of a reply.
 
-    `highest` is the highest of the logits.
-
-    >>> logits = np.log(np.float32([0.5, 1.5]))
-    >>> float(np.exp(log_probability(logits, 1, logits.max())).round(6))
-    0.75
+    It depends on nothing but the three numbers, so that it needs no state, on whatever device it is computed.
     """
-    above = logits - highest
-    chosen = float(above[token])
-    return chosen - math.log(np.add.reduce(np.exp(above, out=above), dtype=np.float64))
+    start = splitmix64(splitmix64(np.zeros(1, np.uint64), np.array([seed])), np.array([step]))
+    bits = splitmix64(start, tokens) >> np.uint64(64 - UNIFORM_BITS)
+    numbers: NDArray[np.float64] = (bits.astype(np.float64) + 0.5) * 2.0**-UNIFORM_BITS
+    return numbers
+
+
+def splitmix64(state: NDArray[np.uint64], number: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return the outputs of these numbers, from 0, of the generator splitmix64 that begins at `state`, an array.
+
+    >>> splitmix64(np.array([1234567], np.uint64), np.arange(2)).tolist()
+    [6457827717110365317, 3203168211198807973]
+    """
+    bits: NDArray[np.uint64] = state + (number.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA)
+    for shift, factor in MIXING:
+        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+    bits ^= bits >> np.uint64(31)
+    return bits
 
 
 def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ data: its prompt, its state, and the tokens chosen so far. The backend only comp
     decode     one step: the backend evaluates the last token of every running sequence, and each gets its next one
     finish     a sequence that chose a stop token, has max_tokens or completes its object is FINISHED: its slot is
                freed. One that repeats itself frees its slot too, and is WAITING once more, with a penalty
+    preempt    where memory is short, sequences free their slots and are WAITING; nothing of their replies is lost
 
 What comes of it is a stream of pieces:
 
@@ -52,13 +53,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from smolcli import registry
-from smolcli.backends.base import Backend, Logits, PreparedPrompt
-from smolcli.errors import EngineError, ErrorKind, SmolError
+from smolcli.backends.base import Backend, Logits, PrefillResult, PreparedPrompt, Scores
+from smolcli.errors import DeviceLostError, EngineError, ErrorKind
+from smolcli.generation.faults import prompt_too_long, to_fault
 from smolcli.generation.prefetcher import PendingPrompt, Prefetcher, Prepare
 from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler
 from smolcli.generation.sequence import Attempt, Sequence, State
 from smolcli.options import Generate
-from smolcli.system.memory import is_out_of_memory
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds, Tokens
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
@@ -102,10 +103,12 @@ class Scheduler:
         self._prepare = prepare or (lambda _, prompt: backend.prepare(prompt))
         self._grammar = _load_grammar(backend, options)
         self._sequences: list[Sequence] = []  # in the order of their prompts, all but the finished ones
+        # How many sequences may run together: fewer after memory was short, one more after each reply that has ended.
+        self._most_running = backend.max_sequences
         self.steps = self.rows = 0
 
     def run(self, prompts: Iterable[Prompt | None]) -> Iterator[Piece]:
-        """Answer every prompt. Raises what `prompts` raises."""
+        """Answer every prompt. Raises what `prompts` raises, and DeviceLostError."""
         prefetcher = Prefetcher(prompts, self._prepare, limit=self._backend.max_sequences)
         try:
             while self._sequences or not prefetcher.is_exhausted:
@@ -152,7 +155,7 @@ class Scheduler:
         try:
             prompt, media_seconds = pending.result()
         except Exception as error:
-            yield Piece(pending.index, "", Finish("error", seconds=Seconds(load), fault=_to_fault(error)))
+            yield Piece(pending.index, "", Finish("error", seconds=Seconds(load), fault=to_fault(error)))
             return
         seconds = Seconds(load, media_seconds)
         if prompt.length >= self._backend.context_length:
@@ -192,35 +195,60 @@ class Scheduler:
         waiting = self._waiting()
         if not waiting:
             return []
-        fitting = waiting[: self._backend.fits([sequence.prefill_request.max_length for sequence in waiting])]
+        fitting = waiting[: self._room_for(waiting)]
         totals = accumulate(len(sequence.prompt.tiles) for sequence in fitting)
         within_limit = [total <= MAX_GROUP_TILES for total in totals].count(True)
         return fitting[: max(1, within_limit)]
 
-    def _prefill_group(self, group: list[Sequence], upcoming: list[PreparedPrompt]) -> Iterator[Piece]:
-        """Prefill some sequences together, and choose their first tokens; tiles of `upcoming` may be encoded with them.
+    def _room_for(self, sequences: list[Sequence]) -> int:
+        """How many of these, the first, have memory beside the running ones."""
+        below_limit = sequences[: max(0, self._most_running - len(self._running()))]
+        lengths = [sequence.prefill_request.max_length for sequence in below_limit]
+        return self._backend.fits(lengths) if lengths else 0
 
-        If that fails, none of them has a slot. They are then prefilled one by one, without `upcoming`, and those that
-        fail alone end with a fault. The failure may have emptied caches that made the group fit: `fits` is asked again.
+    def _prefill_group(self, group: list[Sequence], upcoming: list[PreparedPrompt]) -> Iterator[Piece]:
+        """Prefill some sequences together, and choose their next tokens; tiles of `upcoming` may be encoded with them.
+
+        If that fails, none of them has a slot. The halves of the group are then prefilled, without `upcoming`, and one
+        that fails alone ends with a fault, or waits if memory is short and another sequence will free some. The failure
+        may have emptied caches that made the group fit: `fits` is asked again.
         """
         for sequence in group:
             sequence.state = State.PREFILLING
         started = time.perf_counter()
         try:
             result = self._backend.prefill([sequence.prefill_request for sequence in group], upcoming)
+        except DeviceLostError:
+            raise
         except Exception as error:
-            if len(group) == 1 and not upcoming:
-                yield self._fail(group[0], error)
-                return
-            for sequence in group:
-                if self._backend.fits([sequence.prefill_request.max_length]):
-                    yield from self._prefill_group([sequence], [])
-                else:
-                    sequence.state = State.WAITING
+            fault = to_fault(error)  # the error itself holds what was allocated in vain
+        else:
+            yield from self._advance(self._note_prefill(group, result, time.perf_counter() - started))
             return
+        if len(group) == 1 and not upcoming:
+            yield from self._prefill_failed(group[0], fault)
+            return
+        middle = (len(group) + 1) // 2
+        for half in (group[:middle], group[middle:]):
+            room = self._room_for(half)
+            for sequence in half[room:]:
+                sequence.state = State.WAITING
+            if room:
+                yield from self._prefill_group(half[:room], [])
+
+    def _prefill_failed(self, sequence: Sequence, fault: Fault) -> Iterator[Piece]:
+        """End a reply whose prompt cannot be prefilled alone, unless there may be memory for it later."""
+        running = len(self._running())
+        if fault.kind == ErrorKind.MEMORY and running:
+            sequence.state, self._most_running = State.WAITING, running
+        else:
+            yield self._fail(sequence, fault)
+
+    def _note_prefill(self, group: list[Sequence], result: PrefillResult, seconds: float) -> list[Choice]:
+        """Choose the next tokens of a group that was prefilled in so many seconds."""
         choices = self._choose_tokens(group, result.logits)
         encode = result.encode_seconds
-        prefill = time.perf_counter() - started - encode
+        prefill = seconds - encode
         image_tokens, length = (
             sum(sequence.prompt.image_tokens for sequence in group), sum(sequence.prompt.length for sequence in group),
         )  # fmt: skip
@@ -229,14 +257,15 @@ class Scheduler:
             sequence.seconds += Seconds(
                 encode=encode * image_share, prefill=prefill * sequence.prompt.length / max(1, length)
             )
-        yield from self._advance(choices)
+        return choices
 
     # ---- decode ----------------------------------------------------------------------------------------
 
     def _decode(self) -> Iterator[Piece]:
         """Have the last token of every running sequence evaluated, and choose the next ones.
 
-        They share the time in equal parts. If it fails all of them do: their caches may have the token or not.
+        They share the time in equal parts. If it fails, their caches may have the token or not: all of them fail. Where
+        memory is short they are WAITING instead, and at most half as many go on together.
         """
         running = self._running()
         if not running:
@@ -244,9 +273,15 @@ class Scheduler:
         started = time.perf_counter()
         try:
             logits = self._backend.decode({sequence.index: sequence.attempt.tokens[-1] for sequence in running})
+        except DeviceLostError:
+            raise
         except Exception as error:
-            for sequence in running:
-                yield self._fail(sequence, error)
+            fault = to_fault(error)
+            if fault.kind == ErrorKind.MEMORY and len(running) > 1:
+                self._preempt(running)
+            else:
+                for sequence in running:
+                    yield self._fail(sequence, fault)
             return
         self.steps += 1
         self.rows += len(running)
@@ -256,9 +291,16 @@ class Scheduler:
             sequence.decode_seconds += share
         yield from self._advance(choices)
 
+    def _preempt(self, running: list[Sequence]) -> None:
+        """Free the slots of these sequences; they are prefilled again with the tokens that they have so far."""
+        self._most_running = len(running) // 2
+        for sequence in running:
+            self._backend.release(sequence.index)
+            sequence.state = State.WAITING
+
     # ---- a sequence goes on, is tried again, or is finished ----------------------------------------------
 
-    def _choose_tokens(self, sequences: list[Sequence], logits: Mapping[int, Logits]) -> list[Choice]:
+    def _choose_tokens(self, sequences: list[Sequence], logits: Mapping[int, Logits | Scores]) -> list[Choice]:
         """Choose the next token of each sequence; one that was lost, or whose grammar gives up, has an error."""
         choices = []
         for sequence in sequences:
@@ -267,8 +309,10 @@ class Scheduler:
                 if sequence.index not in logits:
                     raise EngineError("the reply was lost when others needed its place", "run it again with -j 1")
                 choice.text = sequence.attempt.add_token(logits[sequence.index])
+            except DeviceLostError:
+                raise
             except Exception as error:
-                choice.error = error
+                choice.fault = to_fault(error)
             choices.append(choice)
         return choices
 
@@ -279,8 +323,8 @@ class Scheduler:
         """
         for choice in choices:
             sequence, attempt = choice.sequence, choice.sequence.attempt
-            if choice.error is not None:
-                yield self._fail(sequence, choice.error)
+            if choice.fault is not None:
+                yield self._fail(sequence, choice.fault)
                 continue
             sequence.state = State.RUNNING
             if choice.text:
@@ -291,29 +335,22 @@ class Scheduler:
             if attempt.has_looped and sequence.looped is None:
                 sequence.retry(self._new_attempt(sequence.prompt, RETRY_PENALTY))
             else:
+                self._most_running += 1
                 yield Piece(sequence.index, "", sequence.finish())
 
-    def _fail(self, sequence: Sequence, error: Exception) -> Piece:
+    def _fail(self, sequence: Sequence, fault: Fault) -> Piece:
         """Free the slot of a sequence and end its reply with a fault."""
         self._backend.release(sequence.index)
-        return Piece(sequence.index, "", sequence.finish(_to_fault(error)))
+        return Piece(sequence.index, "", sequence.finish(fault))
 
 
 @dataclass
 class Choice:
-    """What choosing the next token of a sequence gave: text, or an error."""
+    """What choosing the next token of a sequence gave: text, or a fault."""
 
     sequence: Sequence
     text: str = ""
-    error: Exception | None = None
-
-
-def prompt_too_long(tokens: int, context_length: int) -> Fault:
-    """Return the fault of a prompt of `tokens` tokens for a model whose context holds `context_length`."""
-    message = (
-        f"the prompt has {tokens} tokens, the model's context holds {context_length}; use --detail low, or fewer words"
-    )
-    return Fault(ErrorKind.TOO_LONG, message)
+    fault: Fault | None = None
 
 
 def _load_grammar(backend: Backend, options: Generate) -> Grammar | None:
@@ -326,12 +363,3 @@ def _load_grammar(backend: Backend, options: Generate) -> Grammar | None:
     grammar_class: type[Grammar] = registry.load(registry.ON_DEMAND, "--schema")
     tokenizer = backend.grammar_tokenizer()
     return None if tokenizer is None else grammar_class(tokenizer, options.schema)
-
-
-def _to_fault(error: Exception) -> Fault:
-    if isinstance(error, SmolError):
-        return Fault(error.kind, str(error))
-    if is_out_of_memory(error):
-        return Fault(ErrorKind.MEMORY, "the engine is out of memory; use a smaller model, --detail low or -j 1")
-    description = " ".join(f"{type(error).__name__}: {error}".split())
-    return Fault(ErrorKind.ENGINE, f"the engine failed on it ({description[:300]}); run it alone with -v and report it")

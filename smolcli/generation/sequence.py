@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from smolcli.backends.base import Logits, PrefillRequest, PreparedPrompt
+from smolcli.backends.base import Logits, PrefillRequest, PreparedPrompt, Scores
 from smolcli.errors import EngineError
 from smolcli.generation.repetition import RepetitionGuard
-from smolcli.generation.sampler import GrammarState, Sampler, log_probability
+from smolcli.generation.sampler import GrammarState, Sampler
 from smolcli.types import Fault, Finish, FinishReason, Seconds, Tokens
 
 
 class State(Enum):
-    """Where a sequence is. It moves down this list; for a second attempt it goes from RUNNING back to WAITING."""
+    """Where a sequence is.
+
+    It moves down this list; for a second attempt, and where memory is short, it goes back to WAITING.
+    """
 
     WAITING = "its prompt is prepared, and it has no slot yet"
     PREFILLING = "its prompt is being evaluated in a slot"
@@ -43,18 +46,17 @@ class Attempt:
         default_factory=lambda: [[]]
     )  # of the chosen tokens, line by line
 
-    def add_token(self, logits: Logits) -> str:
+    def add_token(self, logits: Logits | Scores) -> str:
         """Choose the next token; return the text that it adds, which may be empty.
 
         Afterwards `reason` says whether the attempt has ended. Raises EngineError for logits that are not finite, and
         where the grammar gives up.
         """
-        likeliest = int(logits.argmax())  # the place of a NaN, where there is one
-        highest = logits[likeliest]
-        if not math.isfinite(highest):
+        scores = logits if isinstance(logits, Scores) else Scores.of(logits)
+        if not math.isfinite(scores.highest):
             raise EngineError("the model computed numbers that are not finite", "try --dtype float32, or another model")
-        token = likeliest if self.sampler.takes_likeliest else self.sampler.sample(logits, self.tokens)
-        self.line_log_probabilities[-1].append(log_probability(logits, token, highest))
+        token = self._choose_token(scores)
+        self.line_log_probabilities[-1].append(scores.log_probability(token))
         if token in self.stop_tokens:
             self.reason = "stop"
             return ""
@@ -70,6 +72,11 @@ class Attempt:
             self.guard.check()
             self.reason = "length"
         return text
+
+    def _choose_token(self, scores: Scores) -> int:
+        if self.sampler.takes_likeliest(scores.likeliest, self.tokens):
+            return scores.likeliest
+        return self.sampler.sample(scores.fetch(), self.tokens) if scores.drawn is None else scores.drawn[0]
 
     @property
     def has_looped(self) -> bool:
@@ -110,8 +117,13 @@ class Sequence:
 
     @property
     def prefill_request(self) -> PrefillRequest:
-        """The request for a slot."""
-        return PrefillRequest(self.index, self.prompt, self.prompt.length + self.attempt.max_tokens)
+        """The request for a slot; a sequence that lost its slot has tokens of its reply already."""
+        prompt, draw, tokens = self.prompt, self.attempt.sampler.draw, tuple(self.attempt.tokens)
+        max_length = prompt.length + self.attempt.max_tokens
+        if tokens:
+            prompt = replace(prompt, parts=(*prompt.parts, tokens), length=prompt.length + len(tokens))
+            draw = None if draw is None else replace(draw, step=len(tokens))
+        return PrefillRequest(self.index, prompt, max_length, draw)
 
     def retry(self, attempt: Attempt) -> None:
         """Begin a second attempt: it is WAITING for a slot again."""

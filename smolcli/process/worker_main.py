@@ -15,7 +15,7 @@ from mmap import mmap
 from threading import Thread
 from typing import Any
 
-from smolcli.errors import EngineError, SmolError
+from smolcli.errors import DeviceLostError, EngineError, SmolError
 from smolcli.process.pipe import (
     FunctionFailed,
     FunctionReturned,
@@ -71,6 +71,10 @@ def _run(pipe: Pipe, target: str) -> None:
         function(pipe, *pipe.receive())
     except PeerClosed:
         return  # the parent has ended, or wants no more
+    except DeviceLostError as error:  # whoever has started this process may start another
+        print(f"smolcli: {error}", file=sys.stderr)
+        _flush_streams()
+        os._exit(1)
     except SmolError as error:
         _send_error(pipe, error)
     except BaseException as error:

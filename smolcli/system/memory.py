@@ -11,6 +11,8 @@ from pathlib import Path
 from smolcli.system.cpu import control_groups
 
 MADV_DONTNEED = 4  # on Linux
+# In messages of PyTorch, whatever the device.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
 PEAK_FIELD = b"VmHWM:"  # in /proc/PID/status, in KiB
 
 
@@ -91,6 +93,12 @@ def drop_from_page_cache(path: Path) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is a MemoryError, PyTorch's OutOfMemoryError (GPU) or its RuntimeError for the CPU."""
+    """Whether `error` is a MemoryError, or an error of PyTorch's that says so.
+
+    Its OutOfMemoryError is for a GPU's tensors alone: the driver, cuBLAS and the CPU have messages of a RuntimeError.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    True
+    """
     is_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return is_class or "can't allocate memory" in str(error)
+    return is_class or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -32,6 +32,16 @@ def test_a_kill_says_memory_and_a_crash_says_the_signal_and_the_last_words_of_th
     assert "exit code 7" in by_number[3][1] and "GGML_ASSERT" not in by_number[3][1]
 
 
+def test_the_loss_of_the_gpu_ends_the_child_and_costs_the_input_with_which_it_happens_again(tmp_path: Path) -> None:
+    """Of eight that are under way; they are tried alone in another child, which may use the GPU again."""
+    flag = str(tmp_path / "flag")
+    words = [("a", flag)] * 5 + [("lose", flag)] + [("b", flag)] * 4
+    ended = {number: (text, fault) for number, text, fault in faults(*words, backend="Eight")}
+    kind, message = ended.pop(5)[1] or ("", "")
+    assert kind == "crash" and "exit code 1" in message and "device-side assert triggered" in message
+    assert ended == {number: ("fine", None) for number in range(10) if number != 5}
+
+
 def test_a_child_that_dies_between_two_inputs_fails_none() -> None:
     outcomes = outcomes_of("one", "the last", "two", "three")
     assert sorted(outcomes) == [(0, "one!", None), (1, "the last!", None), (2, "two!", None), (3, "three!", None)]

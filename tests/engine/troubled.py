@@ -18,7 +18,7 @@ import numpy as np
 from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
 from smolcli.engine.client import Engine
 from smolcli.engine.protocol import Failed, InboxMessage, Opened, ReplyReceived, Work
-from smolcli.errors import ModelError
+from smolcli.errors import DeviceLostError, ModelError
 from smolcli.generation import prefetcher
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
@@ -113,6 +113,8 @@ class Trouble:
             word = str(blas_threads())
         if word == "exit":
             os._exit(7)
+        if word == "lose":
+            raise DeviceLostError("the GPU has failed (CUDA error: device-side assert triggered)")
         if word == "hang":
             signal.pause()
         if word == "leak":
@@ -178,6 +180,22 @@ class Two(Trouble):
         if word == "hang":
             signal.pause()
         yield NOTHING  # the other may hang
+        yield "fine"
+
+
+class Eight(Trouble):
+    """Answers up to eight prompts together; `lose` loses the GPU once there are as many, and always after that."""
+
+    slots = 8
+
+    def reply(self, words: list[str]) -> Iterator[str]:
+        word, flag = words
+        while len(self.replies) < 8 and not os.path.exists(flag):
+            yield NOTHING
+        yield NOTHING
+        if word == "lose":
+            Path(flag).touch()
+            yield from super().reply(words)
         yield "fine"
 
 

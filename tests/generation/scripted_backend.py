@@ -83,9 +83,12 @@ class ScriptedBackend:
         if self.failing_prefills & set(words):
             raise EngineError("cannot begin")
         for request, word in zip(requests, words, strict=True):
-            attempt = self._attempts[request.sequence] = self._attempts.get(request.sequence, -1) + 1
-            texts = list(self._script(word, attempt))
-            self.running[request.sequence] = [*map(self._token, texts), STOP]
+            [_, *chosen] = request.prompt.parts  # the tokens of a sequence that goes on after it was preempted
+            attempt = self._attempts[request.sequence] = self._attempts.get(request.sequence, -1) + (not chosen)
+            tokens = [*map(self._token, self._script(word, attempt)), STOP]
+            for token in chosen[0] if chosen else ():
+                assert tokens.pop(0) == token, "the tokens that were chosen come back"
+            self.running[request.sequence] = tokens
         assert len(self.running) <= self.max_sequences
         return PrefillResult({request.sequence: self._logits(request.sequence) for request in requests})
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -18,7 +16,7 @@ from transformers import (
 )
 
 from smolcli.backends.base import Logits
-from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler
+from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler, uniform
 from smolcli.options import Generate
 
 SIZE = 50
@@ -32,7 +30,8 @@ def make_logits(seed: int, size: int = SIZE) -> Logits:
 def draws(logits: Logits, count: int = 4000, **options: float) -> NDArray[np.float64]:
     """Return the share of draws of each token."""
     sampler = Sampler(Generate(**options))  # type: ignore[arg-type]
-    return np.bincount([sampler.sample(logits, []) for _ in range(count)], minlength=len(logits)) / count
+    drawn = [sampler.sample(logits, range(step)) for step in range(count)]
+    return np.bincount(drawn, minlength=len(logits)) / count
 
 
 def reference_probabilities(logits: Logits, temperature: float, top_p: float = 1.0) -> NDArray[np.float64]:
@@ -121,8 +120,8 @@ def test_logits_that_differ_in_the_last_digits_draw_the_same_tokens() -> None:
     near = np.repeat(make_logits(1, 25), 2)
     other = near + 1e-6 * np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
     options = Generate(temperature=1.0, top_p=0.95, seed=3)
-    first, second = Sampler(options), Sampler(options)
-    assert [first.sample(near, []) for _ in range(500)] == [second.sample(other, []) for _ in range(500)]
+    first, second = ([Sampler(options).sample(row, range(step)) for step in range(500)] for row in (near, other))
+    assert first == second and len(set(first)) > 9
 
 
 def test_extreme_logits_and_temperatures_give_no_warnings() -> None:
@@ -134,15 +133,34 @@ def test_extreme_logits_and_temperatures_give_no_warnings() -> None:
         assert 0 <= Sampler(Generate(temperature=100.0, top_p=0.5)).sample(logits, []) < 3
 
 
-def test_a_seed_draws_the_same_on_every_machine() -> None:
-    """Also in another process, whatever its hash seed."""
-    program = (
-        "import numpy as np; from smolcli.generation.sampler import Sampler; from smolcli.options import Generate;"
-        "s = Sampler(Generate(temperature=1.0, seed=7)); row = np.zeros(1000, np.float32);"
-        "print(*(s.sample(row, []) for _ in 'abc'))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["483", "228", "834"]
+def splitmix64(state: int, number: int) -> int:
+    """The generator of Steele, Lea and Flood (2014), in Python's integers."""
+    bits = (state + (number + 1) * 0x9E3779B97F4A7C15) % 2**64
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB % 2**64
+    return bits ^ bits >> 31
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_a_seed_draws_the_same_on_every_machine(seed: int) -> None:
+    """Among equal logits the largest random number wins. These are the published outputs for the state 1234567."""
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert [splitmix64(1234567, number) for number in range(4)] == published
+    sampler = Sampler(Generate(temperature=1.0, seed=seed))
+    for step in range(5):
+        bits = [splitmix64(splitmix64(splitmix64(0, seed), step), token) >> 12 for token in range(1000)]
+        assert sampler.sample(np.zeros(1000, np.float32), range(step)) == bits.index(max(bits))
+        assert uniform(seed, step, np.arange(1000)).tolist() == [(number + 0.5) / 2**52 for number in bits]
+
+
+def test_steps_seeds_and_tokens_have_unrelated_numbers() -> None:
+    numbers = np.stack([uniform(seed, step, np.arange(400)) for seed in range(20) for step in range(50)])
+    assert len(np.unique(numbers)) == numbers.size
+    assert np.bincount((numbers * 100).astype(int).ravel()) == pytest.approx(4000, rel=0.1)
+    for axis in (0, 1):
+        neighbors = np.stack([np.delete(numbers, 0, axis), np.delete(numbers, -1, axis)]).reshape(2, -1)
+        one, other = neighbors - 0.5
+        assert abs((one * other).mean() * 12) < 0.01  # the variance is a twelfth
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 3}])
@@ -163,3 +181,26 @@ def test_min_tokens_is_that_of_transformers(options: dict[str, float]) -> None:
         tokens.append(sampler.sample(logits, tokens))
     assert tokens == expected
     assert len(tokens) > min_tokens
+
+
+def test_a_sampler_that_takes_the_likeliest_token_would_sample_it() -> None:
+    """Over logits with ties, and with every filter."""
+    filters: list[list[LogitsFilter]] = [
+        [], [RepetitionPenalty(1.3)], [RepetitionPenalty(0.7)], [MinTokens(3, frozenset({1, 2, 3}))],
+        [AllowedTokens(FixedGrammar(*range(0, SIZE, 2)))],
+        [RepetitionPenalty(2.0), AllowedTokens(FixedGrammar(*range(40))), MinTokens(9, frozenset({5, 6}))],
+    ]  # fmt: skip
+    rng = np.random.default_rng(8)
+    for chosen in filters:
+        sampler, taken = Sampler(Generate(), chosen), 0
+        for step in range(200):
+            logits = rng.integers(-6, 6, SIZE).astype(np.float32)
+            generated = rng.integers(0, SIZE, step % 30).tolist()
+            likeliest = int(logits.argmax())
+            if sampler.takes_likeliest(likeliest, generated):
+                taken += 1
+                assert sampler.sample(logits, generated) == likeliest
+            elif chosen == []:
+                pytest.fail("nothing changes the logits")
+        assert (taken > 20) == (not chosen or chosen is not filters[2])
+    assert not Sampler(HOT).takes_likeliest(1, [])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from weakref import ref
 
+import numpy as np
 import pytest
 
-from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
+from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt, Scores
 from smolcli.backends.echo import Echo
+from smolcli.errors import DeviceLostError, EngineError, ErrorKind
 from smolcli.generation import prefetcher, scheduler
 from smolcli.generation.prefetcher import Prefetcher
 from smolcli.generation.scheduler import Scheduler, generate
@@ -310,11 +313,11 @@ def test_a_sequence_without_memory_waits_unless_no_other_is_running() -> None:
     assert full.decode_steps() == [(0,), (0,), (1,)]
 
 
-def test_prompts_whose_prefill_fails_together_are_prefilled_one_by_one() -> None:
+def test_prompts_whose_prefill_fails_together_are_prefilled_in_halves() -> None:
     backend = ScriptedBackend(max_sequences=3)
     backend.failing_prefills = {"bad"}
     assert run(["aa", "bad", "cc"], backend) == {0: "aaaa", 1: "engine", 2: "cccc"}
-    assert backend.prefills() == [["aa", "bad", "cc"], ["aa"], ["bad"], ["cc"]]
+    assert backend.prefills() == [["aa", "bad", "cc"], ["aa", "bad"], ["aa"], ["bad"], ["cc"]]
 
 
 def test_the_tiles_of_a_group_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +360,111 @@ def test_one_that_no_longer_fits_after_its_group_has_failed_waits() -> None:
     assert run(["aa", "bad", "cc"], backend) == {0: "aaaa", 1: "engine", 2: "cccc"}
     assert backend.prefills() == [["aa", "bad", "cc"], ["aa"], ["bad"], ["cc"]]
     assert backend.decode_steps() == [(0,), (0,), (2,), (2,)]
+
+
+class SmallBackend(ScriptedBackend):
+    """Has less memory than it says: for `prefills` sequences when one is prefilled, and for `decodes` in a step."""
+
+    prefills_at_most = decodes_at_most = 10**6
+    failures = 0
+
+    def fail_above(self, limit: int, count: int) -> None:
+        if count > limit:
+            self.failures += 1
+            assert self.failures < 1000, "it tries without end"
+            raise EngineError("no memory", kind=ErrorKind.MEMORY)
+
+    def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+        words = [word_of(request.prompt) for request in requests]
+        self.fail_above(self.prefills_at_most, sum(self.weight(word) for word in words) + len(self.running))
+        return super().prefill(requests, upcoming)
+
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
+        self.fail_above(self.decodes_at_most, len(tokens))
+        return super().decode(tokens)
+
+    @staticmethod
+    def weight(word: str) -> int:
+        return int(word[-1]) if word[-1].isdigit() else 1
+
+
+WORDS = [letter * length for length, letter in zip([3, 1, 2, 5, 4, 1, 1, 3] * 5, "abcdefgh" * 5, strict=True)]
+ANSWERS = {index: word * len(word) for index, word in enumerate(WORDS)}
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+@pytest.mark.parametrize("when", ["prefills_at_most", "decodes_at_most"])
+def test_where_memory_is_short_sequences_wait_and_all_are_answered(when: str, limit: int) -> None:
+    backend = SmallBackend(max_sequences=8)
+    setattr(backend, when, limit)
+    assert run(WORDS, backend) == ANSWERS
+    assert 0 < backend.failures < 5 * len(WORDS)
+    assert max(map(len, backend.decode_steps())) == limit
+
+
+def test_a_prompt_that_needs_much_memory_waits_for_the_others_and_they_run_together_again() -> None:
+    words = ["aaa", "big4", *WORDS]
+    backend = SmallBackend(max_sequences=4)
+    backend.prefills_at_most = 4
+    assert run(words, backend) == dict(enumerate(["aaa" * 3, "big4" * 4, *ANSWERS.values()]))
+    assert max(map(len, backend.decode_steps()[20:])) == 4
+
+
+def test_a_prompt_that_never_has_memory_fails_alone() -> None:
+    backend = SmallBackend(max_sequences=4)
+    backend.prefills_at_most = 4
+    assert run(["aaa", "huge9", "b", "cc", "dddd"], backend) == {
+        0: "aaa" * 3, 1: "memory", 2: "b", 3: "cccc", 4: "dddd" * 4,
+    }  # fmt: skip
+
+
+def test_a_reply_for_whose_step_there_never_is_memory_fails_alone() -> None:
+    backend = SmallBackend(max_sequences=4)
+    backend.decodes_at_most = 0
+    assert set(run(["aa", "bb", "cc"], backend).values()) == {"memory"}
+
+
+def test_a_preempted_reply_has_the_text_and_the_tokens_of_one_that_was_not() -> None:
+    """Its prompt counts once, and each piece of its text is yielded once."""
+    ample, small = ScriptedBackend(max_sequences=4), SmallBackend(max_sequences=4)
+    small.decodes_at_most = 2
+    answers = []
+    for backend in (ample, small):
+        pieces, replies = collect(generate(backend, to_prompts(["aaa", "bb", "cccc", "d"]), FREE))
+        texts = {index: [piece.text for piece in pieces if piece.index == index] for index in replies}
+        answers.append({index: (texts[index], reply.finish.tokens) for index, reply in replies.items()})
+    assert small.failures and answers[0] == answers[1]
+
+
+def test_while_a_prefill_is_tried_again_nothing_holds_what_the_failed_one_allocated() -> None:
+    class Allocating(ScriptedBackend):
+        allocated: ref[np.ndarray] | None = None
+
+        def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
+            activations = np.zeros(10)
+            assert self.allocated is None or self.allocated() is None
+            self.allocated = ref(activations)
+            if len(requests) > 1:
+                raise MemoryError
+            return super().prefill(requests, upcoming)
+
+    assert run(["aa", "bb"], Allocating(max_sequences=2)) == {0: "aaaa", 1: "bbbb"}
+
+
+@pytest.mark.parametrize("method", ["prefill", "decode", "fetch"])
+def test_the_loss_of_the_device_is_not_the_fault_of_a_reply(method: str) -> None:
+    def lose(*_: object) -> None:
+        raise DeviceLostError("the GPU has failed")
+
+    backend = ScriptedBackend(max_sequences=2)
+    if method == "fetch":
+        scores = {index: Scores(1, 1.0, 1.0, lose) for index in range(2)}  # type: ignore[arg-type]
+        backend.prefill = lambda *_: PrefillResult(scores)  # type: ignore[method-assign]
+    else:
+        setattr(backend, method, lose)
+    with pytest.raises(DeviceLostError):
+        list(generate(backend, to_prompts(["aa", "bb"]), Generate(temperature=1.0)))
+    assert not backend.running
 
 
 def test_a_failing_step_is_the_fault_of_all_replies_in_it_and_of_no_other() -> None:

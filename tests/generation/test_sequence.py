@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smolcli.backends.base import Logits
+from smolcli.backends.base import Logits, Scores
 from smolcli.generation import sampler
 from smolcli.generation.sampler import Sampler
 from smolcli.generation.scheduler import RETRY_PENALTY, generate
@@ -263,5 +263,6 @@ def test_an_empty_reply_has_the_confidence_of_its_end() -> None:
 
 def test_a_certain_token_has_probability_one() -> None:
     logits = np.array([0, 500, -500], np.float32)
-    assert sampler.log_probability(logits, 1, logits.max()) == 0
-    assert math.isclose(sampler.log_probability(logits, 2, logits.max()), -1000)
+    scores = Scores.of(logits)
+    assert scores.log_probability(1) == 0
+    assert math.isclose(scores.log_probability(2), -1000)

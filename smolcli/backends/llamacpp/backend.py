@@ -156,7 +156,9 @@ class LlamaCpp:
         prepared = self.prepare(prompt)
         self._sequences.clear_idle()
         request = PrefillRequest(LOGITS_SEQUENCE, prepared, prepared.length + len(answer) + 1)
-        logits = [self.prefill([request], []).logits[LOGITS_SEQUENCE]]
+        first = self.prefill([request], []).logits[LOGITS_SEQUENCE]
+        assert isinstance(first, np.ndarray)
+        logits = [first]
         try:
             for token in answer:
                 logits.append(self.decode({LOGITS_SEQUENCE: token})[LOGITS_SEQUENCE].copy())
