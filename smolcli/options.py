@@ -23,6 +23,7 @@ MAX_FRAMES = 100_000  # of a video, or of a segment of it
 _SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")
 DETAILS = ("low", "auto", "high")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTS = ("none", "int8", "int4", "nf4")  # of a checkpoint's matrices, while it is loaded
 
 
 def complete_model_names(incomplete: str) -> list[str]:
@@ -72,7 +73,10 @@ class Model:
         **choice("backend", ("auto", *registry.backends()), unlisted=registry.BACKENDS),
     )
     device: str = opt(
-        "auto", f"auto, cpu, cuda, cuda:N or mps; for {_titles('device')} only.", id_key="device", metavar="DEVICE"
+        "auto",
+        f"auto, cpu, cuda (all GPUs), cuda:N, xpu or mps; for {_titles('device')} only.",
+        id_key="device",
+        metavar="DEVICE",
     )
     dtype: str = opt(
         "auto",
@@ -80,12 +84,18 @@ class Model:
         id_key="dtype",
         **choice("dtype", DTYPES),
     )
+    quant: str = opt(
+        "none",
+        f"Quantize the language half while it is loaded: {enumerate_words(QUANTS)}; for {_titles('quant')} only.",
+        id_key="quant",
+        **choice("quant", QUANTS),
+    )
     threads: int | None = opt(
         None, "CPU threads.", min=1, max=MAX_THREADS, metavar="N", show_default="the CPU cores this process may use"
     )
     jobs: int | None = opt(
-        None, f"Answers to generate at the same time; for {_titles('jobs')} only.", "-j", "--jobs", min=1, max=MAX_JOBS,
-        metavar="N", show_default="by CPU cores and memory",
+        None, "Answers to generate at the same time, on each device.", "-j", "--jobs", min=1, max=MAX_JOBS,
+        metavar="N", show_default="by backend and memory",
     )  # fmt: skip
     vision_encoder: str = opt(
         "auto",

@@ -43,7 +43,8 @@ class BackendEntry(NamedTuple):
     backend is for tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out.
     `machine_facts` names a function that reports what only this backend knows of the machine, and `source_build` the
     distribution that pip can build for this CPU if the prebuilt one crashes. `preload` names a function that the engine
-    calls before it imports the backend.
+    calls before it imports the backend. `lists_devices` names a function from --device to the devices for which it
+    stands, each of which may have an engine.
     """
 
     target: str
@@ -58,6 +59,7 @@ class BackendEntry(NamedTuple):
     machine_facts: str = ""
     source_build: str = ""
     preload: str = ""
+    lists_devices: str = ""
 
 
 AnyEntry = Entry | BackendEntry
@@ -78,8 +80,9 @@ BACKENDS = {
         title="PyTorch",
         file_format="checkpoint",
         uses_gpu=True,
-        options=frozenset({"device", "dtype"}),
-        machine_facts="smolcli.backends.pytorch:machine_facts",
+        options=frozenset({"device", "dtype", "quant"}),
+        machine_facts="smolcli.backends.pytorch_device:machine_facts",
+        lists_devices="smolcli.backends.pytorch_device:engine_devices",
     ),
     "llamacpp": BackendEntry(
         "smolcli.backends.llamacpp.backend:LlamaCpp",
@@ -88,20 +91,19 @@ BACKENDS = {
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
-        options=frozenset({"dtype", "jobs", "vision_encoder"}),
+        options=frozenset({"dtype", "vision_encoder"}),
         machine_facts="smolcli.backends.llamacpp.amx_probe:machine_facts",
         source_build="llama-cpp-python",
     ),
     "numpy": BackendEntry(
         "smolcli.backends.numpy_reference:NumPy",
         title="NumPy",
-        options=frozenset({"jobs"}),
         is_reference=True,
     ),
     "echo": BackendEntry(
         "smolcli.backends.echo:Echo",
         title="echo",
-        options=frozenset({"device", "dtype", "jobs", "vision_encoder"}),
+        options=frozenset({"device", "dtype", "quant", "vision_encoder"}),
         is_hidden=True,
     ),
 }

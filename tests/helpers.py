@@ -61,6 +61,7 @@ def records(
     backend: str = ECHO,
     results: ResultsFile | None = None,
     generate: Generate = Generate(),  # noqa: B008
+    lists_devices: str = "",
     **batch: Any,
 ) -> tuple[list[dict[str, Any]], RecordSink]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -71,6 +72,7 @@ def records(
         work = Work(
             backend, ModelFiles("echo"), Model(), Input(), generate,
             every_page=task.reads_every_page, asks_for_pages=task.asks_for_pages, pages=pages,
+            lists_devices=lists_devices,
         )  # fmt: skip
         LocalExecutor(RunSpec(task, IDENTITY, work, Batch(**batch)), sink, results).run(items)
         stream.seek(0)

@@ -1,48 +1,60 @@
-"""SmolVLM and Idefics3 checkpoints through PyTorch and transformers, on CUDA, Apple's MPS or the CPU.
+"""SmolVLM and Idefics3 checkpoints through PyTorch, on CUDA, Apple's MPS or the CPU.
 
-Neither transformers' processors nor torchvision is needed: image_processor cuts the pictures into tiles, chat_template
-writes the prompt, and tokenizers turns it into token ids.
+transformers reads the checkpoint. The forward pass is this package's own: pytorch_decoder.py evaluates many sequences
+together, vision/pytorch_tower.py encodes tiles. Neither transformers' processors nor torchvision is needed:
+image_processor cuts the pictures into tiles, chat_template writes the prompt, and tokenizers turns it into token ids.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoConfig, DynamicCache, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
+from smolcli.backends import pytorch_device
+from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt, Scores
 from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.grammar_tokenizer import grammar_tokenizer
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, make_layout
 from smolcli.backends.prompt_preparer import PromptPreparer
-from smolcli.backends.pytorch_checkpoint import load_model, name_checkpoint_in_errors
-from smolcli.errors import ModelError, UnavailableError
+from smolcli.backends.pytorch_checkpoint import load_model, load_tower, name_checkpoint_in_errors
+from smolcli.backends.pytorch_decoder import Decoder, take_layers
+from smolcli.backends.pytorch_graphs import CudaCapture
+from smolcli.backends.pytorch_quantization import quantizer
+from smolcli.backends.pytorch_slots import Evaluated, Request, Slots
+from smolcli.backends.vision.pytorch_tower import Tower
+from smolcli.errors import ModelError
+from smolcli.models.chat_template import IMAGE
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.preprocessor_config import read_preprocessor_config
 from smolcli.models.tokenizer import load_tokenizer, make_detokenizer, stop_tokens, tokenize
 from smolcli.options import Model
 from smolcli.system.cpu import usable_cores
+from smolcli.system.memory import is_out_of_memory
 from smolcli.types import ModelLimits, Prompt
 
-if TYPE_CHECKING:  # llguidance is loaded for a schema only
-    from llguidance import LLTokenizer
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer  # loaded for a schema only
+    from tokenizers import Tokenizer
 
 HALF = [0.5, 0.5, 0.5]  # mean and standard deviation of every published model
 BATCH_SIZE = 16  # tiles encoded in one call, which bounds the memory of a picture of many tiles
+CPU_SEQUENCES, GPU_SEQUENCES = 16, 64  # without --jobs
+GREEDY_SEQUENCE = -1  # that of `greedy`, which no reply uses
 
 
 class PyTorch:
-    """A checkpoint directory, with its adapter if it has one, on one device; it evaluates one sequence at a time."""
+    """A checkpoint directory, with its adapter if it has one, on one device; up to --jobs sequences take a step."""
 
     name = "torch"
-    max_sequences = 1
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
         """Load the model.
@@ -56,23 +68,40 @@ class PyTorch:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.threads is not None or not torch.cuda.is_available():
             torch.set_num_threads(options.threads or usable_cores())
-        self.device = _resolve_device(options.device)
-        self.dtype = _resolve_dtype(options.dtype, self.device)
-        with name_checkpoint_in_errors(files.checkpoint):
-            self.model: Any = load_model(files, self.dtype).to(self.device).eval()
-            rows = len(self.model.lm_head.weight)
-            self.tokenizer = load_tokenizer(files, rows)
-            configs = (self.model.generation_config, self.model.config.text_config)
+        self.device = pytorch_device.resolve_device(options.device)
+        self.dtype = pytorch_device.resolve_dtype(options.dtype, self.device)
+        with name_checkpoint_in_errors(files.checkpoint), torch.inference_mode():
+            quantize = quantizer(options.quant, self.device, self.dtype)
+            model: Any = load_model(files, self.dtype)
+            layers = take_layers(model, self.device, quantize)
+            model.to(self.device)
+            self.tokenizer = load_tokenizer(files, len(model.lm_head.weight))
+            configs = (model.generation_config, model.config.text_config)
             configured = [getattr(config, "eos_token_id", None) for config in configs]
-            self.stop_tokens = stop_tokens(self.tokenizer, configured, rows)
-            self.layout = _read_layout(files.checkpoint, self.model.config)
-        self.context_length = int(self.model.config.text_config.max_position_embeddings)
-        self._image_token = int(self.model.config.image_token_id)
+            self.stop_tokens = stop_tokens(self.tokenizer, configured, len(model.lm_head.weight))
+            self.layout = _read_layout(files.checkpoint, model.config)
+            if self.tokenizer.token_to_id(IMAGE) != model.config.image_token_id:
+                raise _other_image_token(files.checkpoint, model.config.image_token_id, self.tokenizer)
+            self.context_length = int(model.config.text_config.max_position_embeddings)
+            tower = load_tower(model)
+            decoder = Decoder(model, layers)
+        self.max_sequences = options.jobs or (CPU_SEQUENCES if self.device.type == "cpu" else GPU_SEQUENCES)
         self.prepare = PromptPreparer(self.layout, options.detail, partial(tokenize, self.tokenizer))
+        self.detokenizer = partial(make_detokenizer, self.tokenizer)
+        self._decoder: Decoder | None = decoder
+        self._tower: Tower | None = tower
         self._embedding_cache = EmbeddingCache(self._encode_batch, BATCH_SIZE)
-        self._sequence: int | None = None  # the one that has the slot
-        self._cache = self._new_cache()  # of that sequence
-        self.device_summary = f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
+        is_cuda = self.device.type == "cuda"
+        self._slots: Slots | None = Slots(
+            decoder,
+            self.max_sequences,
+            pytorch_device.cache_bytes(self.device),
+            is_padded=self.device.type != "cpu",
+            can_draw=is_cuda,  # MPS has no float64
+            new_capture=CudaCapture if is_cuda else None,
+        )
+        formats = [str(self.dtype).removeprefix("torch."), *([options.quant] if options.quant != "none" else [])]
+        self.device_summary = ", ".join([str(self.device), *formats])
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -92,141 +121,134 @@ class PyTorch:
             )
 
     def fits(self, lengths: Sequence[int]) -> int:
-        return len(lengths)
+        return self._require_slots().fits(lengths)
 
+    @torch.inference_mode()
+    @pytorch_device.detect_loss()
     def prefill(self, requests: Sequence[PrefillRequest], upcoming: Sequence[PreparedPrompt]) -> PrefillResult:
-        [request] = requests  # there is a single slot
         started = time.perf_counter()
-        pictures = self._encode(request.prompt.tiles, (tile for prompt in upcoming for tile in prompt.tiles))
-        self._synchronize()
+        later = (tile for prompt in upcoming for tile in prompt.tiles)
+        pictures = iter(self._encode([tile for request in requests for tile in request.prompt.tiles], later))
+        pytorch_device.synchronize(self.device)
         encode_seconds = time.perf_counter() - started
-        cache = self._new_cache()
-        logits = self._evaluate(self._prompt_tokens(request.prompt), pictures, cache)[0]
-        self._sequence, self._cache = request.sequence, cache
-        return PrefillResult({request.sequence: logits.cpu().numpy()}, encode_seconds)
-
-    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Logits]:
-        return {
-            sequence: self._append(token, self._cache).cpu().numpy()
-            for sequence, token in tokens.items()
-            if sequence == self._sequence
+        prompts = {
+            request.sequence: Request(self._embed(request.prompt, pictures), request.max_length, request.draw)
+            for request in requests
         }
+        return PrefillResult(_scores(self._require_slots().prefill(prompts)), encode_seconds)
+
+    @torch.inference_mode()
+    @pytorch_device.detect_loss()
+    def decode(self, tokens: Mapping[int, int]) -> Mapping[int, Scores]:
+        return _scores(self._require_slots().step(tokens))
 
     def release(self, sequence: int) -> None:
-        if sequence == self._sequence:
-            self._sequence, self._cache = None, self._new_cache()
-
-    def detokenizer(self) -> Callable[[int], str]:
-        return make_detokenizer(self.tokenizer)
+        if self._slots is not None:
+            self._slots.release(sequence)
 
     def grammar_tokenizer(self) -> LLTokenizer:
         return self._grammar_tokenizer
 
+    @torch.inference_mode()
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Tensor:
         """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
 
         float32 (1 + len(answer), vocab_size), on the model's device.
         """
-        prepared = self.prepare(prompt)
-        tokens = [*self._prompt_tokens(prepared), *answer]
-        return self._evaluate(tokens, self._encode(prepared.tiles), self._new_cache(), 1 + len(answer))
+        decoder, prepared = self._require_decoder(), self.prepare(prompt)
+        embeddings = self._embed(prepared, iter(self._encode(prepared.tiles)))
+        if answer:
+            embeddings = torch.cat([embeddings, self._embed_tokens(answer)])
+        return decoder.logits(decoder.prefill(embeddings[None])[0, -1 - len(answer) :])
 
     def greedy(self, prompt: Prompt, max_tokens: int) -> list[int]:
         """Return the tokens of the greedy reply, at most `max_tokens`, without the stop token."""
-        prepared, cache = self.prepare(prompt), self._new_cache()
-        logits = self._evaluate(self._prompt_tokens(prepared), self._encode(prepared.tiles), cache)[0]
-        answer: list[int] = []
-        while len(answer) < max_tokens and (token := int(logits.argmax())) not in self.stop_tokens:
-            answer.append(token)
-            logits = self._append(token, cache)
+        prepared, answer = self.prepare(prompt), list[int]()
+        request = PrefillRequest(GREEDY_SEQUENCE, prepared, prepared.length + max_tokens)
+        scores = self.prefill([request], []).logits[GREEDY_SEQUENCE]
+        assert isinstance(scores, Scores)
+        try:
+            while len(answer) < max_tokens and scores.likeliest not in self.stop_tokens:
+                answer.append(scores.likeliest)
+                scores = self.decode({GREEDY_SEQUENCE: answer[-1]})[GREEDY_SEQUENCE]
+        finally:
+            self.release(GREEDY_SEQUENCE)
         return answer
 
     def embeddings(self, prompt: Prompt) -> Tensor:
         """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
-        return self._encode(self.prepare(prompt).tiles).float()
+        return torch.cat(self._encode(self.prepare(prompt).tiles)).float()
 
     def clear_cache(self) -> None:
         self._embedding_cache.clear()
+        self._require_slots().clear()
 
     def gpu_peak(self) -> int:
-        """The peak that PyTorch's allocator reserved on CUDA. MPS only tells what is allocated now."""
-        if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_reserved(self.device))
-        return int(torch.mps.driver_allocated_memory()) if self.device.type == "mps" else 0
+        return pytorch_device.gpu_peak(self.device)
 
     def close(self) -> None:
         """Free the model."""
-        self.clear_cache()
-        self.model = None
+        self._embedding_cache.clear()
+        self._slots = self._decoder = self._tower = None
 
     @cached_property
     def _grammar_tokenizer(self) -> LLTokenizer:
-        return grammar_tokenizer(self.tokenizer, len(self.model.lm_head.weight), self.stop_tokens)
+        return grammar_tokenizer(self.tokenizer, self._require_decoder().vocab_size, self.stop_tokens)
 
-    def _prompt_tokens(self, prompt: PreparedPrompt) -> list[int]:
-        """The tokens of a prompt, with the image token for each embedding of a tile."""
-        tile = [self._image_token] * self.layout.tokens
-        return [token for part in prompt.parts for token in (tile if isinstance(part, bytes) else part)]
+    def _require_decoder(self) -> Decoder:
+        assert self._decoder is not None, "the backend is closed"
+        return self._decoder
 
-    @torch.inference_mode()
-    def _encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> Tensor:
-        """The embeddings of tiles: (tiles * tokens of a tile, hidden), in the model's dtype."""
-        if not tiles:
-            hidden = self.model.config.text_config.hidden_size
-            return torch.empty(0, hidden, device=self.device, dtype=self.dtype)
-        return torch.cat(self._embedding_cache.get(tiles, upcoming))
+    def _require_slots(self) -> Slots:
+        assert self._slots is not None, "the backend is closed"
+        return self._slots
 
-    def _encode_batch(self, tiles: Sequence[bytes]) -> Sequence[Tensor]:
-        """The embeddings of each tile: (tokens of a tile, hidden)."""
-        side = self.layout.tile
-        flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
-        pixels = flat.to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)  # mean and deviation 0.5
-        # One tile per example: transformers takes a tile of a single grey for padding if others are in its example.
-        output = self.model.model.get_image_features(pixels[:, None].to(self.dtype), return_dict=True)
-        embeddings: Sequence[Tensor] = output.pooler_output
+    def _embed(self, prompt: PreparedPrompt, pictures: Iterator[Tensor]) -> Tensor:
+        """The embeddings of a prompt, whose tiles are the next of `pictures`: (tokens, hidden)."""
+        parts = [next(pictures) if isinstance(part, bytes) else self._embed_tokens(part) for part in prompt.parts]
+        embeddings = torch.cat(parts)
+        assert len(embeddings) == prompt.length, "a tile has other tokens than config.json says"
         return embeddings
 
-    def _new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.model.config.text_config)
+    def _embed_tokens(self, tokens: Sequence[int]) -> Tensor:
+        return F.embedding(torch.tensor(tokens, device=self.device), self._require_decoder().embeddings)
 
     @torch.inference_mode()
-    def _evaluate(self, tokens: Sequence[int], pictures: Tensor, cache: DynamicCache, positions: int = 1) -> Tensor:
-        """Evaluate a prompt whose image tokens have the embeddings `pictures`: (image tokens, hidden).
+    def _encode(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Tensor]:
+        """The embeddings of each tile: (tokens of a tile, hidden), in the model's dtype."""
+        return self._embedding_cache.get(tiles, upcoming)
 
-        Returns the logits after each of the last `positions` tokens: float32 (positions, vocab_size).
-        """
-        row = torch.tensor([tokens], device=self.device)
-        embeds = self.model.get_input_embeddings()(row)
-        is_image = torch.eq(row, self._image_token).unsqueeze(-1)
-        is_image[:, len(tokens) - positions + 1 :] = False  # these are the model's own tokens, whatever their ids are
-        embeds = embeds.masked_scatter(is_image, pictures.to(embeds.dtype))
-        return self._forward(embeds, cache, positions)
-
-    @torch.inference_mode()
-    def _append(self, token: int, cache: DynamicCache) -> Tensor:
-        """Append one token and return the logits after it: float32 (vocab_size,)."""
-        embeds = self.model.get_input_embeddings()(torch.tensor([[token]], device=self.device))
-        return self._forward(embeds, cache, 1)[0]
-
-    def _forward(self, embeds: Tensor, cache: DynamicCache, positions: int) -> Tensor:
-        hidden = self.model.model.text_model(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True
-        ).last_hidden_state
-        logits: Tensor = self.model.lm_head(hidden[0, -positions:]).float()
-        return logits
-
-    def _synchronize(self) -> None:
-        """Wait until a GPU has done the work that was submitted to it."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
+    def _encode_batch(self, tiles: Sequence[bytes]) -> list[Tensor]:
+        """The same without the cache. If memory is short, in two halves, and so on."""
+        assert self._tower is not None, "the backend is closed"
+        side = self.layout.tile
+        try:
+            flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
+            if self.device.type == "cuda":
+                flat = flat.pin_memory()
+            return list(self._tower(flat.to(self.device, non_blocking=True)).to(self.dtype))
+        except Exception as error:
+            if len(tiles) == 1 or not is_out_of_memory(error):
+                raise
+        half = len(tiles) // 2
+        return self._encode_batch(tiles[:half]) + self._encode_batch(tiles[half:])
 
 
-def resolve_device_and_dtype(device: str, dtype: str) -> tuple[str, str]:
-    """Return what --device and --dtype are on this machine if they are "auto". Raises UnavailableError."""
-    resolved = _resolve_device(device)
-    return str(resolved), str(_resolve_dtype(dtype, resolved)).removeprefix("torch.")
+def _scores(evaluated: Evaluated) -> dict[int, Scores]:
+    """The scores of sequences, by one small transfer for all, which waits for the device."""
+    table = evaluated.summary.tolist()
+    scores = {}
+    for sequence, row in evaluated.rows.items():
+        likeliest, highest, log_sum, *drawn = table[row]
+        fetch = partial(_fetch, evaluated.logits[row])
+        scores[sequence] = Scores(int(likeliest), highest, log_sum, fetch, (int(drawn[0]), drawn[1]) if drawn else None)
+    return scores
+
+
+@pytorch_device.detect_loss()
+def _fetch(logits: Tensor) -> Logits:
+    values: Logits = logits.cpu().numpy()
+    return values
 
 
 def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
@@ -243,42 +265,12 @@ def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
     return make_layout(side, int(config.vision_config.patch_size), int(config.scale_factor), longest_edge)
 
 
+def _other_image_token(checkpoint: Path, configured: int, tokenizer: Tokenizer) -> ModelError:
+    message = f"{checkpoint}: config.json says that {IMAGE} is the token {configured}, and tokenizer.json that it is"
+    return ModelError(f"{message} {tokenizer.token_to_id(IMAGE)}", "take both from the same checkpoint")
+
+
 def _no_checkpoint(files: ModelFiles) -> ModelError:
     return ModelError(
         f"{files.name} has no safetensors checkpoint", "use --backend llamacpp or name a checkpoint directory"
     )
-
-
-def _resolve_device(name: str) -> torch.device:
-    """Raises UnavailableError if a tensor cannot be made on the device."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UnavailableError(f"the device {name} cannot be used", "try --device cpu") from error
-    return device
-
-
-def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.float16 if device.type == "mps" else torch.float32
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def machine_facts() -> dict[str, Any]:
-    """Return the GPUs that PyTorch sees, for doctor, as "gpus": device, name and memory in bytes of each."""
-    if torch.cuda.is_available():
-        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        gpus = [
-            {"device": f"cuda:{number}", "name": device.name, "memory": device.total_memory}
-            for number, device in enumerate(devices)
-        ]
-        return {"gpus": gpus}
-    if torch.backends.mps.is_available():
-        return {"gpus": [{"device": "mps", "name": "Apple", "memory": torch.mps.recommended_max_memory()}]}
-    return {"gpus": []}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoConfig, GenerationConfig
 
+from smolcli.backends.vision.pytorch_tower import Layer, Tower, WeightAndBias
 from smolcli.errors import EngineError, ErrorKind, ModelError, SmolError
 from smolcli.models.family import check_config
 from smolcli.models.files import ADAPTER_CONFIG, ModelFiles, weight_files
@@ -35,8 +37,8 @@ FLOAT_TYPES = ("F32", "F16", "BF16", "F64")  # of safetensors
 def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
     """Load the model on the CPU in evaluation mode.
 
-    Raises ModelError for a model of another family, for tensors that are missing, unknown or of another shape, and for
-    an adapter that does not fit. Loading damaged files raises unrelated classes: name_checkpoint_in_errors.
+    Raises ModelError for a model of another family, for tensors that are missing, unknown, of another shape or not
+    finite, and for an adapter that does not fit. What loading damaged files raises is for name_checkpoint_in_errors.
     """
     checkpoint = files.checkpoint
     assert checkpoint is not None
@@ -49,7 +51,48 @@ def load_model(files: ModelFiles, dtype: torch.dtype) -> Any:
     model = _load_base(getattr(transformers, CLASSES[config["model_type"]]), checkpoint, dtype)
     if files.adapter is not None:
         _merge(model, Adapter(files.adapter))
+    _refuse_not_finite(checkpoint, dict(model.named_parameters()))
     return model
+
+
+def load_tower(model: Any) -> Tower:
+    """Take the vision tower and the connector of transformers' model, on its device.
+
+    Raises ModelError for a setting that no published model has.
+    """
+    vision, config = model.model.vision_model, model.config.vision_config
+    if config.hidden_act != "gelu_pytorch_tanh":
+        raise ModelError(f"the vision tower's activation is {config.hidden_act}", "torch cannot run it")
+    patches, positions = vision.embeddings.patch_embedding, vision.embeddings.position_embedding.weight
+    half = torch.full((3,), 0.5, device=positions.device)
+    return Tower(
+        mean=half,
+        deviation=half,
+        filters=patches.weight.float(),
+        bias=patches.bias.float(),
+        positions=positions.float(),
+        layers=[_tower_layer(layer) for layer in vision.encoder.layers],
+        last_norm=_norm(vision.post_layernorm),
+        projector=model.model.connector.modality_projection.proj.weight,
+        heads=config.num_attention_heads,
+        scale=model.config.scale_factor,
+        epsilon=config.layer_norm_eps,
+    )
+
+
+def _tower_layer(layer: Any) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    *projections, out, up, down = (
+        (linear.weight, linear.bias)
+        for linear in (
+            attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2,
+        )
+    )  # fmt: skip
+    return Layer(_norm(layer.layer_norm1), projections, out, _norm(layer.layer_norm2), up, down)
+
+
+def _norm(module: Any) -> WeightAndBias:
+    return module.weight.float(), module.bias.float()
 
 
 def _load_base(model_class: Any, checkpoint: Path, dtype: torch.dtype) -> Any:
@@ -78,6 +121,14 @@ def _refuse_integers(checkpoint: Path, types: Mapping[str, str]) -> None:
         if stored_as not in FLOAT_TYPES and not name.endswith(COMPUTED):
             message = f"{checkpoint}: the tensor {name} is stored as {stored_as}"
             raise ModelError(message, f"save it as {', '.join(FLOAT_TYPES)}")
+
+
+def _refuse_not_finite(checkpoint: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise ModelError for weights that are NaN or infinite, perhaps only in the dtype that they were loaded in."""
+    for name, weight in weights.items():
+        if not all(map(math.isfinite, torch.aminmax(weight.detach()))):
+            message = f"{checkpoint}: {name} has numbers that are not finite"
+            raise ModelError(message, "use --dtype float32, or save the checkpoint again")
 
 
 def _merge(model: Any, adapter: Adapter) -> None:

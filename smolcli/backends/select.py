@@ -18,7 +18,12 @@ from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
 # Options that not every backend takes: the field of options.Model, and its flag.
-FLAGS = {"vision_encoder": "--vision-engine", "jobs": "-j", "device": "--device", "dtype": "--dtype"}
+FLAGS = {
+    "vision_encoder": "--vision-engine",
+    "device": "--device",
+    "dtype": "--dtype",
+    "quant": "--quant",
+}
 
 
 def backend_candidates(options: Model) -> tuple[str, ...]:
@@ -93,9 +98,9 @@ def _refused_option(options: Model, backend: str) -> str:
     """Return the first given option that `backend` does not take, a key of FLAGS; "" if there is none."""
     is_given = {
         "vision_encoder": options.vision_encoder != "auto",
-        "jobs": options.jobs is not None,
         "device": options.device not in ("auto", "cpu"),
         "dtype": options.dtype != "auto",
+        "quant": options.quant != "none",
     }
     accepted = registry.BACKENDS[backend].options
     return next((field for field in FLAGS if is_given[field] and field not in accepted), "")

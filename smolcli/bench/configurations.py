@@ -72,7 +72,7 @@ class Configuration:
         arguments = ["-m", str(_location(self.files) if reads_checkpoint else self.files.gguf)]
         if not reads_checkpoint and self.files.mmproj is not None:
             arguments += ["--mmproj", str(self.files.mmproj)]
-        flags = {"device": "--device", "vision_encoder": "--vision-engine", "dtype": "--dtype"}
+        flags = {"device": "--device", "vision_encoder": "--vision-engine", "dtype": "--dtype", "quant": "--quant"}
         for name, flag in flags.items():
             if name in registry.BACKENDS[self.backend].options:
                 arguments += [flag, getattr(self.options, name)]
@@ -104,24 +104,32 @@ def configurations(models: Sequence[str], variants: Variants, console: Console) 
         pairs = _QuantizedPairs(stack, console)
         combinations: list[Configuration] = []
         for model, backend in product(models or [None], dict.fromkeys(variants.backend)):  # type: ignore[list-item]
-            for files, name, quant in _files(model, backend, variants, pairs):
-                combinations += _of_files(files, name, quant, variants)
-        if variants.quant and not any(_reads_pairs(configuration.backend) for configuration in combinations):
+            for files, name, quant, loaded_as in _files(model, backend, variants, pairs):
+                combinations += _of_files(files, name, quant, loaded_as, variants)
+        if variants.pair_quants and not any(_reads_pairs(configuration.backend) for configuration in combinations):
             readers = list(filter(_reads_pairs, registry.backends()))
             titles = " and ".join(registry.BACKENDS[name].title for name in readers)
-            raise UsageError(f"--quant is for {titles}, which do not run here", f"add --backend {readers[0]}")
+            raise UsageError(
+                f"--quant {variants.pair_quants[0]} is for {titles}, which do not run here",
+                f"add --backend {readers[0]}",
+            )
         yield _distinct(combinations)
 
 
-def _of_files(files: ModelFiles, backend: str, quant: str, variants: Variants) -> Iterator[Configuration]:
-    """The combinations of threads, detail and vision encoder for one model on one backend."""
+def _of_files(
+    files: ModelFiles, backend: str, quant: str, loaded_as: str, variants: Variants
+) -> Iterator[Configuration]:
+    """The combinations of threads, detail and vision encoder for one model on one backend.
+
+    `quant` is its quantization in reports, `loaded_as` the --quant with which its checkpoint is loaded.
+    """
     threads = dict.fromkeys(variants.threads or (usable_cores(),))
     details = dict.fromkeys(variants.detail or ("auto",))
     engines = dict.fromkeys(variants.vision_encoder or ("auto",)) if _has_vision_encoder(backend) else ("auto",)
     for count, detail, engine in product(threads, details, engines):
         options = Model(
             backend=backend, device=variants.device, dtype=variants.dtype, threads=count, detail=detail,
-            vision_encoder=engine,
+            vision_encoder=engine, quant=loaded_as,
         )  # fmt: skip
         options = settle_options(options, backend, files)
         device = _placement(variants.device, variants.dtype)[0] if registry.BACKENDS[backend].uses_gpu else "cpu"
@@ -153,7 +161,7 @@ def _placement(device: str, dtype: str) -> tuple[str, str]:
     """The device and the type of weights that PyTorch uses; PyTorch is only loaded, in a child, if it may use a GPU."""
     if dtype == "auto" and device in ("auto", "cpu") and not (may_use_gpu() and device == "auto"):
         return "cpu", "float32"
-    placement: tuple[str, str] = call("smolcli.backends.pytorch:resolve_device_and_dtype", device, dtype)
+    placement: tuple[str, str] = call("smolcli.backends.pytorch_device:resolve_device_and_dtype", device, dtype)
     return placement
 
 
@@ -165,35 +173,40 @@ def _location(files: ModelFiles) -> str:
 
 def _files(
     model: str | None, backend: str, variants: Variants, pairs: _QuantizedPairs
-) -> Iterator[tuple[ModelFiles, str, str]]:
-    """The files of a model, the backend that runs them, and their quantization: once, or for each of --quant."""
+) -> Iterator[tuple[ModelFiles, str, str, str]]:
+    """The files of a model, the backend that runs them, and their quantization: once, or for each of --quant.
+
+    The quantization is given as reports name it, and as Model.quant.
+    """
     has_engines = backend == "auto" or _has_vision_encoder(backend)
     engine = next((name for name in variants.vision_encoder if name != "auto" and has_engines), "auto")
     options = Model(model=model, backend=backend, device=variants.device, dtype=variants.dtype, vision_encoder=engine)
     names = backend_candidates(options)
     gguf = [name for name in names if _reads_pairs(name)]
-    if backend == "auto" and variants.quant and all(registry.BACKENDS[name].is_reference for name in gguf):
+    if backend == "auto" and variants.pair_quants and all(registry.BACKENDS[name].is_reference for name in gguf):
         for name in registry.backends("gguf"):
             registry.require(registry.BACKENDS, name)  # whose speed is meant, where no backend is named
-    if not gguf or not variants.quant:
+    if not gguf or not variants.pair_quants:
         files, name = resolve.resolve_with_backend(options, names)
         pairs.show_once(files.notice)
-        check_options(options, name)
-        yield files, name, _quantization(files, name, variants)
+        for loaded_as in variants.loaded_quants or ("none",):
+            check_options(replace(options, quant=loaded_as), name)
+            yield files, name, _quantization(files, name, variants, loaded_as), loaded_as
         return
     check_options(options, gguf[0])
-    for quant in dict.fromkeys(variants.quant):
+    for quant in variants.pair_quants:
         files = replace(pairs.find_or_convert(model, quant), checkpoint=None)  # which a backend of any would read
-        yield files, gguf[0], _quantization(files, gguf[0], variants)
+        yield files, gguf[0], _quantization(files, gguf[0], variants), "none"
 
 
-def _quantization(files: ModelFiles, backend: str, variants: Variants) -> str:
+def _quantization(files: ModelFiles, backend: str, variants: Variants, loaded_as: str = "none") -> str:
     """The quantization of both halves, once if it is the same; of a checkpoint the type of the loaded weights."""
     entry = registry.BACKENDS[backend]
     if entry.is_hidden:  # it runs no model
         return "-"
     if files.format_read_by(backend) == "checkpoint":
-        return _placement(variants.device, variants.dtype)[1] if entry.uses_gpu else COMPUTED
+        dtype = _placement(variants.device, variants.dtype)[1] if entry.uses_gpu else COMPUTED
+        return dtype if loaded_as == "none" else f"{loaded_as}+{dtype}"
     if files.gguf is None or files.mmproj is None:
         return "-"
     halves = [model_files.quantization(half.name).lower() or "?" for half in (files.gguf, files.mmproj)]

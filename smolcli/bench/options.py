@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from smolcli.errors import UsageError
-from smolcli.options import Batch, Generate, Model, Output
+from smolcli.options import QUANTS, Batch, Generate, Model, Output
 from smolcli.terminal.option_fields import choice, opt, same_as
 from smolcli.terminal.words import enumerate_words
 
@@ -32,7 +32,8 @@ class Variants:
     quant: tuple[str, ...] = opt(
         (),
         "Quantization of the language model for llama.cpp, or for NumPy with -b numpy: that pair where it is beside "
-        "the model, else one that is converted from the checkpoint and deleted afterwards.",
+        "the model, else one that is converted from the checkpoint and deleted afterwards. int8, int4 or nf4: the "
+        "checkpoint on PyTorch, quantized while it is loaded; none: not quantized.",
         metavar="QUANT",
     )
     threads: tuple[int, ...] = same_as(Model, "threads", default=())
@@ -46,6 +47,16 @@ class Variants:
     device: str = same_as(Model, "device")
     dtype: str = same_as(Model, "dtype")
     vision_encoder: tuple[str, ...] = same_as(Model, "vision_encoder", default=("auto",))
+
+    @property
+    def loaded_quants(self) -> tuple[str, ...]:
+        """Those of --quant, each once, in which a checkpoint is loaded."""
+        return tuple(quant for quant in dict.fromkeys(self.quant) if quant in QUANTS)
+
+    @property
+    def pair_quants(self) -> tuple[str, ...]:
+        """Those of --quant, each once, that are quantizations of GGUF pairs."""
+        return tuple(quant for quant in dict.fromkeys(self.quant) if quant not in QUANTS)
 
 
 def parse_image_or_none(word: str) -> str:

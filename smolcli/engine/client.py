@@ -18,13 +18,15 @@ another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
 from smolcli.engine.engine_child import EngineChild, Phase, Start, start_process
 from smolcli.engine.progress_cells import OPENING, RequestId
 from smolcli.engine.protocol import (
     Ask,
     Decoded,
+    DevicesFound,
     Event,
     Exited,
     Failed,
@@ -66,19 +68,20 @@ class Engine:
     What a child sends is put into `inbox`, from where its owner gives it to `handle`. `timeout` is in seconds of work
     on one item, for videos on one prompt. A child whose own memory has grown by more than `growth` bytes, and half of
     what it held when it had warmed up, finishes what it has begun and is replaced. `clock` tells the seconds of a
-    monotonic clock; `start` starts a child.
+    monotonic clock; `start` starts a child; engines of one inbox share `child_numbers`.
     """
 
     def __init__(
         self, work: Work, inbox: Inbox[InboxMessage], timeout: float = LOAD_SECONDS, verbose: bool = False,
         growth: int = GROWTH, *, clock: Callable[[], float] = time.monotonic, start: Start = start_process,
+        child_numbers: Iterator[int] | None = None,
     ) -> None:  # fmt: skip
         self._work, self._inbox, self._verbose, self._clock, self._start = work, inbox, verbose, clock, start
         self._items: dict[int, Item] = {}  # that are not done
         self._contents: dict[int, Content] = {}  # of items that any child has opened
         self._unanswered: dict[int, dict[int, Open | Ask]] = {}  # number -> slot -> message
         self._child: EngineChild | None = None
-        self._next_child = 0  # its number: messages of earlier ones are ignored
+        self._child_numbers = child_numbers or count()  # messages of earlier children are ignored
         advice = ADVICE_ON_PAGES if work.every_page else ADVICE_ON_FRAMES
         self._watchdog = Watchdog(timeout, work.decodes_by_prompt, clock(), advice)
         self._quarantine = Quarantine()
@@ -134,6 +137,8 @@ class Engine:
         match message.message:
             case Ready():
                 return self._on_ready(self._child)
+            case DevicesFound() as found:
+                return [found]
             case FunctionFailed(error):
                 raise error
             case Exited():
@@ -286,8 +291,7 @@ class Engine:
         return Failed(number, fault, self._contents.get(number, Content()))
 
     def _start_child(self) -> EngineChild:
-        self._child = EngineChild(self._next_child, self._start(self._work, self._verbose), self._inbox)
-        self._next_child += 1
+        self._child = EngineChild(next(self._child_numbers), self._start(self._work, self._verbose), self._inbox)
         self._watchdog.child_started(self._clock())
         return self._child
 

@@ -29,7 +29,8 @@ class Work:
 
     With `streams` the engine sends every piece of a reply as it comes. With `sampling` its inputs are videos. With
     `every_page` all pages of a file are frames of its item, not only the first, or those that `pages` chooses. With
-    `asks_for_pages` their layout is asked for.
+    `asks_for_pages` their layout is asked for. `lists_devices` is the function, as "module:function", that returns the
+    devices for which the model's --device stands, each of which may have an engine; "" if there is but one.
     """
 
     backend: str
@@ -42,6 +43,7 @@ class Work:
     every_page: bool = False
     asks_for_pages: bool = False
     pages: Pages = Pages()
+    lists_devices: str = ""
 
     @property
     def chosen_pages(self) -> Pages | None:
@@ -131,6 +133,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class DevicesFound:
+    """The devices for which --device stands, the first of them this engine's; sent before the model is loaded."""
+
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ItemOpened:
     """An item is open; the frames of `media` have no pixels, which stay in the engine's process."""
 
@@ -193,7 +202,9 @@ class Exited:
 
 
 # FunctionFailed is what ended the engine's function, sent by process/worker_main.py.
-EngineMessage = Ready | ItemOpened | ItemNotOpened | FramesDecoded | PieceMade | ReplyMade | FunctionFailed | Exited
+EngineMessage = (
+    Ready | DevicesFound | ItemOpened | ItemNotOpened | FramesDecoded | PieceMade | ReplyMade | FunctionFailed | Exited
+)
 
 
 class InboxMessage(NamedTuple):
@@ -257,4 +268,4 @@ class Restarted:
     numbers: tuple[int, ...] = ()
 
 
-Event = Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
+Event = DevicesFound | Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted

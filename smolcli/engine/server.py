@@ -31,6 +31,7 @@ from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Sta
 from smolcli.engine.protocol import (
     OPENERS,
     Ask,
+    DevicesFound,
     EngineMessage,
     FramesDecoded,
     ItemNotOpened,
@@ -86,7 +87,11 @@ def serve(pipe: Pipe, work: Work) -> None:
     server = EngineServer(pipe, work)
     Thread(target=_receive, args=(pipe, server), daemon=True).start()
     started = time.perf_counter()
-    backend = _load_backend(work.backend)(work.files, work.model)
+    backend_class = _load_backend(work.backend)
+    devices = resolve(work.lists_devices)(work.model.device) if work.lists_devices else ()
+    if len(devices) > 1:
+        pipe.send(DevicesFound(devices))
+    backend = backend_class(work.files, work.model)
     load_seconds = time.perf_counter() - started
     if is_verbose():
         print(f"smolcli: {work.files.name} on {backend.name}: {backend.device_summary}", file=sys.stderr, flush=True)
@@ -178,13 +183,8 @@ class EngineServer:
 
     def answer(self, backend: Backend, load_seconds: float) -> None:
         """Answer prompts, for ever. `load_seconds` is what loading the model has taken."""
-        pieces = generate(
-            backend,
-            self.prompts(),
-            self._work.generate,
-            load_seconds=load_seconds,
-            prepare=partial(self.prepare, backend),
-        )
+        prepare = partial(self.prepare, backend)
+        pieces = generate(backend, self.prompts(), self._work.generate, load_seconds=load_seconds, prepare=prepare)
         self._pipe.send(Ready())
         replies = ReplyCollector()
         for piece in pieces:

@@ -16,9 +16,10 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from smolcli.engine.client import Engine
+from smolcli.engine.engines import Engines
 from smolcli.engine.protocol import (
     Decoded,
+    DevicesFound,
     Event,
     Failed,
     InboxMessage,
@@ -42,7 +43,9 @@ from smolcli.types import Answer, Fault, Item, Memory, Record
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
 
-AHEAD = 32  # items that are opened, or wait to be, before the model has come to them; with -j twice as many at least
+AHEAD = (
+    32  # items per device that are opened, or wait to be, before the model comes to them; at least twice those of -j
+)
 VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
 FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which others are let in
 LET_IN = 8  # items that are let in together, since each time wakes the thread that reads them; of few ahead a quarter
@@ -75,13 +78,14 @@ class LocalExecutor:
         self._spec, self._sink = spec, sink
         self._answers: Answers = answers or KnownAnswers(sink, results, spec.batch.retry_failed)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self._engine = Engine(spec.work, self._inbox, spec.batch.timeout, spec.verbose)
+        self._engine = Engines(spec.work, self._inbox, spec.batch.timeout, spec.verbose)
         self._queue: dict[int, Job] = {}  # by number, in order: every item whose record was not given out
         self._undecided: deque[Job] = deque()  # of these, in order, those about which nothing was decided
         self._numbers = count()
-        ahead = VIDEOS_AHEAD if self._reads_videos else max(AHEAD, 2 * (spec.work.model.jobs or 0))
-        self._producer = Producer(self._inbox, ahead)
-        self._let_in_together, self._to_let_in = min(LET_IN, ahead // 4), 0
+        self._ahead = VIDEOS_AHEAD if self._reads_videos else max(AHEAD, 2 * (spec.work.model.jobs or 0))
+        self._producer = Producer(self._inbox, self._ahead)
+        self._let_in_together, self._to_let_in = min(LET_IN, self._ahead // 4), 0
+        self._devices = 1  # for each of which so many items are read ahead
         self._replaced = 0  # items in the queue for which others were let in
         self._has_all_items = False
         self.is_stopping = False
@@ -185,8 +189,15 @@ class LocalExecutor:
         for event in events:
             if isinstance(event, Restarted):
                 self._on_restart(event)
+            elif isinstance(event, DevicesFound):
+                self._read_ahead_for(len(event.devices))
             elif event.number in self._queue:
                 self._handle_event(self._queue[event.number], event)
+
+    def _read_ahead_for(self, devices: int) -> None:
+        """Let in as many items for each device as for the first."""
+        self._producer.add_permits(self._ahead * max(devices - self._devices, 0))
+        self._devices = max(devices, self._devices)
 
     def _on_restart(self, event: Restarted) -> None:
         """Tell the user that the engine was lost; what it had not answered another one is asked from the beginning."""

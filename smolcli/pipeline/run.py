@@ -123,6 +123,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
         every_page=task.reads_every_page,
         asks_for_pages=task.asks_for_pages and request.generate.schema is None,
         pages=task.page_options,
+        lists_devices=registry.BACKENDS[backend].lists_devices,
     )
     return EngineJob(work, identity)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from smolcli import registry
-from smolcli.backends.base import Backend, Logits, PrefillRequest, PrefillResult, PreparedPrompt
+from smolcli.backends.base import Backend, Logits, PrefillRequest, PrefillResult, PreparedPrompt, Scores
 from smolcli.backends.echo import Echo
 from smolcli.converters import convert
 from smolcli.errors import EngineError, InputError
@@ -285,13 +285,24 @@ STEPS = 3
 NO_TOKEN = PreparedPrompt(((10**6,),), 1, 0)  # a prompt that no model can evaluate
 
 
+def to_array(logits: Logits | Scores) -> Logits:
+    """A copy of the logits after a sequence; the scores that come with them must be theirs."""
+    if isinstance(logits, np.ndarray):
+        return logits.copy()
+    array = logits.fetch().copy()
+    expected = Scores.of(array)
+    assert (logits.likeliest, logits.highest) == (expected.likeliest, expected.highest)
+    assert logits.log_sum == pytest.approx(expected.log_sum, abs=1e-5)
+    return array
+
+
 def prefill(backend: Backend, prompts: Mapping[int, PreparedPrompt]) -> dict[int, Logits]:
     """Prefill sequences together, and return a copy of the logits of each."""
     requests = [PrefillRequest(number, prompt, prompt.length + 1 + STEPS) for number, prompt in prompts.items()]
     assert backend.fits([request.max_length for request in requests]) == len(requests)
     result = backend.prefill(requests, [])
     assert sorted(result.logits) == sorted(prompts) and result.encode_seconds >= 0
-    return {number: logits.copy() for number, logits in result.logits.items()}
+    return {number: to_array(logits) for number, logits in result.logits.items()}
 
 
 def run(backend: Backend, prompts: Mapping[int, PreparedPrompt]) -> dict[int, list[Logits]]:
@@ -300,7 +311,7 @@ def run(backend: Backend, prompts: Mapping[int, PreparedPrompt]) -> dict[int, li
     for _ in range(STEPS):
         tokens = {number: int(of_sequence[-1].argmax()) for number, of_sequence in logits.items()}
         for number, after in backend.decode(tokens).items():
-            logits[number].append(after.copy())
+            logits[number].append(to_array(after))
     for number in prompts:
         backend.release(number)
     return logits
@@ -341,7 +352,7 @@ def test_a_released_slot_can_be_used_again_while_the_others_go_on(
     after = backend.decode(dict.fromkeys(numbers, int(expected[0].argmax())))
     assert sorted(after) == numbers
     for number in numbers:
-        np.testing.assert_allclose(after[number], expected[1], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(to_array(after[number]), expected[1], rtol=0, atol=1e-4)
         backend.release(number)
     backend.release(last)  # it has no slot, and nothing happens
 

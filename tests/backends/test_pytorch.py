@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from smolcli.backends.pytorch import PyTorch
 from smolcli.errors import EngineError, ModelError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
+from smolcli.types import Prompt
 from tests.tiny import make_checkpoint
 
 
@@ -29,8 +34,8 @@ def folder(undamaged: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(undamaged, tmp_path / "Tiny"))
 
 
-def load(folder: Path) -> PyTorch:
-    return PyTorch(ModelFiles("Tiny", folder), Model(threads=1, device="cpu"))
+def load(folder: Path, dtype: str = "auto") -> PyTorch:
+    return PyTorch(ModelFiles("Tiny", folder), Model(threads=1, device="cpu", dtype=dtype))
 
 
 def edit(file: Path, **keys: object) -> None:
@@ -51,11 +56,18 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"a": Evil()}, folder / "pytorch_model.bin")
 
 
+NORM = "model.text_model.norm.weight"
 DAMAGE = {
     "another architecture": (lambda d: edit(d / "config.json", model_type="qwen2_vl"), "is a model of type qwen2_vl"),
     "no architecture": (lambda d: (d / "config.json").write_text("{}"), "names no model_type"),
@@ -67,6 +79,22 @@ DAMAGE = {
     "no picture's edge": (lambda d: edit(d / "preprocessor_config.json", size={"longest_edge": 0}), "contradict"),
     "other colors": (lambda d: edit(d / "preprocessor_config.json", image_mean=[0, 0, 0]), "image_mean is .*only mod"),
     "weights that run code": (pickled, "cannot be loaded"),
+    "a missing weight": (
+        lambda d: change_weights(d, lambda w: w.pop(NORM)),
+        f"lacks 1 of .*the first {NORM}; download",
+    ),
+    "a renamed weight": (
+        lambda d: change_weights(d, lambda w: w.update(norm=w.pop(NORM))),
+        f"the first {NORM}, and has 1 tensor that",
+    ),
+    "a weight that is not a number": (
+        lambda d: change_weights(d, lambda w: w[NORM].fill_(math.nan)),
+        f"{NORM} has numbers that are not finite; use --dtype float32, or save",
+    ),
+    "another model's tokenizer": (
+        lambda d: edit(d / "config.json", image_token_id=7),
+        "config.json says that <image> is the token 7, and tokenizer.json that it is 358; take both from the same",
+    ),
 }
 
 
@@ -79,6 +107,34 @@ def test_the_error_for_a_damaged_checkpoint_names_it(folder: Path, how: str, mon
         load(folder)
     assert str(folder) in str(caught.value)
     assert not Path("evil").exists()
+
+
+def test_code_that_comes_with_a_checkpoint_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    classes = {"AutoConfig": "evil.Evil", "AutoModelForImageTextToText": "evil.Evil", "AutoModel": "evil.Evil"}
+    edit(folder / "config.json", auto_map=classes)
+    (folder / "evil.py").write_text("import os; os.mkdir('evil')")
+    load(folder).close()
+    assert not Path("evil").exists()
+
+
+def test_weights_that_are_too_large_for_float16_are_refused_for_it_alone(folder: Path) -> None:
+    change_weights(folder, lambda weights: weights[NORM].fill_(1e6))
+    with pytest.raises(ModelError, match=f"{NORM} .*use --dtype float32"):
+        load(folder, "float16")
+    load(folder, "float32").close()
+
+
+def test_what_a_tokenizer_does_for_training_changes_no_prompt(folder: Path) -> None:
+    prompt = Prompt.user("one two three four five six")
+    expected = load(folder).prepare(prompt)
+    file = folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    for enable in (lambda: tokenizer.enable_truncation(4), lambda: tokenizer.enable_padding(length=100)):
+        enable()
+        tokenizer.save(str(file))
+        assert load(folder).prepare(prompt) == expected
+    assert expected.length > 4
 
 
 def test_a_model_that_does_not_fit_in_memory_is_a_memory_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

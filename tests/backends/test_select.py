@@ -219,8 +219,8 @@ def test_only_llama_cpp_takes_a_vision_encoder(machine: dict[str, bool]) -> None
         assert select.backend_candidates(Model(vision_encoder=encoder, dtype="float32")) == ("llamacpp", "torch")
         with pytest.raises(UsageError, match="--vision-engine is for llama.cpp.*add --backend llamacpp"):
             select.check_options(Model(vision_encoder=encoder), "torch")
-    with pytest.raises(UsageError, match="-j is for llama.cpp and NumPy, and PyTorch.*or add --backend llamacpp"):
-        select.check_options(Model(jobs=2), "torch")
+    for backend in registry.backends():
+        select.check_options(Model(jobs=2), backend)
     assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()
     with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
         select.check_options(Model(device="cuda"), "llamacpp")

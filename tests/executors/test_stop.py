@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from smolcli.engine import engines
 from smolcli.engine.client import Engine
 from smolcli.engine.progress_cells import OPENING, RequestId
 from smolcli.engine.protocol import Ask, Event, InboxMessage, ItemOpened, Open, Ready, ReplyMade, Work
 from smolcli.errors import ErrorKind
-from smolcli.executors import local
 from smolcli.executors.answers import Answers, KnownAnswers, Skip
 from smolcli.executors.base import RunSpec
 from smolcli.executors.duplicates import OpenItem
@@ -73,10 +73,10 @@ class Scene:
             self.children[-1].say(Ready())
             return self.children[-1]
 
-        def engine(work: Work, inbox: Inbox[InboxMessage], timeout: float, verbose: bool) -> Engine:
-            return Engine(work, inbox, timeout, verbose, start=start)
+        def engine(work: Work, inbox: Inbox[InboxMessage], timeout: float, verbose: bool, **more: Any) -> Engine:
+            return Engine(work, inbox, timeout, verbose, start=start, **more)
 
-        monkeypatch.setattr(local, "Engine", engine)
+        monkeypatch.setattr(engines, "Engine", engine)
         work = Work("none:None", ModelFiles("none"), Model(), Input(), Generate())
         self.executor = LocalExecutor(RunSpec(Caption(prompt="Hm?"), IDENTITY, work), self.sink, answers=answers)
 

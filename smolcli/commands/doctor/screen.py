@@ -228,7 +228,8 @@ def _free_space(folders: list[dict[str, Any]]) -> str:
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
-    return f"{gpu['device']}: {gpu['name']}, {_gigabytes(gpu['memory'])}"
+    memory = f"{_gigabytes(gpu['memory'])}, {_gigabytes(gpu['free'])} free"
+    return f"{gpu['device']}: {gpu['name']}, {memory}, --dtype auto is {gpu['dtype']}"
 
 
 def _short_backend(backend: dict[str, Any]) -> str:

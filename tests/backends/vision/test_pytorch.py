@@ -90,7 +90,7 @@ def test_an_exception_of_pytorch_is_an_engine_error(monkeypatch: pytest.MonkeyPa
         with pytest.raises(EngineError, match="could not encode a tile: .*allocate memory.*try --vision-eng") as caught:
             vision.encode([noise(1, read_layout(NANO).tile)])
         assert caught.value.kind == "memory"
-    monkeypatch.setattr(pytorch.Tower, "_norm", fail)
+    monkeypatch.setattr(pytorch._Reader, "_norm", fail)
     with pytest.raises(EngineError, match=f"could not hold {NANO} in memory: .*allocate memory") as caught:
         make_encoder(NANO, EXACT, 192)
     assert caught.value.kind == "memory"

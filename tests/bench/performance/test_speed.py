@@ -239,6 +239,19 @@ def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
         assert "--dtype float32" in " ".join(configuration.arguments)
 
 
+def test_a_checkpoint_is_measured_in_each_quantization_in_which_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smolcli.bench.configurations.may_use_gpu", lambda: False)
+    variants = Variants(backend=("torch", "llamacpp"), quant=("int8", "none", "f16"))
+    with configurations(["nano"], variants, QUIET) as chosen:
+        assert [(configuration.backend, configuration.settings["quant"]) for configuration in chosen] == [
+            ("torch", "int8+float32"), ("torch", "float32"), ("llamacpp", "f16"),
+        ]  # fmt: skip
+        assert ["--quant int8" in " ".join(configuration.arguments) for configuration in chosen] == [True, False, False]
+        assert len({configuration.identity("ask", Generate()).id_of("") for configuration in chosen}) == 3
+    with pytest.raises(UsageError, match="--quant is for PyTorch, and llama.cpp would run this"):
+        names(["nano"], backend=("llamacpp",), quant=("int8",))
+
+
 def test_missing_pair_is_converted_and_deleted_afterwards() -> None:
     with configurations(["nano"], Variants(backend=("llamacpp",), quant=("f16", "q8_0", "Q4_K_M")), QUIET) as chosen:
         assert [configuration.settings["quant"] for configuration in chosen] == ["f16", "q8_0+f16", "q4_k_m+f16"]
@@ -269,7 +282,7 @@ def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
     for quant in ((), ("q8_0",)):
         with pytest.raises(UsageError, match="PyTorch"):
             names(["nano"], backend=("llamacpp",), quant=quant, device="cuda")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"--quant is for llama\.cpp"):
+    with pytest.raises(UsageError, match=r"--quant q8_0 is for llama\.cpp"):
         names(["nano"], backend=("torch",), quant=("q8_0",))
 
 
