@@ -1,6 +1,7 @@
-"""Which backend answers about nano soonest, one picture and many: what `--backend auto` takes rests on it.
+"""Which backend answers soonest, one picture and many: what `--backend auto` takes rests on it.
 
     python benchmarks/auto.py --rounds 5
+    python benchmarks/auto.py --count 8 "-b llamacpp -m 256m.gguf -n 64" "-b torch -m 256m --dtype bfloat16 -n 64"
 
 Prints for each job the median seconds of every backend, and the median of the rounds' ratios to the first one.
 """
@@ -32,13 +33,14 @@ def save_pictures(folder: Path, suite: str, count: int) -> None:
 def seconds(*words: str) -> float:
     """Run one command of smolcli and return its wall time."""
     started = time.perf_counter()
-    subprocess.run(["smolcli", *words, "-m", "nano", "-q"], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["smolcli", *words, "-q"], stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 
 def compare(name: str, backends: list[str], rounds: int, *words: str) -> None:
-    """Run the backends in turn and print their times."""
-    times = [[seconds(*words, "-b", backend) for backend in backends] for _ in range(rounds)]
+    """Run the backends, or commands of these options, in turn and print their times."""
+    options = [backend.split() if backend.startswith("-") else ["-b", backend, "-m", "nano"] for backend in backends]
+    times = [[seconds(*words, *chosen) for chosen in options] for _ in range(rounds)]
     for number, backend in enumerate(backends):
         ratios = [row[number] / row[0] for row in times]
         median, ratio = statistics.median(row[number] for row in times), statistics.median(ratios)
@@ -47,7 +49,7 @@ def compare(name: str, backends: list[str], rounds: int, *words: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backends", nargs="*", default=["llamacpp", "numpy"])
+    parser.add_argument("backends", nargs="*", default=["llamacpp", "numpy"], help="of nano, or options in quotes")
     parser.add_argument("--count", type=int, default=200, help="pictures of a folder")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
