@@ -155,7 +155,7 @@ EXECUTORS = {
     "ray": Entry("smolcli.executors.ray.driver:RayExecutor", "ray", ("ray",)),
 }
 COMMANDS = {
-    "models": Entry("smolcli.commands.models:app", about="List and download models.", group="Models"),
+    "models": Entry("smolcli.commands.models:app", about="List, download, describe and remove models.", group="Models"),
     "convert-to-gguf": Entry(
         "smolcli.commands.convert_to_gguf.command:convert_to_gguf",
         about="Convert a checkpoint to a pair of GGUF files.",

@@ -9,6 +9,7 @@ BPE with the special tokens of SmolVLM.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ MARKERS = (
     "<image>",
     "<end_of_utterance>",
 )
+FEW_MARKERS = MARKERS[-3:]  # of SmolVLM-Instruct, whose tokenizer spells out the place of a tile
 CORPUS = (
     "User: What is in the picture? the the the\n",
     "Assistant: The red square is on the left of the blue circle.\n\n",
@@ -67,14 +69,15 @@ def make_checkpoint(
 ) -> Path:
     """Write a checkpoint to `directory` and return `directory`.
 
-    `variant` is v1 (Idefics3), v2 (SmolVLM) or docling (Idefics3 with Granite's tokenizer). `tile` is the side of a
+    `variant` is v1 (Idefics3), v1-2.2b (the same without tokens for the places of tiles), v2 (SmolVLM) or docling
+    (Idefics3 with Granite's tokenizer). `tile` is the side of a
     tile in pixels, a key of GEOMETRY. `layout` is the major version of transformers whose config.json is written (5 or
     4). A small `shard_size` makes many shards. `exact` weights are bit-identical on every machine. `width` is the
     hidden size of the language model. `generation` has additional keys of generation_config.json.
     """
     directory.mkdir(parents=True, exist_ok=True)
     roles = GRANITE if variant == "docling" else SMOL
-    tokenizer = make_tokenizer(roles)
+    tokenizer = make_tokenizer(roles, FEW_MARKERS if variant == "v1-2.2b" else MARKERS)
     model: Any = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width)
     model.to(dtype)
     if exact:
@@ -147,7 +150,7 @@ def make_model(
     return model
 
 
-def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:
+def make_tokenizer(roles: dict[str, str] = SMOL, markers: Sequence[str] = MARKERS) -> Tokenizer:
     """Make a byte-level BPE tokenizer in which `"\\n\\n"` is one token; SmolVLM's splits digits, Granite's does not."""
     tokenizer = Tokenizer(models.BPE())
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -163,7 +166,7 @@ def make_tokenizer(roles: dict[str, str] = SMOL) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(CORPUS * 4, trainer)
-    tokenizer.add_special_tokens([_special(token) for token in MARKERS])
+    tokenizer.add_special_tokens([_special(token) for token in markers])
     return tokenizer
 
 

@@ -1,63 +1,53 @@
-"""The models that smolcli knows by a short name."""
+"""The models that smolcli knows by a short name: catalog.toml.
+
+CATALOG["256m"].repo    # what every run needs is read here; catalog_facts.py reads the rest
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smolcli.models.files import ModelFiles
 
+DATA = Path(__file__).with_name("catalog.toml")
+# The first lines of each table. The parser takes 5 ms to load, and a run needs no more of the catalog than these.
+_HEAD = re.compile(r'^\["(.+)"\]\nrepo = "(.+)"\ngguf_repo = "(.+)"\nquant = "(.+)"\nx_height = (.+)$', re.MULTILINE)
+DEFAULT_X_HEIGHT = 12.0  # of a model of the family that is not in the catalog
+
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A model of the catalog: its hub repository, and the bytes that a pull downloads.
+    """A model of the catalog: the Hugging Face ids of its checkpoint and its GGUF pair, and what a run needs of it.
 
-    `pair_bytes` is the size of the Q8_0 GGUF pair, `checkpoint_bytes` that of the safetensors checkpoint. Both are
-    approximate where the repository's files may change. `x_height` is the height of small letters in pixels of a tile
+    `quant` is the recommended quantization of the pair. `x_height` is the height of small letters in pixels of a tile
     that it reads best, 0 for a model that is to be shown whole pages.
     """
 
     name: str
     repo: str
-    pair_bytes: int
-    checkpoint_bytes: int
-    about: str
-    licence: str = "Apache-2.0"
-    x_height: float = 12.0
-
-    @property
-    def gguf_repo(self) -> str:
-        """The repository of the GGUF pair; its files are `<stem>-<quant>.gguf` and `mmproj-<stem>-<quant>.gguf`."""
-        return f"ggml-org/{self.repo.split('/')[1]}-GGUF"
+    gguf_repo: str
+    quant: str
+    x_height: float
 
 
-# Best first. SmolVLM-Instruct, the first 2.2B, is left out: its GGUF lacks the tile markers that llama.cpp looks up.
-CATALOG = {
-    entry.name: entry
-    for entry in (
-        CatalogEntry(
-            "2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", 2_520_457_184, 4_494_000_000, "best answers; slow on a CPU"
-        ),
-        CatalogEntry(
-            "500m", "HuggingFaceTB/SmolVLM-500M-Instruct", 545_590_272, 1_015_000_000, "good answers on a CPU"
-        ),
-        CatalogEntry(
-            "500m-video", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", 545_593_888, 1_015_000_000, "video on a CPU"
-        ),
-        CatalogEntry(
-            "256m", "HuggingFaceTB/SmolVLM-256M-Instruct", 278_824_384, 513_000_000, "fast; short and simple answers"
-        ),
-        CatalogEntry(
-            "256m-video", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 278_828_032, 513_000_000, "fast; video"
-        ),
-        CatalogEntry(
-            "docling", "ibm-granite/granite-docling-258M", 282_000_000, 516_000_000, "pages to DocTags", x_height=0
-        ),
-    )
-}
+def _read_heads() -> dict[str, CatalogEntry]:
+    heads = _HEAD.findall(DATA.read_text(encoding="utf-8"))
+    return {
+        name: CatalogEntry(name, repo, gguf_repo, quant, float(x_height))
+        for name, repo, gguf_repo, quant, x_height in heads
+    }
+
+
+CATALOG = _read_heads()  # best first
+
 
 NANO = "nano"
+NANO_ABOUT = "built in; drawn pictures and print"
+NANO_LICENCE = "Apache-2.0"
 NANO_X_HEIGHT = (
     11.0  # its lessons have print of 13 to 30 pixels a line: nano/dataset.py; measured in docs/benchmarks.md
 )
@@ -78,4 +68,4 @@ def x_height_of(files: ModelFiles) -> float:
         return NANO_X_HEIGHT
     if files.name in CATALOG:
         return CATALOG[files.name].x_height
-    return 0.0 if "docling" in files.name.lower() else CatalogEntry.x_height
+    return 0.0 if "docling" in files.name.lower() else DEFAULT_X_HEIGHT

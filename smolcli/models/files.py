@@ -86,14 +86,14 @@ class ModelFiles:
         return file_format
 
 
-def scan(directory: Path) -> ModelFiles:
-    """Find the checkpoint and the GGUF pair in one directory.
+def scan(directory: Path, quant: str | None = None) -> ModelFiles:
+    """Find the checkpoint and the GGUF pair in one directory, that of `quant` if it is there.
 
     The model's name is that of the directory, or of the language half where there are several, of which one is taken.
     Raises ModelError for an index of weights that cannot be read.
     """
     names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
-    gguf_pair = pair(names)
+    gguf_pair = (pair(names, quant) if quant else None) or pair(names)
     is_checkpoint = {"config.json", TOKENIZER} <= set(names) and weight_files(directory)
     language_halves = [name for name in names if _is_gguf(name) and not is_mmproj(name)]
     has_several = gguf_pair is not None and not is_checkpoint and len(language_halves) > 1

@@ -5,7 +5,8 @@
     pull("2.2b", "gguf", quant="q4_k_m")
 
 What is in the cache is not fetched again, so after a pull that broke off the same command continues it. Models that
-smolcli does not run, and those that are not whole, are refused before their weights are fetched.
+smolcli does not run, and those that are not whole, are refused before their weights are fetched. The files of the
+catalog are compared with what it knows of them: bytes and SHA-256.
 The hub's own settings apply: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HTTPS_PROXY.
 """
 
@@ -14,155 +15,170 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import PurePosixPath
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from smolcli import registry
 from smolcli.errors import ModelError, OfflineError, SmolError
 from smolcli.models import catalog, family, hub_cache, resolve
 from smolcli.models import files as model_files
+from smolcli.models.catalog_facts import KnownRepo, facts_of, find_repository
 from smolcli.models.files import ModelFiles
 from smolcli.models.gguf_header import read_first_keys
 from smolcli.models.hub_download import download, endpoint, kept_bytes, read_start
+from smolcli.models.hub_known import Comparison
+from smolcli.models.hub_select import Format, select_files
 from smolcli.system.disk_space import check_free_space
 
-Format = Literal["auto", "checkpoint", "gguf", "all"]
-# The files of a checkpoint. Only files at the top of a repository count, which leaves out onnx/ and the like.
-CHECKPOINT = (".safetensors", ".json", ".txt", ".jinja", ".model")
 FREE_SPACE_ADVICE = "free some space, or set HF_HOME to a larger disk"
 LARGE_FILES = (".safetensors", ".gguf")  # that go on where an earlier download ended
 MAX_JSON_BYTES = 1 << 25
-CARD = "README.md"  # has the licence and the base model, which a conversion copies into the GGUF
 
 
-def pull(name: str, file_format: Format = "auto", quant: str | None = None, offline: bool = False) -> ModelFiles:
+@dataclass(frozen=True)
+class Source:
+    """A repository, the revision of it that is asked for (None is main), and what the catalog knows of it."""
+
+    repo: str
+    revision: str | None = None
+    known: KnownRepo | None = None
+
+    def read_start(self, name: str, count: int) -> bytes:
+        """Return the first `count` bytes of a file. Raises what huggingface_hub raises."""
+        return read_start(self.repo, name, count, self.revision)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What the hub announces of a file: its bytes, and the SHA-256 of a large one."""
+
+    size: int
+    sha256: str | None
+
+
+def pull(
+    name: str,
+    file_format: Format = "auto",
+    quant: str | None = None,
+    offline: bool = False,
+    revision: str | None = None,
+) -> ModelFiles:
     """Fetch a catalog name or hub id and return its files; the library draws its bars on a terminal's standard error.
 
     `file_format` auto is the GGUF pair, or the checkpoint of a hub id that has no pair. `quant` chooses the
-    quantization of the language half. With `offline`, or HF_HUB_OFFLINE=1, nothing is fetched.
-    Raises ModelError (no such model or quantization, not one that smolcli runs, not allowed, disk full) and
-    OfflineError (no network, or offline and not in the cache).
+    quantization of the language half, by default the one that the catalog recommends. `revision` is a branch, tag or
+    commit. With `offline`, or HF_HUB_OFFLINE=1, nothing is fetched. The notice of what is returned says where a
+    repository was made again since the catalog was written.
+    Raises ModelError (no such model or quantization, not one that smolcli runs, not what was published, not allowed,
+    disk full) and OfflineError (no network, or offline and not in the cache).
     """
     if name == catalog.NANO:
         return resolve.find_files(name)
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or Hugging Face id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
-        return _require_cached(name, file_format, "--offline" if offline else "HF_HUB_OFFLINE")
-    for repo, repo_format in _repos(name, file_format).items():
-        sizes = _list_files(repo)
-        selected = select_files(repo, list(sizes), repo_format, quant)
-        with _explained(repo):
-            check_model(repo, selected)
-            _fetch(repo, {file: sizes[file] for file in selected})
-    return resolve.find_files(name)
+        return _require_cached(name, file_format, "--offline" if offline else "HF_HUB_OFFLINE", revision)
+    entry = catalog.CATALOG.get(name)
+    quant = quant or (entry.quant if entry else None)
+    files = ModelFiles(name)
+    notices: list[str] = []
+    for source, repo_format in _sources(name, file_format, revision):
+        with _explained(source.repo):
+            announced, commit = _list_files(source)
+            selected = select_files(source.repo, list(announced), repo_format, quant)
+            selected = check_model(source, selected)
+            comparison = Comparison(source.known, commit) if source.known is not None else None
+            if comparison is not None:
+                comparison.check_announced({file: (announced[file].size, announced[file].sha256) for file in selected})
+            sizes = {file: announced[file].size for file in selected}
+            folder = _fetch(source, commit, sizes, comparison)
+            if comparison is not None:
+                comparison.check_fetched(folder, [file for file in selected if not file.endswith(LARGE_FILES)])
+                notices += comparison.notices()
+        files = _with(files, folder, selected)
+    return replace(files, notice="; ".join(notices))
 
 
-def select_files(repo: str, names: list[str], file_format: Format, quant: str | None) -> list[str]:
-    """Select the files to fetch in a format among all file `names` of `repo`.
-
-    Raises ModelError if the repository lacks that format or quantization.
-    """
-    top = [name for name in names if "/" not in name]
-    if file_format == "auto":
-        suffixes = {PurePosixPath(name).suffix for name in top}
-        is_pair = model_files.pair(top) is not None or (".gguf" in suffixes and ".safetensors" not in suffixes)
-        file_format = "gguf" if is_pair else "checkpoint"
-    files: list[str] = []
-    if file_format in ("gguf", "all"):
-        files += _select_pair(repo, top, quant)
-    if file_format in ("checkpoint", "all"):
-        files += _select_checkpoint(repo, top)
-    return files
-
-
-def _select_pair(repo: str, names: list[str], quant: str | None) -> tuple[str, str]:
-    pair = model_files.pair(names, quant)
-    if pair is not None:
-        return pair
-    languages = [name for name in model_files.language_halves(names) if model_files.find_mmproj(name, names)]
-    quants = sorted({model_files.quantization(name) for name in languages})
-    if quant and quants:
-        raise ModelError(f"{repo}: has no {quant.upper()} pair", f"choose --quant from {', '.join(quants)}")
-    if any(name.endswith(".gguf") for name in names) and not any(map(model_files.is_mmproj, names)):
-        message = f"{repo}: holds a language model without its vision half (mmproj)"
-        raise ModelError(message, f"llama-cli -hf {repo} may run it, without pictures")
-    advice = f"try --for {registry.backends('checkpoint')[0]}, or another repository"
-    raise ModelError(f"{repo}: holds no .gguf with its mmproj", advice)
-
-
-def _select_checkpoint(repo: str, names: list[str]) -> list[str]:
-    has_safetensors = any(name.endswith(".safetensors") for name in names)
-    if not has_safetensors and any(name.endswith((".bin", ".pt", ".pth")) for name in names):
-        message = f"{repo}: has its weights in pickle files only, and unpickling runs code"
-        raise ModelError(message, "ask its author for safetensors: save_pretrained(..., safe_serialization=True)")
-    if not has_safetensors or not {"config.json", "tokenizer.json"} <= set(names):
-        advice = f"try --for {registry.backends('gguf')[0]}, or another repository"
-        raise ModelError(f"{repo}: lacks config.json, tokenizer.json or safetensors", advice)
-    return [name for name in names if PurePosixPath(name).suffix in CHECKPOINT or name == CARD]
-
-
-def check_model(repo: str, selected: list[str]) -> None:
+def check_model(source: Source, selected: list[str]) -> list[str]:
     """Check, before weights are fetched, that the selected files are a whole model of the family that smolcli runs.
 
-    Raises ModelError, and what huggingface_hub raises.
+    Returns the files without weights that the checkpoint does not name. Raises ModelError, and what huggingface_hub
+    raises.
     """
-    pair = [name for name in selected if name.endswith(".gguf")]
-    for name in pair:
-        keys = read_first_keys(read_start(repo, name, family.HEADER_BYTES), f"{repo}: {name}")
-        check = family.check_vision_keys if model_files.is_mmproj(name) else family.check_language_keys
-        check(repo, keys)
-    if "config.json" in selected:
-        family.check_config(repo, _read_json(repo, "config.json"))
-        _check_weights(repo, selected)
+    for name in selected:
+        if name.endswith(".gguf"):
+            keys = read_first_keys(source.read_start(name, family.HEADER_BYTES), f"{source.repo}: {name}")
+            check = family.check_vision_keys if model_files.is_mmproj(name) else family.check_language_keys
+            check(source.repo, keys)
+    if "config.json" not in selected:
+        return selected
+    family.check_config(source.repo, _read_json(source, "config.json"))
+    weights = _needed_weights(source, selected)
+    return [name for name in selected if not name.endswith(".safetensors") or name in weights]
 
 
-def _check_weights(repo: str, selected: list[str]) -> None:
-    """Check that the files of weights which a checkpoint is made of are there. Raises ModelError."""
+def _needed_weights(source: Source, selected: Iterable[str]) -> list[str]:
+    """List the files of weights that a checkpoint is made of. Raises ModelError if one of them is not there."""
     weights = [model_files.WEIGHTS]
     if model_files.WEIGHT_INDEX in selected:
-        index = _read_json(repo, model_files.WEIGHT_INDEX)
+        index = _read_json(source, model_files.WEIGHT_INDEX)
         weight_map = index.get("weight_map") if isinstance(index, dict) else None
         weights = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     missing = [name for name in weights if name not in selected]
     if missing or not weights:
         message = f"lacks {missing[0]}" if missing else f"has an {model_files.WEIGHT_INDEX} that names no files"
         count = f", and {len(missing) - 1} more of its {len(weights)} files of weights" if len(missing) > 1 else ""
-        raise ModelError(f"{repo}: {message}{count}", "it is not whole: ask its author, or try another repository")
+        raise ModelError(
+            f"{source.repo}: {message}{count}", "it is not whole: ask its author, or try another repository"
+        )
+    return weights
 
 
-def _read_json(repo: str, name: str) -> object:
+def _read_json(source: Source, name: str) -> object:
     """Read a JSON file of a repository. Raises ModelError for one that is not JSON."""
     try:
-        return json.loads(read_start(repo, name, MAX_JSON_BYTES))
+        return json.loads(source.read_start(name, MAX_JSON_BYTES))
     except ValueError:
-        raise ModelError(f"{repo}: its {name} is not JSON", "ask its author, or try another repository") from None
+        advice = "ask its author, or try another repository"
+        raise ModelError(f"{source.repo}: its {name} is not JSON", advice) from None
 
 
-def _repos(name: str, file_format: Format) -> dict[str, Format]:
-    """Map each repository to fetch from to the format to fetch from it."""
+def _sources(name: str, file_format: Format, revision: str | None) -> list[tuple[Source, Format]]:
+    """List each repository to fetch from, with the format to fetch from it."""
     if name not in catalog.CATALOG:
-        return {name: file_format}
-    entry = catalog.CATALOG[name]
-    repos: dict[str, Format] = {entry.gguf_repo: "gguf", entry.repo: "checkpoint"}
-    if file_format == "all":
-        return repos
-    only = "gguf" if file_format == "auto" else file_format
-    return {repo: repo_format for repo, repo_format in repos.items() if repo_format == only}
+        return [(Source(name, revision, find_repository(name)), file_format)]
+    facts = facts_of(catalog.CATALOG[name])
+    if revision is not None and file_format == "all":
+        raise ModelError("--revision is one of a single repository, and --for all takes two", "name one format")
+    pair, checkpoint = (Source(known.repo, revision, known) for known in (facts.pair, facts.checkpoint))
+    sources: list[tuple[Source, Format]] = []
+    if file_format != "checkpoint":
+        sources.append((pair, "gguf"))
+    if file_format in ("checkpoint", "all"):
+        sources.append((checkpoint, "checkpoint"))
+    return sources
 
 
-def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
+def _require_cached(name: str, file_format: Format, reason: str, revision: str | None) -> ModelFiles:
     """Return the files in the cache. `reason` forbids the network.
 
     Raises OfflineError if a format is not there, and ModelError for a model that smolcli does not run.
     """
     files = resolve.find_files(name)
+    if revision is not None:
+        [(source, _)] = _sources(name, file_format, revision)
+        files = replace(hub_cache.cached_files(source.repo, revision), name=name)
     if file_format == "all":
         formats = {"gguf", "checkpoint"}
     elif file_format == "auto":
@@ -175,25 +191,43 @@ def _require_cached(name: str, file_format: Format, reason: str) -> ModelFiles:
     return files
 
 
-def _list_files(repo: str) -> dict[str, int]:
-    """Map the files of a repository to their sizes in bytes."""
-    with _explained(repo):
-        info = HfApi(endpoint=endpoint()).model_info(repo, files_metadata=True)
-    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
+def _list_files(source: Source) -> tuple[dict[str, RemoteFile], str | None]:
+    """Map the files of a repository to what the hub announces of them, and tell the commit that it has them at."""
+    info = HfApi(endpoint=endpoint()).model_info(source.repo, revision=source.revision, files_metadata=True)
+    files = {
+        file.rfilename: RemoteFile(file.size or 0, file.lfs.sha256 if file.lfs else None)
+        for file in info.siblings or ()
+    }
+    return files, info.sha
 
 
-def _fetch(repo: str, sizes: Mapping[str, int]) -> None:
-    """Fetch those of the files that are not in the cache; `sizes` has their bytes."""
-    cache = hub_cache.cache_dir()
-    missing = [file for file in sizes if not isinstance(try_to_load_from_cache(repo, file, cache), str)]
+def _fetch(source: Source, commit: str | None, sizes: Mapping[str, int], comparison: Comparison | None) -> Path:
+    """Fetch those of the files that are not in the cache, and return their folder; `sizes` has their bytes."""
+    cache, repo, revision = hub_cache.cache_dir(), source.repo, source.revision
+    kept = {file: try_to_load_from_cache(repo, file, cache, revision=commit or revision) for file in sizes}
+    missing = [file for file, path in kept.items() if not isinstance(path, str)]
     needed = sum(sizes[file] for file in missing) - kept_bytes(repo, cache)
     check_free_space(cache, max(0, needed), FREE_SPACE_ADVICE, subject=repo, error=ModelError)
     # Unless they are disabled, one of the library's bars is drawn into pipes and log files too.
     with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
         for file in missing:
             if PurePosixPath(file).suffix in LARGE_FILES:
-                download(repo, file, cache)
-        snapshot_download(repo, cache_dir=cache, endpoint=endpoint(), allow_patterns=list(sizes))
+                download(repo, file, cache, revision, comparison.sha256(file) if comparison is not None else "")
+        return Path(
+            snapshot_download(repo, revision=revision, cache_dir=cache, endpoint=endpoint(), allow_patterns=list(sizes))
+        )
+
+
+def _with(files: ModelFiles, folder: Path, selected: Iterable[str]) -> ModelFiles:
+    """Add what was selected and fetched into a folder to the files of a model."""
+    for name in selected:
+        if model_files.is_mmproj(name):
+            files = replace(files, mmproj=folder / name)
+        elif name.endswith(".gguf"):
+            files = replace(files, gguf=folder / name)
+        elif name == "config.json":
+            files = replace(files, checkpoint=folder)
+    return files
 
 
 @contextmanager
@@ -220,6 +254,8 @@ def _explain(repo: str, error: Exception) -> SmolError:
             f"{repo}: its owner asks for a login and consent",
             f"accept its terms on {endpoint() or 'https://huggingface.co'}/{repo}, then hf auth login or set HF_TOKEN",
         )
+    if isinstance(cause, RevisionNotFoundError):
+        return ModelError(f"{repo}: has no such revision", "give a branch, a tag or all 40 digits of a commit")
     if isinstance(cause, RepositoryNotFoundError) or status in (401, 404):
         return ModelError(
             f"{repo}: not on the hub, or private", "check the name; for a private model hf auth login or set HF_TOKEN"

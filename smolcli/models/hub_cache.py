@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,16 @@ def cached_ids() -> list[str]:
     return [repo for repo in ids if repo not in in_catalog and _can_run(repo)]
 
 
-def cached_files(repo: str) -> ModelFiles:
+def cached_files(repo: str, revision: str | None = None, quant: str | None = None) -> ModelFiles:
     """Find the files of a repository in the cache; the revision of `main` is preferred to others.
+
+    With `revision`, a commit or a name of one, only its files are looked at. A language half of `quant` is preferred.
 
     Raises ModelError for an index of weights that cannot be read.
     """
     files = ModelFiles(repo)
-    for snapshot in _snapshots(cache_dir() / f"models--{repo.replace('/', '--')}"):
-        scanned = scan(snapshot)
+    for snapshot in snapshots(repo, revision):
+        scanned = scan(snapshot, quant)
         if files.checkpoint is None:
             files = replace(files, checkpoint=scanned.checkpoint)
         if files.gguf is None:
@@ -53,11 +54,25 @@ def cached_files(repo: str) -> ModelFiles:
     return files
 
 
-def _snapshots(folder: Path) -> Iterator[Path]:
-    main = folder / "refs" / "main"
-    revision = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-    snapshots = [path for path in folder.glob("snapshots/*") if path.is_dir()]
-    yield from sorted(snapshots, key=lambda path: (path.name != revision, -path.stat().st_mtime))
+def repo_folder(repo: str) -> Path:
+    """The folder of a repository in the cache, whether it is there or not."""
+    return cache_dir() / f"models--{repo.replace('/', '--')}"
+
+
+def snapshots(repo: str, revision: str | None = None) -> list[Path]:
+    """The folders of a repository's revisions in the cache: main, then the newest first; or `revision` alone."""
+    folder = repo_folder(repo)
+    commit = _commit(folder, revision or "main")
+    paths = [path for path in folder.glob("snapshots/*") if path.is_dir()]
+    if revision is not None:
+        return [path for path in paths if path.name == commit]
+    return sorted(paths, key=lambda path: (path.name != commit, -path.stat().st_mtime))
+
+
+def _commit(folder: Path, revision: str) -> str:
+    """The commit that a branch or tag stood for when it was pulled; a commit stands for itself."""
+    ref = folder / "refs" / revision
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
 
 
 def _can_run(repo: str) -> bool:

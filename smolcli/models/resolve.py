@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from smolcli import registry
 from smolcli.errors import ModelError, UsageError
@@ -96,7 +94,8 @@ def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelF
         files = replace(scan(BUILT_IN), name=NANO)
     elif name in CATALOG:
         entry = CATALOG[name]
-        files = replace(cached_files(entry.gguf_repo), name=name, checkpoint=cached_files(entry.repo).checkpoint)
+        pair = cached_files(entry.gguf_repo, quant=entry.quant)
+        files = replace(pair, name=name, checkpoint=cached_files(entry.repo).checkpoint)
     elif path.suffix.lower() == ".gguf":
         return _complete_gguf_pair(path, label, mmproj)
     elif path.is_dir():
@@ -166,8 +165,10 @@ def _read_config(path: Path) -> dict[str, str]:
     """
     if not os.path.exists(path):
         return {}
+    from smolcli.system.toml import parse_toml  # loaded only here: most users have no config file
+
     try:
-        config = _parse_toml(path.read_text(encoding="utf-8"))
+        config = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})", "correct it or remove it") from error
     for key, value in config.items():
@@ -177,16 +178,6 @@ def _read_config(path: Path) -> dict[str, str]:
             raise UsageError(f"{path}: the setting {key} is not known", advice)
         if not isinstance(value, str):
             raise UsageError(f"{path}: {key} is not a string", f'write it as {key} = "256m"')
-    return config
-
-
-def _parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; the parser is loaded only here, since most users have no config file."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
-    config: dict[str, Any] = tomllib.loads(text)
     return config
 
 
@@ -228,6 +219,19 @@ def _names_notice(files: ModelFiles) -> str:
     return "; ".join(filter(None, lines))
 
 
+def not_here(label: str, name: str = "", pull: str = "") -> ModelError:
+    """The error that says why a model has no files here; `label` is its name in it, `pull` the command that helps."""
+    name = name or label
+    if name not in CATALOG and os.path.isdir(os.path.expanduser(name)):
+        if lacking := shards_lacking(Path(os.path.expanduser(name))):
+            return ModelError(f"{label}: lacks {lacking[0]}, which its index of weights names", DOWNLOAD_AGAIN)
+        return ModelError(
+            f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
+            "give the directory of a checkpoint, or a .gguf file",
+        )
+    return ModelError(f"{label}: not on this machine", pull or f"smolcli models pull {name}")
+
+
 def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> ModelError:
     """The error that says why `backend` cannot run `files`, and which command helps."""
     entry = registry.BACKENDS[backend]
@@ -239,14 +243,7 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
     if name == NANO:
         return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
     if not files.formats:
-        if not is_in_catalog and os.path.isdir(os.path.expanduser(name)):
-            if lacking := shards_lacking(Path(os.path.expanduser(name))):
-                return ModelError(f"{label}: lacks {lacking[0]}, which its index of weights names", DOWNLOAD_AGAIN)
-            return ModelError(
-                f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
-                "give the directory of a checkpoint, or a .gguf file",
-            )
-        return ModelError(f"{label}: not on this machine", pull)
+        return not_here(label, name, pull)
     if needs_checkpoint:
         available, advice = "GGUF pair", "give its checkpoint"
     else:

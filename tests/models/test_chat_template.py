@@ -29,9 +29,9 @@ SIZES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    tokenizer = tiny.make_tokenizer()
+@pytest.fixture(scope="module", params=[tiny.MARKERS, tiny.FEW_MARKERS], ids=["markers", "few"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    tokenizer = tiny.make_tokenizer(markers=request.param)
     assert len(tokenizer.encode("\n\n").ids) == 1  # as in the published models: row end and global tile share a token
     return tokenizer
 

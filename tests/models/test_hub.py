@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import huggingface_hub
 import pytest
@@ -29,175 +24,24 @@ from smolcli.errors import ModelError, OfflineError
 from smolcli.models import hub, hub_cache, resolve
 from smolcli.options import Model
 from tests.helpers import gguf
+from tests.hub_server import (
+    CHECKPOINT_REPO,
+    IDEFICS3,
+    PAIR_REPO,
+    Hub,
+    blob,
+    digest,
+    language_half,
+    vision_half,
+)
 from tests.tiny import make_checkpoint
-
-IDEFICS3 = b'{"model_type": "idefics3"}'
-CONTENT = ("GET", "/cdn/")
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PAIR_REPO = "ggml-org/SmolVLM-256M-Instruct-GGUF"
-CHECKPOINT_REPO = "HuggingFaceTB/SmolVLM-256M-Instruct"
-
-
-class Hub(ThreadingHTTPServer):
-    """Serves repositories from memory. `gated` and `down` change its responses, `cut` ends downloads early.
-
-    `stalls` maps a file to the bytes after which a download of it stops without an end; `stalled` is set then.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.repos: dict[str, dict[str, bytes]] = {}
-        self.gated: set[str] = set()
-        self.down = False
-        self.cut: dict[str, list[int]] = {}
-        self.stalls: dict[str, int] = {}
-        self.stalled, self.done = threading.Event(), threading.Event()
-        self.log: list[tuple[str, str, str]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def fetches(self) -> list[tuple[str, str]]:
-        """Each file whose content was fetched, and in which range; not those whose beginning alone was."""
-        gets = [
-            (path.rsplit("/", 1)[-1], ranged)
-            for method, path, ranged in self.log
-            if (method, path[: len(CONTENT[1])]) == CONTENT
-        ]
-        return [(name, ranged) for name, ranged in gets if not ranged.startswith("bytes=0-")]
-
-    def downloads(self) -> list[str]:
-        return [name for name, _ in self.fetches()]
-
-    def ranges(self, name: str) -> list[str]:
-        return [ranged for fetched, ranged in self.fetches() if fetched == name]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Implements model info, tree, resolve (a redirect to the content, as for the hub's large files) and ranges."""
-
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path.strip("/")
-        self.server.log.append((self.command, "/" + path, self.headers.get("Range", "")))
-        words = path.split("/")
-        if self.server.down:
-            return self.answer(503, b"")
-        if words[0] == "cdn":
-            return self.content("/".join(words[1:3]), "/".join(words[3:]))
-        repo = "/".join(words[2:4] if words[0] == "api" else words[:2])
-        if repo not in self.server.repos:
-            return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
-        files = self.server.repos[repo]
-        if words[0] == "api":
-            entries = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-            info: Any = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": entries}
-            if words[4:5] == ["tree"]:
-                info = [self.entry(name, data) for name, data in files.items()]
-            return self.answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
-        if repo in self.server.gated:
-            return self.answer(401, b"", {"X-Error-Code": "GatedRepo"})
-        name = "/".join(words[4:])
-        data = files[name]
-        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest(data)}"'}
-        # Redirect to another host, as the hub does; the library follows a redirect within a host by itself.
-        content = f"{self.server.url.replace('127.0.0.1', 'localhost')}/cdn/{repo}/{name}"
-        return self.answer(302, b"", headers | {"Location": content})
-
-    @staticmethod
-    def entry(name: str, data: bytes) -> dict[str, Any]:
-        return {"type": "file", "path": name, "size": len(data), "oid": digest(data)[:40]}
-
-    def content(self, repo: str, name: str) -> None:
-        data = self.server.repos[repo][name]
-        start, _, end = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
-        sent = data[int(start) : int(end) + 1 if end else None]
-        headers = {"Content-Length": str(len(sent)), "ETag": f'"{digest(data)}"'}
-        if "Range" in self.headers:
-            headers["Content-Range"] = f"bytes {start}-{int(start) + len(sent) - 1}/{len(data)}"
-        is_whole = not end  # not the beginning alone, which is looked at first
-        cuts = self.server.cut.get(name)
-        cut = cuts.pop(0) if cuts and is_whole else None
-        stall = self.server.stalls.get(name) if is_whole else None
-        self.answer(206 if "Range" in self.headers else 200, sent[: cut if stall is None else stall], headers)
-        self.close_connection = cut is not None
-        if stall is not None:
-            self.wfile.flush()
-            self.server.stalled.set()
-            self.server.done.wait()
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def blob(name: str, size: int = 3000) -> bytes:
-    """Make bytes that do not repeat, so that a file joined incorrectly differs."""
-    return b"".join(hashlib.sha256(f"{name}{i}".encode()).digest() for i in range(size // 32 + 1))[:size]
-
-
-def language_half(name: str) -> bytes:
-    return gguf(general__architecture="llama") + blob(name)
-
-
-def vision_half(name: str, projector: str = "idefics3") -> bytes:
-    return gguf(general__architecture="clip", clip__projector_type=projector) + blob(name)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    hub_server = Hub()
-    names = [f"{half}SmolVLM-256M-Instruct-{quant}.gguf" for half in ("", "mmproj-") for quant in ("Q8_0", "f16")]
-    halves = {name: (vision_half if name.startswith("mmproj") else language_half)(name) for name in names}
-    hub_server.repos[PAIR_REPO] = {"README.md": b"# SmolVLM", **halves}
-    others = ["tokenizer.json", "preprocessor_config.json", "model.safetensors", "onnx/config.json", "onnx/model.onnx"]
-    hub_server.repos[CHECKPOINT_REPO] = {"config.json": IDEFICS3, **{name: blob(name) for name in others}}
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SMOLCLI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    # The library reads these two from the environment once, at import.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
-    # Commands fetch in a child process; here in this one, which is faster and has the settings above.
-    monkeypatch.setattr("smolcli.models.pull.call", lambda target, *args, verbose: hub.pull(*args))
-    # The library sleeps for a second before it resumes a broken download.
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    huggingface_hub.close_session()
-    threading.Thread(target=hub_server.serve_forever, args=(0.01,), daemon=True).start()
-    yield hub_server
-    hub_server.done.set()
-    huggingface_hub.close_session()
-    hub_server.shutdown()
-    hub_server.server_close()
 
 
 def test_pull_fetches_both_halves_and_resolve_finds_them_offline(server: Hub) -> None:
     hub.pull("256m")
     server.shutdown()
     files = resolve.resolve(Model(model="256m"), "llamacpp")
-    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
+    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
     assert files.gguf is not None and files.mmproj is not None
     for path in (files.gguf, files.mmproj):
         assert path.read_bytes() == server.repos[PAIR_REPO][path.name]
@@ -210,8 +54,8 @@ def test_pull_prints_no_bar_without_a_terminal(server: Hub, capfd: pytest.Captur
 
 
 def test_quant_ignores_case(server: Hub) -> None:
-    files = hub.pull("256m", quant="F16")
-    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-f16.gguf", "mmproj-SmolVLM-256M-Instruct-f16.gguf"]
+    files = hub.pull("256m", quant="q8_0")
+    assert sorted(server.downloads()) == ["SmolVLM-256M-Instruct-Q8_0.gguf", "mmproj-SmolVLM-256M-Instruct-Q8_0.gguf"]
     assert files.can_run_on("llamacpp")
 
 
@@ -228,7 +72,7 @@ def test_second_pull_fetches_nothing(server: Hub) -> None:
 
 
 def test_broken_download_is_resumed(server: Hub) -> None:
-    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    name = "SmolVLM-256M-Instruct-f16.gguf"
     server.cut[name] = [2500]
     files = hub.pull("256m")
     assert server.ranges(name) == ["", "bytes=2000-"]
@@ -236,7 +80,7 @@ def test_broken_download_is_resumed(server: Hub) -> None:
 
 
 def test_lost_connection_is_an_error_and_the_next_pull_completes(server: Hub) -> None:
-    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    name = "SmolVLM-256M-Instruct-f16.gguf"
     server.cut[name] = [2500] + [0] * 6
     with pytest.raises(OfflineError, match="cannot be reached .* pull again: it goes on where it ended"):
         hub.pull("256m")
@@ -255,7 +99,7 @@ def test_checkpoint_is_fetched_without_onnx(server: Hub) -> None:
     assert files.checkpoint is not None
     fetched = sorted(path.name for path in files.checkpoint.rglob("*") if path.is_file())
     assert fetched == ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"]
-    assert resolve.resolve(Model(model="256m"), "torch") == files
+    assert resolve.resolve(Model(model="256m"), "torch") == replace(files, notice="")
 
 
 def test_all_fetches_both_formats(server: Hub) -> None:
@@ -334,7 +178,7 @@ def test_what_smolcli_does_not_run_is_refused_before_its_weights_are_fetched(ser
 
 
 def test_ctrl_c_ends_a_stalled_download_and_the_next_pull_goes_on_from_there(server: Hub, tmp_path: Path) -> None:
-    name, sent = "SmolVLM-256M-Instruct-Q8_0.gguf", 5 << 19
+    name, sent = "SmolVLM-256M-Instruct-f16.gguf", 5 << 19
     server.repos[PAIR_REPO][name] += blob("more", 3 << 20)
     server.stalls[name] = sent
     command = [sys.executable, "-m", "smolcli", "models", "pull", "256m"]
@@ -359,7 +203,7 @@ def test_ctrl_c_ends_a_stalled_download_and_the_next_pull_goes_on_from_there(ser
 
 
 def test_content_that_was_damaged_on_its_way_is_fetched_anew(server: Hub, tmp_path: Path) -> None:
-    name = "SmolVLM-256M-Instruct-Q8_0.gguf"
+    name = "SmolVLM-256M-Instruct-f16.gguf"
     blobs = tmp_path / "hf" / "hub" / f"models--{PAIR_REPO.replace('/', '--')}" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / f"{digest(language_half(name))}.smolcli.incomplete").write_bytes(b"from another file")
@@ -413,7 +257,7 @@ def test_offline_makes_no_request(server: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 def test_offline_returns_what_is_in_the_cache(server: Hub) -> None:
     files = hub.pull("256m")
-    assert hub.pull("256m", offline=True) == files
+    assert hub.pull("256m", offline=True) == replace(files, notice="")
     with pytest.raises(OfflineError):
         hub.pull("256m", "all", offline=True)
 
@@ -445,7 +289,7 @@ def test_pull_and_list_commands(server: Hub) -> None:
     hub.pull(PAIR_REPO)
     header, *listed = [line.split("\t") for line in runner.invoke(app, ["list"]).stdout.splitlines()]
     assert header[0] == "name"
-    assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp,numpy", "278824384"]]
+    assert [cells[:3] for cells in listed if cells[0] == "256m"] == [["256m", "llamacpp,numpy", "517800000"]]
     rows = json.loads(runner.invoke(app, ["list", "--json"]).stdout)
     assert [row["name"] for row in rows] == [cells[0] for cells in listed]
     paths = next(row["paths"] for row in rows if row["name"] == "256m")

@@ -27,7 +27,7 @@ def test_bars_are_drawn_on_a_terminal_unless_quiet(
     monkeypatch.setattr(pull_module, "call", call)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     assert pull("256m", "gguf", "f16", offline=True, quiet=quiet) == ModelFiles("256m")
-    assert calls == [("smolcli.models.hub:pull", "256m", "gguf", "f16", True, shows)]
+    assert calls == [("smolcli.models.hub:pull", "256m", "gguf", "f16", True, None, shows)]
 
 
 @pytest.mark.parametrize("quiet", [False, True])
