@@ -48,6 +48,7 @@ class Model:
     """Which model runs, on which backend and device."""
 
     panel = "Model"
+    is_shared = True
 
     model: str | None = opt(
         None,
@@ -58,6 +59,7 @@ class Model:
         metavar="MODEL",
         show_default="the best model on this machine",
         autocompletion=complete_model_names,
+        shared=True,
     )
     mmproj: Path | None = opt(
         None, "The mmproj (vision) file of a .gguf model.", metavar="FILE", show_default="the one beside the model"
@@ -70,18 +72,21 @@ class Model:
         "-b",
         "--backend",
         short=True,
+        shared=True,
         **choice("backend", ("auto", *registry.backends()), unlisted=registry.BACKENDS),
     )
     device: str = opt(
         "auto",
         f"auto, cpu, cuda (all GPUs), cuda:N, xpu or mps; for {_titles('device')} only.",
         id_key="device",
+        shared=True,
         metavar="DEVICE",
     )
     dtype: str = opt(
         "auto",
         f"Number format: {enumerate_words(DTYPES)}; auto fits the device. For PyTorch and llamacpp's vision encoder.",
         id_key="dtype",
+        shared=True,
         **choice("dtype", DTYPES),
     )
     quant: str = opt(
@@ -91,7 +96,13 @@ class Model:
         **choice("quant", QUANTS),
     )
     threads: int | None = opt(
-        None, "CPU threads.", min=1, max=MAX_THREADS, metavar="N", show_default="the CPU cores this process may use"
+        None,
+        "CPU threads.",
+        shared=True,
+        min=1,
+        max=MAX_THREADS,
+        metavar="N",
+        show_default="the CPU cores this process may use",
     )
     jobs: int | None = opt(
         None, "Answers to generate at the same time, on each device.", "-j", "--jobs", min=1, max=MAX_JOBS,
@@ -103,6 +114,7 @@ class Model:
         "or torch where one is installed, and mtmd for a model as small as nano.",
         "--vision-engine",
         id_key="vision_engine",
+        shared=True,
         **choice("vision engine", ("auto", *registry.VISION_ENCODERS), metavar="ENCODER"),
     )
     detail: str = opt(
@@ -115,7 +127,7 @@ class Model:
         metavar="DETAIL",
         autocompletion=complete_from(DETAILS),
     )
-    offline: bool = opt(False, "Use no network, not even for the URLs given.", "--offline")
+    offline: bool = opt(False, "Use no network, not even for the URLs given.", "--offline", shared=True)
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ class Generate:
     """How the answer is generated."""
 
     panel = "Answer"
+    is_shared = True
 
     max_tokens: int = opt(
         512,
@@ -185,6 +198,7 @@ class Input:
     """What is opened."""
 
     panel = "Inputs"
+    is_shared = True
 
     inputs: tuple[str, ...] = opt(
         (), "Files, directories, 'patterns', http(s) URLs, or - for standard input.", argument=True, metavar="INPUT..."
@@ -243,12 +257,20 @@ class Sampling:
         "Take N frames, evenly spaced; with --segment or --scene, N of each part.",
         id_key="frames",
         short=True,
+        excludes=("fps",),
         min=1,
         max=MAX_FRAMES,
         metavar="N",
         show_default="one a second, 4 to 50 in all, 4 to 8 of a part",
     )
-    fps: float | None = opt(None, "Take N frames a second, instead of --frames.", id_key="fps", min=1e-6, metavar="N")
+    fps: float | None = opt(
+        None,
+        "Take N frames a second, instead of --frames.",
+        id_key="fps",
+        excludes=("frames",),
+        min=1e-6,
+        metavar="N",
+    )
     segment: float | None = opt(
         None,
         "Describe parts of this length one by one: seconds or H:MM:SS.",
@@ -288,6 +310,7 @@ def _format_option(formats: Sequence[str]) -> Any:
         "-f",
         "--format",
         short=True,
+        excludes=("template",),
         show_default="by the suffix of -o, else text",
         **choice("format", formats, unlisted=(*registry.WRITERS, *registry.FOREIGN_FORMATS)),
     )
@@ -315,11 +338,13 @@ class Output:
     """Where answers go and how they are written."""
 
     panel = "Output"
+    is_shared = True
 
     format: str | None = _format_option(_without_segments(registry.WRITERS))
     template: str | None = opt(
         None, "Write this line for each record: '{path}: {text}'.\n"
-        "With --sidecar .txt it is their text. {text:json} is quoted for JSON.", short=True, metavar="TEXT",
+        "With --sidecar .txt it is their text. {text:json} is quoted for JSON.", short=True, excludes=("format",),
+        metavar="TEXT",
     )  # fmt: skip
     output: Path | None = opt(
         None, "Write to FILE.", "-o", "--output", short=True, metavar="FILE", show_default="standard output"
@@ -332,9 +357,9 @@ class Output:
         "Where a sidecar, or text in the picture, exists: skip the input, overwrite it, or make it an error.",
         **choice("--if-exists", ("skip", "overwrite", "error"), metavar="ACTION"),
     )
-    no_progress: bool = opt(False, "Show no progress.", "--no-progress")
-    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet", short=True)
-    verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose")
+    no_progress: bool = opt(False, "Show no progress.", "--no-progress", shared=True)
+    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet", short=True, shared=True)
+    verbose: bool = opt(False, "Show what the engine prints, and tracebacks.", "-v", "--verbose", shared=True)
 
 
 @dataclass(frozen=True)
@@ -350,6 +375,7 @@ class Batch:
     """How a run over many inputs goes on, and where."""
 
     panel = "Many inputs"
+    is_shared = True
 
     resume: bool = opt(False, "Go on where the run that wrote -o FILE.jsonl ended.", "--resume", short=True)
     retry_failed: bool = opt(False, "With --resume: try failed inputs again.", "--retry-failed", short=True)

@@ -167,6 +167,7 @@ COMMANDS = {
     "records": Entry(
         "smolcli.commands.records.command:records", about="Write the records of runs in any format, filtered."
     ),
+    "config": Entry("smolcli.commands.config.command:app", about="Show and set the defaults of options."),
     "doctor": Entry(
         "smolcli.commands.doctor.command:doctor", about="Check what this machine lacks, and how to fix it."
     ),
@@ -176,6 +177,7 @@ ON_DEMAND = {
     "models": Entry("smolcli.models.resolve:model_names"),
     "convert": Entry("smolcli.commands.convert_to_gguf.run:convert", "convert", ("safetensors",)),
     "pair": Entry("smolcli.converters:convert", "convert", ("safetensors",)),
+    "config set": Entry("smolcli.commands.config.edit:edit", needs=("tomlkit",)),
     "bench speed": Entry("smolcli.bench.performance.run:speed"),
     "bench memory": Entry("smolcli.bench.performance.run:memory"),
     "bench quality": Entry("smolcli.bench.quality.run:quality", "bench", ("rapidfuzz",)),

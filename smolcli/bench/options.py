@@ -43,6 +43,7 @@ class Variants:
         default=(),
         help="How finely pictures are cut: low, auto, high or a number of tiles on the longest edge; repeatable.",
         show_default="auto, and high with --suite",
+        shared=False,
     )
     device: str = same_as(Model, "device")
     dtype: str = same_as(Model, "dtype")
@@ -182,9 +183,12 @@ class Show:
         Output,
         "format",
         help=f"Format of the report: {enumerate_words(FORMATS)}.",
+        excludes=("as_json",),
         **choice("format", FORMATS),
     )
-    as_json: bool = opt(False, "Write the report as one JSON object, which bench compare reads.", "--json")
+    as_json: bool = opt(
+        False, "Write the report as one JSON object, which bench compare reads.", "--json", excludes=("format",)
+    )
     output: Path | None = same_as(Output, "output")
     report: Path | None = opt(None, "Write an HTML page with tables and plots too.", metavar="FILE.html")
     plot: Path | None = opt(None, "Write a plot too.", metavar="FILE.png|svg")

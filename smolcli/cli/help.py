@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from smolcli.errors import Exit, UsageError
+from smolcli.system.config_path import is_configured
 from smolcli.terminal.stdout import write_stdout
 
 PANELS = ("Arguments", "Inputs", "Frames", "Model", "Answer", "Output", "Many inputs", "Options", "Help")  # in order
@@ -123,7 +124,15 @@ def show(text: str) -> None:
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help is a page of ours."""
+    """A command whose help is a page of ours, and whose defaults are the user's settings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Typer's own, after the settings. Raises UsageError for a wrong one."""
+        if not ctx.resilient_parsing and is_configured():  # completion parses the words too
+            from smolcli.cli import settings
+
+            settings.apply(ctx, args)
+        return super().parse_args(ctx, args)
 
     def get_help(self, ctx: Any) -> str:
         """The short page."""
@@ -228,6 +237,8 @@ def show_full_help(ctx: typer.Context, is_wanted: bool) -> None:
 FULL_HELP = typer.Option(
     "--help-all", help="Show every option.", is_eager=True, callback=show_full_help, rich_help_panel="Help"
 )
+
+NO_CONFIG = typer.Option("--no-config", help="Ignore the settings in config.toml.", rich_help_panel="Help")
 
 
 def _paragraphs(command: Any) -> list[str]:

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from smolcli import __version__, registry
 from smolcli.cli.help import HelpCommand, HelpGroup, Row, no_such
 from smolcli.cli.typer_patch import skip_pydantic
 from smolcli.errors import Exit, OutputError, ReaderGone, SmolError
+from smolcli.system.config_path import is_configured
 from smolcli.terminal.console import Console
 from smolcli.terminal.stdout import cannot_write, claim_stdout, redirect_to_devnull
 
@@ -34,7 +36,7 @@ class Program(HelpGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Typer's own, of the command itself in place of its placeholder."""
         if args and args[0] in self.commands:
-            self.commands[args[0]] = _make_command(args[0])
+            self.commands[args[0]] = make_command(args[0])
             gc.enable()
         return super().resolve_command(ctx, args)
 
@@ -78,18 +80,15 @@ def _typer_app(group: type[TyperGroup]) -> typer.Typer:
     )
 
 
-def _make_command(name: str) -> Any:
+def make_command(name: str) -> Any:
     """Make the command of one registry entry."""
     # what only a command needs, and the help of the program does without
-    from smolcli.cli.dataclass_options import dataclass_command
-    from smolcli.options import Batch, Generate, Input, Model
-    from smolcli.records.layout import Layout
+    from smolcli.cli.dataclass_options import dataclass_command, task_classes
 
     app = _typer_app(HelpGroup)
     if name in registry.TASKS:
         task = registry.load(registry.TASKS, name)
-        panels = (task, Input, Model, Generate, task.output_options, Layout, Batch)
-        function = dataclass_command(partial(_run, name), *panels)
+        function = dataclass_command(partial(_run, name), *task_classes(task))
         app.command(name, cls=HelpCommand, help=task.__doc__, epilog="\n".join(task.examples))(function)
     else:
         command = registry.load(registry.COMMANDS, name)
@@ -118,6 +117,10 @@ def main() -> None:
     except ReaderGone:
         code = Exit.OK  # whoever read the output has enough
     except SmolError as error:
+        if is_configured():
+            from smolcli.cli import settings
+
+            settings.name_sources(error)
         code = _report(error, error.code, is_verbose)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -139,6 +142,8 @@ def _exit_on_signals() -> None:
 def _run(name: str, *options: Any) -> None:
     from smolcli.pipeline.run import run  # loads every stage, which help does without
 
+    if is_configured():
+        _tell_settings(options)
     gc.freeze()  # modules stay loaded: the collector need not look at them again
 
     try:
@@ -146,6 +151,16 @@ def _run(name: str, *options: Any) -> None:
     except BrokenPipeError:
         code = Exit.OK  # whoever read the answers has enough
     raise typer.Exit(code)
+
+
+def _tell_settings(options: Sequence[Any]) -> None:
+    """With --dry-run and -v say which settings are in force."""
+    from smolcli.cli import settings
+
+    values = {name: value for group in options for name, value in vars(group).items()}
+    in_force = settings.describe()
+    if in_force and (values["dry_run"] or values["verbose"]):
+        Console(values["quiet"]).notice(f"settings: {in_force}")
 
 
 def _program(

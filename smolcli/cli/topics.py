@@ -18,7 +18,12 @@ class Variable(NamedTuple):
 
 
 ENVIRONMENT = (
-    Variable("SMOLCLI_MODEL", "The model, where -m is not given."),
+    Variable(
+        "SMOLCLI_MODEL",
+        "The model, where -m is not given. Every option has such a variable: SMOLCLI_MAX_TOKENS; "
+        "SMOLCLI_CAPTION_STYLE for one command. `smolcli config show --all --json` lists them.",
+    ),
+    Variable("SMOLCLI_NO_CONFIG", "1: ignore config.toml, as --no-config does."),
     Variable("HF_HOME", "Folder of the Hugging Face cache, which holds the models. [default: ~/.cache/huggingface]"),
     Variable("HF_HUB_CACHE", "Folder of the models alone. [default: $HF_HOME/hub]"),
     Variable("HUGGINGFACE_HUB_CACHE", "The same, by its old name."),

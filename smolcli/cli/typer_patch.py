@@ -39,12 +39,12 @@ class _PlainParam(NamedTuple):
         if kind not in (int, float):
             return self.build(self.description).coerce(value, param=param, ctx=ctx)
         limits = self.description.parameter_info
-        if (number := _parse_number(kind, value, limits)) is not None:
+        if (number := parse_number(kind, value, limits)) is not None:
             return number
         try:
             return self.build(self.description).coerce(value, param=param, ctx=ctx)
         except typer.BadParameter as error:
-            raise typer.BadParameter(f"{value} is not {_describe_number(kind, limits)}", ctx, param) from error
+            raise typer.BadParameter(f"{value} is not {describe_number(kind, limits)}", ctx, param) from error
 
 
 def _parse(parse: Callable[[Any], Any], value: Any, param: Any) -> Any:
@@ -57,7 +57,7 @@ def _parse(parse: Callable[[Any], Any], value: Any, param: Any) -> Any:
         raise UsageError(f"{max(param.opts, key=len)}: {error.what}", error.advice) from error
 
 
-def _parse_number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
+def parse_number(kind: Callable[[Any], float], word: Any, limits: Any) -> float | None:
     """Return the number that `word` is, or None if it is none within the limits."""
     try:
         number = kind(word)
@@ -67,7 +67,7 @@ def _parse_number(kind: Callable[[Any], float], word: Any, limits: Any) -> float
     return number if least <= number <= most else None
 
 
-def _describe_number(kind: type, limits: Any) -> str:
+def describe_number(kind: type, limits: Any) -> str:
     """Return what a number must be, as `a whole number from 1 to 512`."""
     noun = "a whole number" if kind is int else "a number"
     if limits.min is None:

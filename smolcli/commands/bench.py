@@ -14,8 +14,8 @@ from smolcli.bench.options import Compare, Memory, Quality, Show, Speed, Variant
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import Exit, UsageError
-from smolcli.options import complete_model_names
-from smolcli.terminal.option_fields import opt
+from smolcli.options import Model
+from smolcli.terminal.option_fields import opt, same_as
 
 app = typer.Typer(cls=HelpGroup, help="Measure the speed, memory and quality of models.")
 
@@ -26,14 +26,11 @@ class Models:
 
     panel = "Models"
 
-    model: tuple[str, ...] = opt(
-        (),
-        "A name from `smolcli models list`, a Hugging Face id, a directory or a .gguf file. Repeatable.",
-        "-m",
-        "--model",
-        metavar="MODEL",
-        show_default="the best model on this machine",
-        autocompletion=complete_model_names,
+    model: tuple[str, ...] = same_as(
+        Model,
+        "model",
+        default=(),
+        help="A name from `smolcli models list`, a Hugging Face id, a directory or a .gguf file. Repeatable.",
     )
     unnamed: tuple[str, ...] = opt((), "Refused: models are named with -m.", argument=True, hidden=True)
 

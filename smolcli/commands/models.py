@@ -18,8 +18,9 @@ from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import pull as fetch
 from smolcli.models.catalog_facts import facts_of
 from smolcli.models.files import ModelFiles
+from smolcli.options import Model, Output
 from smolcli.terminal.console import Console
-from smolcli.terminal.option_fields import choice, complete_from, opt
+from smolcli.terminal.option_fields import choice, complete_from, opt, same_as
 from smolcli.terminal.stdout import write_stdout
 from smolcli.terminal.words import enumerate_words
 
@@ -101,8 +102,8 @@ class Download(Named):
     revision: str | None = opt(
         None, "A branch, a tag or all digits of a commit of its repository.", metavar="REV", show_default="main"
     )
-    offline: bool = opt(False, "Download nothing; only check that the model is on this machine.", "--offline")
-    quiet: bool = opt(False, "Show errors only: no progress.", "-q", "--quiet", panel="Output")
+    offline: bool = same_as(Model, "offline", help="Download nothing; only check that the model is on this machine.")
+    quiet: bool = same_as(Output, "quiet", help="Show errors only: no progress.", panel="Output")
     format: str = _format()
 
 

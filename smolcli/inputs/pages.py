@@ -92,7 +92,9 @@ class Pages:
         metavar="N",
         show_default="200, of a scanned page what the scan has, up to 400",
     )
-    password: str | None = opt(None, "Open encrypted PDFs with this password.", metavar="TEXT", show_default="none")
+    password: str | None = opt(
+        None, "Open encrypted PDFs with this password.", secret=True, metavar="TEXT", show_default="none"
+    )
     force_ocr: bool = opt(
         False,
         "Read every page of a PDF from its picture, also where it has its text as text.",

@@ -34,9 +34,6 @@ from smolcli.models.tensor_names import DOWNLOAD_AGAIN, PEFT_ROOT, stored_types,
 from smolcli.options import Model
 from smolcli.terminal.words import closest
 
-MODEL_KEY = "model"
-CONFIG_KEYS = (MODEL_KEY,)  # the settings of config.toml
-
 
 def model_names() -> list[str]:
     """List the names that a model can be asked for by: the catalog, nano, and the Hugging Face ids that were pulled."""
@@ -46,9 +43,8 @@ def model_names() -> list[str]:
 def resolve(options: Model, backend: str) -> ModelFiles:
     """Return the files of the model that `options` name, in the file format that `backend` reads.
 
-    Without `options.model` that is the model named by SMOLCLI_MODEL, else by the config file, else the best model
-    that was pulled, else the built-in nano (with a notice). Raises ModelError if the files are not on this machine,
-    UsageError for a broken config file.
+    Without `options.model` that is the best model that was pulled, else the built-in nano (with a notice). Raises
+    ModelError if the files are not on this machine.
     """
     return resolve_with_backend(options, (backend,))[0]
 
@@ -58,37 +54,35 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
 
     Raises as `resolve` does.
     """
-    name, source = _requested_model(options)
-    label = f"{name} ({source})" if source else name
+    name = options.model or ""
     if options.mmproj and not name:
         raise UsageError("--mmproj is given without a model", "name the language half with -m")
     try:
         if not name:
             return _best_available(backends)
-        files = find_files(name, label, options.mmproj)
+        files = find_files(name, options.mmproj)
     except OSError as error:
-        path = error.filename or label
+        path = error.filename or name
         raise ModelError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
     if options.mmproj and files.checkpoint and not files.gguf:
-        raise UsageError(f"{label}: is a checkpoint, which has its vision half", "leave out --mmproj")
+        raise UsageError(f"{name}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
         if files.can_run_on(backend):
             if options.mmproj and registry.BACKENDS[backend].file_format == "any":
                 return replace(files, checkpoint=None), backend  # which has a vision half of its own
             if files.format_read_by(backend) == "checkpoint":
-                _refuse_two_in_one(files, label)
+                _refuse_two_in_one(files, name)
                 files = replace(files, notice=_names_notice(files))
             return files, backend
-    raise _not_available(files, name, label, backends[0])
+    raise _not_available(files, name, backends[0])
 
 
-def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelFiles:
+def find_files(name: str, mmproj: Path | None = None) -> ModelFiles:
     """Find the files on this machine of a catalog name, Hugging Face id, directory or .gguf file; there may be none.
 
-    `mmproj` replaces the vision half; `label` is the model's name in errors. Raises ModelError for a name that is
-    none of these, and for a .gguf file without its vision half.
+    `mmproj` replaces the vision half. Raises ModelError for a name that is none of these, and for a .gguf file without
+    its vision half.
     """
-    label = label or name
     path = Path(os.path.expanduser(name))
     if name == NANO:
         files = replace(scan(BUILT_IN), name=NANO)
@@ -97,15 +91,15 @@ def find_files(name: str, label: str = "", mmproj: Path | None = None) -> ModelF
         pair = cached_files(entry.gguf_repo, quant=entry.quant)
         files = replace(pair, name=name, checkpoint=cached_files(entry.repo).checkpoint)
     elif path.suffix.lower() == ".gguf":
-        return _complete_gguf_pair(path, label, mmproj)
+        return _complete_gguf_pair(path, name, mmproj)
     elif path.is_dir():
         files = scan(path)
         if not files.formats and (path / ADAPTER_CONFIG).is_file():
-            files = _with_base(path, label)
+            files = _with_base(path, name)
     elif HUB_ID.fullmatch(name) and not path.exists():
         files = cached_files(name)
     else:
-        raise ModelError(f"{label}: not a known name, Hugging Face id, directory or .gguf file", advise_name(name))
+        raise ModelError(f"{name}: not a known name, Hugging Face id, directory or .gguf file", advise_name(name))
     return replace(files, mmproj=_checked_mmproj(mmproj)) if mmproj and files.gguf else files
 
 
@@ -139,46 +133,6 @@ def find_or_empty(name: str) -> ModelFiles:
         return find_files(name)
     except ModelError:
         return ModelFiles(name)
-
-
-def config_file() -> Path:
-    """The user's config file: config.toml in $XDG_CONFIG_HOME/smolcli, else ~/.config/smolcli."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "smolcli" / "config.toml"
-
-
-def _requested_model(options: Model) -> tuple[str, str]:
-    """Return the requested model, and what requested it unless that is the command line; both empty if none is."""
-    path = config_file()
-    config = _read_config(path)  # read in any case: a typing error in it is reported in every run
-    if options.model:
-        return options.model, ""
-    if name := os.environ.get("SMOLCLI_MODEL"):
-        return name, "from SMOLCLI_MODEL"
-    name = config.get(MODEL_KEY, "")
-    return name, f"from {path}" if name else ""
-
-
-def _read_config(path: Path) -> dict[str, str]:
-    """Return the settings of the config file, none if there is no file, or none that this user may look for.
-
-    Raises UsageError for a file that is not TOML, and for a setting that does not exist or has the wrong type.
-    """
-    if not os.path.exists(path):
-        return {}
-    from smolcli.system.toml import parse_toml  # loaded only here: most users have no config file
-
-    try:
-        config = parse_toml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({error})", "correct it or remove it") from error
-    for key, value in config.items():
-        if key not in CONFIG_KEYS:
-            guess = closest(key, CONFIG_KEYS)
-            advice = f"did you mean {guess}?" if guess else f"remove it; known are: {', '.join(CONFIG_KEYS)}"
-            raise UsageError(f"{path}: the setting {key} is not known", advice)
-        if not isinstance(value, str):
-            raise UsageError(f"{path}: {key} is not a string", f'write it as {key} = "256m"')
-    return config
 
 
 def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
@@ -219,20 +173,19 @@ def _names_notice(files: ModelFiles) -> str:
     return "; ".join(filter(None, lines))
 
 
-def not_here(label: str, name: str = "", pull: str = "") -> ModelError:
-    """The error that says why a model has no files here; `label` is its name in it, `pull` the command that helps."""
-    name = name or label
+def not_here(name: str, pull: str = "") -> ModelError:
+    """The error that says why a model has no files here; `pull` the command that helps."""
     if name not in CATALOG and os.path.isdir(os.path.expanduser(name)):
         if lacking := shards_lacking(Path(os.path.expanduser(name))):
-            return ModelError(f"{label}: lacks {lacking[0]}, which its index of weights names", DOWNLOAD_AGAIN)
+            return ModelError(f"{name}: lacks {lacking[0]}, which its index of weights names", DOWNLOAD_AGAIN)
         return ModelError(
-            f"{label}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
+            f"{name}: holds neither config.json, tokenizer.json and safetensors nor a .gguf with its mmproj",
             "give the directory of a checkpoint, or a .gguf file",
         )
-    return ModelError(f"{label}: not on this machine", pull or f"smolcli models pull {name}")
+    return ModelError(f"{name}: not on this machine", pull or f"smolcli models pull {name}")
 
 
-def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> ModelError:
+def _not_available(files: ModelFiles, name: str, backend: str) -> ModelError:
     """The error that says why `backend` cannot run `files`, and which command helps."""
     entry = registry.BACKENDS[backend]
     is_in_catalog = name in CATALOG
@@ -241,9 +194,9 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
     if is_in_catalog and needs_checkpoint:
         pull += f" --for {backend}"
     if name == NANO:
-        return ModelError(f"{label}: the built-in model's files are missing", "install smolcli again")
+        return ModelError(f"{name}: the built-in model's files are missing", "install smolcli again")
     if not files.formats:
-        return not_here(label, name, pull)
+        return not_here(name, pull)
     if needs_checkpoint:
         available, advice = "GGUF pair", "give its checkpoint"
     else:
@@ -251,7 +204,7 @@ def _not_available(files: ModelFiles, name: str, label: str, backend: str) -> Mo
     others = [other for other in registry.backends() if files.can_run_on(other)]
     here = [other for other in others if registry.installed(registry.BACKENDS[other])]
     return ModelError(
-        f"{label}: only its {available} is here, which {entry.title} cannot run",
+        f"{name}: only its {available} is here, which {entry.title} cannot run",
         f"{pull if is_in_catalog else advice}, or use -b {(here or others)[0]}",
     )
 

@@ -36,7 +36,7 @@ def main(target: str, verbose: bool) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))  # read when llama.cpp or PyTorch is loaded
     if verbose:
-        os.environ["SMOLCLI_VERBOSE"] = "1"
+        os.environ["_SMOLCLI_VERBOSE"] = "1"
     _run(_open_pipe(), target)
     _flush_streams()
     os._exit(0)  # native libraries may crash in their exit handlers
@@ -49,7 +49,7 @@ def _flush_streams() -> None:
 
 def is_verbose() -> bool:
     """Whether the user sees what this process prints."""
-    return bool(os.environ.get("SMOLCLI_VERBOSE"))
+    return bool(os.environ.get("_SMOLCLI_VERBOSE"))
 
 
 def _open_pipe() -> Pipe:

@@ -26,6 +26,7 @@ class Layout:
     """How a record is laid out, in the formats that have fields."""
 
     panel = "Output"
+    is_shared = True
 
     fields: str | None = opt(
         None,

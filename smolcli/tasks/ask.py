@@ -21,8 +21,9 @@ class Ask(Task):
 
     question: str = opt(
         "",
-        "What to ask.",
+        "What to ask; @NAME is a saved prompt.",
         id_key="question",
+        saved=True,
         argument=True,
         panel="Inputs",
         metavar="QUESTION",
@@ -35,6 +36,7 @@ class Ask(Task):
         "--also",
         id_key="also",
         short=True,
+        saved=True,
         metavar="QUESTION",
     )
     together: bool = opt(

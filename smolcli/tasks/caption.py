@@ -35,10 +35,14 @@ class Caption(Task):
         f"Kind of description: {enumerate_words(tuple(STYLES))}.",
         "--style",
         short=True,
+        excludes=("prompt",),
         show_default=DEFAULT_STYLE,
         **choice("style", STYLES),
     )
-    prompt: str | None = opt(None, "Ask this instead of --style.", short=True, metavar="TEXT")
+    prompt: str | None = opt(
+        None, "Ask this instead of --style; @NAME is a saved prompt.", short=True, excludes=("style",), saved=True,
+        metavar="TEXT",
+    )  # fmt: skip
 
     examples = (
         "smolcli caption photo.jpg",

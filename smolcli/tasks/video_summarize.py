@@ -74,7 +74,10 @@ class Note:
 class VideoSummarize(Sampling, Task):
     """Say what happens in each video, and when."""
 
-    question: str | None = opt(None, "Ask this instead of what happens.", panel="Answer", short=True, metavar="TEXT")
+    question: str | None = opt(
+        None, "Ask this instead of what happens; @NAME is a saved prompt.", panel="Answer", short=True, saved=True,
+        metavar="TEXT",
+    )  # fmt: skip
     contact_sheet: Path | None = opt(
         None, "Write the frames that the model sees, with their times, as one picture.", metavar="FILE.jpg"
     )

@@ -16,6 +16,11 @@ def opt(default: Any, help: str, *flags: str, id_key: str | None = None, short: 
     the field's own will not do. A `short` option is shown by --help, every option by --help-all. `panel` names another
     panel than the class does. `show_default` is the default in words, where the value does not tell.
 
+    A `shared` option's setting at the top of config.toml is also for a command that is no task; those of a class with
+    `is_shared` are for all tasks. `excludes` names fields that it contradicts: given on the command line it takes the
+    place of their settings. The value of a `saved` option may be @name, a saved prompt; that of a `secret` one is not
+    shown.
+
     An option that changes answers has an `id_key`, its name in a record's id. Neither the key nor the default may
     change later, or --resume would no longer find its records.
     """
@@ -57,7 +62,12 @@ def choice(option: str, names: Collection[str], unlisted: Collection[str] = (), 
     `option` is its name in errors; the metavar is its last word where none is given.
     """
     parser, metavar = choice_parser(option, names, unlisted), metavar or option.split()[-1].lstrip("-").upper()
-    return {"parser": parser, "metavar": metavar, "autocompletion": complete_from(names)}
+    return {
+        "parser": parser,
+        "metavar": metavar,
+        "autocompletion": complete_from(names),
+        "choices": tuple(names),
+    }
 
 
 def complete_from(names: Iterable[str]) -> Callable[[str], list[str]]:

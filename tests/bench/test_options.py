@@ -30,7 +30,7 @@ def test_shared_options_keep_everything_but_the_named_changes() -> None:
     shared = {field.name: field for field in fields(Variants) if field.name in model.keys() - ours}
     assert shared.keys() == {"backend", "threads", "detail", "device", "dtype", "vision_encoder"}
     for name, field in shared.items():
-        changed = {"help", "show_default"} if name == "detail" else set()
+        changed = {"help", "show_default", "shared"} if name == "detail" else set()
         assert model[name].metadata.keys() - field.metadata.keys() <= {"show_default"}  # words of another default
         differing = {key for key, value in field.metadata.items() if value != model[name].metadata.get(key)}
         assert differing - {"short"} == changed  # each command chooses what its short help shows

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from smolcli.errors import ModelError, UsageError
+from smolcli.errors import ModelError
 from smolcli.models import catalog, fingerprint, hub_cache, resolve
 from smolcli.models import files as model_files
 from smolcli.options import Model
@@ -28,7 +28,7 @@ NANO = [*CHECKPOINT, "nano-f16.gguf", "mmproj-nano-f16.gguf"]
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set up an empty cache, no config file, and a built-in model of empty files."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "SMOLCLI_MODEL"):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -274,41 +274,6 @@ def test_best_pulled_model_for_the_backend(machine: Path) -> None:
     assert resolve.resolve(Model(), "llamacpp").name == "500m"
     assert resolve.resolve(Model(), "torch").name == "256m"
     assert resolve.resolve(Model(), "torch").notice == ""
-
-
-def test_command_line_then_environment_then_config(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, files in {"256M": GGUF_256M, "500M": GGUF_500M}.items():
-        cached(machine, f"ggml-org/SmolVLM-{name}-Instruct-GGUF", files)
-    config = fill(machine / "config" / "smolcli", ["config.toml"], b'model = "nano"\n')
-    assert resolve.config_file() == config / "config.toml"
-    assert resolve.resolve(Model(), "llamacpp").name == "nano"
-    monkeypatch.setenv("SMOLCLI_MODEL", "256m")
-    assert resolve.resolve(Model(), "llamacpp").name == "256m"
-    assert resolve.resolve(Model(model="500m"), "llamacpp").name == "500m"
-    monkeypatch.setenv("SMOLCLI_MODEL", "2.2b")
-    with pytest.raises(ModelError, match=r"2.2b \(from SMOLCLI_MODEL\): not on this machine; smolcli models pull 2.2b"):
-        resolve.resolve(Model(), "llamacpp")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"model = 256m", "cannot be read as TOML"),
-        (b"model = 256", "model is not a string"),
-        (b'modle = "256m"', r"config.toml: the setting modle is not known; did you mean model\?"),
-        (b"[caption]\nstyle = 1", "config.toml: the setting caption is not known; remove it; known are: model"),
-    ],
-)
-def test_broken_config_file(machine: Path, content: bytes, message: str) -> None:
-    fill(machine / "config" / "smolcli", ["config.toml"], content)
-    for model in (None, "nano"):  # a mistake in it is reported in every run
-        with pytest.raises(UsageError, match=message):
-            resolve.resolve(Model(model=model), "llamacpp")
-
-
-def test_config_file_without_model(machine: Path) -> None:
-    fill(machine / "config" / "smolcli", ["config.toml"], b"# nothing")
-    assert resolve.resolve(Model(), "llamacpp").is_fallback
 
 
 def test_a_directory_of_several_quantizations_is_named_by_the_one_that_is_taken(machine: Path) -> None:

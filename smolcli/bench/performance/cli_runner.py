@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -28,15 +29,16 @@ class CompletedCommand:
 
 
 def run_ask(configuration: Configuration, question: str, files: Sequence[str], new_tokens: int) -> CompletedCommand:
-    """Run `smolcli ask` about `files`; every answer has exactly `new_tokens` tokens.
+    """Run `smolcli ask` about `files`; every answer has exactly `new_tokens` tokens, whatever settings the user has.
 
     Raises EngineError with the last line of the command's error output if it fails.
     """
     length = ["-n", str(new_tokens), "--min-tokens", str(new_tokens)]
-    options = [*length, *configuration.arguments, "-f", "jsonl", "-q", "--no-progress"]
+    options = ["--no-config", *length, *configuration.arguments, "-f", "jsonl", "-q", "--no-progress"]
     command = [sys.executable, "-c", PROGRAM, "ask", *options, "--", question, *files]
     started = time.perf_counter()
-    completed = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SMOLCLI_")}
+    completed = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", env=environment)
     wall = time.perf_counter() - started
     if completed.returncode:
         lines = completed.stderr.strip().splitlines() or [f"exit code {completed.returncode}"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.errors import UsageError
-from smolcli.options import MAX_THREADS, complete_model_names
-from smolcli.terminal.option_fields import choice, opt
+from smolcli.options import Model, Output, complete_model_names
+from smolcli.terminal.option_fields import choice, opt, same_as
 from smolcli.terminal.words import enumerate_words
 
 MIXES = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m")
@@ -80,20 +80,12 @@ class Conversion:
         metavar="FILE",
         show_default="the one beside GGUF",
     )
-    threads: int | None = opt(
-        None,
-        "CPU threads of a comparison.",
-        panel="Verification",
-        min=1,
-        max=MAX_THREADS,
-        metavar="N",
-        show_default="the CPU cores this process may use",
-    )
+    threads: int | None = same_as(Model, "threads", help="CPU threads of a comparison.", panel="Verification")
     as_json: bool = opt(False, "Write one JSON object to standard output.", "--json")
-    offline: bool = opt(False, "Use no network.", "--offline", panel="Inputs")
-    no_progress: bool = opt(False, "Show no progress.", "--no-progress")
-    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet")
-    verbose: bool = opt(False, "Show what the engines print, and tracebacks.", "-v", "--verbose")
+    offline: bool = same_as(Model, "offline", help="Use no network.", panel="Inputs")
+    no_progress: bool = same_as(Output, "no_progress")
+    quiet: bool = same_as(Output, "quiet")
+    verbose: bool = same_as(Output, "verbose", help="Show what the engines print, and tracebacks.")
 
     def __post_init__(self) -> None:
         usage = "see smolcli convert-to-gguf --help"

@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from smolcli import registry
 from smolcli.backends.select import backend_candidates, gpu_may_be_here, select_backend
 from smolcli.backends.vision import select
+from smolcli.cli import settings
 from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ErrorKind, ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
@@ -24,6 +25,7 @@ from smolcli.options import Model
 from smolcli.process.child import call
 from smolcli.registry import AnyEntry, Entry
 from smolcli.system import disk_cache
+from smolcli.system.config_path import config_path
 from smolcli.system.disk_space import existing_ancestor, free_bytes
 from smolcli.system.info import CORE_LIBRARIES, machine, versions
 from smolcli.system.memory import available_bytes
@@ -81,13 +83,16 @@ ProbeResult = tuple[dict[str, Any], Problem | None]
 class Default:
     """What a command without options uses: backend and model, None where there is none, which `problem` explains.
 
-    `mmproj_bytes` is the size of the model's vision file.
+    `mmproj_bytes` is the size of the model's vision file. `config` is what is known of the settings, and `options` the
+    options that they make.
     """
 
     backend: str | None = None
     model: str | None = None
     mmproj_bytes: int = 0
     problem: Problem | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    options: Model = Model()
 
     @property
     def vision_encoder(self) -> str | None:
@@ -123,7 +128,7 @@ def checkup() -> Report:
         "cache": cache,
         "folders": _folders(),
         "offline": hub_cache.is_offline(),
-        "config": {"path": str(resolve.config_file()), "exists": resolve.config_file().is_file()},
+        "config": default.config,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     problems = [
@@ -150,13 +155,24 @@ def _most_urgent_first(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _default() -> Default:
+    path = config_path()
+    config: dict[str, Any] = {"path": str(path), "exists": path.is_file(), "settings": []}
+    options, found = Model(), settings.Settings()
     try:
-        files, backend = select_backend(Model())
+        found = settings.load("")
+        config["settings"] = [
+            {"key": setting.option.key, "value": settings.shown(setting), "source": setting.source}
+            for setting in found.in_force
+        ]
+        options = settings.defaults(Model, found)
+        files, backend = select_backend(options)
     except SmolError as error:
-        areas = {ModelError: "models", UsageError: "settings"}  # a UsageError is one of config.toml here
-        area = areas.get(type(error), "backends")
-        return Default(problem=Problem(error.what, error.advice, blocks=True, area=area))
-    return Default(backend, files.name, files.mmproj.stat().st_size if files.mmproj is not None else 0)
+        settings.name_sources(error, found)
+        areas = {ModelError: "models", UsageError: "settings"}  # a UsageError is one of the settings here
+        problem = Problem(error.what, error.advice, blocks=True, area=areas.get(type(error), "backends"))
+        return Default(problem=problem, config=config, options=options)
+    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
+    return Default(backend, files.name, size, config=config, options=options)
 
 
 def _backend(name: str, files: ModelFiles) -> ProbeResult:

@@ -72,4 +72,5 @@ doctor.__doc__ = """Check what this machine lacks, and how to fix it.
 It looks at program, CPU, memory, GPU, backends, encoder of pictures, videos, models, disk and settings. Every installed
 backend answers for a small picture, in a process of its own. Exit code 3 where no backend can answer.
 """
+doctor.shows_settings = True  # type: ignore[attr-defined]
 doctor.examples = ("smolcli doctor", "smolcli doctor -v", "smolcli doctor --report")  # type: ignore[attr-defined]

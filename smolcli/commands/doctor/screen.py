@@ -105,6 +105,7 @@ def area_summaries(facts: dict[str, Any]) -> dict[str, str]:
     features = [name for name in ("avx2", "avx512f", "amx_tile", "asimd") if name in machine["features"]]
     models = f"; here: {', '.join(model['name'] for model in cache['models'])}" if cache["models"] else ""
     default = f"{auto['model']} on {auto['backend']} where none is named" if auto["backend"] else "none can run"
+    in_force = [f"{setting['key']} {setting['value']} ({setting['source']})" for setting in facts["config"]["settings"]]
     config = "config.toml" if facts["config"]["exists"] else "no config.toml"
     network = "network forbidden" if facts["offline"] else "network allowed"
     decoders = [_library(decoder) for decoder in facts["decoders"] if decoder["installed"]]
@@ -118,7 +119,7 @@ def area_summaries(facts: dict[str, Any]) -> dict[str, str]:
         "videos": ", ".join(decoders) or "no decoder",
         "models": f"{default}{models}",
         "disk": _free_space(facts["folders"]),
-        "settings": ", ".join([config, network, *facts["environment"]]),
+        "settings": ", ".join([config, *in_force, network, *facts["environment"]]),
     }
 
 
@@ -130,6 +131,8 @@ def fact_lines(facts: dict[str, Any]) -> Iterator[Fact]:
     config = facts["config"]
     yield "network", "forbidden by the environment" if facts["offline"] else "allowed where a command needs it"
     yield "settings", config["path"] + ("" if config["exists"] else ": not there")
+    settings = (f"{setting['key']} = {setting['value']} from {setting['source']}" for setting in config["settings"])
+    yield from _section("", settings)
     yield from _section("", (f"{name}={value}" for name, value in facts["environment"].items()))
 
 

@@ -256,9 +256,9 @@ def test_llama_cpp_prints_warnings_with_verbose_only(
     assert files.gguf is not None
     other = tmp_path / "other.gguf"  # an architecture that llama.cpp does not know
     other.write_bytes(files.gguf.read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lemma", 1))
-    monkeypatch.delenv("SMOLCLI_VERBOSE", raising=False)
+    monkeypatch.delenv("_SMOLCLI_VERBOSE", raising=False)
     assert run() == ("", "")
-    monkeypatch.setenv("SMOLCLI_VERBOSE", "1")
+    monkeypatch.setenv("_SMOLCLI_VERBOSE", "1")
     out, err = run()
     assert out == "" and "lemma" in err
 

@@ -34,7 +34,8 @@ FACTS: dict[str, Any] = {
               "bytes": 9},
     "folders": [{"name": name, "path": f"/{name}", "free": 5e9} for name in ("cache", "kept", "temporary")],
     "offline": False,
-    "config": {"path": "/config.toml", "exists": True},
+    "config": {"path": "/config.toml", "exists": True, "settings": [
+        {"key": "model", "value": "256m", "source": "config.toml:1"}]},
     "environment": {f"HF_VARIABLE_{number}": "a value" for number in range(9)},
 }  # fmt: skip
 REBUILD = (

@@ -1,4 +1,4 @@
-"""tasks/page_forms/alto.py: valid ALTO with every word in order; the schema is checked where SMOLCLI_ALTO_XSD names it.
+"""tasks/page_forms/alto.py: valid ALTO with every word in order; the schema is checked where ALTO_XSD names it.
 
 The schema, https://www.loc.gov/standards/alto/v4/alto-4-4.xsd, imports one for XLink, which must lie beside it.
 """
@@ -65,11 +65,11 @@ def test_every_word_occurs_once_and_in_order(seed: int) -> None:
     assert list(words(tree(document))) == printed_words(document)
 
 
-@pytest.mark.skipif("SMOLCLI_ALTO_XSD" not in os.environ, reason="no schema")
+@pytest.mark.skipif("ALTO_XSD" not in os.environ, reason="no schema")
 @pytest.mark.parametrize("seed", range(10))
 def test_it_is_valid_by_the_schema(seed: int) -> None:
     etree = pytest.importorskip("lxml.etree")
-    schema = etree.XMLSchema(etree.parse(os.environ["SMOLCLI_ALTO_XSD"]))
+    schema = etree.XMLSchema(etree.parse(os.environ["ALTO_XSD"]))
     hyphens = page(
         region(["Donau-", "dampf-", "schiff of n-", "tridecanal"]), table([["a", None], ["b-", "c"]], top=900)
     )

@@ -1,0 +1,1 @@
+"""`smolcli config`: shows and sets the defaults of options."""
