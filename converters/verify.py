@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from smolcli import registry
 from smolcli.backends.image_processor import Layout
 from smolcli.errors import SmolError, UnavailableError
-from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, TOKENIZER, ModelFiles
+from smolcli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelFiles
 from smolcli.models.gguf_header import read_header
 from smolcli.models.lora import Adapter
 from smolcli.options import Model
@@ -163,9 +163,8 @@ def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | Non
     """Return the layout of a checkpoint's tiles and its traces of all probes, with the adapter `lora` merged in."""
     options = Model(device="cpu", dtype="float32", threads=threads)
     backend_class = registry.load(registry.BACKENDS, CHECKPOINT_BACKEND)
-    with closing(backend_class(ModelFiles(checkpoint.name, checkpoint), options)) as backend:
-        if lora is not None:
-            _merge_with_peft(backend, Adapter(lora))
+    load = {} if lora is None else {"load": _load_with_peft}
+    with closing(backend_class(ModelFiles(checkpoint.name, checkpoint, adapter=lora), options, **load)) as backend:
         traces = []
         for name, prompt in probes(backend.layout.tile).items():
             answer = backend.greedy(prompt, MAX_TOKENS)[: MAX_TOKENS - 1]
@@ -174,21 +173,23 @@ def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | Non
         return backend.layout, traces
 
 
-def _merge_with_peft(backend: Any, adapter: Adapter) -> None:
-    """Have PEFT merge an adapter into the backend's model: another merging than the one that is verified.
+def _load_with_peft(files: ModelFiles, dtype: Any) -> Any:
+    """Load a checkpoint and have PEFT merge its adapter: another merging than the one that is verified.
 
     PEFT reads its own names of tensors only, and needs a model of the adapter's vocabulary.
     """
     from peft import PeftModel  # an optional library
 
+    from smolcli.backends.pytorch_checkpoint import load_model
+
+    assert files.adapter is not None
+    adapter, model = Adapter(files.adapter), load_model(replace(files, adapter=None), dtype)
     if adapter.vocabulary is not None:
-        backend.model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
-    if (tokenizer := adapter.directory / TOKENIZER).is_file():
-        backend.tokenizer = backend.tokenizer.from_file(str(tokenizer))
+        model.resize_token_embeddings(adapter.vocabulary, mean_resizing=False)
     with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
         shutil.copy(adapter.directory / ADAPTER_CONFIG, folder)
         save_file(adapter.as_peft_names_it(), Path(folder) / ADAPTER_WEIGHTS)
-        backend.model = PeftModel.from_pretrained(backend.model, folder).merge_and_unload()
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 def compare_pair(

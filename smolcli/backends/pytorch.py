@@ -8,7 +8,7 @@ image_processor cuts the pictures into tiles, chat_template writes the prompt, a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from smolcli.backends.vision.pytorch_tower import Tower
 from smolcli.errors import ModelError
 from smolcli.models.chat_template import IMAGE
 from smolcli.models.files import ModelFiles, understands_text
-from smolcli.models.preprocessor_config import read_preprocessor_config
+from smolcli.models.preprocessor_config import does_split, read_preprocessor_config
 from smolcli.models.tokenizer import load_tokenizer, make_detokenizer, stop_tokens, tokenize
 from smolcli.options import Model
 from smolcli.system.cpu import usable_cores
@@ -56,8 +56,10 @@ class PyTorch:
 
     name = "torch"
 
-    def __init__(self, files: ModelFiles, options: Model) -> None:
-        """Load the model.
+    def __init__(
+        self, files: ModelFiles, options: Model, load: Callable[[ModelFiles, torch.dtype], Any] = load_model
+    ) -> None:
+        """Load the model; `load` returns transformers' model of the files, on the CPU.
 
         Raises ModelError for damaged files, UnavailableError if the device cannot be used, and EngineError of kind
         MEMORY if the model does not fit.
@@ -72,7 +74,7 @@ class PyTorch:
         self.dtype = pytorch_device.resolve_dtype(options.dtype, self.device)
         with name_checkpoint_in_errors(files.checkpoint), torch.inference_mode():
             quantize = quantizer(options.quant, self.device, self.dtype)
-            model: Any = load_model(files, self.dtype)
+            model = load(files, self.dtype)
             layers = take_layers(model, self.device, quantize)
             model.to(self.device)
             self.tokenizer = load_tokenizer(files, len(model.lm_head.weight))
@@ -118,6 +120,7 @@ class PyTorch:
                 layout.tokens,
                 understands_text=understands_text(int(text.vocab_size)),
                 longest_edge=layout.longest_edge,
+                splits=layout.splits,
             )
 
     def fits(self, lengths: Sequence[int]) -> int:
@@ -175,9 +178,11 @@ class PyTorch:
             self.release(GREEDY_SEQUENCE)
         return answer
 
+    @torch.inference_mode()
     def embeddings(self, prompt: Prompt) -> Tensor:
         """Return the embeddings of the pictures of `prompt`: float32 (image tokens, hidden)."""
-        return torch.cat(self._encode(self.prepare(prompt).tiles)).float()
+        none = self._require_decoder().embeddings[:0]
+        return torch.cat([none, *self._encode(self.prepare(prompt).tiles)]).float()
 
     def clear_cache(self) -> None:
         self._embedding_cache.clear()
@@ -252,7 +257,7 @@ def _fetch(logits: Tensor) -> Logits:
 
 
 def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
-    """Read the tile's side and tokens from the model's config, the longest edge from the image processor's.
+    """Read the tile's side and tokens from the model's config, the rest of the layout from the image processor's.
 
     Raises ModelError for a mean or deviation other than 0.5.
     """
@@ -262,7 +267,8 @@ def _read_layout(checkpoint: Path, config: PreTrainedConfig) -> Layout:
         if settings.get(key, HALF) != HALF:
             raise ModelError(f"{checkpoint}: {key} is {settings[key]}", "only models of 0.5 can be run by torch")
     longest_edge = int((settings.get("size") or {}).get("longest_edge", DEFAULT_TILES_ALONG * side))
-    return make_layout(side, int(config.vision_config.patch_size), int(config.scale_factor), longest_edge)
+    patch, scale = int(config.vision_config.patch_size), int(config.scale_factor)
+    return make_layout(side, patch, scale, longest_edge, does_split(settings))
 
 
 def _other_image_token(checkpoint: Path, configured: int, tokenizer: Tokenizer) -> ModelError:

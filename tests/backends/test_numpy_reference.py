@@ -30,6 +30,7 @@ from smolcli.models.files import BUILT_IN, ModelFiles, scan
 from smolcli.models.tokenizer import load_tokenizer
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
+from tests.backends.arrays import arrays
 from tests.tiny import make_checkpoint
 
 ROUNDING = 1e-4  # of sums in another order, in logits that differ by several units
@@ -59,7 +60,7 @@ def logits(backend: NumPy, prompts: Sequence[Prompt] = PROMPTS) -> list[Logits]:
     """The logits after each prompt and each token of ANSWER, (1 + tokens, vocab_size), of prompts decoded together."""
     prepared = [backend.prepare(prompt) for prompt in prompts]
     requests = [PrefillRequest(number, prompt, prompt.length + 20) for number, prompt in enumerate(prepared)]
-    after = {number: [row.copy()] for number, row in backend.prefill(requests, []).logits.items()}
+    after = {number: [row] for number, row in arrays(backend.prefill(requests, []).logits).items()}
     for token in ANSWER:
         for number, row in backend.decode(dict.fromkeys(after, token)).items():
             after[number].append(row.copy())
