@@ -5,6 +5,7 @@ from __future__ import annotations
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, GGUFWriter, VisionProjectorType
 
 from smolcli.models.checkpoint import Checkpoint
+from smolcli.models.preprocessor_config import SPLITTING_KEY, does_split
 from smolcli.models.tensor_mapping import vision_weights
 
 from .gguf_model import GgufModel
@@ -48,3 +49,5 @@ def _add_preprocessing(writer: GGUFWriter, checkpoint: Checkpoint) -> None:
     writer.add_vision_image_std(preprocessor["image_std"])
     # Without the longest edge llama.cpp splits pictures into other tiles than those that the model was trained with.
     writer.add_vision_preproc_image_size(preprocessor["size"]["longest_edge"])
+    if not does_split(preprocessor):
+        writer.add_bool(SPLITTING_KEY, False)

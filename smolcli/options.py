@@ -119,8 +119,8 @@ class Model:
     )
     detail: str = opt(
         "auto",
-        "low: one tile, fast; auto: no more than the picture has; high: most tiles, for small print; N: tiles on the "
-        "longest edge.",
+        "low: one tile, fast; auto: no more than the picture has; high: most tiles, for small print; "
+        "N: tiles on the longest edge.",
         id_key="detail",
         short=True,
         parser=parse_detail,

@@ -179,20 +179,20 @@ class Media:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """The limits of a model, in tokens: `context` in all, `reply` of them reserved for the reply.
+    """The limits of a model: `context` tokens in all, `reply` of them reserved for the reply.
 
-    A picture becomes tiles of `tile` x `tile` pixels, each `tile_tokens` tokens; with most detail its longest edge is
-    `longest_edge` pixels, 0 if that is not known. `understands_text` says whether it can answer about text without
-    pictures. `x_height` is the height in pixels of the small letters that it reads best, 0 if not known.
+    Tiles have `tile` x `tile` pixels and `tile_tokens` tokens, those of a picture `longest_edge` pixels at most, and
+    small letters are best `x_height` pixels high, each 0 if unknown. Without `splits` --detail auto gives one tile.
     """
 
     context: int
     tile: int
     tile_tokens: int
     reply: int = 0
-    understands_text: bool = True
+    understands_text: bool = True  # can answer without pictures
     longest_edge: int = 0
     x_height: float = 0.0
+    splits: bool = True
 
     @property
     def prompt(self) -> int:

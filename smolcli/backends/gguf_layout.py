@@ -7,6 +7,7 @@ from pathlib import Path
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, make_layout
 from smolcli.errors import ModelError
 from smolcli.models.gguf_header import read_header
+from smolcli.models.preprocessor_config import SPLITTING_KEY
 from smolcli.models.tensor_names import CONVERT_AGAIN
 
 
@@ -29,7 +30,7 @@ def read_layout(mmproj: Path) -> Layout:
         is_consistent = header.shapes["v.patch_embd.weight"] == (patch, patch, 3, hidden)
         is_consistent = is_consistent and position == (hidden, patches_along**2) and projector[0] == hidden * scale**2
         is_consistent = is_consistent and scale > 1 and longest_edge >= side
-        layout = make_layout(side, patch, scale, longest_edge)
+        layout = make_layout(side, patch, scale, longest_edge, bool(keys.get(SPLITTING_KEY, True)))
     except KeyError as error:
         raise ModelError(f"{mmproj} lacks {error}", "convert it again: smolcli convert-to-gguf") from error
     except (TypeError, ValueError, ArithmeticError, IndexError):

@@ -30,27 +30,29 @@ class Layout:
     """How a model's pictures are cut into tiles.
 
     `tile` is the side of a tile in pixels, `tokens` the number of image tokens of a tile, `longest_edge` the
-    reference processor's size.longest_edge in pixels.
+    reference processor's size.longest_edge in pixels. `splits` is its do_image_splitting: a model that was trained on
+    pictures in one tile is shown more only on demand.
     """
 
     tile: int
     tokens: int
     longest_edge: int
+    splits: bool = True
 
 
-def make_layout(side: int, patch: int, scale: int, longest_edge: int) -> Layout:
+def make_layout(side: int, patch: int, scale: int, longest_edge: int, splits: bool = True) -> Layout:
     """Return the layout of a vision encoder of tiles and patches of those sides; `scale`^2 patches become a token.
 
     Raises ValueError if the sizes contradict each other.
 
     >>> make_layout(512, 16, 4, 2048)
-    Layout(tile=512, tokens=64, longest_edge=2048)
+    Layout(tile=512, tokens=64, longest_edge=2048, splits=True)
     """
     along = side // patch // scale  # tokens along a side
     if along < 1 or side // patch % scale or longest_edge < 1:
         sizes = f"a tile of {side}, patches of {patch}, a scale factor of {scale}, a longest edge of {longest_edge}"
         raise ValueError(f"its sizes contradict each other: {sizes}")
-    return Layout(side, along**2, longest_edge)
+    return Layout(side, along**2, longest_edge, splits)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def cut(frame: Frame, layout: Layout, detail: str, split: bool) -> Tiles:
     """Cut a picture into tiles.
 
     `detail` is low (one tile), high (the reference's longest edge), a number of tiles along the longest
-    edge, or auto (the fewest that do not shrink the picture); the last two never give more tiles than high.
-    options.parse_detail checks it.
+    edge, or auto (the fewest that do not shrink the picture, one if the layout does not split); the last two never give
+    more tiles than high. options.parse_detail checks it.
 
     `split` False gives one tile, as low does and as the reference's video processor: the longest edge is resized to a
     tile's side, then the picture is stretched to the tile. (The reference's image processor without splitting first
@@ -110,7 +112,7 @@ def plan(width: int, height: int, layout: Layout, detail: str, split: bool) -> G
 
 def _resize_steps(width: int, height: int, layout: Layout, detail: str, split: bool) -> tuple[Size, Size]:
     """The size with the wanted longest edge, and then the size whose sides are whole tiles."""
-    if detail == "low" or not split:
+    if detail == "low" or not split or (detail == "auto" and not layout.splits):
         return _with_longest_edge(width, height, layout.tile), (layout.tile, layout.tile)
     first = _with_longest_edge(width, height, _wanted_edge(max(width, height), layout, detail))
     return first, _whole_tiles(*first, layout.tile)

@@ -31,6 +31,7 @@ from smolcli.models.file_errors import UnsupportedError, errors_about
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import Header, read_header
 from smolcli.models.lora import Adapter
+from smolcli.models.preprocessor_config import does_split
 from smolcli.models.safetensors_reader import bfloat16_to_float32
 from smolcli.models.tensor_mapping import Text, Vision, Weight, halve, language_weights, vision_weights
 from smolcli.models.tensor_names import CONVERT_AGAIN, LM_HEAD, USE_LLAMACPP, Findings, Shape
@@ -98,6 +99,7 @@ def read_limits(files: ModelFiles) -> ModelLimits:
         tiles.tokens,
         understands_text=understands_text(vocabulary),
         longest_edge=tiles.longest_edge,
+        splits=tiles.splits,
     )
 
 
@@ -112,7 +114,7 @@ class CheckpointSource:
         self.mean, self.deviation = settings["image_mean"], settings["image_std"]
         sizes, longest_edge = self.vision, settings["size"]["longest_edge"]
         with errors_about(directory):
-            self.layout = make_layout(sizes.image, sizes.patch, sizes.scale, longest_edge)
+            self.layout = make_layout(sizes.image, sizes.patch, sizes.scale, longest_edge, does_split(settings))
 
     def tokenizer(self) -> tuple[Tokenizer, frozenset[int]]:
         tokenizer, rows = load_tokenizer(self._files, self.text.vocabulary), self.text.vocabulary

@@ -44,4 +44,4 @@ def _open_pictures(item: Item, work: Work) -> OpenedPlan:
 
 def _layout(limits: ModelLimits) -> Layout:
     longest_edge = limits.longest_edge or DEFAULT_TILES_ALONG * limits.tile
-    return Layout(limits.tile, limits.tile_tokens, longest_edge)
+    return Layout(limits.tile, limits.tile_tokens, longest_edge, limits.splits)

@@ -9,6 +9,18 @@ from typing import Any
 
 from smolcli.errors import ModelError
 
+# The key of a GGUF vision half for do_image_splitting, which llama.cpp has none for and does not read.
+SPLITTING_KEY = "clip.vision.do_image_splitting"
+
+
+def does_split(settings: dict[str, Any]) -> bool:
+    """Whether an image processor with these settings cuts pictures into tiles; the reference's default is that it does.
+
+    >>> does_split({}), does_split({"do_image_splitting": False})
+    (True, False)
+    """
+    return settings.get("do_image_splitting") is not False
+
 
 def read_preprocessor_config(checkpoint: Path) -> dict[str, Any]:
     """Return the settings of the image processor of the checkpoint in a directory; empty if it has none.

@@ -18,13 +18,12 @@ from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE
 
 from smolcli.converters import convert
 from smolcli.models.chat_template import END, START
-from smolcli.nano.batches import STAGES
 from smolcli.nano.model import TOKENS, Student, config
 from smolcli.nano.synthetic_images import TILE
 from smolcli.nano.tokenizer import tokenizer
 
 WEIGHTS = Path(__file__).parent / "weights"
-PAGES = STAGES.index("pages")
+MOST_TILES = 6  # along the longest edge, with --detail high
 
 
 def export(checkpoint: Path, out: Path) -> None:
@@ -42,9 +41,7 @@ def export(checkpoint: Path, out: Path) -> None:
         )
         model.half().save_pretrained(folder)
         tokenizer().save(str(folder / "tokenizer.json"))
-        has_learnt_tiles = saved["state"]["stage"] >= PAGES
-        longest_edge = 6 * TILE if has_learnt_tiles else TILE
-        for name, values in _settings(longest_edge).items():
+        for name, values in settings().items():
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         convert(folder, folder, "f16", "f16", "nano")
         for file in folder.iterdir():
@@ -54,8 +51,8 @@ def export(checkpoint: Path, out: Path) -> None:
         folder.rename(out)
 
 
-def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
-    """The JSON files of the tokenizer and the processor, by name."""
+def settings() -> dict[str, dict[str, object]]:
+    """The JSON files of the tokenizer and the processor, by name. A picture is one tile, as in the lessons."""
     return {
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -68,7 +65,7 @@ def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
         },
         "preprocessor_config.json": {
             "image_processor_type": "Idefics3ImageProcessor",
-            "do_image_splitting": True,
+            "do_image_splitting": False,
             "do_resize": True,
             "resample": 1,
             "do_rescale": True,
@@ -77,7 +74,7 @@ def _settings(longest_edge: int) -> dict[str, dict[str, object]]:
             "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3,
             "do_pad": True,
-            "size": {"longest_edge": longest_edge},
+            "size": {"longest_edge": MOST_TILES * TILE},
             "max_image_size": {"longest_edge": TILE},
         },
         "processor_config.json": {"processor_class": "Idefics3Processor", "image_seq_len": TOKENS},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,16 @@ def test_both_families_have_the_same_tiles() -> None:
 )
 def test_auto_is_the_fewest_tiles_that_do_not_shrink_the_picture(size: tuple[int, int], tiles_along: int) -> None:
     check(noise(*size), SMALL, "auto", tiles_along * SMALL.tile)
+
+
+@pytest.mark.parametrize(
+    ("detail", "grid"), [("auto", UNSPLIT), ("low", UNSPLIT), ("1", UNSPLIT), ("2", Grid(1, 2)), ("high", Grid(2, 4))]
+)
+def test_a_layout_that_does_not_split_gives_more_tiles_only_on_demand(detail: str, grid: Grid) -> None:
+    whole = replace(SMALL, splits=False)
+    assert plan(200, 100, whole, detail, split=True) == grid == cut(noise(200, 100), whole, detail, split=True).grid
+    if detail == "auto":
+        assert cut(noise(200, 100), whole, "auto", split=True) == cut(noise(200, 100), SMALL, "low", split=True)
 
 
 def test_the_number_of_tiles_is_at_most_that_of_high() -> None:

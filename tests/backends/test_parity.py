@@ -20,7 +20,8 @@ from smolcli.converters import convert
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.nano import synthetic_images
-from smolcli.nano.evaluate import answers, frame, half_said, kl
+from smolcli.nano.evaluate import answers, half_said, kl
+from smolcli.nano.suites import frame
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
 from tests.tiny import make_checkpoint

@@ -110,7 +110,7 @@ class LlamaCpp:
             raise ModelError(f"{files.gguf} does not say its context", "convert it again: smolcli convert-to-gguf")
         return ModelLimits(
             context, layout.tile, layout.tokens, understands_text=understands_text(vocab_size),
-            longest_edge=layout.longest_edge,
+            longest_edge=layout.longest_edge, splits=layout.splits,
         )  # fmt: skip
 
     @property

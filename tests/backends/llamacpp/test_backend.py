@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +21,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
+from smolcli import registry
 from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import amx_probe
@@ -373,6 +376,17 @@ def test_the_layout_is_the_checkpoints_and_by_default_four_tiles(files: ModelFil
     key = b"clip.vision.preproc_image_size"
     old.write_bytes(files.mmproj.read_bytes().replace(key, key[:-1] + b"_"))
     assert read_layout(old) == Layout(TILE, 16, 4 * TILE)
+
+
+def test_no_splitting_is_read_from_a_checkpoint_and_from_its_pair(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "Whole")
+    settings = folder / "preprocessor_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "do_image_splitting": False}))
+    language, mmproj = convert(folder, tmp_path, "f16", "f16", "whole")
+    pair, loose = ModelFiles("pair", gguf=language, mmproj=mmproj), ModelFiles("loose", checkpoint=folder)
+    assert read_layout(mmproj) == Layout(TILE, 16, 4 * TILE, splits=False)
+    for name, files in (("llamacpp", pair), ("numpy", pair), ("numpy", loose), ("torch", loose)):
+        assert not registry.load(registry.BACKENDS, name).limits(files).splits
 
 
 def test_the_header_equals_what_the_package_gguf_reads(files: ModelFiles) -> None:

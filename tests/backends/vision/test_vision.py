@@ -28,7 +28,8 @@ from smolcli.converters import convert
 from smolcli.errors import ModelError, UnavailableError
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
-from smolcli.nano.evaluate import answers, frame
+from smolcli.nano.evaluate import answers
+from smolcli.nano.suites import frame
 from smolcli.options import Model
 from smolcli.process.child import call
 from smolcli.types import Frame, Prompt
