@@ -35,7 +35,7 @@ from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
-from smolcli.nano.evaluate import frame
+from smolcli.nano.suites import frame
 from smolcli.options import Generate, Model
 from smolcli.types import Prompt
 
