@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from smolcli.models.chat_template import END, Grid, segments, text
-from smolcli.nano import dataset
+from smolcli.models.chat_template import END, segments, text
+from smolcli.nano import charts, dataset, photographs, pieces, screens, textures, things
 from smolcli.nano.dataset import IGNORE, Lesson
 from smolcli.nano.model import TOKENS
 from smolcli.nano.synthetic_images import Rng
 from smolcli.nano.tokenizer import tokenizer
 
-GRIDS = tuple(Grid(r, c) for r, c in ((1, 2), (2, 1), (2, 2), (1, 3), (2, 3), (3, 2), (3, 3), (3, 4), (4, 3), (4, 4)))
-STAGES = ("cells", "words", "lines", "pages")
+STAGES = ("cells", "words", "lines", "everything")
+MOTION = (0.0, 0.0, 0.22, 0.07)  # the share of batches of clips, by stage
 AHEAD = 32  # batches drawn ahead; a stage begins so many steps after the loss allows it
 
 
@@ -40,19 +41,50 @@ class Batch:
 def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     """Batch `number` of a run with this seed: lessons of one family that have about `tiles` tiles."""
     rng = np.random.default_rng((seed, number))
-    family = rng.random()
-    motion, pages = ((0.0, 0.0), (0.0, 0.0), (0.22, 0.0), (0.1, 0.32))[stage]
-    if family < motion:
+    if rng.random() < MOTION[stage]:
         lessons = [dataset.motion(rng, False) for _ in range(max(2, tiles // 4))]
-    elif family < motion + pages:
-        lessons = _grid_lessons(rng, tiles)
+    elif STAGES[stage] == "everything":
+        lessons = _mixed_lessons(rng, tiles)
     else:
         lessons = [_single_lesson(rng, stage) for _ in range(tiles)]
     return _collate(lessons, stage > 0)
 
 
+def _mixed_lessons(rng: Rng, tiles: int) -> list[Lesson]:
+    """Lessons of MIX, as many of each as its share in the mean, and pieces of a few pages."""
+    counts = rng.multinomial(tiles, np.array(list(MIX.values())) / sum(MIX.values()))
+    lessons: list[Lesson] = []
+    for draw, count in zip(MIX, counts, strict=True):
+        lessons += draw(rng, int(count))
+    return lessons
+
+
+def _each(draw: Callable[[Rng, bool], Lesson]) -> Callable[[Rng, int], list[Lesson]]:
+    """What draws so many lessons of a kind, none of them held out."""
+    return lambda rng, count: [draw(rng, False) for _ in range(count)]
+
+
+def _read(rng: Rng, held_out: bool) -> Lesson:
+    return dataset.read(rng, held_out, 6 if rng.random() < 0.8 else 1)
+
+
+# The lessons of the last stage and their shares.
+MIX: dict[Callable[[Rng, int], list[Lesson]], float] = {
+    lambda rng, count: pieces.lessons(rng, False, count): 0.26,
+    _each(_read): 0.09,
+    _each(dataset.shapes): 0.17,
+    _each(things.lesson): 0.19,
+    _each(things.single): 0.06,
+    _each(photographs.lesson): 0.09,
+    _each(textures.lesson): 0.02,
+    _each(charts.lesson): 0.05,
+    _each(screens.lesson): 0.04,
+    _each(dataset.blank): 0.03,
+}
+
+
 def _single_lesson(rng: Rng, stage: int) -> Lesson:
-    """A lesson of one tile."""
+    """A lesson of one tile, of the stages before the last."""
     kind = rng.random()
     if stage == 0:
         if kind < 0.82:
@@ -63,22 +95,8 @@ def _single_lesson(rng: Rng, stage: int) -> Lesson:
             return dataset.read(rng, False, 2, 0.2)
         return dataset.single_shape(rng, False) if kind < 0.95 else dataset.blank(rng, False)
     if kind < 0.42:
-        return dataset.read(rng, False, 6 if rng.random() < 0.8 else 1, 0.35)
+        return _read(rng, False)
     return dataset.shapes(rng, False) if kind < 0.96 else dataset.blank(rng, False)
-
-
-def _grid_lessons(rng: Rng, tiles: int) -> list[Lesson]:
-    """Lessons that are all cut into the same grid."""
-    weights = np.array([1 / grid.tiles for grid in GRIDS]) ** 0.5
-    grid = GRIDS[int(rng.choice(len(GRIDS), p=weights / weights.sum()))]
-    lessons = []
-    for _ in range(max(2, round(1.2 * tiles / grid.tiles))):
-        kind = rng.random()
-        if kind < 0.72:
-            lessons.append(dataset.read(rng, False, 100, 0.35, grid))
-        else:
-            lessons.append(dataset.shapes(rng, False, grid=grid) if kind < 0.96 else dataset.blank(rng, False, grid))
-    return lessons
 
 
 def _collate(lessons: list[Lesson], has_text: bool) -> Batch:

@@ -13,18 +13,30 @@ from smolcli.models.catalog import NANO_BLANK_REPLIES
 from smolcli.models.chat_template import UNSPLIT, Grid, in_words, video_parts
 from smolcli.nano import synthetic_images
 from smolcli.nano.questions import FOLLOW_UPS, QUESTIONS, region, scene_caption, tags, with_article
-from smolcli.nano.synthetic_images import TILE, Annotation, Picture, Rng, pick
+from smolcli.nano.synthetic_images import SHAPES, TILE, Annotation, Picture, Rng, pick
+from smolcli.nano.thing_names import NAMES as THINGS
 from smolcli.types import FrameRef, Prompt
 
+UNKNOWN = "drawing"  # the name of a drawn thing that nano does not know
+BUSY = "busy"  # the name of a background of several colours
 CELLS = 8  # a tile's tokens a side: cells of 16 x 16 pixels
-CONTENTS = (  # of a cell; "" is nothing
+_GROUNDS = tuple(f"<on {ground}>" for ground in (*synthetic_images.GROUNDS, BUSY))
+KIND_CLASSES = ("<photograph>", "<pattern>", "<noise>")  # of the cells of whole pictures without things
+PARTS = ("bar", "line", "slice", "print", "button", "icon")  # of charts and screens
+CELL_CLASSES = (  # what a cell has; "" is nothing
     "",
     *synthetic_images.CHARS[1:],
     *(f"<{shape}>" for shape in synthetic_images.SHAPES),
     *(f"<{colour}>" for colour in synthetic_images.COLOURS),
+    *_GROUNDS,
+    *(f"<a {thing}>" for thing in (*THINGS, UNKNOWN)),
+    *synthetic_images.ACCENTED,
+    *synthetic_images.SIGNS,
+    *(f"<{part}>" for part in PARTS),
+    *KIND_CLASSES,
 )
-CELL_CLASSES = (*CONTENTS, *(f"<on {ground}>" for ground in synthetic_images.GROUNDS))
 CELL_CLASS = {name: number for number, name in enumerate(CELL_CLASSES)}
+GROUND_CLASSES = range(CELL_CLASS[_GROUNDS[0]], CELL_CLASS[_GROUNDS[-1]] + 1)
 IGNORE = -100
 LEGIBLE = 9.0  # print height in pixels; the characters of cells with smaller print are not trained
 
@@ -95,12 +107,13 @@ def _crop(picture: Picture, row: int, column: int) -> Picture:
 def _cells(tile: Picture) -> np.ndarray[Any, Any]:
     """int16 (64, 2), the classes of each cell of 16 x 16 pixels.
 
-    A cell has two characters in reading order, or a shape and its colour, or nothing and the colour of the ground.
+    A cell has two characters in reading order, or a shape or thing and its colour (IGNORE if that is not clear), or
+    nothing and the name of the ground.
     """
     cells = np.zeros((CELLS, CELLS, 2), np.int16)
     side = TILE // CELLS
     for annotation in tile.annotations:
-        if annotation.colour:
+        if len(annotation.name) > 1:
             _cover(cells, annotation, side)
             continue
         row, column = int(annotation.y // side), int(annotation.x // side)
@@ -118,11 +131,12 @@ def _cells(tile: Picture) -> np.ndarray[Any, Any]:
 
 
 def _cover(cells: np.ndarray[Any, Any], shape: Annotation, side: int) -> None:
-    """Set the cells whose centre a shape covers, at least the one it lies in, to its name and colour."""
+    """Set the cells whose centre a shape or thing covers, at least the one it lies in, to its name and colour."""
     centre = (np.arange(CELLS) + 0.5) * side
     reach = max(0.42 * shape.size, 0.75 * side)
     is_covered = np.hypot(centre[:, None] - shape.y, centre[None, :] - shape.x) <= reach
-    cells[is_covered] = CELL_CLASS[f"<{shape.name}>"], CELL_CLASS[f"<{shape.colour}>"]
+    name = f"<{shape.name}>" if shape.name in SHAPES else f"<a {shape.name}>"
+    cells[is_covered] = CELL_CLASS[name], CELL_CLASS[f"<{shape.colour}>"] if shape.colour else IGNORE
 
 
 # ---- the lessons ---------------------------------------------------------------------------------

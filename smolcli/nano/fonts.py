@@ -21,7 +21,8 @@ FONT_FAMILIES = (
     "NotoSerifDisplay", "texgyreadventor", "texgyrebonum", "texgyrecursor", "texgyreheros", "texgyrepagella",
     "texgyreschola", "texgyretermes", "Cabin", "Play", "JunicodeTwoBeta-", "GenBas", "GenBkBas", "OldStandard",
     "Go-", "Inter-", "JetBrainsMono", "Courier", "cmunrm", "cmunbx", "cmunss", "cmuntt", "cmunti", "CharisSIL",
-    "Quattrocento", "PTS", "PTF", "PTM", "PTC", "PTN",
+    "Quattrocento", "PTS", "PTF", "PTM", "PTC", "PTN", "cmunbi", "cmunit", "cmuntb", "cmunsl", "cmunsi", "cmunvt",
+    "Gentium-",
 )  # fmt: skip
 HELD_OUT_FONTS = ("LiberationSerif-Regular", "DejaVuSans-Bold", "Carlito-Regular", "Karla-Regular")
 HELD_OUT_FAMILIES = ("LiberationSerif", "Carlito", "Karla", "Tinos")
@@ -29,6 +30,13 @@ UNUSABLE = (  # parts of file names: too thin, too wide, or not plain Latin prin
     "Thin", "Hairline", "Light", "Math", "Smallcaps", "Initials", "Keyboard", "Black", "Heavy", "Condensed", "Narrow",
     "Medium", "SemiBold", "Semibold", "DemiBold", "ExtraBold", "Extrabold", "Retina", "Display", "Expanded", "Junicode",
     "Oblique", "BoldItalic", "BoldIta", "PTC", "PTN", "Demi", "-BdIta", "DejaVuSerifCond", "bolditalic",
+)  # fmt: skip
+
+# What `faces` leaves out; the faces of the families' other widths, weights and slopes are in it.
+NO_FACE = (
+    "Thin", "Hairline", "ExtraLight", "Lato-Light", "Roboto-Light", "OpenSans-Light", "OpenSans-CondLight", "-Light",
+    "Math", "Initials", "Keyboard", "Black", "Heavy", "Retina", "Expanded", "Junicode", "[wght]", "Tamil",
+    "LightItalic", "DejaVuSansCondensed-Bold",
 )  # fmt: skip
 
 
@@ -56,6 +64,55 @@ def fonts(held_out: bool) -> tuple[str, ...]:
         and name not in HELD_OUT_FONTS
         and not any(part in name for part in UNUSABLE)
     )
+
+
+@lru_cache
+def faces(held_out: bool) -> tuple[str, ...]:
+    """Paths of the faces of pieces: `fonts`, with more italics, bold italics, typewriters, narrow and small capitals.
+
+    Held out are all faces of HELD_OUT_FAMILIES and of HELD_OUT_FONTS.
+    """
+    paths = {path.stem: str(path) for path in sorted(FONT_ROOT.rglob("*")) if path.suffix in (".ttf", ".otf")}
+    unseen = (*HELD_OUT_FAMILIES, *HELD_OUT_FONTS)
+    families = unseen if held_out else FONT_FAMILIES
+    return tuple(
+        path
+        for name, path in paths.items()
+        if name.startswith(families)
+        and name.startswith(unseen) == held_out
+        and not any(part in name for part in NO_FACE)
+    )
+
+
+@lru_cache
+def upright_faces(held_out: bool) -> tuple[str, ...]:
+    """Those of `faces` that are not italics."""
+    return tuple(
+        path
+        for path in faces(held_out)
+        if not any(slope in (load_font(path, 24).getname()[1] or "") for slope in ("Italic", "Oblique"))
+    )
+
+
+@lru_cache
+def relatives(path: str, held_out: bool) -> tuple[str, ...]:
+    """The faces of the same family as `path`, itself among them."""
+    families = HELD_OUT_FAMILIES if held_out else FONT_FAMILIES
+    family = max((name for name in families if Path(path).stem.startswith(name)), key=len, default=Path(path).stem)
+    return tuple(face for face in faces(held_out) if Path(face).stem.startswith(family))
+
+
+def has_small_capitals(path: str) -> bool:
+    """Whether a face prints small letters as small capitals."""
+    return "Smallcaps" in Path(path).stem
+
+
+@lru_cache
+def printable(path: str, chars: str) -> frozenset[str]:
+    """Those of `chars` for which a font has a glyph: they print otherwise than a character that no font has."""
+    font = load_font(path, 24)
+    missing = bytes(font.getmask("\uffff"))
+    return frozenset(char for char in chars if char == " " or bytes(font.getmask(char)) not in (missing, b""))
 
 
 @lru_cache(maxsize=6000)

@@ -19,6 +19,9 @@ from smolcli.nano.fonts import advance, fonts, is_held_out, load_font, words
 
 TILE = 128
 CHARS = "".join(map(chr, range(32, 127)))
+# Letters and signs beyond ASCII, of Western European print. Those that print like others are left out, as an ellipsis.
+ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœ"
+SIGNS = "‘’“”„«»–—•·€£¥§°©®™±×÷½¼¾¿¡²³†"  # noqa: RUF001
 # For random strings: without the characters that many fonts draw alike, which no reader could tell apart.
 ALPHABET = "".join(char for char in CHARS if char not in " IlO0|`'")
 
@@ -40,9 +43,9 @@ HELD_OUT_RADII = (17, 23)  # radii of shapes, in pixels of a tile
 
 @dataclass(frozen=True)
 class Annotation:
-    """A printed character (`name` is the character) or a drawn shape (`name`, `colour`), with its centre in pixels.
+    """A printed character (`name` is the character), or a drawn shape or thing, with its centre in pixels.
 
-    `size` is the size of the print, or the diameter of the shape.
+    `size` is the size of the print, or the diameter of the shape. `colour` is "" where a thing has no clear one.
     """
 
     name: str
@@ -272,9 +275,9 @@ def scene(
     count = len(shapes)
     while True:
         radii = [_radius(rng, count, held_out) * scale for _ in shapes]
-        if centres := _centres(rng, radii, side, layout):
+        if places := centres(rng, radii, side, layout):
             break
-    for (colour, shape), (x, y), radius in zip(shapes, centres, radii, strict=True):
+    for (colour, shape), (x, y), radius in zip(shapes, places, radii, strict=True):
         draw_shape(image, shape, shade(rng, colour), x, y, radius, paper)
         picture.annotations.append(Annotation(shape, x, y, 2 * radius, colour))
     return picture
@@ -287,7 +290,7 @@ def _radius(rng: Rng, count: int, held_out: bool) -> float:
     return float(pick(rng, sizes))
 
 
-def _centres(rng: Rng, radii: Sequence[float], side: int, layout: str) -> list[tuple[float, float]] | None:
+def centres(rng: Rng, radii: Sequence[float], side: int, layout: str) -> list[tuple[float, float]] | None:
     """Centres at which shapes of these radii do not overlap; None if 20 tries found none."""
     count = len(radii)
     for _ in range(20):
@@ -357,10 +360,12 @@ def _light(rng: Rng, size: tuple[int, int], strength: float) -> np.ndarray[Any, 
     return factor
 
 
-def resized(picture: Picture, width: int, height: int) -> Picture:
+def resized(
+    picture: Picture, width: int, height: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> Picture:
     """The picture and its annotations at another size in pixels."""
     fx, fy = width / picture.image.width, height / picture.image.height
-    image = picture.image.resize((width, height), Image.Resampling.LANCZOS)
+    image = picture.image.resize((width, height), resampling)
     annotations = [
         replace(annotation, x=annotation.x * fx, y=annotation.y * fy, size=annotation.size * fy)
         for annotation in picture.annotations

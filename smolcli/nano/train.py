@@ -1,8 +1,8 @@
 """Trains nano from scratch: `python -m smolcli.nano.train --out runs/nano` (docs/models.md tells how and for how long).
 
-First the vision tower alone learns to classify the content of each cell of a tile. The language model joins when the
-accuracy allows it, and further lessons are added as the loss falls, never after a fixed time. A checkpoint is written
-every few minutes; the same command continues from it.
+The materials of the lessons (nano/materials.py) are made first. Then the vision tower alone learns to classify the
+content of each cell of a tile. The language model joins when the accuracy allows it, and further lessons are added as
+the loss falls, never after a fixed time. A checkpoint is written every few minutes; the same command continues from it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.models.files import ModelFiles
-from smolcli.nano import batches
+from smolcli.nano import batches, materials
 from smolcli.nano.batches import STAGES, Batch, Painters
-from smolcli.nano.dataset import CONTENTS, IGNORE
+from smolcli.nano.dataset import GROUND_CLASSES, IGNORE
 from smolcli.nano.model import Student
 from smolcli.system.atomic_file import atomic_write
 
@@ -69,7 +69,7 @@ def compute_losses(student: Student, batch: Batch, device: torch.device) -> Loss
             labels, weights = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.weights).to(device)
             ids = torch.from_numpy(batch.ids).to(device)
             logits = student.token_logits(embeddings.reshape(-1, embeddings.shape[-1]), ids)
-    has_content = (cells > 0) & (cells < len(CONTENTS))
+    has_content = (cells > 0) & ((cells < GROUND_CLASSES.start) | (cells >= GROUND_CLASSES.stop))
     weight = torch.where(has_content, 1.0, 0.15).flatten()
     entropy = F.cross_entropy(cell_logits.float().flatten(0, 2), cells.flatten(), ignore_index=IGNORE, reduction="none")
     cell_loss = (entropy * weight).sum() / weight.sum() + 0.2 * position_loss
@@ -195,7 +195,7 @@ def train(args: argparse.Namespace) -> None:
     with open(args.out / "log.jsonl", "a", encoding="utf-8") as log, closing(painters):
         while state.pictures < args.pictures:
             stage, batch = painters.next_batch(state.step)
-            scale = learning_rate(state.pictures, args.pictures, args.decay)
+            scale = args.rate * learning_rate(state.pictures, args.pictures, args.decay)
             losses = run.step(batch, stage, scale)
             state.seconds = seconds_before + time.time() - started
             if promote(state):
@@ -214,14 +214,16 @@ def train(args: argparse.Namespace) -> None:
                 run.save()
                 saved = time.time()
     run.save()
+    print(f"{state.pictures:,} tiles in {state.seconds / 3600:.1f} hours: {args.out}")
 
 
 def main() -> None:
-    """Parse the command line and train."""
+    """Parse the command line, make the materials that are not there, and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the log")
     parser.add_argument("--pictures", type=int, default=450_000, help="tiles to train on, in all")
     parser.add_argument("--decay", type=float, default=0.35, help="last fraction of the run, in which the rate falls")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the learning rates")
     parser.add_argument("--tiles", type=int, default=32, help="tiles a batch")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--painters", type=int, default=1, help="processes that draw")
@@ -229,7 +231,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="initial weights, as smolcli ships them, instead of random ones")
     parser.add_argument("--stage", type=int, default=0, help=f"with --start: 0 to 3 for {', '.join(STAGES)}")
     parser.add_argument("--seed", type=int, default=1)
-    train(parser.parse_args())
+    args = parser.parse_args()
+    materials.main([])
+    train(args)
 
 
 if __name__ == "__main__":
