@@ -1,5 +1,5 @@
 # One short command for each habit; .ci/run runs the same.
-.PHONY: all format lint types test test-slow docs docs-check
+.PHONY: all format lint types test test-slow docs docs-check nano
 
 SCRIPTS := $(wildcard docs/make_*.py)
 PAGES := README.md $(wildcard docs/*.md)
@@ -23,3 +23,9 @@ docs:
 docs-check:
 	for script in $(SCRIPTS); do python $$script --check || exit 1; done
 	$(COG) --check --diff $(PAGES)
+# nano's weights from nothing; the same command goes on after an interruption. docs/models.md says what it needs.
+nano:
+	LD_PRELOAD=libtcmalloc_minimal.so.4 python -m smolcli.nano.train --out runs/nano
+	python -m smolcli.nano.export runs/nano/checkpoint.pt
+	python -m smolcli.nano.evaluate --tesseract > runs/nano/measured.jsonl
+	python -m smolcli.nano.evaluate --table runs/nano/measured.jsonl

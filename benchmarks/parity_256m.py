@@ -21,7 +21,8 @@ from smolcli import registry
 from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
-from smolcli.nano.evaluate import frame, kl
+from smolcli.nano.evaluate import kl
+from smolcli.nano.suites import frame
 from smolcli.options import Generate, Model
 from smolcli.types import Prompt, Reply
 
