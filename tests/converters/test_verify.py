@@ -157,7 +157,10 @@ def test_an_mmproj_that_splits_pictures_otherwise_is_found(checkpoint: Path, tmp
     language, _ = convert(tmp_path / "Tiny", tmp_path, "f16", "f16")
     done = smolcli("--verify-only", language, "--against", checkpoint)
     assert done.returncode == 1
-    assert "mmproj-Tiny-F16.gguf: splits pictures as Layout(tile=64, tokens=16, longest_edge=128), its" in done.stderr
+    assert (
+        "mmproj-Tiny-F16.gguf: splits pictures as Layout(tile=64, tokens=16, longest_edge=128, splits=True), its"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
