@@ -186,7 +186,7 @@ def parse(option: Option, word: str) -> Any:
                 raise
             raise UsageError(f"{option.key}: {error.what}", error.advice) from error
     if not option.is_number:
-        return Path(word) if option.type is Path else word
+        return Path(word).expanduser() if option.type is Path else word  # no shell does it here
     limits = SimpleNamespace(min=option.field.metadata.get("min"), max=option.field.metadata.get("max"))
     number = parse_number(option.type, word, limits)
     if number is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smolcli.cli.setting_keys import Option
 
 NO_CONFIG = "SMOLCLI_NO_CONFIG"  # the variable of --no-config
+HIDDEN = "(hidden)"  # shown in place of a secret
 COMMAND_LINE, ENVIRONMENT, FILE = range(3)  # layers, the stronger first
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 SAVED = re.compile(r"@(\w[\w-]*)")  # the name of a saved prompt, as a word of the command line
@@ -190,7 +191,7 @@ def describe() -> str:
 def shown(setting: Setting) -> str:
     """The value of a setting for people."""
     if setting.option.is_secret:
-        return "(hidden)"
+        return HIDDEN
     if isinstance(setting.words, bool):
         return "true" if setting.words else "false"
     return setting.words if isinstance(setting.words, str) else ", ".join(setting.words)

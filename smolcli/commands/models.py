@@ -127,7 +127,7 @@ class Removal(Named):
     name: str | None = _name("A name, or a Hugging Face id that was pulled.")
     backend: str = _for("Remove only what this backend reads", "all")
     yes: bool = opt(False, "Do not ask.", "-y", "--yes")
-    quiet: bool = opt(False, "Show errors only.", "-q", "--quiet", panel="Output")
+    quiet: bool = same_as(Output, "quiet", help="Show errors only.", panel="Output")
 
 
 @dataclass(frozen=True)

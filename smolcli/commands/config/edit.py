@@ -58,10 +58,10 @@ def _remove(document: tomlkit.TOMLDocument, keys: tuple[str, ...]) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))  # it may hold a password, so that a new file is for its owner alone
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target, sync=True, keep_mode=target.exists(), unique=True) as file:
+        with atomic_write(target, sync=True, keep_mode=target.exists(), mode=0o600, unique=True) as file:
             file.write(text.encode())
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -13,14 +13,13 @@ from smolcli.cli import settings
 from smolcli.cli.main import make_command
 from smolcli.cli.setting_check import check_file, check_variables, parse, value_of
 from smolcli.cli.setting_keys import PROMPTS, Option, section_names, section_options, shared_options
-from smolcli.cli.settings import COMMAND_LINE, Setting, Words, found_settings, shown
+from smolcli.cli.settings import COMMAND_LINE, HIDDEN, Setting, Words, found_settings, shown
 from smolcli.errors import UsageError
 from smolcli.system.config_file import ConfigFile, read_config
 from smolcli.system.config_path import config_path
 from smolcli.terminal.words import closest
 
 DEFAULT = "default"
-HIDDEN = "(hidden)"
 
 
 class Row(NamedTuple):
