@@ -17,6 +17,7 @@ MAX_SKEW = 15.0  # degrees
 MIN_SKEW = 0.1  # degrees: less is left alone, as leptonica does
 MIN_GAIN = 1.1  # of the best angle's score over that of a straight page, below which the page stays straight
 STRIP = 8  # columns that are taken together
+BANDS = 2  # halves of the width, each judged alone: the lines of two columns need not be level
 SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
 SAMPLE = 300  # components whose neighbours are measured
 
@@ -66,8 +67,8 @@ def find_skew(print_: Mask, x: Floats, bottoms: Floats) -> float:
     """Return by how many degrees the page must be turned clockwise so that its lines are level; 0.0 where unsure.
 
     `print_` has the letters alone, of which `x` and `bottoms` are the middles and the lower edges. The score of an
-    angle is the sum of squared differences of neighbouring row sums (Postl) of rows sheared by that angle; then the
-    angle is refined so that most letters end at the same heights.
+    angle is the sum of squared differences of neighbouring row sums (Postl) of rows sheared by that angle, in each
+    half of the page; then the angle is refined so that most letters end at the same heights.
     """
     score = _row_score(print_)
     if score is None or len(x) < MIN_LETTERS:
@@ -93,10 +94,11 @@ def _row_score(print_: Mask) -> Callable[[float], float] | None:
     x = (columns + 0.5 - strips / 2) * STRIP
     reach = int(np.abs(x).max() * np.tan(np.radians(MAX_SKEW + 1))) + 2
     size = height + 2 * reach + 2
+    shift = columns * BANDS // strips * size  # the bands one below the other
 
     def score(angle: float) -> float:
-        place = np.round(rows + x * np.tan(np.radians(angle))).astype(np.int64) + reach
-        profile = np.convolve(np.bincount(place, weights, size), SMOOTHING, "same")
+        place = np.round(rows + x * np.tan(np.radians(angle))).astype(np.int64) + reach + shift
+        profile = np.convolve(np.bincount(place, weights, BANDS * size), SMOOTHING, "same")
         return float(np.square(np.diff(profile)).sum())
 
     return score
