@@ -129,9 +129,9 @@ def _is_table(lines: list[Line], block: list[Row]) -> bool:
     if len(several) < 0.4 * len(block):
         return False
     fills: list[list[float]] = []
-    boxes = [lines[number].box for row in block for number in row]
     for left, right in columns_of(lines, block, size):
         if right - left < TEXT_WIDTH * size:
             return True
-        fills.append([(b.right - b.left) / (right - left) for b in boxes if b.left >= left and b.right <= right])
+        rows = [[b for n in row if (b := lines[n].box).left >= left and b.right <= right] for row in block]
+        fills.append([sum(b.right - b.left for b in row) / (right - left) for row in rows if row])
     return len(several) >= 3 and any(float(np.median(fill)) < TEXT_FILL for fill in fills)
