@@ -31,7 +31,7 @@ BLANK_REPLIES = ("", *NANO_BLANK_REPLIES)  # no other model is taught words for 
 PAGES_AHEAD = 3  # pages that are asked about at a time: one begins with each step, while those before it are read
 WHOLE_PAGES_AHEAD = 16  # the same for pages that are read whole, each in one step or two
 DEFAULT_X_HEIGHT = 12.0  # pixels, for a model of which nothing else is known
-READING_VERSION = 2  # a part of a record's id: raise it when pages are cut or joined in another way
+READING_VERSION = 3  # a part of a record's id: raise it when pages are cut or joined in another way
 # Confidence of a page below which it is read the other way up too, and the user is told. Of 40 drawn pages of
 # benchmarks/pages.py upright ones had 0.87 to 0.998, and two that were read upside down 0.70 and 0.78; pages in
 # Cyrillic and Greek letters, which nano does not know, 0.73 and 0.77.

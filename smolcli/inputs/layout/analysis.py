@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from smolcli.inputs.layout.chains import Chain
 from smolcli.inputs.layout.components import Components, Mask, find_components, keep
 from smolcli.inputs.layout.ground import Grey, Ground, contrast_of, find_ground, find_ink
-from smolcli.inputs.layout.lines import Chain, find_lines
+from smolcli.inputs.layout.lines import find_lines
 from smolcli.inputs.layout.metrics import settle
 from smolcli.inputs.layout.orientation import evidence
 from smolcli.inputs.layout.pictures import is_texture, set_pictures_apart

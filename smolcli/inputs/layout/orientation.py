@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smolcli.inputs.layout.chains import Chain
 from smolcli.inputs.layout.components import Components
-from smolcli.inputs.layout.lines import Chain
 
 OUTSIDE = 0.22  # x-heights: a letter that goes so far out of the zone of the small letters is one with a stem or a tail
 DOUBT = 0.75  # of what speaks for upright: with more against it the page is looked at upside down too

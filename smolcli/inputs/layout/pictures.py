@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from smolcli.inputs.layout.chains import Chain
 from smolcli.inputs.layout.components import Components, Mask, connect, keep
-from smolcli.inputs.layout.lines import MAX_CHAINS, Chain
+from smolcli.inputs.layout.lines import MAX_CHAINS
 from smolcli.types import Box
 
 LARGE = 6.0  # heights of a small letter, both ways: larger components are pictures, if they have no row

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from smolcli.inputs.layout.chains import Chain
 from smolcli.inputs.layout.components import Components, Ints
-from smolcli.inputs.layout.lines import Chain
 from smolcli.inputs.layout.metrics import Zone
 from smolcli.types import Box
 

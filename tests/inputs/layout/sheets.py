@@ -37,12 +37,15 @@ class Sheet:
         self.image = Image.new("RGB", (self.width, self.height), self.paper)
         self.draw = ImageDraw.Draw(self.image)
 
-    def line(self, x: float, baseline: float, text: str, size: int = 16, ink: str = "black") -> Box:
-        """Print a line with Pillow's own font and return the box of its ink."""
+    def line(
+        self, x: float, baseline: float, text: str, size: int = 16, ink: str = "black", *, width: float = 0
+    ) -> Box:
+        """Print a line with Pillow's own font, spread to `width` if that is not 0, and return the box of its ink."""
         font = ImageFont.load_default(size)
         words = []
+        gap = (width - font.getlength(text)) / text.count(" ") if width else 0
         for number, word in enumerate(text.split(" ")):
-            start = x + font.getlength(" ".join(text.split(" ")[:number]) + " " * bool(number))
+            start = x + font.getlength(" ".join(text.split(" ")[:number]) + " " * bool(number)) + number * gap
             if word:
                 left, top, right, bottom = self.draw.textbbox((start, baseline), word, font, "ls")
                 words.append(Box(round(left), round(top), round(right), round(bottom)))
@@ -50,13 +53,29 @@ class Sheet:
         self.lines.append(Printed(text, around(words), words, round(baseline)))
         return around(words)
 
-    def paragraph(self, x: float, y: float, count: int, size: int = 16, words: int = 9, **more: str) -> float:
+    def paragraph(self, x: float, y: float, count: int, size: int = 16, words: int = 9, ink: str = "black") -> float:
         """Print `count` lines and return the baseline of the next."""
         chosen = random.Random(f"{x} {y}")
         for number in range(count):
             text = " ".join(chosen.choice(WORDS.split()) for _ in range(words))
-            self.line(x, y + number * round(1.5 * size), f"{text.capitalize()}.", size, **more)
+            self.line(x, y + number * round(1.5 * size), f"{text.capitalize()}.", size, ink)
         return y + count * round(1.5 * size)
+
+    def column(
+        self, x: float, y: float, count: int, width: float, *, seed: int = 0, indent: float = 0, fill: float = 1
+    ) -> None:
+        """Print `count` lines that are spread to `width`, which their words `fill`; the last one is short.
+
+        The first has an `indent`.
+        """
+        chosen, font = random.Random(seed), ImageFont.load_default(16)
+        for number in range(count):
+            room, words = width - (0 if number else indent), [chosen.choice(WORDS.split())]
+            while font.getlength(" ".join([*words, longer := chosen.choice(WORDS.split())])) <= fill * room:
+                words.append(longer)
+            is_last = number == count - 1
+            text = " ".join(words[:2] if is_last else words)
+            self.line(x + width - room, y + number * 24, text, width=0 if is_last else room)
 
 
 def around(boxes: list[Box]) -> Box:
