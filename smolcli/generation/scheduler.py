@@ -58,7 +58,7 @@ from smolcli.errors import DeviceLostError, EngineError, ErrorKind
 from smolcli.generation.faults import prompt_too_long, to_fault
 from smolcli.generation.prefetcher import PendingPrompt, Prefetcher, Prepare
 from smolcli.generation.sampler import AllowedTokens, LogitsFilter, MinTokens, RepetitionPenalty, Sampler
-from smolcli.generation.sequence import Attempt, Sequence, State
+from smolcli.generation.sequence import Attempt, Sequence, State, share_prefill_seconds
 from smolcli.options import Generate
 from smolcli.types import Fault, Finish, Piece, Prompt, Seconds, Tokens
 
@@ -101,7 +101,11 @@ class Scheduler:
     ) -> None:
         self._backend, self._options, self._load_seconds = backend, options, load_seconds
         self._prepare = prepare or (lambda _, prompt: backend.prepare(prompt))
-        self._grammar = _load_grammar(backend, options)
+        self._grammar: Grammar | None = None
+        if options.schema is not None:
+            grammar_class: type[Grammar] = registry.load(registry.ON_DEMAND, "--schema")
+            if (tokenizer := backend.grammar_tokenizer()) is not None:  # echo has none
+                self._grammar = grammar_class(tokenizer, options.schema)
         self._sequences: list[Sequence] = []  # in the order of their prompts, all but the finished ones
         # How many sequences may run together: fewer after memory was short, one more after each reply that has ended.
         self._most_running = backend.max_sequences
@@ -247,16 +251,7 @@ class Scheduler:
     def _note_prefill(self, group: list[Sequence], result: PrefillResult, seconds: float) -> list[Choice]:
         """Choose the next tokens of a group that was prefilled in so many seconds."""
         choices = self._choose_tokens(group, result.logits)
-        encode = result.encode_seconds
-        prefill = seconds - encode
-        image_tokens, length = (
-            sum(sequence.prompt.image_tokens for sequence in group), sum(sequence.prompt.length for sequence in group),
-        )  # fmt: skip
-        for sequence in group:  # the time is shared by tokens: of pictures for encoding, of all for evaluating
-            image_share = sequence.prompt.image_tokens / image_tokens if image_tokens else 1 / len(group)
-            sequence.seconds += Seconds(
-                encode=encode * image_share, prefill=prefill * sequence.prompt.length / max(1, length)
-            )
+        share_prefill_seconds(group, result.encode_seconds, seconds - result.encode_seconds)
         return choices
 
     # ---- decode ----------------------------------------------------------------------------------------
@@ -351,15 +346,3 @@ class Choice:
     sequence: Sequence
     text: str = ""
     fault: Fault | None = None
-
-
-def _load_grammar(backend: Backend, options: Generate) -> Grammar | None:
-    """The grammar of --schema; None without one, and for a backend that has no tokenizer, as echo.
-
-    Raises UsageError and UnavailableError.
-    """
-    if options.schema is None:
-        return None
-    grammar_class: type[Grammar] = registry.load(registry.ON_DEMAND, "--schema")
-    tokenizer = backend.grammar_tokenizer()
-    return None if tokenizer is None else grammar_class(tokenizer, options.schema)

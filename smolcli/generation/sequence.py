@@ -147,3 +147,14 @@ class Sequence:
         else:  # readers have seen the first attempt
             reason, text, attempt = "repetition", self.looped.text_without_loop, self.looped
         return Finish(reason, tokens, seconds, None, text, attempt.confidence, attempt.line_confidences)
+
+
+def share_prefill_seconds(group: list[Sequence], encode: float, prefill: float) -> None:
+    """Add the seconds of a group that was prefilled together: encoding by image tokens, the rest by all tokens."""
+    image_tokens = sum(sequence.prompt.image_tokens for sequence in group)
+    length = sum(sequence.prompt.length for sequence in group)
+    for sequence in group:
+        image_share = sequence.prompt.image_tokens / image_tokens if image_tokens else 1 / len(group)
+        sequence.seconds += Seconds(
+            encode=encode * image_share, prefill=prefill * sequence.prompt.length / max(1, length)
+        )
