@@ -315,13 +315,8 @@ def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
     """What is `told` of a model, None for what is not, and what of it is on this machine."""
     files = resolve.find_or_empty(name)
     paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
-    here = [
-        backend
-        for backend in sorted(registry.backends())
-        if files.can_run_on(backend) and registry.installed(registry.BACKENDS[backend])
-    ]
     keys = ("pair_bytes", "checkpoint_bytes", "licence", "repo", "about", "quant", "context", "picture_tokens")
-    row = {"name": name, "here": here, **{key: told.get(key) for key in keys}}
+    row = {"name": name, "here": files.backends_here(), **{key: told.get(key) for key in keys}}
     return row | {"paths": {kind: str(path) if path else None for kind, path in paths.items()}}
 
 

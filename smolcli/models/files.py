@@ -78,6 +78,11 @@ class ModelFiles:
         """Whether the model is available in the file format that `backend` reads."""
         return registry.BACKENDS[backend].file_format in self.formats
 
+    def backends_here(self) -> list[str]:
+        """The names of the installed backends that can run the model, sorted."""
+        names = sorted(registry.backends())
+        return [name for name in names if self.can_run_on(name) and registry.installed(registry.BACKENDS[name])]
+
     def format_read_by(self, backend: str) -> Literal["checkpoint", "gguf"]:
         """The file format in which `backend` reads the model; any stands for the checkpoint where there is one."""
         file_format = registry.BACKENDS[backend].file_format
@@ -126,7 +131,7 @@ def _weight_names(checkpoint: Path) -> list[str]:
         return [WEIGHTS]
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index}: not an index of weights", "fetch or copy the model again") from error
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from smolcli import registry
 from smolcli.errors import ModelError
 from smolcli.models import catalog, family, resolve
 from smolcli.models import files as model_files
@@ -42,8 +41,13 @@ def describe(name: str, check: bool = False) -> dict[str, Any]:
 
     `files` are those on this machine, each with what of it was compared with what was published (None: nothing was
     published), `warnings` are lines about them. With `check` every byte is read to compare. Raises ModelError for what
-    is no model, not one of the family, or not here.
+    is no model, not one of the family, not here, or cannot be read.
     """
+    with resolve.readable(name):
+        return _describe(name, check)
+
+
+def _describe(name: str, check: bool) -> dict[str, Any]:
     files = _find(name)
     entry = CATALOG.get(name) or _entry_of(files)
     told: dict[str, Any] = {"name": files.name}
@@ -58,11 +62,7 @@ def describe(name: str, check: bool = False) -> dict[str, Any]:
         told |= _checkpoint_facts(files.checkpoint, warnings)
     if files.gguf is not None or files.mmproj is not None:
         told |= _pair_facts(files, warnings)
-    told["backends"] = [
-        backend
-        for backend in sorted(registry.backends())
-        if files.can_run_on(backend) and registry.installed(registry.BACKENDS[backend])
-    ]
+    told["backends"] = files.backends_here()
     told["files"] = [_file_facts(path, entry, check) for path in _paths(files)]
     warnings += [
         f"{Path(file['path']).name} is not as published" for file in told["files"] if file["published"] is False

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,13 +58,10 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
     name = options.model or ""
     if options.mmproj and not name:
         raise UsageError("--mmproj is given without a model", "name the language half with -m")
-    try:
-        if not name:
+    if not name:
+        with readable(NANO):
             return _best_available(backends)
-        files = find_files(name, options.mmproj)
-    except OSError as error:
-        path = error.filename or name
-        raise ModelError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from error
+    files = find_files(name, options.mmproj)
     if options.mmproj and files.checkpoint and not files.gguf:
         raise UsageError(f"{name}: is a checkpoint, which has its vision half", "leave out --mmproj")
     for backend in backends:
@@ -77,12 +75,27 @@ def resolve_with_backend(options: Model, backends: Sequence[str]) -> tuple[Model
     raise _not_available(files, name, backends[0])
 
 
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what the system refuses to read of the model `name` into ModelError."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or name
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})", "check its permissions") from error
+
+
 def find_files(name: str, mmproj: Path | None = None) -> ModelFiles:
     """Find the files on this machine of a catalog name, Hugging Face id, directory or .gguf file; there may be none.
 
-    `mmproj` replaces the vision half. Raises ModelError for a name that is none of these, and for a .gguf file without
-    its vision half.
+    `mmproj` replaces the vision half. Raises ModelError for a name that is none of these, for a .gguf file without
+    its vision half, and for what cannot be read.
     """
+    with readable(name):
+        return _find_files(name, mmproj)
+
+
+def _find_files(name: str, mmproj: Path | None) -> ModelFiles:
     path = Path(os.path.expanduser(name))
     if name == NANO:
         files = replace(scan(BUILT_IN), name=NANO)
@@ -128,7 +141,7 @@ def advise_name(name: str) -> str:
 
 
 def find_or_empty(name: str) -> ModelFiles:
-    """Find the files of a catalog name; of damaged files, as of missing ones, the result has no format."""
+    """Find the files of a catalog name; where they are damaged, unreadable or missing the result has no format."""
     try:
         return find_files(name)
     except ModelError:
@@ -144,7 +157,10 @@ def _best_available(backends: Sequence[str]) -> tuple[ModelFiles, str]:
     for name in CATALOG:
         if name == "docling":  # it replies in DocTags, which caption and ask have no use for
             continue
-        files = find_or_empty(name)
+        try:
+            files = _find_files(name, None)
+        except ModelError:  # damaged; what cannot be read is an error, and no reason to take a lesser model
+            continue
         for backend in faster or backends:
             if files.can_run_on(backend):
                 return files, backend

@@ -118,3 +118,16 @@ def test_rm_with_y_asks_nobody(cache: Path) -> None:
 def test_a_command_without_a_name(command: str) -> None:
     with pytest.raises(UsageError, match="no model was named; smolcli models list shows the names"):
         run_raising(command)
+
+
+@pytest.mark.parametrize("words", [("info", "256m"), ("path", "256m"), ("rm", "256m", "-y")])
+def test_what_the_system_does_not_let_be_read(
+    words: tuple[str, ...], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ModelError, match="cannot be read .Permission denied.; check its permissions") as caught:
+        run_raising(*words)
+    assert caught.value.code == 3 and cache.exists()
