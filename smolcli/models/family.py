@@ -51,7 +51,7 @@ def check_files(files: ModelFiles) -> None:
         if files.gguf is not None and files.mmproj is not None:
             check_vision_keys(files.name, _first_keys(files.mmproj))
             check_language_keys(files.name, _first_keys(files.gguf))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{files.name}: its files cannot be read ({error})", "pull or copy the model again") from error
 
 

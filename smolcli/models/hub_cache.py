@@ -13,6 +13,7 @@ from smolcli.models.catalog import CATALOG
 from smolcli.models.files import ModelFiles, scan
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+PART_SUFFIX = ".smolcli.incomplete"  # of what a pull that broke off has fetched of a file
 
 
 def cache_dir() -> Path:

@@ -21,9 +21,9 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
 from smolcli.errors import ModelError
+from smolcli.models.hub_cache import PART_SUFFIX
 from smolcli.system.file_digest import BLOCK_BYTES
 
-PART_SUFFIX = ".smolcli.incomplete"
 SHA256_DIGITS = 64  # of the etag of a large file; that of a small one is a SHA-1 of git, of 40
 _CONTENT_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

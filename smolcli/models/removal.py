@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smolcli.errors import ModelError, OutputError, UsageError
 from smolcli.models import catalog, family, hub_cache, resolve
-from smolcli.models.hub_cache import HUB_ID, repo_folder
+from smolcli.models.files import scan
+from smolcli.models.hub_cache import HUB_ID, PART_SUFFIX, repo_folder
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class Removal:
 def find_removal(name: str, file_format: str = "all") -> Removal:
     """Find what to remove of a catalog name or a hub id: its pair (gguf), its checkpoint, or all of it.
 
-    Raises UsageError for what is not of the cache, and ModelError for what is not there or of another family.
+    Raises UsageError for what is not of the cache and for a hub id that holds another format than the one asked for,
+    and ModelError for what is not there, cannot be read, or may be another program's.
     """
     if name == catalog.NANO:
         raise UsageError(f"{name} is a part of smolcli", "name a model that was pulled")
@@ -43,30 +43,68 @@ def find_removal(name: str, file_format: str = "all") -> Removal:
         if Path(os.path.expanduser(name)).exists():
             raise UsageError(f"{name}: only models in the cache are removed", "remove files of your own yourself")
         raise ModelError(f"{name}: not a known name or Hugging Face id", resolve.advise_name(name))
-    repos: Sequence[str] = [name]
-    if name in catalog.CATALOG:
-        entry = catalog.CATALOG[name]
-        formats = {entry.gguf_repo: "gguf", entry.repo: "checkpoint"}
-        repos = [repo for repo, kind in formats.items() if file_format in ("all", kind)]
-    folders = [repo_folder(repo) for repo in repos if repo_folder(repo).is_dir()]
-    if not folders:
-        raise ModelError(f"{name}: not on this machine", "smolcli models list shows what is")
-    for folder in folders:
-        if folder.is_symlink():
-            raise UsageError(f"{folder}: is a link", "remove it yourself, or what it points to")
-        _check_family(name, folder)
-    return Removal(tuple(folders), sum(map(_bytes, folders)))
+    with resolve.readable(name):
+        repos = _repos(name, file_format)
+        folders = [repo_folder(repo) for repo in repos if repo_folder(repo).is_dir()]
+        if not folders:
+            raise ModelError(f"{name}: not on this machine", "smolcli models list shows what is")
+        for folder in folders:
+            if folder.is_symlink():
+                raise UsageError(f"{folder}: is a link", "remove it yourself, or what it points to")
+        if name not in catalog.CATALOG:
+            _check_formats(name, folders[0], file_format)
+        return Removal(tuple(folders), sum(map(_bytes, folders)))
 
 
-def _check_family(name: str, folder: Path) -> None:
-    """Check that no model of another family is in a folder, which another program has pulled. Raises ModelError."""
-    for config in folder.glob("snapshots/*/config.json"):
+def _repos(name: str, file_format: str) -> list[str]:
+    """The repositories that a catalog name stands for in a format; a hub id stands for itself."""
+    if name not in catalog.CATALOG:
+        return [name]
+    entry = catalog.CATALOG[name]
+    formats = {entry.gguf_repo: "gguf", entry.repo: "checkpoint"}
+    return [repo for repo, kind in formats.items() if file_format in ("all", kind)]
+
+
+def _check_formats(repo: str, folder: Path, file_format: str) -> None:
+    """Check that all of a repository in the cache is smolcli's to remove, and of the format that is asked for.
+
+    Raises ModelError where another program may have pulled it, and UsageError where it holds another format too.
+    """
+    entries = catalog.CATALOG.values()
+    published = {entry.gguf_repo: "gguf" for entry in entries} | {entry.repo: "checkpoint" for entry in entries}
+    formats = {published[repo]} if repo in published else _formats_in(repo, folder)
+    if file_format != "all" and formats != {file_format}:
+        what = {"gguf": "its GGUF pair", "checkpoint": "its checkpoint"}[file_format]
+        raise UsageError(f"{repo}: {what} is not all that it holds", "leave out --for to remove all of it")
+
+
+def _formats_in(repo: str, folder: Path) -> set[str]:
+    """The formats of the models in a folder, each of which is of the family. Raises ModelError if one is not.
+
+    Parts that a pull of smolcli left there have no format that can be told.
+    """
+    revisions = [path for path in folder.glob("snapshots/*") if next(path.rglob("*"), None) is not None]
+    if not revisions and (not _bytes(folder) or any(folder.glob(f"blobs/*{PART_SUFFIX}"))):
+        return set()
+    if not revisions:
+        raise _not_ours(f"{repo}: holds no model that smolcli runs")
+    formats: set[str] = set()
+    for revision in revisions:
         try:
-            family.check_config(name, json.loads(config.read_text(encoding="utf-8")))
-        except ValueError:  # damaged: whose it is cannot be told, and it is of no use
-            continue
+            files = scan(revision)
+            if not files.formats and (revision / "config.json").is_file():  # a pull that broke off
+                files = replace(files, checkpoint=revision)
+            family.check_files(replace(files, name=repo))
         except ModelError as error:
-            raise ModelError(f"{error.what}; another program has pulled it", "hf cache rm removes it") from error
+            raise _not_ours(error.what) from error
+        if not files.formats:
+            raise _not_ours(f"{repo}: holds no model that smolcli runs")
+        formats |= files.formats - {"any"}
+    return formats
+
+
+def _not_ours(what: str) -> ModelError:
+    return ModelError(f"{what}; another program may have pulled it", "hf cache rm removes it")
 
 
 def _bytes(folder: Path) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from smolcli.errors import ModelError, OutputError, UsageError
 from smolcli.models.removal import find_removal
+from tests.helpers import gguf
 
 PAIR = "models--ggml-org--SmolVLM-256M-Instruct-GGUF"
 CHECKPOINT = "models--HuggingFaceTB--SmolVLM-256M-Instruct"
@@ -31,7 +32,7 @@ def put(cache: Path, folder: str, name: str, content: bytes) -> None:
     blob = cache / folder / "blobs" / ("e" * 64)
     link = cache / folder / "snapshots" / "abc" / name
     for path in (blob, link):
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     blob.write_bytes(content)
     link.symlink_to(blob)
 
@@ -68,9 +69,70 @@ def test_a_hub_id_and_what_was_fetched_of_it_in_part(cache: Path) -> None:
 
 def test_what_another_program_pulled_stays(cache: Path) -> None:
     with pytest.raises(
-        ModelError, match="openai/gpt2: is a model of type gpt2.*another program has pulled it; hf cache"
+        ModelError, match="openai/gpt2: is a model of type gpt2.*another program may have pulled it; hf cache rm"
     ):
         find_removal("openai/gpt2")
+
+
+LANGUAGE_MODEL = gguf(general__architecture="llama")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("llama-Q8_0.gguf", LANGUAGE_MODEL),
+        ("model_index.json", b'{"_class_name": "StableDiffusionPipeline"}'),
+        ("unet/config.json", b'{"model_type": "idefics3"}'),
+        ("config.json", b"damaged"),
+        ("config.json", b"\xff\xfe"),
+        ("config.json", b"[" * 100_000),
+        ("tokenizer.json", b"{}"),
+    ],
+)
+def test_what_is_not_known_to_be_ours_stays(cache: Path, name: str, content: bytes) -> None:
+    put(cache, "models--org--other", name, content)
+    with pytest.raises(ModelError, match="org/other: .*; another program may have pulled it; hf cache rm") as caught:
+        find_removal("org/other")
+    assert caught.value.code == 3
+
+
+def test_blobs_of_another_program_stay(cache: Path) -> None:
+    blob = cache / "models--org--other" / "blobs" / ("e" * 64)
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"123")
+    with pytest.raises(ModelError, match="org/other: holds no model that smolcli runs; another program"):
+        find_removal("org/other")
+
+
+def test_a_config_that_cannot_be_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **options: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ModelError, match="openai/gpt2: its files cannot be read .*Permission denied"):
+        find_removal("openai/gpt2")
+
+
+def test_a_hub_id_is_removed_in_the_format_that_is_asked_for_or_not_at_all(cache: Path) -> None:
+    put(cache, "models--org--mine", "config.json", b'{"model_type": "idefics3"}')
+    for repo, kind, other in (
+        ("ggml-org/SmolVLM-256M-Instruct-GGUF", "gguf", "checkpoint"),
+        ("HuggingFaceTB/SmolVLM-256M-Instruct", "checkpoint", "gguf"),
+        ("org/mine", "checkpoint", "gguf"),
+    ):
+        with pytest.raises(UsageError, match=f"{repo}: its .* is not all that it holds; leave out --for"):
+            find_removal(repo, other)
+        find_removal(repo, kind).remove()
+    assert folders(cache) == {"models--openai--gpt2"}
+
+
+def test_a_pair_pulled_by_its_id_goes(cache: Path) -> None:
+    folder = cache / "models--org--mine" / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "mine-Q8_0.gguf").write_bytes(LANGUAGE_MODEL)
+    (folder / "mmproj-mine-Q8_0.gguf").write_bytes(gguf(general__architecture="clip", clip__projector_type="idefics3"))
+    find_removal("org/mine", "gguf").remove()
+    assert not (cache / "models--org--mine").exists()
 
 
 def test_files_of_the_user_stay(cache: Path, tmp_path: Path) -> None:
