@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -44,6 +45,8 @@ from smolcli.system.disk_space import check_free_space
 FREE_SPACE_ADVICE = "free some space, or set HF_HOME to a larger disk"
 LARGE_FILES = (".safetensors", ".gguf")  # that go on where an earlier download ended
 MAX_JSON_BYTES = 1 << 25
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FOLDER_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def pull(
     if name not in catalog.CATALOG and not hub_cache.HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: not a known name or Hugging Face id", resolve.advise_name(name))
     if offline or hub_cache.is_offline():
-        return _require_cached(name, file_format, "--offline" if offline else "HF_HUB_OFFLINE", revision)
+        return _require_cached(name, file_format, quant, "--offline" if offline else "HF_HUB_OFFLINE", revision)
     entry = catalog.CATALOG.get(name)
     quant = quant or (entry.quant if entry else None)
     files = ModelFiles(name)
@@ -96,16 +99,18 @@ def pull(
     for source, repo_format in _sources(name, file_format, revision):
         with _explained(source.repo):
             announced, commit = _list_files(source)
+            pinned = replace(source, revision=commit)  # main may move between this and the last of the requests
             selected = select_files(source.repo, list(announced), repo_format, quant)
-            selected = check_model(source, selected)
+            selected = check_model(pinned, selected)
             comparison = Comparison(source.known, commit) if source.known is not None else None
             if comparison is not None:
                 comparison.check_announced({file: (announced[file].size, announced[file].sha256) for file in selected})
             sizes = {file: announced[file].size for file in selected}
-            folder = _fetch(source, commit, sizes, comparison)
+            folder, unverified = _fetch(pinned, commit, sizes, comparison)
             if comparison is not None:
-                comparison.check_fetched(folder, [file for file in selected if not file.endswith(LARGE_FILES)])
+                comparison.check_fetched(folder, unverified)
                 notices += comparison.notices()
+            hub_cache.record_commit(source.repo, source.revision or "main", commit)
         files = _with(files, folder, selected)
     return replace(files, notice="; ".join(notices))
 
@@ -134,7 +139,8 @@ def _needed_weights(source: Source, selected: Iterable[str]) -> list[str]:
     if model_files.WEIGHT_INDEX in selected:
         index = _read_json(source, model_files.WEIGHT_INDEX)
         weight_map = index.get("weight_map") if isinstance(index, dict) else None
-        weights = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+        names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+        weights = sorted(set(names)) if all(isinstance(name, str) for name in names) else []
     missing = [name for name in weights if name not in selected]
     if missing or not weights:
         message = f"lacks {missing[0]}" if missing else f"has an {model_files.WEIGHT_INDEX} that names no files"
@@ -149,7 +155,7 @@ def _read_json(source: Source, name: str) -> object:
     """Read a JSON file of a repository. Raises ModelError for one that is not JSON."""
     try:
         return json.loads(source.read_start(name, MAX_JSON_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         advice = "ask its author, or try another repository"
         raise ModelError(f"{source.repo}: its {name} is not JSON", advice) from None
 
@@ -170,10 +176,11 @@ def _sources(name: str, file_format: Format, revision: str | None) -> list[tuple
     return sources
 
 
-def _require_cached(name: str, file_format: Format, reason: str, revision: str | None) -> ModelFiles:
-    """Return the files in the cache. `reason` forbids the network.
+def _require_cached(name: str, file_format: Format, quant: str | None, reason: str, revision: str | None) -> ModelFiles:
+    """Return the files in the cache, with a pair of `quant` if that is given. `reason` forbids the network.
 
-    Raises OfflineError if a format is not there, and ModelError for a model that smolcli does not run.
+    Raises OfflineError if a format or the quantization is not there, and ModelError for a model that smolcli does not
+    run.
     """
     files = resolve.find_files(name)
     if revision is not None:
@@ -187,35 +194,65 @@ def _require_cached(name: str, file_format: Format, reason: str, revision: str |
         formats = {file_format}
     if not formats <= files.formats:
         raise OfflineError(f"{name}: not on this machine and {reason} forbids the network", f"pull it without {reason}")
+    if quant is not None and file_format != "checkpoint" and files.gguf is not None:
+        repo = catalog.CATALOG[name].gguf_repo if name in catalog.CATALOG else name
+        pair = hub_cache.cached_pair(repo, quant, revision)
+        if pair is None:
+            message = f"{name}: not on this machine in {quant.upper()} and {reason} forbids the network"
+            raise OfflineError(message, f"pull it without {reason}")
+        files = replace(files, gguf=pair.gguf, mmproj=pair.mmproj)
     family.check_files(files)
     return files
 
 
-def _list_files(source: Source) -> tuple[dict[str, RemoteFile], str | None]:
-    """Map the files of a repository to what the hub announces of them, and tell the commit that it has them at."""
+def _list_files(source: Source) -> tuple[dict[str, RemoteFile], str]:
+    """Map the files of a repository to what the hub announces of them, and tell the commit that it has them at.
+
+    Raises ModelError where that is not the commit that is asked for, and what huggingface_hub raises.
+    """
     info = HfApi(endpoint=endpoint()).model_info(source.repo, revision=source.revision, files_metadata=True)
     files = {
         file.rfilename: RemoteFile(file.size or 0, file.lfs.sha256 if file.lfs else None)
         for file in info.siblings or ()
     }
+    asked = source.revision if source.revision and _COMMIT.fullmatch(source.revision) else info.sha
+    _check_commit(source.repo, asked, info.sha)
+    assert info.sha is not None
     return files, info.sha
 
 
-def _fetch(source: Source, commit: str | None, sizes: Mapping[str, int], comparison: Comparison | None) -> Path:
-    """Fetch those of the files that are not in the cache, and return their folder; `sizes` has their bytes."""
-    cache, repo, revision = hub_cache.cache_dir(), source.repo, source.revision
-    kept = {file: try_to_load_from_cache(repo, file, cache, revision=commit or revision) for file in sizes}
+def _check_commit(repo: str, asked: str | None, commit: str | None) -> None:
+    """Check that the hub answers with the commit that is asked for, whose name is a folder's. Raises ModelError."""
+    if commit is None or commit != asked or not _FOLDER_NAME.fullmatch(commit):
+        message = f"{repo}: the hub answers with the commit {commit}" + (f", not {asked}" if commit != asked else "")
+        raise ModelError(message, "pull it from another address (HF_ENDPOINT)")
+
+
+def _fetch(
+    source: Source, commit: str, sizes: Mapping[str, int], comparison: Comparison | None
+) -> tuple[Path, list[str]]:
+    """Fetch those of the files of a commit that are not in the cache; `sizes` has their bytes.
+
+    Returns their folder, and those whose SHA-256 was not compared with one that the hub or the catalog tells.
+    """
+    cache, repo = hub_cache.cache_dir(), source.repo
+    kept = {file: try_to_load_from_cache(repo, file, cache, revision=commit) for file in sizes}
     missing = [file for file, path in kept.items() if not isinstance(path, str)]
+    verified = {file for file, path in kept.items() if isinstance(path, str) and hub_cache.has_digest(Path(path))}
     needed = sum(sizes[file] for file in missing) - kept_bytes(repo, cache)
     check_free_space(cache, max(0, needed), FREE_SPACE_ADVICE, subject=repo, error=ModelError)
     # Unless they are disabled, one of the library's bars is drawn into pipes and log files too.
     with nullcontext() if sys.stderr.isatty() else disable_progress_bars():
         for file in missing:
             if PurePosixPath(file).suffix in LARGE_FILES:
-                download(repo, file, cache, revision, comparison.sha256(file) if comparison is not None else "")
-        return Path(
-            snapshot_download(repo, revision=revision, cache_dir=cache, endpoint=endpoint(), allow_patterns=list(sizes))
+                sha256 = comparison.sha256(file) if comparison is not None else ""
+                if download(repo, file, cache, commit, sha256):
+                    verified.add(file)
+        folder = Path(
+            snapshot_download(repo, revision=commit, cache_dir=cache, endpoint=endpoint(), allow_patterns=list(sizes))
         )
+    _check_commit(repo, commit, folder.name)
+    return folder, [file for file in sizes if file not in verified or not file.endswith(LARGE_FILES)]
 
 
 def _with(files: ModelFiles, folder: Path, selected: Iterable[str]) -> ModelFiles:

@@ -10,9 +10,10 @@ from pathlib import Path
 from smolcli.errors import ModelError
 from smolcli.models import family
 from smolcli.models.catalog import CATALOG
-from smolcli.models.files import ModelFiles, scan
+from smolcli.models.files import ModelFiles, quantization, scan
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 PART_SUFFIX = ".smolcli.incomplete"  # of what a pull that broke off has fetched of a file
 
 
@@ -53,6 +54,35 @@ def cached_files(repo: str, revision: str | None = None, quant: str | None = Non
         if files.gguf is None:
             files = replace(files, gguf=scanned.gguf, mmproj=scanned.mmproj)
     return files
+
+
+def cached_pair(repo: str, quant: str, revision: str | None = None) -> ModelFiles | None:
+    """Find a GGUF pair of exactly `quant` (in any case) in the revisions of a repository; None if there is none."""
+    for snapshot in snapshots(repo, revision):
+        files = scan(snapshot, quant)
+        if files.gguf is not None and quantization(files.gguf.name) == quant.upper():
+            return files
+    return None
+
+
+def has_digest(path: Path) -> bool:
+    """Whether a file in the cache lies there under the SHA-256 that the hub announced of it."""
+    return path.is_symlink() and _SHA256.fullmatch(Path(os.readlink(path)).name) is not None
+
+
+def forget(path: Path) -> None:
+    """Remove a file of a revision and its content. Raises OSError."""
+    content = path.parent / os.readlink(path) if path.is_symlink() else path
+    path.unlink()
+    content.unlink(missing_ok=True)
+
+
+def record_commit(repo: str, revision: str, commit: str) -> None:
+    """Note for which commit a branch or tag stands, as huggingface_hub does. Raises OSError."""
+    ref = repo_folder(repo) / "refs" / revision
+    if revision != commit and not (ref.is_file() and ref.read_text(encoding="utf-8") == commit):
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit, encoding="utf-8")
 
 
 def repo_folder(repo: str) -> Path:

@@ -54,17 +54,21 @@ def kept_bytes(repo: str, cache: Path) -> int:
     return sum(part.stat().st_size for part in (_folder(repo, cache) / "blobs").glob(f"*{PART_SUFFIX}"))
 
 
-def download(repo: str, name: str, cache: Path, revision: str | None = None, sha256: str = "") -> None:
+def download(repo: str, name: str, cache: Path, revision: str | None = None, sha256: str = "") -> bool:
     """Fetch a file into the cache, unless it is there; what an earlier download has fetched of it is not fetched again.
 
     Its SHA-256 is computed while it arrives, and must be the one that the hub announces and begin with `sha256`.
+    Returns whether it was compared with either; False also for a file that is left to huggingface_hub.
     Raises what huggingface_hub raises, and ModelError for content that is something else.
     """
     url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint())
     metadata = get_hf_file_metadata(url, endpoint=endpoint())
     if metadata.size is None or not _CONTENT_NAME.fullmatch(metadata.etag or ""):
-        return  # without them nothing can go on, and any other etag must not name a file; huggingface_hub fetches it
+        return (
+            False  # without them nothing can go on, and any other etag must not name a file; huggingface_hub fetches it
+        )
     assert metadata.etag is not None
+    is_sha256 = len(metadata.etag) == SHA256_DIGITS
     folder = _folder(repo, cache)
     blob = folder / "blobs" / metadata.etag
     lock = cache / ".locks" / folder.name / f"{metadata.etag}.lock"
@@ -72,7 +76,7 @@ def download(repo: str, name: str, cache: Path, revision: str | None = None, sha
         path.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         if blob.exists():
-            return
+            return is_sha256
         part = blob.with_name(metadata.etag + PART_SUFFIX)
         with part.open("a+b") as opened:
             file = _DigestingFile(opened, metadata.size)
@@ -80,11 +84,12 @@ def download(repo: str, name: str, cache: Path, revision: str | None = None, sha
                 url, cast(BinaryIO, file), resume_size=file.tell(), headers=build_hf_headers(),
                 expected_size=metadata.size, displayed_filename=name,
             )  # fmt: skip
-        announced = metadata.etag if len(metadata.etag) == SHA256_DIGITS else ""
+        announced = metadata.etag if is_sha256 else ""
         if not (file.sha256.startswith(announced) and file.sha256.startswith(sha256)):
             part.unlink()
             raise ModelError(f"{repo}: {name} was damaged on its way", "pull again")
         part.replace(blob)
+    return bool(announced or sha256)
 
 
 class _DigestingFile(io.BufferedIOBase):

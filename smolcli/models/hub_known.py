@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from smolcli.errors import ModelError
+from smolcli.models import hub_cache
 from smolcli.models.catalog_facts import KnownRepo
 from smolcli.system.file_digest import sha256_and_size
 
@@ -31,11 +32,24 @@ class Comparison:
             self._compare(file, size, sha256)
 
     def check_fetched(self, folder: Path, files: Iterable[str]) -> None:
-        """Compare small files, of which the hub announces no SHA-256. Raises ModelError as check_announced does."""
+        """Compare files whose SHA-256 was not compared as they were fetched, and remove those that are refused.
+
+        Raises ModelError as check_announced does.
+        """
+        refused: dict[Path, ModelError] = {}
         for file in files:
+            if file not in self._known.files:
+                continue
             with (folder / file).open("rb") as opened:
                 sha256, size = sha256_and_size(opened)
-            self._compare(file, size, sha256)
+            try:
+                self._compare(file, size, sha256)
+            except ModelError as error:
+                refused[folder / file] = error
+        for path in refused:  # after all were read: files with the same content share it
+            hub_cache.forget(path)
+        for error in refused.values():
+            raise error
 
     def sha256(self, file: str) -> str:
         """The SHA-256 that a file must have, or the first digits of it; "" where any content is taken."""

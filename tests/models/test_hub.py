@@ -142,6 +142,13 @@ UNSUPPORTED = {
     "no type": (QWEN | {"config.json": b"{}"}, "config.json that names no model_type"),
     "no config": (QWEN | {"config.json": b"<html>"}, "its config.json is not JSON"),
     "half a checkpoint": (HALF, f"lacks {SHARD.format(2)}, and 1 more of its 3 files of weights; it is not whole"),
+    "a config.json that is too deep": (QWEN | {"config.json": b"[" * 100_000}, "its config.json is not JSON"),
+    "an index of lists": (
+        {**HALF, "model.safetensors.index.json": b'{"weight_map": {"a": ["x"], "b": [["y"]]}}'}, "names no files",
+    ),
+    "an index of numbers": (
+        {**HALF, "model.safetensors.index.json": b'{"weight_map": {"a": 1, "b": "x"}}'}, "names no files",
+    ),
     "no shards at all": ({**HALF, "model.safetensors.index.json": b"{}"}, "names no files"),
     "weights without an index": (
         {"config.json": IDEFICS3, "tokenizer.json": b"{}", SHARD.format(1): b"weights"}, "lacks model.safetensors; it",
@@ -260,6 +267,16 @@ def test_offline_returns_what_is_in_the_cache(server: Hub) -> None:
     assert hub.pull("256m", offline=True) == replace(files, notice="")
     with pytest.raises(OfflineError):
         hub.pull("256m", "all", offline=True)
+
+
+def test_offline_heeds_the_quantization(server: Hub) -> None:
+    recommended = replace(hub.pull("256m"), notice="")
+    with pytest.raises(OfflineError, match="256m: not on this machine in Q8_0 and --offline forbids the network"):
+        hub.pull("256m", quant="q8_0", offline=True)
+    q8_0 = replace(hub.pull("256m", quant="q8_0"), notice="")
+    assert hub.pull("256m", quant="q8_0", offline=True) == q8_0 != recommended
+    assert hub.pull("256m", offline=True) == hub.pull("256m", quant="f16", offline=True) == recommended
+    assert hub.pull(PAIR_REPO, quant="q8_0", offline=True).gguf == q8_0.gguf
 
 
 def test_offline_refuses_another_family_that_another_program_has_fetched(server: Hub) -> None:

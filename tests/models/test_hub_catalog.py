@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ from smolcli import registry
 from smolcli.commands.models import app
 from smolcli.converters import convert
 from smolcli.errors import ModelError, OfflineError
-from smolcli.models import catalog_facts, hub, resolve
+from smolcli.models import catalog_facts, hub, hub_cache, resolve
 from smolcli.models.catalog import CATALOG
 from smolcli.models.files import ModelFiles
+from smolcli.models.hub_select import Format
 from smolcli.nano.evaluate import answers
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
@@ -162,10 +165,48 @@ def test_another_file_at_the_published_commit_is_refused_before_it_is_fetched(li
 
 def test_another_small_file_at_the_published_commit_is_refused(listed: Hub) -> None:
     repo = CATALOG["256m"].repo
-    size = len(listed.repos[repo]["tokenizer.json"])
-    listed.repos[repo]["tokenizer.json"] = b"x" * size
-    with pytest.raises(ModelError, match="tokenizer.json has the SHA-256 .* is not the file that was published"):
-        hub.pull("256m", "checkpoint")
+    for name in ("tokenizer.json", "preprocessor_config.json"):
+        listed.repos[repo][name] = b"x" * len(listed.repos[repo][name])
+    for _ in range(2):
+        with pytest.raises(ModelError, match=".json has the SHA-256 .* is not the file that was published"):
+            hub.pull("256m", "checkpoint")
+        cached = {path.name for path in hub_cache.repo_folder(repo).rglob("*") if path.is_file()}
+        assert "config.json" in cached and not cached & {"tokenizer.json", "preprocessor_config.json"}
+        assert not any(b"xxx" in path.read_bytes() for path in hub_cache.repo_folder(repo).glob("blobs/*"))
+        assert resolve.find_files("256m").formats == set()
+
+
+def test_weights_of_which_the_hub_tells_no_digest_are_compared(listed: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.hub_server.LARGE", ())
+    monkeypatch.setattr("tests.hub_server.digest", lambda data: f"v1-{hashlib.sha1(data).hexdigest()}")
+    good = listed.repos[REMADE_REPO][F16]
+    listed.repos[REMADE_REPO][F16] = good[:-1] + b"!"
+    with pytest.raises(ModelError, match=f"{F16} has the SHA-256 .* is not the file that was published"):
+        hub.pull(REMADE)
+    assert resolve.find_files(REMADE).formats == set()
+    listed.repos[REMADE_REPO][F16] = good
+    assert hub.pull(REMADE).can_run_on("llamacpp")
+
+
+@pytest.mark.parametrize("file_format", ["gguf", "checkpoint"])
+def test_what_is_fetched_is_of_the_commit_that_was_checked(listed: Hub, file_format: Format) -> None:
+    hub.pull("256m", file_format)
+    fetches = [path for _, path, _ in listed.log if "/resolve/" in path]
+    assert fetches and all(f"/resolve/{FULL}/" in path for path in fetches)
+    assert resolve.find_files("256m").formats == {file_format, "any"}
+    repo = PAIR_REPO if file_format == "gguf" else CATALOG["256m"].repo
+    assert (hub_cache.repo_folder(repo) / "refs" / "main").read_text() == FULL
+
+
+@pytest.mark.parametrize(("revision", "commit"), [("3" * 40, "2" * 40), (None, "../../outside"), ("3" * 40, None)])
+def test_a_hub_that_answers_with_another_commit_is_refused(
+    revision: str | None, commit: str | None, listed: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = SimpleNamespace(sha=commit, siblings=[])
+    monkeypatch.setattr("smolcli.models.hub.HfApi.model_info", lambda self, repo, **options: info)
+    with pytest.raises(ModelError, match=f"{PAIR_REPO}: the hub answers with the commit {commit}"):
+        hub.pull("256m", revision=revision)
+    assert listed.log == []
 
 
 def test_a_repository_that_was_made_again_is_told_and_fetched(listed: Hub) -> None:
@@ -189,7 +230,7 @@ def test_a_new_commit_with_the_same_files_is_not_told(listed: Hub) -> None:
 def test_what_is_served_must_be_what_was_announced(listed: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror whose digests are no SHA-256 tells nothing; then the published digest decides."""
     monkeypatch.setattr("tests.hub_server.LARGE", ())
-    monkeypatch.setattr("tests.hub_server.digest", lambda data: "0" * 40)
+    monkeypatch.setattr("tests.hub_server.digest", lambda data: hashlib.sha1(data).hexdigest())
     good = listed.repos[REMADE_REPO][F16]
     listed.repos[REMADE_REPO][F16] = good[:-1] + b"!"
     with pytest.raises(ModelError, match=f"{F16} was damaged on its way; pull again"):

@@ -16,5 +16,5 @@ def test_an_etag_that_is_no_digest_names_no_file(
 ) -> None:
     monkeypatch.setattr(hub_download, "get_hf_file_metadata", lambda url, endpoint: SimpleNamespace(etag=etag, size=5))
     monkeypatch.setattr(hub_download, "http_get", lambda *args, **options: pytest.fail("it was fetched"))
-    hub_download.download("org/name", "model.safetensors", tmp_path / "cache")
+    assert not hub_download.download("org/name", "model.safetensors", tmp_path / "cache")
     assert not list(tmp_path.iterdir())
