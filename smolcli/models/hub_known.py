@@ -48,8 +48,8 @@ class Comparison:
                 refused[folder / file] = error
         for path in refused:  # after all were read: files with the same content share it
             hub_cache.forget(path)
-        for error in refused.values():
-            raise error
+        if refused:
+            raise next(iter(refused.values()))
 
     def sha256(self, file: str) -> str:
         """The SHA-256 that a file must have, or the first digits of it; "" where any content is taken."""
