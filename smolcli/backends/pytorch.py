@@ -68,9 +68,9 @@ class PyTorch:
             raise _no_checkpoint(files)
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        if options.threads is not None or not torch.cuda.is_available():
-            torch.set_num_threads(options.threads or usable_cores())
         self.device = pytorch_device.resolve_device(options.device)
+        if options.threads is not None or self.device.type == "cpu":
+            torch.set_num_threads(options.threads or usable_cores())
         self.dtype = pytorch_device.resolve_dtype(options.dtype, self.device)
         with name_checkpoint_in_errors(files.checkpoint), torch.inference_mode():
             quantize = quantizer(options.quant, self.device, self.dtype)
@@ -229,9 +229,9 @@ class PyTorch:
         side = self.layout.tile
         try:
             flat = torch.frombuffer(bytearray(b"".join(tiles)), dtype=torch.uint8).view(len(tiles), side, side, 3)
-            if self.device.type == "cuda":
+            if is_cuda := self.device.type == "cuda":
                 flat = flat.pin_memory()
-            return list(self._tower(flat.to(self.device, non_blocking=True)).to(self.dtype))
+            return list(self._tower(flat.to(self.device, non_blocking=is_cuda)).to(self.dtype))
         except Exception as error:
             if len(tiles) == 1 or not is_out_of_memory(error):
                 raise

@@ -130,12 +130,13 @@ class Slots:
             next_tokens[slot.row], positions[slot.row] = tokens[sequence], slot.length
             slot.length += 1
         state = torch.tensor([next_tokens, positions])
-        cache.tokens.copy_(state[0], non_blocking=True)
-        cache.positions.copy_(state[1], non_blocking=True)
+        is_async = cache.tokens.is_cuda  # CUDA alone copies memory that is not pinned before the call returns
+        cache.tokens.copy_(state[0], non_blocking=is_async)
+        cache.positions.copy_(state[1], non_blocking=is_async)
         is_drawn = self._draws(slots.values())
         if is_drawn and cache.draws is not None:
             settings = _settings({slot.row: slot for slot in slots.values()}, cache.rows)
-            cache.draws.copy_(settings, non_blocking=True)
+            cache.draws.copy_(settings, non_blocking=is_async)
         rows = self._padded_rows(max(slot.row for slot in slots.values()) + 1)
         span = max(slot.length for slot in slots.values())
         shape = rows, _columns(span) if self._is_padded else span, is_drawn, self._has_nucleus(slots.values())

@@ -18,6 +18,7 @@ from smolcli.backends.pytorch import PyTorch
 from smolcli.errors import EngineError, ModelError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
+from smolcli.system.cpu import usable_cores
 from smolcli.types import Prompt
 from tests.tiny import make_checkpoint
 
@@ -145,3 +146,14 @@ def test_a_model_that_does_not_fit_in_memory_is_a_memory_error(folder: Path, mon
     with pytest.raises(EngineError, match="does not fit in memory") as caught:
         load(folder)
     assert caught.value.kind == "memory"
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, [usable_cores()]), (3, [3])])
+def test_a_model_on_the_cpu_has_all_cores_though_there_is_a_gpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, expected: list[int]
+) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    PyTorch(ModelFiles("Tiny", folder), Model(threads=threads, device="cpu")).close()
+    assert numbers == expected
