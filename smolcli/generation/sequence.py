@@ -76,7 +76,9 @@ class Attempt:
     def _choose_token(self, scores: Scores) -> int:
         if self.sampler.takes_likeliest(scores.likeliest, self.tokens):
             return scores.likeliest
-        return self.sampler.sample(scores.fetch(), self.tokens) if scores.drawn is None else scores.drawn[0]
+        if scores.drawn is None or self.sampler.draw is None:  # a backend draws for each row of a step, or for none
+            return self.sampler.sample(scores.fetch(), self.tokens)
+        return scores.drawn[0]
 
     @property
     def has_looped(self) -> bool:

@@ -15,11 +15,14 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from smolcli.backends.base import Draw, PrefillRequest, Scores
 from smolcli.backends.pytorch_decoder import Cache, Decoder
 from smolcli.backends.pytorch_graphs import Compute, Graphs, Outputs
 from smolcli.backends.pytorch_sampler import summarize
 from smolcli.backends.pytorch_slots import Request, Slots
+from smolcli.generation.sampler import RepetitionPenalty, Sampler
 from smolcli.generation.scheduler import Scheduler
+from smolcli.generation.sequence import Attempt
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
@@ -164,6 +167,16 @@ def test_a_step_has_few_operations(decoder: Decoder) -> None:
     with Operations() as recorded:
         decoder.step(cache, 4, 256)
     assert sum(not operation.is_view for operation, _ in recorded.all) <= 17 * len(decoder.layers) + 10
+
+
+def test_what_a_step_is_given_is_copied_before_its_memory_may_be_used_again(decoder: Decoder) -> None:
+    """Only CUDA reads memory that is not pinned before an asynchronous copy returns."""
+    slots = Slots(decoder, 2, 2**30, can_draw=True)
+    slots.prefill({0: Request(torch.zeros(3, 64), 20, Draw(1.0, 1.0, 0))})
+    with Operations() as recorded:
+        slots.step({0: 1})
+    copies = [args for operation, args in recorded.all if operation.overloadpacket.__name__ == "copy_"]
+    assert len(copies) >= 3 and not any(True in args[2:] for args in copies)
 
 
 def test_values_that_are_not_finite_do_not_reach_the_next_sequence_in_their_row(decoder: Decoder) -> None:
@@ -338,3 +351,24 @@ def test_tokens_drawn_on_the_device_are_those_of_the_sampler(tiny: Path, top_p: 
         backend.start_recording()
         replies.append(run(backend, prompts, options)[1])
     assert replies[0] == replies[1] and len(set(replies[0].values())) > 5
+
+
+def test_a_reply_with_a_penalty_is_not_drawn_by_the_rows_that_share_its_steps(tiny: Path) -> None:
+    """A second attempt has no Draw, as the penalty is not the device's; another reply in the same steps has one."""
+    backend = load(ModelFiles("Tiny", tiny), 2)
+    act_as_on_a_gpu(backend, Tracing())
+    backend.start_recording()
+    options = Generate(max_tokens=12, temperature=2.0, seed=9)
+    samplers = [Sampler(options), Sampler(options, [RepetitionPenalty(1.3)])]
+    attempts = [Attempt(sampler, str, frozenset(), 12, may_repeat=True) for sampler in samplers]
+    prompt = backend.prepare(Prompt.user("Hm?"))
+    requests = [PrefillRequest(n, prompt, prompt.length + 12, sampler.draw) for n, sampler in enumerate(samplers)]
+    scores = backend.prefill(requests, []).logits
+    for _ in range(12):
+        for number, attempt in enumerate(attempts):
+            of_row = scores[number]
+            assert isinstance(of_row, Scores) and of_row.drawn is not None
+            expected = samplers[number].sample(of_row.fetch(), attempt.tokens)
+            attempt.add_token(of_row)
+            assert attempt.tokens[-1] == expected
+        scores = backend.decode({number: attempt.tokens[-1] for number, attempt in enumerate(attempts)})
