@@ -12,6 +12,7 @@ one model.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
@@ -88,6 +89,14 @@ class Engines:
     def items_in_progress(self) -> set[int]:
         """The items whose prompts a model works on, or has answered without the reply being handled yet."""
         return set().union(*(engine.items_in_progress for engine in self._engines))
+
+    def first_of_each(self, numbers: Iterable[int]) -> set[int]:
+        """Return of these items the first that each engine has."""
+        first: dict[int, int] = {}
+        for number in sorted(numbers):
+            if number in self._engine_of:
+                first.setdefault(self._engine_of[number], number)
+        return set(first.values())
 
     @property
     def seconds_until_check(self) -> float:

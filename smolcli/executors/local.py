@@ -320,11 +320,11 @@ class LocalExecutor:
             self._to_let_in = 0
 
     def _drop_waiting(self) -> None:
-        """Drop all items but those that are done or that the model has begun; of these the first video alone."""
+        """Drop all items but those that are done or that the model has begun; of videos the first of each engine."""
         self._has_dropped = True
         begun = self._engine.items_in_progress | {job.number for job in self._queue.values() if job.is_begun}
         if self._reads_videos:
-            begun = set(sorted(begun)[:1])  # a video may take an hour; of the next one only a part is lost
+            begun = self._engine.first_of_each(begun)  # a video may take an hour; of the next only a part is lost
         for job in list(self._queue.values()):
             if job.number not in begun and job.stage is not JobStage.DONE:
                 self._remove(job)

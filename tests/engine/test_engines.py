@@ -166,6 +166,18 @@ def test_an_item_goes_where_the_fewest_are(fakes: list[FakeEngine]) -> None:
     assert fakes[1].numbers[-1] == 999
 
 
+def test_the_first_items_of_the_engines(fakes: list[FakeEngine]) -> None:
+    pool = make(sampling=Sampling())
+    found(pool)
+    for number in range(7):
+        pool.open(number, ITEM)
+    of_engines = [set(fake.numbers) for fake in fakes]
+    begun = {1, 2, 3, 4, 5, 6, 99}  # 99 was released
+    assert pool.first_of_each(begun) == {min(begun & numbers) for numbers in of_engines}
+    assert pool.first_of_each({6, 3}) == {3}  # both are the first engine's
+    assert pool.first_of_each([]) == set()
+
+
 def test_a_lost_child_tells_the_devices_again(fakes: list[FakeEngine]) -> None:
     pool = make(sampling=Sampling())
     found(pool)
