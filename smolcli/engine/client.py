@@ -135,8 +135,8 @@ class Engine:
             return []  # of a child that is gone
         self._watchdog.note_contact(self._clock())
         match message.message:
-            case Ready():
-                return self._on_ready(self._child)
+            case Ready() as ready:
+                return self._on_ready(self._child, ready)
             case DevicesFound() as found:
                 return [found]
             case FunctionFailed(error):
@@ -213,12 +213,12 @@ class Engine:
 
     # ---- messages come in ----------------------------------------------------------------------------
 
-    def _on_ready(self, child: EngineChild) -> list[Event]:
+    def _on_ready(self, child: EngineChild, ready: Ready) -> list[Event]:
         child.phase = Phase.READY
         self._quarantine.model_loaded()
         self.ready_at = self.ready_at or time.perf_counter()
         self._send_pending()
-        return []
+        return [ready]
 
     def _on_opened(self, opened: ItemOpened) -> list[Event]:
         """Tell the owner when the first child has opened an item; a later one must find the same content."""

@@ -129,7 +129,9 @@ OwnerMessage = Open | Ask | Release | Stop
 
 @dataclass(frozen=True)
 class Ready:
-    """The model is loaded."""
+    """The model is loaded, and answers at most so many prompts at once."""
+
+    max_sequences: int = 1
 
 
 @dataclass(frozen=True)
@@ -268,4 +270,4 @@ class Restarted:
     numbers: tuple[int, ...] = ()
 
 
-Event = DevicesFound | Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
+Event = Ready | DevicesFound | Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted

@@ -185,7 +185,7 @@ class EngineServer:
         """Answer prompts, for ever. `load_seconds` is what loading the model has taken."""
         prepare = partial(self.prepare, backend)
         pieces = generate(backend, self.prompts(), self._work.generate, load_seconds=load_seconds, prepare=prepare)
-        self._pipe.send(Ready())
+        self._pipe.send(Ready(backend.max_sequences))
         replies = ReplyCollector()
         for piece in pieces:
             self._send_piece(piece)

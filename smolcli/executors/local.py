@@ -25,6 +25,7 @@ from smolcli.engine.protocol import (
     InboxMessage,
     Opened,
     PieceReceived,
+    Ready,
     ReplyReceived,
     Restarted,
 )
@@ -43,9 +44,7 @@ from smolcli.types import Answer, Fault, Item, Memory, Record
 if TYPE_CHECKING:
     from smolcli.records.resume import ResultsFile
 
-AHEAD = (
-    32  # items per device that are opened, or wait to be, before the model comes to them; at least twice those of -j
-)
+AHEAD = 32  # items per device that are opened, or wait to be, before the model comes to them; at least twice its slots
 VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
 FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which others are let in
 LET_IN = 8  # items that are let in together, since each time wakes the thread that reads them; of few ahead a quarter
@@ -190,14 +189,17 @@ class LocalExecutor:
             if isinstance(event, Restarted):
                 self._on_restart(event)
             elif isinstance(event, DevicesFound):
-                self._read_ahead_for(len(event.devices))
+                self._read_ahead(max(len(event.devices), self._devices), self._ahead)
+            elif isinstance(event, Ready):
+                if not self._reads_videos:
+                    self._read_ahead(self._devices, max(2 * event.max_sequences, self._ahead))
             elif event.number in self._queue:
                 self._handle_event(self._queue[event.number], event)
 
-    def _read_ahead_for(self, devices: int) -> None:
-        """Let in as many items for each device as for the first."""
-        self._producer.add_permits(self._ahead * max(devices - self._devices, 0))
-        self._devices = max(devices, self._devices)
+    def _read_ahead(self, devices: int, ahead: int) -> None:
+        """Read so many items ahead for each of so many devices; neither is fewer than before."""
+        self._producer.add_permits(devices * ahead - self._devices * self._ahead)
+        self._devices, self._ahead = devices, ahead
 
     def _on_restart(self, event: Restarted) -> None:
         """Tell the user that the engine was lost; what it had not answered another one is asked from the beginning."""

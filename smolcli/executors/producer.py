@@ -29,7 +29,8 @@ class Producer:
 
     def add_permits(self, number: int = 1) -> None:
         """Permit so many more items to be read."""
-        self._permits.release(number)
+        if number:  # a semaphore refuses 0
+            self._permits.release(number)
 
     def stop(self) -> None:
         """Read no more items."""

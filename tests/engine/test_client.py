@@ -41,7 +41,7 @@ def test_a_request_goes_out_and_its_answer_is_an_event() -> None:
     item, prompt = Item.of("0.png", b""), Prompt.user("a")
     owner.engine.open(0, item)
     assert owner.child.received == [Open(0, item)]
-    assert owner.ready() == [] and owner.engine.ready_at > 0
+    assert owner.ready() == [Ready()] and owner.engine.ready_at > 0
     media = Media((), Content("sha"), seconds=0.5)
     assert owner.say(ItemOpened(0, media)) == [Opened(0, media)]
     owner.engine.ask(0, 3, prompt)

@@ -8,9 +8,11 @@ import json
 import math
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit, UsageError
 from smolcli.executors.base import RunSpec
 from smolcli.executors.local import AHEAD, LocalExecutor
+from smolcli.executors.producer import Producer
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.records.sink import RecordSink
@@ -132,6 +135,36 @@ def test_records_leave_in_order_and_a_late_one_does_not_hold_up_the_others() -> 
     )
     assert [record["path"] for record in written] == [f"{n}.png" for n in range(2 * AHEAD)]
     assert [record["text"] for record in written] == [str(n) for n in range(2 * AHEAD)]
+
+
+def test_a_producer_may_be_given_no_permit() -> None:
+    """As when a child that is started in place of a lost one tells the devices again."""
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    producer = Producer(inbox)
+    producer.add_permits(0)
+    producer.add_permits(1)
+    producer.start([item(0)])
+    assert isinstance(inbox.get(timeout=20), Item)
+
+
+class Wide(Replying):
+    """Has more slots than AHEAD, and replies when all are taken, or after some seconds: with the most that were."""
+
+    slots = AHEAD + 8
+    most = 0
+
+    def reply(self, words: list[str]) -> Iterator[str]:
+        late = time.monotonic() + 20
+        while self.most < self.slots and time.monotonic() < late:
+            self.most = max(self.most, len(self.replies))
+            yield NOTHING
+        yield str(self.most)
+
+
+def test_every_slot_is_filled_where_the_engine_has_more_than_are_let_in_at_first() -> None:
+    endless = Generate(max_tokens=10**9)
+    written, _ = records(Caption(), [item(n) for n in range(2 * Wide.slots)], f"{__name__}:Wide", generate=endless)
+    assert {record["text"] for record in written} == {str(Wide.slots)}
 
 
 @pytest.mark.parametrize(("jobs", "at_least", "at_most"), [(None, 2, AHEAD + 2), (24, 48, 48 + 2)])
