@@ -72,7 +72,7 @@ class PyTorch:
         if options.threads is not None or self.device.type == "cpu":
             torch.set_num_threads(options.threads or usable_cores())
         self.dtype = pytorch_device.resolve_dtype(options.dtype, self.device)
-        with name_checkpoint_in_errors(files.checkpoint), torch.inference_mode():
+        with name_checkpoint_in_errors(files.checkpoint, self.device), torch.inference_mode():
             quantize = quantizer(options.quant, self.device, self.dtype)
             model = load(files, self.dtype)
             layers = take_layers(model, self.device, quantize)

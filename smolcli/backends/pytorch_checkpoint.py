@@ -154,8 +154,8 @@ def _merge(model: Any, adapter: Adapter) -> None:
 
 
 @contextlib.contextmanager
-def name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
-    """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it."""
+def name_checkpoint_in_errors(checkpoint: Path, device: torch.device | None = None) -> Iterator[None]:
+    """Turn any exception of loading a checkpoint into a ModelError or EngineError that names it, and its device."""
     name_folder()
     try:
         yield
@@ -164,6 +164,7 @@ def name_checkpoint_in_errors(checkpoint: Path) -> Iterator[None]:
     except Exception as error:  # damaged files and unknown settings raise unrelated classes
         if is_out_of_memory(error):
             advice = "use a smaller model, or --dtype bfloat16"
-            raise EngineError(f"{checkpoint} does not fit in memory", advice, kind=ErrorKind.MEMORY) from error
+            place = f" of {device}" if device is not None and device.type != "cpu" else ""
+            raise EngineError(f"{checkpoint} does not fit in memory{place}", advice, kind=ErrorKind.MEMORY) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{checkpoint} cannot be loaded: {reason}", "fetch or save the checkpoint again") from error

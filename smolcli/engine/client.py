@@ -111,6 +111,15 @@ class Engine:
             self._send_pending()
         self._replace_retiring()
 
+    def take_over(self, other: Engine, number: int) -> None:
+        """Go on with an item of another engine, which was closed; it is opened again."""
+        item = self._items[number] = other._items.pop(number)
+        if number in other._contents:
+            self._contents[number] = other._contents.pop(number)
+        self._unanswered[number] = {OPENING: Open(number, item), **other._unanswered.pop(number, {})}
+        for message in list(self._unanswered[number].values()):
+            self._send(message)
+
     def flush(self) -> None:
         """Send what was asked for since the last call, together: each message wakes the child."""
         if self._child is not None:

@@ -270,4 +270,12 @@ class Restarted:
     numbers: tuple[int, ...] = ()
 
 
-Event = Ready | DevicesFound | Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted
+@dataclass(frozen=True)
+class DeviceLeftOut:
+    """A device, not the first, on which the model cannot be loaded, and why; the other engines go on."""
+
+    device: str
+    reason: str
+
+
+Event = Ready | DevicesFound | DeviceLeftOut | Opened | Decoded | PieceReceived | ReplyReceived | Failed | Restarted

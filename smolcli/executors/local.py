@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from smolcli.engine.engines import Engines
 from smolcli.engine.protocol import (
     Decoded,
+    DeviceLeftOut,
     DevicesFound,
     Event,
     Failed,
@@ -190,6 +191,8 @@ class LocalExecutor:
                 self._on_restart(event)
             elif isinstance(event, DevicesFound):
                 self._read_ahead(max(len(event.devices), self._devices), self._ahead)
+            elif isinstance(event, DeviceLeftOut):
+                self._sink.notice(notices.left_out(event.device, event.reason))
             elif isinstance(event, Ready):
                 if not self._reads_videos:
                     self._read_ahead(self._devices, max(2 * event.max_sequences, self._ahead))

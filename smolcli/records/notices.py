@@ -61,6 +61,15 @@ def restarted(kind: ErrorKind, path: str) -> str:
     return f"the engine {verb}{place} and was started again"
 
 
+def left_out(device: str, reason: str) -> str:
+    """Say that a device takes no part in the run.
+
+    >>> left_out("cuda:1", "tiny does not fit in memory")
+    'cuda:1 is left out: tiny does not fit in memory'
+    """
+    return f"{device} is left out: {reason}"
+
+
 class NoticeCounter:
     """Counts the notices that are said once a run."""
 

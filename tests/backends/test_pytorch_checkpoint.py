@@ -15,9 +15,9 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
-from smolcli.backends.pytorch_checkpoint import load_model
+from smolcli.backends.pytorch_checkpoint import load_model, name_checkpoint_in_errors
 from smolcli.converters import plan, write
-from smolcli.errors import ModelError
+from smolcli.errors import EngineError, ModelError
 from smolcli.models.files import BUILT_IN, ModelFiles
 from tests.tiny import make_checkpoint
 
@@ -152,3 +152,12 @@ def test_a_shard_that_lacks_a_tensor(is_listed: bool, nano: Weights, tmp_path: P
     for read in (load, lambda folder: plan(folder, folder / "out", ["f16"], ["f16"])):
         with pytest.raises(ModelError, match=f"lacks 1 of 141 tensors, the first {NORM}"):
             read(folder)
+
+
+@pytest.mark.parametrize(("device", "place"), [("cuda:1", " of cuda:1"), ("cpu", "")])
+def test_a_gpu_whose_memory_is_too_small_is_named(tmp_path: Path, device: str, place: str) -> None:
+    with (
+        pytest.raises(EngineError, match=f"does not fit in memory{place};"),
+        name_checkpoint_in_errors(tmp_path, torch.device(device)),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -17,6 +17,8 @@ from smolcli.engine.protocol import DevicesFound, InboxMessage, ItemOpened, Open
 from smolcli.errors import Exit, UnavailableError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
+from smolcli.process.pipe import FunctionFailed
+from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
 from smolcli.types import Item, Media, Memory
 from tests.executors.replying import NOTHING, Replying
@@ -52,17 +54,13 @@ class Meeting(OnDevice):
         yield from super().reply(words)
 
 
-class Picky(OnDevice):
-    """Cannot be loaded on the second device, and replies nowhere else."""
+class Picky(Meeting):
+    """Cannot be loaded on the second device."""
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
+        super().__init__(files, options)
         if options.device == DEVICES[1]:
             raise UnavailableError(f"the device {options.device} cannot be used", "try --device cpu")
-        super().__init__(files, options)
-
-    def reply(self, words: list[str]) -> Iterator[str]:
-        while True:
-            yield NOTHING
 
 
 def pictures(number: int) -> list[Item]:
@@ -92,9 +90,17 @@ def test_few_pictures_load_one_model() -> None:
     assert {record["text"].split()[0] for record in written} == {"auto"}
 
 
-def test_a_device_that_cannot_be_used_ends_the_run_and_is_named() -> None:
-    with pytest.raises(UnavailableError, match="one:1"):
-        run(200, "Picky")
+def test_the_others_answer_what_a_device_that_cannot_be_used_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[str] = []
+    monkeypatch.setenv("MEETING", str(tmp_path))
+    monkeypatch.setattr(RecordSink, "notice", lambda sink, message: notices.append(message))
+    written, sink = run(200, "Picky")
+    assert [record["path"] for record in written] == [f"{index}.png" for index in range(200)]
+    assert {record["text"].split()[0] for record in written} == {"auto", DEVICES[2]}
+    assert sink.exit_code == Exit.OK
+    assert notices == ["one:1 is left out: the device one:1 cannot be used"]
 
 
 class FakeEngine:
@@ -116,6 +122,8 @@ class FakeEngine:
 
     def handle(self, message: InboxMessage) -> list[Any]:
         made = message.message
+        if isinstance(made, FunctionFailed):
+            raise made.error
         assert isinstance(made, ItemOpened)
         return [Opened(made.number, made.media)] if made.number in self.numbers else []
 
@@ -127,8 +135,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     return FakeEngine.made
 
 
-def make(**more: Any) -> Engines:
-    work = Work("none:None", ModelFiles("none"), Model(), Input(), Generate(), lists_devices="a:b", **more)
+def make(device: str = "auto", **more: Any) -> Engines:
+    work = Work("none:None", ModelFiles("none"), Model(device=device), Input(), Generate(), lists_devices="a:b", **more)
     return Engines(work, None)  # type: ignore[arg-type]
 
 
@@ -196,3 +204,18 @@ def test_sums_of_the_engines(fakes: list[FakeEngine]) -> None:
         pool.open(number, ITEM)
     assert pool.memory == Memory(0, 6, 10)
     assert pool.handle(InboxMessage(0, ItemOpened(1, Media(())))) == [Opened(1, Media(()))]
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_failure_of_the_first_engine_or_of_a_device_that_was_asked_for_ends_the_run(
+    fakes: list[FakeEngine], device: str
+) -> None:
+    """Each fake raises it, the first of them too."""
+    pool = make(device, sampling=Sampling())
+    found(pool)
+    for number in range(2):
+        pool.open(number, ITEM)
+    if device == "cuda":
+        fakes[0].handle = lambda message: []  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError, match="cannot be used"):
+        pool.handle(InboxMessage(1, FunctionFailed(UnavailableError("one:1 cannot be used"))))
