@@ -322,3 +322,18 @@ def test_messages_of_an_earlier_child_are_ignored() -> None:
     for message in (Ready(), reply_made(0), Exited()):
         assert owner.engine.handle(InboxMessage(0, message)) == []
     assert len(owner.children) == 2 and owner.reply(0) == [ReplyReceived(0, 0, reply_made(0).reply)]
+
+
+def test_another_engine_takes_over_an_item_that_was_open_and_asked_about() -> None:
+    """Its owner has seen it opened, and is not told again."""
+    lost, other = Owner(), Owner()
+    lost.open(3)
+    assert [type(event) for event in lost.opened(3)] == [Opened]
+    lost.ask(3, 2)
+    lost.engine.close()
+    other.engine.take_over(lost.engine, 3)
+    other.ready()
+    assert other.child.requests == [(3, OPENING), (3, 2)]
+    assert other.opened(3) == []
+    assert other.reply(3, 2) == [ReplyReceived(3, 2, Reply("fine", Finish("stop")))]
+    assert lost.engine.check() == [] and len(lost.children) == 1
