@@ -17,6 +17,8 @@ from smolcli.nano.synthetic_images import TILE
 
 RED, BLUE, GREEN, MUDDY = (214, 39, 40), (35, 80, 215), (40, 160, 50), (110, 110, 160)
 
+pytestmark = pytest.mark.usefixtures("made_up_print")
+
 
 def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)

@@ -12,6 +12,8 @@ from smolcli.nano.kinds import CANNOT_TELL
 from smolcli.nano.screens import Screen
 from smolcli.nano.synthetic_images import TILE
 
+pytestmark = pytest.mark.usefixtures("made_up_print")
+
 
 def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
