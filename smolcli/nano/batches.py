@@ -70,10 +70,12 @@ def _read(rng: Rng, held_out: bool) -> Lesson:
 
 # The lessons of the last stage and their shares.
 MIX: dict[Callable[[Rng, int], list[Lesson]], float] = {
-    lambda rng, count: pieces.lessons(rng, False, count): 0.26,
-    _each(_read): 0.09,
-    _each(dataset.shapes): 0.17,
-    _each(things.lesson): 0.19,
+    lambda rng, count: pieces.lessons(rng, False, count): 0.25,
+    _each(_read): 0.08,
+    _each(dataset.shapes): 0.14,
+    _each(dataset.scattered): 0.03,
+    _each(dataset.kind): 0.03,
+    _each(things.lesson): 0.18,
     _each(things.single): 0.06,
     _each(photographs.lesson): 0.09,
     _each(textures.lesson): 0.02,

@@ -12,6 +12,8 @@ from PIL import Image
 from smolcli.models.catalog import NANO_BLANK_REPLIES
 from smolcli.models.chat_template import UNSPLIT, Grid, in_words, video_parts
 from smolcli.nano import synthetic_images
+from smolcli.nano.kinds import BLANK as BLANK_PICTURE
+from smolcli.nano.kinds import DRAWING, PAGE, about_kind
 from smolcli.nano.questions import FOLLOW_UPS, QUESTIONS, region, scene_caption, tags, with_article
 from smolcli.nano.synthetic_images import SHAPES, TILE, Annotation, Picture, Rng, pick
 from smolcli.nano.thing_names import NAMES as THINGS
@@ -252,6 +254,29 @@ def _about_scene(rng: Rng, picture: Picture, layout: str, caption: float = 0.5, 
         first = pick(rng, QUESTIONS)(rng, picture, layout)
     follow_ups = [pick(rng, FOLLOW_UPS)(rng, picture, layout) for _ in range(FOLLOW_UP_COUNT)]
     return replace(still(picture, *first, grid), follow_ups=follow_ups)
+
+
+def scattered(rng: Rng, held_out: bool) -> Lesson:
+    """A scene of two or three different shapes that stand in no row or column."""
+    name, paper = synthetic_images.ground(rng)
+    pairs = synthetic_images.kinds(rng, name, int(rng.integers(2, 4)), held_out)
+    picture = synthetic_images.scene(rng, pairs, name, paper, held_out=held_out)
+    return _about_scene(rng, _worn_at_random(rng, picture, 0.25), "free")
+
+
+def kind(rng: Rng, held_out: bool) -> Lesson:
+    """A page, a blank picture or a scene of shapes, asked for its kind twice."""
+    name, paper = synthetic_images.ground(rng)
+    shown = pick(rng, (PAGE, PAGE, BLANK_PICTURE, DRAWING))
+    if shown == PAGE:
+        picture = _page(rng, held_out, 6, 0.35, UNSPLIT)
+        shown = shown if picture.lines else BLANK_PICTURE
+    elif shown == DRAWING:
+        pairs = synthetic_images.kinds(rng, name, int(rng.integers(1, 4)), held_out)
+        picture = synthetic_images.scene(rng, pairs, name, paper, held_out=held_out)
+    else:
+        picture = _worn_at_random(rng, Picture(Image.new("RGB", (TILE, TILE), paper), ground=name), 0.5)
+    return replace(still(picture, *about_kind(rng, shown)), follow_ups=[about_kind(rng, shown)])
 
 
 def motion(rng: Rng, held_out: bool) -> Lesson:

@@ -17,6 +17,7 @@ from PIL import Image
 from smolcli.models.files import BUILT_IN
 from smolcli.nano import batches, dataset, evaluate, fonts, judges, questions, suites, synthetic_images, train
 from smolcli.nano.dataset import CELL_CLASS, CELLS, Lesson
+from smolcli.nano.kinds import BLANK, DRAWING, KIND_QUESTIONS, PAGE
 from smolcli.nano.synthetic_images import TILE, Annotation, Picture
 from smolcli.nano.tokenizer import tokenizer
 from smolcli.types import Prompt
@@ -194,3 +195,27 @@ def test_kl_of_equal_and_of_known_distributions() -> None:
     half, prompt = Fixed(0.5, 0.5), Prompt.user("?")
     assert evaluate.kl([half, half], [prompt]) == pytest.approx([0])
     assert evaluate.kl([half, Fixed(0.25, 0.75)], [prompt]) == pytest.approx([0.5 * np.log(2) + 0.5 * np.log(2 / 3)])
+
+
+@pytest.mark.usefixtures("made_up_print")
+def test_the_kind_that_is_told_is_that_of_the_picture() -> None:
+    """A page has many edges, a blank picture none but its wear, shapes a few colours without letters."""
+    kinds_seen = set()
+    for seed in range(60):
+        lesson = dataset.kind(rng(seed), False)
+        question = str(lesson.prompt.turns[0].parts[-1])
+        if question not in KIND_QUESTIONS:
+            continue
+        kinds_seen.add(lesson.answer)
+        has_letters = bool(
+            (lesson.cells > 0).any() and (lesson.cells < len(synthetic_images.CHARS)).any(where=lesson.cells > 0)
+        )
+        assert has_letters == (lesson.answer == PAGE)
+    assert kinds_seen == {PAGE, DRAWING, BLANK}
+
+
+def test_scattered_shapes_are_named_without_an_order() -> None:
+    for seed in range(30):
+        lesson = dataset.scattered(rng(seed), False)
+        text = " ".join([lesson.answer, *(answer for _, answer in lesson.follow_ups)])
+        assert "from left to right" not in text and "to the left of" not in text and "above" not in text
