@@ -1,4 +1,4 @@
-"""SmolVLM and Idefics3 checkpoints through PyTorch, on CUDA, Apple's MPS or the CPU.
+"""SmolVLM and Idefics3 checkpoints through PyTorch, on CUDA, XPU, Apple's MPS or the CPU.
 
 transformers reads the checkpoint. The forward pass is this package's own: pytorch_decoder.py evaluates many sequences
 together, vision/pytorch_tower.py encodes tiles. Neither transformers' processors nor torchvision is needed:

@@ -30,10 +30,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind in KINDS if _is_available(kind))
     kind = name.partition(":")[0]
-    if kind not in KINDS or (kind in ("mps", "xpu") and not _is_available(kind)):
-        is_known = kind in KINDS
-        what = f"PyTorch finds no device {kind}" if is_known else f"the device {name} cannot be used"
-        raise UnavailableError(what, "use --device cpu" if is_known else f"choose one of auto, {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise UnavailableError(f"the device {name} cannot be used", f"choose one of auto, {', '.join(KINDS)}")
+    if kind in ("mps", "xpu") and not _is_available(kind):
+        raise UnavailableError(f"PyTorch finds no device {kind}", "use --device cpu")
     try:
         device = torch.device(name)
         torch.ones(1, device=device).sum().item()

@@ -143,8 +143,8 @@ def _example(option: Option) -> str:
 
 def _wrong(option: Option, value: Any, place: str, kind: str, example: str) -> UsageError:
     kind = f"{kind}, or a list of that" if option.is_list else kind
-    found = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a section"}
-    message = f"{place}: {option.key} must be {kind}, not {found.get(type(value), 'a date or time')}"
+    words = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a section"}
+    message = f"{place}: {option.key} must be {kind}, not {words.get(type(value), 'a date or time')}"
     return UsageError(message, f"write {option.key} = {example}")
 
 

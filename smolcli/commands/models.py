@@ -174,11 +174,11 @@ def info(options: Description) -> None:
     from smolcli.commands.model_page import page  # with the module that reads checkpoints, which a list does without
     from smolcli.models.model_info import describe
 
-    told = describe(options.model, options.check)
+    description = describe(options.model, options.check)
     if options.format == "json":
-        _write_json(told)
+        _write_json(description)
     else:
-        write_stdout(page(told))
+        write_stdout(page(description))
 
 
 def remove(options: Removal) -> None:
@@ -295,7 +295,7 @@ def model_rows() -> Iterator[dict[str, Any]]:
     """Yield what --json writes of each model: the catalog, the built-in model, and models pulled by their hub id."""
     for entry in catalog.CATALOG.values():
         facts = facts_of(entry)
-        told = {
+        published = {
             "pair_bytes": facts.pair_bytes,
             "checkpoint_bytes": facts.checkpoint_bytes,
             "licence": facts.licence,
@@ -305,18 +305,18 @@ def model_rows() -> Iterator[dict[str, Any]]:
             "context": facts.context,
             "picture_tokens": facts.picture_tokens,
         }
-        yield _row(entry.name, told)
+        yield _row(entry.name, published)
     yield _row(catalog.NANO, {"licence": catalog.NANO_LICENCE, "about": catalog.NANO_ABOUT})
     for repo in hub_cache.cached_ids():
         yield _row(repo, {"repo": repo, "about": "pulled by its Hugging Face id"})
 
 
-def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
-    """What is `told` of a model, None for what is not, and what of it is on this machine."""
+def _row(name: str, published: dict[str, Any]) -> dict[str, Any]:
+    """What is published of a model, None for what is not known, and what of it is on this machine."""
     files = resolve.find_or_empty(name)
     paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
     keys = ("pair_bytes", "checkpoint_bytes", "licence", "repo", "about", "quant", "context", "picture_tokens")
-    row = {"name": name, "here": files.backends_here(), **{key: told.get(key) for key in keys}}
+    row = {"name": name, "here": files.backends_here(), **{key: published.get(key) for key in keys}}
     return row | {"paths": {kind: str(path) if path else None for kind, path in paths.items()}}
 
 
