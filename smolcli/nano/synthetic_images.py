@@ -20,7 +20,7 @@ from smolcli.nano.fonts import advance, fonts, is_held_out, load_font, words
 TILE = 128
 CHARS = "".join(map(chr, range(32, 127)))
 # Letters and signs beyond ASCII, of Western European print. Those that print like others are left out, as an ellipsis.
-ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœ"
+ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŸàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßŒœ"
 SIGNS = "‘’“”„«»–—•·€£¥§°©®™±×÷½¼¾¿¡²³†"  # noqa: RUF001
 # For random strings: without the characters that many fonts draw alike, which no reader could tell apart.
 ALPHABET = "".join(char for char in CHARS if char not in " IlO0|`'")

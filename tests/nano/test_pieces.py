@@ -197,3 +197,5 @@ def test_accented_letters_and_signs_are_cells_and_tokens() -> None:
         chars
     )
     assert tokenizer().decode(tokenizer().encode(chars).ids) == chars
+    printed_in_capitals = {capital for char in chars for capital in char.upper()}
+    assert printed_in_capitals <= CELL_CLASS.keys()
