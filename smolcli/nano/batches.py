@@ -20,6 +20,7 @@ from smolcli.nano.tokenizer import tokenizer
 
 STAGES = ("cells", "words", "lines", "everything")
 MOTION = (0.0, 0.0, 0.22, 0.07)  # the share of batches of clips, by stage
+PAD = 2  # the token that fills rows up
 AHEAD = 32  # batches drawn ahead; a stage begins so many steps after the loss allows it
 
 
@@ -28,7 +29,7 @@ class Batch:
     """`tiles` uint8 (n, 128, 128, 3); `cells` int16 (n, 64, 2); `ids`, `labels` int64 (b, length), or None.
 
     `weights` float32 (b, length) belongs to the labels: 1 / the root of the length of the label's answer, so that a
-    page does not outweigh an answer of one word.
+    page does not outweigh an answer of one word. The rows are sorted by their length without padding.
     """
 
     tiles: np.ndarray[Any, Any]
@@ -102,15 +103,17 @@ def _single_lesson(rng: Rng, stage: int) -> Lesson:
 
 
 def _collate(lessons: list[Lesson], has_text: bool) -> Batch:
-    tiles = np.concatenate([lesson.tiles for lesson in lessons])
-    cells = np.concatenate([lesson.cells for lesson in lessons])
+    rows = [tokens_and_weights(lesson) for lesson in lessons]
+    order = sorted(range(len(rows)), key=lambda k: len(rows[k][0]))
+    tiles = np.concatenate([lessons[k].tiles for k in order])
+    cells = np.concatenate([lessons[k].cells for k in order])
     if not has_text:
         return Batch(tiles, cells, None, None, None)
-    rows = [tokens_and_weights(lesson) for lesson in lessons]
-    shape = len(rows), max(len(ids) for ids, _ in rows)
-    ids, weights = np.full(shape, 2, np.int64), np.zeros(shape, np.float32)
-    for k, (row_ids, row_weights) in enumerate(rows):
-        ids[k, : len(row_ids)], weights[k, : len(row_ids)] = row_ids, row_weights
+    shape = len(rows), len(rows[order[-1]][0])
+    ids, weights = np.full(shape, PAD, np.int64), np.zeros(shape, np.float32)
+    for row, k in enumerate(order):
+        row_ids, row_weights = rows[k]
+        ids[row, : len(row_ids)], weights[row, : len(row_ids)] = row_ids, row_weights
     return Batch(tiles, cells, ids, np.where(weights > 0, ids, IGNORE), weights)
 
 

@@ -27,7 +27,24 @@ def _attention(
     return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), None
 
 
+def _causal_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: object
+) -> tuple[Tensor, None]:
+    """Unfused causal attention for the language model, also faster than the fused one on a CPU.
+
+    The queries (b, 6, n, 32) of a group share its keys and values (b, 3, n, 32), so that these are not repeated.
+    """
+    batch, heads, length, width = query.shape
+    groups = key.shape[1]
+    grouped = (query * scaling).reshape(batch, groups, heads // groups * length, width)
+    scores = torch.matmul(grouped, key.transpose(-1, -2)).view(batch, groups, heads // groups, length, length)
+    future = torch.full((length, length), -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
+    weights = (scores + future).softmax(-1).to(value.dtype).view(batch, groups, -1, length)
+    return torch.matmul(weights, value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
 AttentionInterface.register("smolcli_plain", _attention)
+AttentionInterface.register("smolcli_causal", _causal_attention)
 
 
 def config() -> SmolVLMConfig:
@@ -61,6 +78,7 @@ class Student(nn.Module):
         super().__init__()
         self.vlm = SmolVLMForConditionalGeneration(config())
         self.vlm.model.vision_model.config._attn_implementation = "smolcli_plain"
+        self.vlm.model.text_model.config._attn_implementation = "smolcli_causal"
         self.cells = nn.Linear(WIDTH, 2 * len(CELL_CLASSES))
         self.places = nn.Linear(WIDTH, 2 * CELLS)
         self._initialize()

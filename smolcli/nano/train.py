@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from smolcli.backends.pytorch_checkpoint import load_model
 from smolcli.models.files import ModelFiles
 from smolcli.nano import batches, materials
-from smolcli.nano.batches import STAGES, Batch, Painters
+from smolcli.nano.batches import PAD, STAGES, Batch, Painters
 from smolcli.nano.dataset import GROUND_CLASSES, IGNORE
 from smolcli.nano.model import Student
 from smolcli.system.atomic_file import atomic_write
 
 NO_LOSS = 9.0  # the text loss of a stage that has none yet
 LOG_EVERY = 50  # steps
+GROUP = 8  # rows that the language model computes together
 
 
 @dataclass
@@ -64,24 +65,40 @@ def compute_losses(student: Student, batch: Batch, device: torch.device) -> Loss
         embeddings = student.encode(tiles)
         cell_logits = student.classify_cells(embeddings)
         position_loss = student.position_loss(embeddings)
-        logits = labels = weights = None
-        if batch.ids is not None and batch.labels is not None and batch.weights is not None:
-            labels, weights = torch.from_numpy(batch.labels).to(device), torch.from_numpy(batch.weights).to(device)
-            ids = torch.from_numpy(batch.ids).to(device)
-            logits = student.token_logits(embeddings.reshape(-1, embeddings.shape[-1]), ids)
+        answer_loss = text_loss(student, batch, embeddings.flatten(0, 1))
     has_content = (cells > 0) & ((cells < GROUND_CLASSES.start) | (cells >= GROUND_CLASSES.stop))
     weight = torch.where(has_content, 1.0, 0.15).flatten()
     entropy = F.cross_entropy(cell_logits.float().flatten(0, 2), cells.flatten(), ignore_index=IGNORE, reduction="none")
     cell_loss = (entropy * weight).sum() / weight.sum() + 0.2 * position_loss
     is_right = (cell_logits.argmax(-1) == cells)[has_content]
     accuracy = float(is_right.float().mean()) if has_content.any() else math.nan
-    if logits is None or labels is None or weights is None:
+    if answer_loss is None:
         return Losses(cell_loss, accuracy, math.nan)
-    is_answer = labels[:, 1:] != IGNORE
-    entropy = F.cross_entropy(logits[:, :-1][is_answer].float(), labels[:, 1:][is_answer], reduction="none")
-    weight = weights[:, 1:][is_answer]
-    text_loss = (entropy * weight).sum() / weight.sum()
-    return Losses(text_loss + 0.5 * cell_loss, accuracy, float(text_loss.detach()))
+    return Losses(answer_loss + 0.5 * cell_loss, accuracy, float(answer_loss.detach()))
+
+
+def text_loss(student: Student, batch: Batch, embeddings: Tensor) -> Tensor | None:
+    """The weighted cross-entropy of a batch's answers, given the embeddings (tokens, 192) of its tiles; or None.
+
+    Rows of similar length are computed together, so that a long page does not pad short answers.
+    """
+    if batch.ids is None or batch.labels is None or batch.weights is None:
+        return None
+    device, used = embeddings.device, 0
+    losses, total_weight = list[Tensor](), float(batch.weights[:, 1:].sum())
+    for start in range(0, len(batch.ids), GROUP):
+        rows = slice(start, start + GROUP)
+        length = 1 + int((batch.ids[rows] != PAD).nonzero()[1].max())
+        ids, labels, weights = (
+            torch.from_numpy(array[rows, :length]).to(device) for array in (batch.ids, batch.labels, batch.weights)
+        )
+        image_tokens = int((ids == student.vlm.config.image_token_id).sum())
+        logits = student.token_logits(embeddings[used : used + image_tokens], ids)
+        used += image_tokens
+        is_answer = labels[:, 1:] != IGNORE
+        entropy = F.cross_entropy(logits[:, :-1][is_answer].float(), labels[:, 1:][is_answer], reduction="none")
+        losses.append((entropy * weights[:, 1:][is_answer]).sum() / total_weight)
+    return torch.stack(losses).sum()
 
 
 def make_optimizers(student: Student) -> list[torch.optim.Optimizer]:

@@ -18,6 +18,7 @@ from smolcli.models.files import BUILT_IN
 from smolcli.nano import batches, dataset, evaluate, fonts, judges, questions, suites, synthetic_images, train
 from smolcli.nano.dataset import CELL_CLASS, CELLS, Lesson
 from smolcli.nano.kinds import BLANK, DRAWING, KIND_QUESTIONS, PAGE
+from smolcli.nano.model import WIDTH
 from smolcli.nano.synthetic_images import TILE, Annotation, Picture
 from smolcli.nano.tokenizer import tokenizer
 from smolcli.types import Prompt
@@ -147,6 +148,30 @@ def test_batch_follows_from_seed_and_number(monkeypatch: pytest.MonkeyPatch) -> 
     assert batch.ids is not None and repeated.ids is not None
     assert np.array_equal(batch.tiles, repeated.tiles) and np.array_equal(batch.ids, repeated.ids)
     assert batch.tiles.shape != other.tiles.shape or not np.array_equal(batch.tiles, other.tiles)
+
+
+@torch.no_grad()
+def test_text_loss_is_that_of_each_row_alone_in_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are sorted, computed in groups and padded; transformers' own attention gets each row without padding."""
+    monkeypatch.setattr(batches, "_single_lesson", scene_lesson)
+    batch = batches.lesson_batch(3, 1, 2, 2 * train.GROUP + 1)
+    assert batch.ids is not None and batch.labels is not None and batch.weights is not None
+    torch.manual_seed(0)
+    student = train.Student()
+    embeddings = torch.randn(len(batch.tiles), CELLS * CELLS, WIDTH)
+    found = train.text_loss(student, batch, embeddings.flatten(0, 1))
+    student.vlm.set_attn_implementation("eager")
+    losses, weights = 0.0, 0.0
+    for tile, ids, labels, row_weights in zip(embeddings, batch.ids, batch.labels, batch.weights, strict=True):
+        is_used = torch.from_numpy(ids != batches.PAD)
+        embeds = student.vlm.model.text_model.embed_tokens(torch.from_numpy(ids)[is_used])
+        embeds[torch.from_numpy(ids)[is_used] == student.vlm.config.image_token_id] = tile
+        hidden = student.vlm.model.text_model(inputs_embeds=embeds[None]).last_hidden_state
+        said = student.vlm.lm_head(hidden)[0, :-1].log_softmax(-1)
+        for place, (label, weight) in enumerate(zip(labels[1:], row_weights[1:], strict=True)):
+            if weight:
+                losses, weights = losses - weight * float(said[place, label]), weights + weight
+    assert found is not None and float(found) == pytest.approx(losses / weights, rel=1e-5)
 
 
 @pytest.mark.slow
