@@ -18,7 +18,7 @@ from smolcli.models.files import BUILT_IN
 from smolcli.nano import batches, dataset, evaluate, fonts, judges, questions, suites, synthetic_images, train
 from smolcli.nano.dataset import CELL_CLASS, CELLS, Lesson
 from smolcli.nano.kinds import BLANK, DRAWING, KIND_QUESTIONS, PAGE
-from smolcli.nano.model import WIDTH
+from smolcli.nano.model import WIDTH, Student
 from smolcli.nano.synthetic_images import TILE, Annotation, Picture
 from smolcli.nano.tokenizer import tokenizer
 from smolcli.types import Prompt
@@ -157,7 +157,7 @@ def test_text_loss_is_that_of_each_row_alone_in_transformers(monkeypatch: pytest
     batch = batches.lesson_batch(3, 1, 2, 2 * train.GROUP + 1)
     assert batch.ids is not None and batch.labels is not None and batch.weights is not None
     torch.manual_seed(0)
-    student = train.Student()
+    student = Student()
     embeddings = torch.randn(len(batch.tiles), CELLS * CELLS, WIDTH)
     found = train.text_loss(student, batch, embeddings.flatten(0, 1))
     student.vlm.set_attn_implementation("eager")
