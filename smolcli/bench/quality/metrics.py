@@ -11,6 +11,7 @@ scores that SmolVLM's authors published were computed with it. A docstring says 
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -155,10 +156,26 @@ def relaxed(reply: str, labels: Labels) -> Score:
     "%" divides by 100. Masry et al. 2022 (ChartQA), section 5.1. An answer of 0 is compared as text. VLMEvalKit took
     5 % of the reply until September 2025, so that its published scores differ for replies off by 4.8 to 5.3 %.
 
+    Of an answer that is a list each item is right, and the whole list is not, as in VLMEvalKit, which takes the items
+    for answers of several people; lmms-eval compares the whole list as text.
+
     >>> [relaxed(reply, Labels(("20%",))).value for reply in ("0.21", "20.5%", "20", "21.1%")]
     [1.0, 1.0, 0.0, 0.0]
+    >>> [relaxed(reply, Labels(("[30, 'Rome']",))).value for reply in ("31", "rome", "[30, 'Rome']")]
+    [1.0, 1.0, 0.0]
     """
-    return _any(_is_near(reply.strip(), answer) for answer in labels.answers)
+    return _any(_is_near(reply.strip(), item) for answer in labels.answers for item in _items(answer))
+
+
+def _items(answer: str) -> list[str]:
+    """The items of an answer that is a list as Python writes it; [Yes, No] is none, nor in VLMEvalKit."""
+    if not answer.lstrip().startswith("["):
+        return [answer]
+    try:
+        value = ast.literal_eval(answer)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return [answer]
+    return [str(item) for item in value] if isinstance(value, list) and value else [answer]
 
 
 def _is_near(reply: str, answer: str) -> bool:
