@@ -14,6 +14,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from smolcli.bench.quality.conversations import CONVERSATIONS, IMAGE_PLACE, place_pictures, question_and_answer
+from smolcli.bench.quality.options_in_text import options_in
 from smolcli.errors import InputError, UsageError
 from smolcli.models.chat_template import require_plain_text
 from smolcli.types import Source, is_url
@@ -124,6 +125,8 @@ def row_of(
         category = next((text for role in CATEGORIES if isinstance(text := values.get(role), str) and text.strip()), "")
         sources = _sources(name, values, str(folder), refer)
         question = _question(values, len(sources))
+        if not choices and all(answer.strip() in set(ascii_uppercase) for answer in answers):
+            choices = options_in(question)
         return Row(name, sources, question, answers, choices, " ".join(category.split()), hint)
     except InputError as error:
         return BadRow(name, str(error))

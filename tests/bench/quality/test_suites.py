@@ -6,10 +6,12 @@ at commit c5772771 of February 2025 they are the same.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from smolcli.bench.quality.metrics import METRICS
-from smolcli.bench.quality.rows import Row
+from smolcli.bench.quality.rows import Row, row_of
 from smolcli.bench.quality.suites import SUITES, RowPrompt, ask, default_metric
 from smolcli.models.chat_template import UNSPLIT, Tile, segments
 from smolcli.types import FrameRef, Prompt, Source, Turn
@@ -124,6 +126,13 @@ def test_every_suite_has_a_worked_example_and_a_metric_that_exists() -> None:
         "docvqa": "anls", "textvqa": "vqa", "chartqa": "relaxed", "ocrbench": "contains", "ai2d": "choice",
         "scienceqa": "choice", "mmstar": "choice", "mmmu": "mmmu", "ocr-pages": "cer",
     }  # fmt: skip
+
+
+def test_mmstars_parquet_is_asked_as_its_table() -> None:
+    """The table has the options in columns besides."""
+    from_question = row_of("set.parquet row 1", {"image": b"x", "question": MMSTAR_QUESTION, "answer": "B"}, Path())
+    assert isinstance(from_question, Row)
+    assert prompt(SUITES["mmstar"].ask(from_question)) == (MMSTAR, [0])
 
 
 @pytest.mark.parametrize("suite", ["docvqa", "textvqa", "chartqa", "ocrbench", "ai2d", "scienceqa", "mmstar"])
