@@ -157,6 +157,9 @@ class Quality:
         "for rows without a question, else exact",
         **choice("--metric", METRICS),
     )
+    split: str | None = opt(
+        None, "Take the rows alone that have NAME in the column split, as validation.", metavar="NAME"
+    )
     limit: int | None = opt(None, "Take the first N rows.", min=1, metavar="N")
     max_tokens: int = same_as(Generate, "max_tokens")
     worst: int = opt(12, "How many of the worst answers the report shows.", min=0, max=100)

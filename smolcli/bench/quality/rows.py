@@ -26,9 +26,10 @@ QUESTIONS = ("question", "prompt", "query")
 ANSWERS = ("answers", "answer", "label")
 TRANSCRIPT = "text"  # the answer if no column of ANSWERS is there
 CHOICES = ("choices", "options")  # or columns A, B ...
-CATEGORIES = ("category", "l2-category", "l2_category", "subject", "topic", "subfield", "question_type")
+CATEGORIES = ("category", "l2-category", "l2_category", "subject", "topic", "subfield", "question_type", "type")
+SPLIT = "split"
 ROLES = {
-    *PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, *CONVERSATIONS, "hint", "index"
+    *PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, SPLIT, *CONVERSATIONS, "hint", "index"
 }  # fmt: skip
 NUMBERED = re.compile(r"image_(\d+)")
 
@@ -49,6 +50,7 @@ class Row:
 
     The pictures stand before the question, or where the question has `<image>`, once for each of them.
     `name` says where the row is: set.csv:18 is the line on which it begins, in set.parquet row 17 rows count from 1.
+    `split` is the part of the data set that the row belongs to, as "validation"; "" where there is but one.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Row:
     choices: tuple[tuple[str, str], ...] = ()
     category: str = ""
     hint: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,21 @@ def row_of(
         values = _without_conversation(values)
         choices, hint = _choices(values), _prompt_text(values, ("hint",), "hint")
         answers = _answers(values, choices, counts_from_zero)
-        category = next((text for role in CATEGORIES if isinstance(text := values.get(role), str) and text.strip()), "")
+        category, split = _label(values, CATEGORIES), _label(values, (SPLIT,))
         sources = _sources(name, values, str(folder), refer)
         question = _question(values, len(sources))
         if not choices and all(answer.strip() in set(ascii_uppercase) for answer in answers):
             choices = options_in(question)
-        return Row(name, sources, question, answers, choices, " ".join(category.split()), hint)
+        return Row(name, sources, question, answers, choices, category, hint, split)
     except InputError as error:
         return BadRow(name, str(error))
+
+
+def _label(values: Values, roles: Iterable[str]) -> str:
+    """The first text of these roles in one line; "" if there is none."""
+    return next(
+        (" ".join(text.split()) for role in roles if isinstance(text := values.get(role), str) and text.strip()), ""
+    )
 
 
 def _first_value(values: Values, roles: Iterable[str]) -> tuple[str, object]:

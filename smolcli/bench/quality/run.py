@@ -55,7 +55,7 @@ def quality(data: Path, models: Sequence[str], variants: Variants, options: Qual
         console.notice(notice)
     about = {
         "path": str(data), "rows": rows.used, "left_out": len(rows.bad), "suite": options.suite or "",
-        "sha256": rows.sha256, "lower_is_better": not rows.metric.higher_is_better,
+        "split": options.split or "", "sha256": rows.sha256, "lower_is_better": not rows.metric.higher_is_better,
     }  # fmt: skip
     report = replace(
         make_report("quality", variants, options, [*results, *others]), metric=rows.metric.title, data=about
@@ -117,7 +117,7 @@ def _read_by_tesseract(rows: Rows, console: Console, show: Show) -> list[Result]
         result, unreadable = tesseract.result(program, items, scores.add, scores.figures, rows.options.timeout)
     if unreadable:
         console.notice(f"tesseract opens no PDF: {pluralize(unreadable, 'row')} of the data set without it")
-    return [replace(result, categories=scores.by_category())]
+    return [replace(result, categories=scores.by_category(), splits=scores.by_split())]
 
 
 def _ticking(items: Iterator[tuple[Row, Item]], bar: Any) -> Iterator[tuple[Row, Item]]:
@@ -136,10 +136,13 @@ def _compact(configuration: Configuration, options: Quality) -> None:
 
 
 def _notices(rows: Rows, results: Sequence[Result]) -> Iterator[str]:
-    """What to know about the rows: those left out, those another metric fits, and those that failed."""
+    """What to know about the rows: those left out, their splits, those another metric fits, and those that failed."""
     if rows.bad:
         left_out = f"{pluralize(len(rows.bad), 'row')} of {rows.used + len(rows.bad)}"
         yield f"{rows.path}: {left_out} cannot be used and {'are' if len(rows.bad) > 1 else 'is'} left out"
+    if len(rows.splits) > 1:
+        counts = ", ".join(f"{name or 'no split'} {count:,}" for name, count in rows.splits.items())
+        yield f"{rows.path}: the score is of all splits ({counts}); --split NAME takes one"
     if rows.unfit and rows.options.suite is None and rows.options.metric is None:
         unfit = pluralize(rows.unfit, "row")
         yield f"{rows.path}: {unfit} would be scored by another metric than {rows.metric.name}; see --metric"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,10 +59,10 @@ class ItemQuestion(Task):
 
 @dataclass
 class Rows:
-    """The rows of a data set, at most `options.limit`; each unusable row is shown once as an error.
+    """The rows of a data set, at most `options.limit` of `options.split`; each unusable row is shown once as an error.
 
     `bad` are the names of unusable rows, `used` counts the others, `unfit` counts those of them whose default metric is
-    another. Raises InputError if there is no usable row.
+    another, `splits` those of each split. Raises InputError if there is no usable row.
     """
 
     path: Path
@@ -70,15 +71,12 @@ class Rows:
     bad: set[str] = field(default_factory=set)
     used: int = 0
     unfit: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        first = next((row for row in read(self.path) if isinstance(row, Row)), None)
+        first = next((row for row in self._read() if isinstance(row, Row)), None)
         if first is None:
-            bad = [row for row in read(self.path) if isinstance(row, BadRow)]
-            for row in bad:
-                self.console.error(f"{row.name}: {row.message}")
-            message = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
-            raise InputError(f"{self.path}: {message}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
+            raise self._no_row()
         self.reads_pages = suites.reads_pages(self.options.suite)
         suite = suites.SUITES[self.options.suite] if self.options.suite else None
         self._ask = suite.ask if suite else suites.ask
@@ -94,6 +92,24 @@ class Rows:
                 "ten people, and gives little or nothing for fewer; see --metric exact"
             )
 
+    def _read(self) -> Iterator[Row | BadRow]:
+        """Yield the rows of the split that was asked for, of all splits without one, and those that cannot be used."""
+        split = self.options.split
+        return (row for row in read(self.path) if split is None or isinstance(row, BadRow) or row.split == split)
+
+    def _no_row(self) -> InputError:
+        """The error that there is no row to ask; it shows why each cannot be used, unless they are of other splits."""
+        if others := dict.fromkeys(row.split for row in read(self.path) if isinstance(row, Row)):
+            message = f"{self.path}: has no row of the split {self.options.split}"
+            names = ", ".join(filter(None, others))
+            advice = f"its splits are: {names}" if names else "it has no column split: leave --split out"
+            return InputError(message, advice, kind=ErrorKind.NO_INPUT)
+        bad = [row for row in read(self.path) if isinstance(row, BadRow)]
+        for row in bad:
+            self.console.error(f"{row.name}: {row.message}")
+        message = f"none of its {pluralize(len(bad), 'row')} can be used" if bad else "holds no row"
+        return InputError(f"{self.path}: {message}", "see docs/bench.md for what a row is", kind=ErrorKind.NO_INPUT)
+
     def has_picture(self, file: Path) -> bool:
         """Whether `file` is the picture of a row."""
         rows = (row for row in read(self.path) if isinstance(row, Row))
@@ -103,7 +119,8 @@ class Rows:
     def items(self) -> Iterator[tuple[Row, Item]]:
         """Yield each usable row and its item for the engine."""
         used = unfit = 0
-        for row in read(self.path):
+        splits: Counter[str] = Counter()
+        for row in self._read():
             if used == self.options.limit:
                 return
             if isinstance(row, Row) and self.metric is METRICS["choice"] and not row.choices:
@@ -115,7 +132,8 @@ class Rows:
                 continue
             used += 1
             unfit += METRICS[suites.default_metric(row)] is not self.metric
-            self.used, self.unfit = max(used, self.used), max(unfit, self.unfit)
+            splits[row.split] += 1
+            self.used, self.unfit, self.splits = max(used, self.used), max(unfit, self.unfit), self.splits | splits
             yield row, Item(row.name, row.sources, question=None if self.reads_pages else self._question(row))
 
     def _question(self, row: Row) -> Question:
@@ -125,7 +143,7 @@ class Rows:
 
 @dataclass
 class _Scores:
-    """The scores and categories of rows by their index in the data set, and the `worst_count` worst answers.
+    """The scores, categories and splits of rows by their index in the data set, and the `worst_count` worst answers.
 
     With `reads_pages` also the error rates of each row as a page.
     """
@@ -135,6 +153,7 @@ class _Scores:
     reads_pages: bool = False
     scores: dict[int, Score] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
+    splits: dict[int, str] = field(default_factory=dict)
     pages: dict[int, page_errors.PageErrors] = field(default_factory=dict)
     worst: list[tuple[float, int, Row, str]] = field(default_factory=list)  # a heap: badness, -index, row, reply
 
@@ -149,6 +168,8 @@ class _Scores:
             self.pages[index] = page_errors.rates(reply, answers or row.answers)
         if row.category:
             self.categories[index] = row.category
+        if row.split:
+            self.splits[index] = row.split
         badness = -score.value if self.metric.higher_is_better else score.value
         is_right = badness <= (-1.0 if self.metric.higher_is_better else 0.0)
         if not is_right:
@@ -168,9 +189,16 @@ class _Scores:
 
     def by_category(self) -> dict[str, Figure]:
         """The score of each category, in the order of their names."""
+        return self._by_group(self.categories)
+
+    def by_split(self) -> dict[str, Figure]:
+        """The score of each split, in the order of their names."""
+        return self._by_group(self.splits)
+
+    def _by_group(self, names: dict[int, str]) -> dict[str, Figure]:
         groups: dict[str, list[Score]] = {}
-        for index in sorted(self.categories):
-            groups.setdefault(self.categories[index], []).append(self.scores[index])
+        for index in sorted(names):
+            groups.setdefault(names[index], []).append(self.scores[index])
         return {name: _figure(groups[name]) for name in sorted(groups)}
 
 
@@ -285,6 +313,7 @@ class QualityRun:
         return Result(
             self._configuration.settings, figures, {}, self._configuration.file_bytes, self._configuration.fingerprint,
             scores.by_category(), sink.failed + sink.failed_before, self._worst(), tuple(watch.notices()),
+            scores.by_split(),
         )  # fmt: skip
 
     def _items(self) -> Iterator[Item]:

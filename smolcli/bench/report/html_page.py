@@ -15,7 +15,7 @@ from pathlib import Path
 from smolcli.bench.report.html import Html, join, tag
 from smolcli.bench.report.results import MEASURES, Report, Worst, heading
 from smolcli.bench.report.svg_charts import badge, charts, result_name
-from smolcli.bench.report.text import ABSENT, categories, cell, flat_pairs, label, number
+from smolcli.bench.report.text import ABSENT, Group, cell, flat_pairs, groups, label, number
 from smolcli.types import pluralize
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -38,7 +38,7 @@ def page(report: Report) -> str:
         tag("title", f"{title} - smolcli bench"),
         tag("style", Html(STYLE)),
     )
-    main = tag("main", *charts(report), *_figures(report), *_by_category(report), *_worst(report))
+    main = tag("main", *charts(report), *_figures(report), *_by_group(report), *_worst(report))
     notes = list(_interval_notes(report))
     body = tag("body", _header(report, title), main, tag("footer", tag("p", " ".join(notes))) if notes else "")
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
@@ -127,21 +127,22 @@ def _figures(report: Report) -> list[Html]:
     return [tag("h2", "All figures"), _scrolling("Every figure and its interval", head, rows), meaning]
 
 
-def _by_category(report: Report) -> list[Html]:
-    names, scores = categories(report)
-    if not names:
-        return []
-    with_categories = [index for index, result in enumerate(report.results) if result.categories]
+def _by_group(report: Report) -> list[Html]:
+    """A table of the splits, and one of the categories, if there are any."""
+    return [part for group in groups(report) for part in _group(report, group)]
+
+
+def _group(report: Report, group: Group) -> list[Html]:
     head = tag(
         "tr",
-        tag("th", "category", scope="col"),
-        *(tag("th", result_name(report, index), scope="col") for index in with_categories),
+        tag("th", group.kind, scope="col"),
+        *(tag("th", result_name(report, index), scope="col") for index in group.results),
     )
     body = []
-    for row, name in enumerate(names):
-        cells = [_cell(*column.cells[row]) for column in scores]
+    for row, name in enumerate(group.names):
+        cells = [_cell(*column.cells[row]) for column in group.columns]
         body.append(tag("tr", tag("th", tag("bdi", name), scope="row"), *cells))
-    return [tag("h2", "By category"), _scrolling(f"{report.metric} of each category", head, body)]
+    return [tag("h2", f"By {group.kind}"), _scrolling(f"{report.metric} of each {group.kind}", head, body)]
 
 
 def _worst(report: Report) -> list[Html]:

@@ -98,8 +98,8 @@ class Result:
 
     `settings` are what was varied or is needed to repeat the measurement (model, backend, quant, threads, detail,
     batch, image, new_tokens ...). `facts` are counts that follow from them (tiles, tokens). `files` is the size of the
-    model's files in bytes, `fingerprint` that of models/fingerprint.py. `categories`, `failed` (rows without a score)
-    and `worst` (answers) are only used by quality reports.
+    model's files in bytes, `fingerprint` that of models/fingerprint.py. `categories` and `splits` (the scores of parts
+    of the rows), `failed` (rows without a score) and `worst` (answers) are only used by quality reports.
     """
 
     settings: dict[str, str | int]
@@ -111,6 +111,12 @@ class Result:
     failed: int = 0
     worst: tuple[Worst, ...] = ()
     notices: tuple[str, ...] = ()
+    splits: dict[str, Figure] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> dict[str, dict[str, Figure]]:
+        """The scores of parts of the rows, by what the parts are called."""
+        return {"split": self.splits, "category": self.categories}
 
     @property
     def is_broken(self) -> bool:
@@ -203,7 +209,7 @@ def _result(fields: Mapping[str, Any]) -> Result:
     fields = dict(fields)
     if not isinstance(fields["settings"], dict):
         raise TypeError(fields["settings"])
-    for name in ("figures", "categories"):
+    for name in ("figures", "categories", "splits"):
         fields[name] = {key: _figure(value) for key, value in fields.get(name, {}).items()}
     fields["worst"] = tuple(
         Worst(**{**answer, "wanted": tuple(answer["wanted"])}) for answer in fields.get("worst", ())

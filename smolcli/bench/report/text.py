@@ -137,15 +137,28 @@ def columns(report: Report) -> list[Column]:
     ]
 
 
-def categories(report: Report) -> tuple[list[str], list[Column]]:
-    """The names of the categories, and a column of scores for each result that has categories."""
-    names = list(dict.fromkeys(name for result in report.results for name in result.categories))
-    with_categories = [result for result in report.results if result.categories]
-    measure = report.measure("score")
-    return names, [
-        Column(label(report, result), [cell(result.categories.get(name), measure) for name in names])
-        for result in with_categories
-    ]
+@dataclass(frozen=True)
+class Group:
+    """The scores of parts of the rows, which are called `kind`: a row for each name, a column for some results."""
+
+    kind: str
+    names: list[str]
+    results: list[int]  # the results that have such parts, by their index
+    columns: list[Column]
+
+
+def groups(report: Report) -> list[Group]:
+    """The splits and the categories of a quality report, those of them that it has."""
+    made, measure = [], report.measure("score")
+    for kind in dict.fromkeys(kind for result in report.results for kind in result.groups):
+        scores = {number: result.groups[kind] for number, result in enumerate(report.results) if result.groups[kind]}
+        names = list(dict.fromkeys(name for figures in scores.values() for name in figures))
+        columns = [
+            Column(label(report, report.results[number]), [cell(figures.get(name), measure) for name in names])
+            for number, figures in scores.items()
+        ]
+        made += [Group(kind, names, list(scores), columns)] if names else []
+    return made
 
 
 def rows_counted(report: Report) -> list[str]:
@@ -189,9 +202,8 @@ def _show(report: Report, console: Console) -> None:
         console.print(Text(printable(shared)), soft_wrap=is_unwrapped)
     keys = {name.replace("_", " "): [_setting(result, name) for result in report.results] for name in report.varied}
     _print(console, keys, columns(report))
-    names, scores = categories(report)
-    if names:
-        _print(console, {"category": names}, scores)
+    for group in groups(report):
+        _print(console, {group.kind: group.names}, group.columns)
     for line in footer_lines(replace(report, machine={name: report.machine.get(name) for name in MACHINE_BRIEF})):
         console.print(Text(printable(line)), soft_wrap=is_unwrapped)
 
@@ -275,16 +287,20 @@ def csv(report: Report) -> str:
     """A row for each result: settings, facts, notices, and four columns for each figure, in bytes and seconds."""
     settings = dict.fromkeys(name for result in report.results for name in result.settings)
     facts = dict.fromkeys(name for result in report.results for name in result.facts)
-    groups = dict.fromkeys(name for result in report.results for name in result.categories)
+    parts = dict.fromkeys(
+        (kind, name) for result in report.results for kind, scores in result.groups.items() for name in scores
+    )
     header = ["kind", "created", "metric", "data", *settings, *facts, "files", "fingerprint", "failed", "notices"]
-    header += [f"{name}.{part}" for name in [*report.shown, *(f"category.{name}" for name in groups)] for part in PARTS]
+    titles = [*report.shown, *(f"{kind}.{name}" for kind, name in parts)]
+    header += [f"{title}.{part}" for title in titles for part in PARTS]
     lines: list[list[object]] = [list(header)]
     for result in report.results:
         line: list[object] = [report.kind, report.created, report.metric, report.data.get("path", "")]
         line += [result.settings.get(name, "") for name in settings]
         line += [result.facts.get(name, "") for name in facts]
         line += [result.files, result.fingerprint, result.failed, "; ".join(result.notices)]
-        figures = [result.figures.get(name) for name in report.shown] + [result.categories.get(name) for name in groups]
+        figures = [result.figures.get(name) for name in report.shown]
+        figures += [result.groups[kind].get(name) for kind, name in parts]
         line += [getattr(figure, part, "") for figure in figures for part in PARTS]
         lines.append(line)
     text = io.StringIO()
@@ -293,12 +309,10 @@ def csv(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """A table in GitHub's Markdown, one of the categories if there are any, and how it was measured."""
+    """A table in GitHub's Markdown, one of the splits, one of the categories, and how it was measured."""
     keys = {name.replace("_", " "): [_setting(result, name) for result in report.results] for name in report.varied}
     parts = [_grid(keys, columns(report))]
-    names, scores = categories(report)
-    if names:
-        parts.append(_grid({"category": names}, scores))
+    parts += [_grid({group.kind: group.names}, group.columns) for group in groups(report)]
     lines = [*([common_settings(report)] if common_settings(report) else []), *footer_lines(report)]
     parts += ["\n".join(f"- {_literal(line)}" for line in lines), _fenced(report.command)]
     return "\n\n".join(filter(None, parts)) + "\n"

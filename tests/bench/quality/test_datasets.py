@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,50 +239,6 @@ def test_answer_that_matches_no_choice_or_two_is_bad(folder: Path) -> None:
     assert why(folder, choices=["1", "2"], answer="1").startswith("its answer 1 may be a choice or the number of one")
 
 
-def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
-def test_the_options_of_mmstar_stand_in_the_question(folder: Path) -> None:
-    """Two rows as Lin-Chen/MMStar has them: the columns of its parquet, of which none has options."""
-    question = (
-        "Which option describe the object relationship in the image correctly?\nOptions: A: The suitcase is on the "
-        "book., B: The suitcase is beneath the cat., C: The suitcase is beneath the bed., D: nan"
-    )
-    from_mathvista = (
-        "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.\n"
-        "Question: What fraction of the shape is blue?\nChoices:\n(A) 3/11\n(B) 8/11\n(C) 6, 11\n(D) 3/5"
-    )
-    path = parquet(
-        folder / "mmstar.parquet",
-        index=[0, 1], question=[question, from_mathvista], image=[RED, RED], answer=["A", "B"],
-        category=["coarse perception", "math"], l2_category=["image emotion", "geometry"],
-        meta_info=[{"id": "1", "source": "MMBench"}, {"id": "2", "source": "MathVista"}],
-    )  # fmt: skip
-    first, second = read_rows(path)
-    assert isinstance(first, Row) and isinstance(second, Row)
-    assert (first.question, first.answers, first.category) == (question, ("A",), "coarse perception")
-    assert first.choices == (
-        ("A", "The suitcase is on the book."), ("B", "The suitcase is beneath the cat."),
-        ("C", "The suitcase is beneath the bed."),
-    )  # fmt: skip
-    assert second.choices == (("A", "3/11"), ("B", "8/11"), ("C", "6, 11"), ("D", "3/5"))
-
-
-@pytest.mark.parametrize(
-    ("question", "letters"),
-    [
-        ("Which?\nOptions: A: 1,000, B: 2, C: 3", "ABC"), ("Which? Options: A: B: one, B: C: two", "AB"),
-        ("Which?\n(A) one\n(B) two", "AB"), ("Which?\nChoices: A: one\nB: two", "AB"), ("Which?\nOptions: A: one", ""),
-        ("Which option, A: this, B: that?", ""), ("Which?\nOptions: red, A: one, B: two", ""),
-        ("Which?\nOptions: A: one, C: two", ""), ("What is at (A)?", ""),
-    ],
-)  # fmt: skip
-def test_options_in_a_question_have_letters_in_order_from_the_beginning(
-    folder: Path, question: str, letters: str
-) -> None:
-    assert "".join(letter for letter, _ in of(folder, question=question, answer="A").choices) == letters
-    assert of(folder, question=question, answer="one").choices == ()  # the answer is no letter
-
-
-def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
 def test_the_options_of_mmstar_stand_in_the_question(folder: Path) -> None:
     """Two rows as Lin-Chen/MMStar has them: the columns of its parquet, of which none has options."""
     question = (
@@ -330,6 +287,7 @@ def test_a_row_may_have_a_split(folder: Path) -> None:
     assert of(folder, type="human_test").category == "human_test"  # of lmms-lab/ChartQA
 
 
+def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
     assert why(folder, question="<global-img>What?").startswith(
         "its question cannot be asked: the text has the model's"
     )

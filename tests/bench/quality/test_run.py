@@ -180,6 +180,19 @@ def test_limit_counts_usable_rows(data: Path) -> None:
     assert (report.results[0].figures["score"].count, report.data["left_out"]) == (2, 1)
 
 
+def test_one_split_is_taken_or_all_are_scored_apart(data: Path, rows: list[Row], tmp_path: Path) -> None:
+    data = written(tmp_path, [{**row, "split": "dev" if n < 2 else "validation"} for n, row in enumerate(rows)])
+    report, stderr = quality(data, "-m", "nano")
+    [result] = report.results
+    assert {name: (each.value, each.count) for name, each in result.splits.items()} == {
+        "dev": (1 / 2, 2), "validation": (3 / 4, 4)
+    }  # fmt: skip
+    assert "the score is of all splits (dev 2, validation 4); --split NAME takes one" in stderr
+    report, stderr = quality(data, "-m", "nano", "--split", "validation", "--limit", 3)
+    assert (report.results[0].figures["score"].value, report.data["rows"]) == (2 / 3, 3)
+    assert stderr == ""
+
+
 def test_suite_decides_prompt_and_metric(tmp_path: Path) -> None:
     picture = base64.b64encode(png(7)).decode()
     with (tmp_path / "AI2D.tsv").open("w", newline="") as file:

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from smolcli.bench.report import text as text_report
 from smolcli.bench.report.results import MEASURES, Figure, Report
 from smolcli.terminal.console import printable
-from tests.bench.report.example_results import HOSTILE, LONG, hostile, memory, quality, speed
+from tests.bench.report.example_results import HOSTILE, LONG, around, hostile, memory, quality, speed
 
 
 def shown(report: Report, width: int, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -64,6 +64,19 @@ def test_quality_shows_row_counts_and_categories(monkeypatch: pytest.MonkeyPatch
     assert "data: path docvqa.jsonl; rows 203; left out 4" in text
     [line] = [line for line in text.splitlines() if line.startswith("chart")]
     assert " ".join(line.split()) == "chart 0.300 [0.200, 0.400] 0.400 [0.300, 0.500] 0.500 [0.400, 0.600]"
+
+
+def test_splits_have_a_table_of_their_own_in_every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = quality(("nano", "256m"))
+    first = replace(report.results[0], splits={"dev": around(0.25, 0.2), "validation": around(0.5, 0.2)})
+    report = replace(report, results=(first, report.results[1]))
+    assert "\n| split | nano |\n" in (markdown := text_report.markdown(report))
+    assert "\n| dev | 0.250 \\[0.200, 0.300\\] |\n" in markdown
+    assert markdown.index("| split |") < markdown.index("| category |")
+    assert "validation" in shown(report, 80, monkeypatch)
+    [row, _] = csv.DictReader(io.StringIO(text_report.csv(report)))
+    assert (row["split.validation.value"], row["category.chart.value"]) == ("0.5", "0.3")
+    assert Report.of(json.loads(report.json())) == report
 
 
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 140])
