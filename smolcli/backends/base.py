@@ -78,12 +78,14 @@ class Scores:
 class PreparedPrompt:
     """A prompt as a model takes it: `parts` are token ids of text, and the RGB bytes of one tile each, in order.
 
-    `length` is its number of tokens, `image_tokens` how many of them stand for tiles.
+    `length` is its number of tokens, `image_tokens` how many of them stand for tiles. `notice` is what the user should
+    know of how it was made, mostly nothing.
     """
 
     parts: tuple[tuple[int, ...] | bytes, ...]
     length: int
     image_tokens: int
+    notice: str = ""
 
     @property
     def tiles(self) -> list[bytes]:

@@ -243,7 +243,7 @@ class NumPy:
         self.model = SmolVLM(source)
         text, self._threads = source.text, options.threads or usable_cores()
         self.context_length, self.max_sequences = text.positions, options.jobs or MAX_SEQUENCES
-        self.prepare = PromptPreparer(source.layout, options.detail, partial(tokenize, tokenizer))
+        self.prepare = PromptPreparer(source.layout, options.detail, partial(tokenize, tokenizer), self.context_length)
         self.detokenizer = partial(make_detokenizer, tokenizer)
         self.grammar_tokenizer = lru_cache(partial(grammar_tokenizer, tokenizer, text.vocabulary, self.stop_tokens))
         self._embedding_cache = EmbeddingCache(self._encode, batch_size=self._threads)

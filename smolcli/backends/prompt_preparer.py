@@ -3,43 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 from weakref import WeakKeyDictionary
 
 from smolcli.backends.base import PreparedPrompt
-from smolcli.backends.image_processor import Layout, Tiles, cut
+from smolcli.backends.image_processor import Layout, Tiles, cut, plan
 from smolcli.models import chat_template
+from smolcli.models.chat_template import Tile
+from smolcli.records.notices import fewer_tiles
 from smolcli.types import Frame, Prompt
+
+Parts = list[tuple[int, ...] | Tile]
 
 
 class PromptPreparer:
     """Renders prompts with the chat template, tokenizes their text, and cuts their pictures. Safe in several threads.
 
+    Pictures that do not fit the context of `context_length` tokens are cut into fewer tiles, all to the same most tiles
+    along the longest edge, and a notice says so. A prompt that is too long with one tile a picture stays too long.
+
     The tiles of a picture are kept as long as its Frame is referenced, so several questions about it share them.
     `tokenize` returns the token ids of a text, in which special tokens are recognized.
     """
 
-    def __init__(self, layout: Layout, detail: str, tokenize: Callable[[str], list[int]]) -> None:
-        self._layout, self._detail, self._tokenize = layout, detail, tokenize
-        self._tiles: WeakKeyDictionary[Frame, dict[bool, Tiles]] = WeakKeyDictionary()  # by whether they are split
+    def __init__(self, layout: Layout, detail: str, tokenize: Callable[[str], list[int]], context_length: int) -> None:
+        most = -(-layout.longest_edge // layout.tile)  # tiles along the longest edge
+        smaller = [replace(layout, longest_edge=along * layout.tile) for along in range(most - 1, 0, -1)]
+        self._layouts = [layout, *smaller]
+        self._detail, self._tokenize, self._context_length = detail, tokenize, context_length
+        self._tiles: WeakKeyDictionary[Frame, dict[tuple[Layout, bool], Tiles]] = WeakKeyDictionary()
         self._lock = Lock()  # guards the dictionary
 
     def __call__(self, prompt: Prompt) -> PreparedPrompt:
         """Prepare a prompt, whose pictures have their pixels."""
-        pictures = [self._cut(frame, prompt.split) for frame in prompt.decoded_frames]
-        parts = tuple(
-            tuple(self._tokenize(segment)) if isinstance(segment, str)
-            else pictures[segment.picture].pixels[segment.number]
-            for segment in chat_template.segments(prompt, [picture.grid for picture in pictures])
-        )  # fmt: skip
-        image_tokens = self._layout.tokens * sum(isinstance(part, bytes) for part in parts)
-        text_tokens = sum(len(part) for part in parts if not isinstance(part, bytes))
-        return PreparedPrompt(parts, text_tokens + image_tokens, image_tokens)
+        layout, parts = self._fit(prompt)
+        length, image_tokens = self._length(parts), self._layouts[0].tokens * _count_tiles(parts)
+        pictures = [self._cut(frame, layout, prompt.split) for frame in prompt.decoded_frames]
+        pixels = (pictures[part.picture].pixels[part.number] if isinstance(part, Tile) else part for part in parts)
+        is_coarser = layout is not self._layouts[0] and length < self._context_length
+        notice = fewer_tiles(layout.longest_edge // layout.tile) if is_coarser else ""
+        return PreparedPrompt(tuple(pixels), length, image_tokens, notice)
 
-    def _cut(self, frame: Frame, split: bool) -> Tiles:
+    def _fit(self, prompt: Prompt) -> tuple[Layout, Parts]:
+        """The finest layout with which the prompt fits the context, else one with the fewest tiles, and its parts."""
+        layout = self._layouts[0]
+        parts = self._parts(prompt, layout)
+        for coarser in self._layouts[1:]:
+            if self._length(parts) < self._context_length:
+                break
+            fewer = self._parts(prompt, coarser)
+            if _count_tiles(fewer) < _count_tiles(parts):
+                layout, parts = coarser, fewer
+        return layout, parts
+
+    def _parts(self, prompt: Prompt, layout: Layout) -> Parts:
+        """The token ids of the prompt's texts and the tiles of its pictures, in order."""
+        frames = prompt.decoded_frames
+        grids = [plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames]
+        segments = chat_template.segments(prompt, grids)
+        return [tuple(self._tokenize(segment)) if isinstance(segment, str) else segment for segment in segments]
+
+    def _length(self, parts: Parts) -> int:
+        """The number of tokens."""
+        text = sum(len(part) for part in parts if not isinstance(part, Tile))
+        return text + self._layouts[0].tokens * _count_tiles(parts)
+
+    def _cut(self, frame: Frame, layout: Layout, split: bool) -> Tiles:
         hash(frame)  # takes long for the first time: all its bytes are read
         with self._lock:
-            tiles_by_split = self._tiles.setdefault(frame, {})
-        if split not in tiles_by_split:  # two threads may cut the same picture, with the same outcome
-            tiles_by_split[split] = cut(frame, self._layout, self._detail, split)
-        return tiles_by_split[split]
+            tiles_by_layout = self._tiles.setdefault(frame, {})
+        key = layout, split
+        if key not in tiles_by_layout:  # two threads may cut the same picture, with the same outcome
+            tiles_by_layout[key] = cut(frame, layout, self._detail, split)
+        return tiles_by_layout[key]
+
+
+def _count_tiles(parts: Parts) -> int:
+    return sum(isinstance(part, Tile) for part in parts)

@@ -88,7 +88,9 @@ class PyTorch:
             tower = load_tower(model)
             decoder = Decoder(model, layers)
         self.max_sequences = options.jobs or (CPU_SEQUENCES if self.device.type == "cpu" else GPU_SEQUENCES)
-        self.prepare = PromptPreparer(self.layout, options.detail, partial(tokenize, self.tokenizer))
+        self.prepare = PromptPreparer(
+            self.layout, options.detail, partial(tokenize, self.tokenizer), self.context_length
+        )
         self.detokenizer = partial(make_detokenizer, self.tokenizer)
         self._decoder: Decoder | None = decoder
         self._tower: Tower | None = tower

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
+from smolcli.engine.limits import add_limits, limits_for
 from smolcli.engine.protocol import OpenedPlan, Work
-from smolcli.engine.server import add_limits, fault_of, limits_for
+from smolcli.engine.server import fault_of
 from smolcli.errors import ModelError
 from smolcli.inputs.load import load, measure, open_video
 from smolcli.types import Fault, Item, ModelLimits

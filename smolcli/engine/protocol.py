@@ -160,7 +160,7 @@ class ItemNotOpened:
 
 @dataclass(frozen=True)
 class FramesDecoded:
-    """The frames or pages of one prompt are decoded; `notices` tell what came up."""
+    """The frames or pages of one prompt are decoded, or cut into tiles; `notices` tell what came up."""
 
     number: int
     notices: tuple[str, ...]
@@ -229,7 +229,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The frames or pages of one prompt were decoded; `notices` tell what came up."""
+    """The frames or pages of one prompt were decoded, or cut into tiles; `notices` tell what came up."""
 
     number: int
     notices: tuple[str, ...]

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from threading import Thread
@@ -26,6 +26,7 @@ import numpy  # noqa: F401 - every model needs it, and it can be loaded while it
 
 from smolcli import registry
 from smolcli.backends.image_processor import shrink_to_tile
+from smolcli.engine.limits import add_limits, limits_of
 from smolcli.engine.open_items import OpenItems, QueuedPrompt
 from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Stage
 from smolcli.engine.protocol import (
@@ -52,7 +53,6 @@ from smolcli.inputs.frame_source import FrameSource
 from smolcli.inputs.load import load, open_pictures, open_video
 from smolcli.inputs.page import Page, PageRequest
 from smolcli.inputs.page_reader import PageReader
-from smolcli.models.catalog import x_height_of
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.process.pipe import PeerClosed, Pipe
@@ -66,9 +66,7 @@ from smolcli.types import (
     Frame,
     FrameRef,
     Item,
-    Media,
     Memory,
-    ModelLimits,
     Piece,
     Prompt,
     Reply,
@@ -280,7 +278,10 @@ class EngineServer:
         """
         in_progress = self._in_progress[index]
         try:
-            return backend.prepare(_with_pixels(prompt, self._decode(in_progress, prompt)))
+            prepared = backend.prepare(_with_pixels(prompt, self._decode(in_progress, prompt)))
+            if prepared.notice:
+                self._pipe.send(FramesDecoded(in_progress.request.number, (prepared.notice,)))
+            return prepared
         finally:
             self._items.prepared(in_progress.request.number, in_progress.reserved)
             self._cells.set_stage(in_progress.cell, Stage.WAITING)
@@ -348,26 +349,6 @@ class EngineServer:
         memory = Memory(engine=peak_rss_bytes(), gpu=backend.gpu_peak())
         self._pipe.send(ReplyMade(*in_progress.request, reply, memory))
         self._cells.clear(in_progress.cell)
-
-
-@lru_cache
-def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
-    """The limits of a model on a backend, "module:class". Raises ModelError."""
-    limits: ModelLimits = resolve(backend).limits(files)
-    return limits
-
-
-def add_limits(media: Media, work: Work) -> Media:
-    """Add the limits of the model to what a task distributes over prompts: a video, or pages. Raises ModelError."""
-    needs_limits = work.sampling is not None or work.asks_for_pages
-    return replace(media, limits=limits_for(work)) if needs_limits else media
-
-
-def limits_for(work: Work) -> ModelLimits:
-    """The limits of the model, which leave half the context at most for the reply. Raises ModelError."""
-    limits = limits_of(work.backend, work.files)
-    reply, x_height = min(work.generate.max_tokens, limits.context // 2), x_height_of(work.files)
-    return replace(limits, reply=reply, x_height=x_height)
 
 
 def fault_of(error: Exception) -> Fault:

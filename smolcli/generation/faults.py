@@ -8,9 +8,12 @@ from smolcli.types import Fault
 
 
 def prompt_too_long(tokens: int, context_length: int) -> Fault:
-    """Return the fault of a prompt of `tokens` tokens for a model whose context holds `context_length`."""
+    """Return the fault of a prompt of `tokens` tokens for a model whose context holds `context_length`.
+
+    Its pictures have one tile each: backends/prompt_preparer.py has cut them into as few as it needs.
+    """
     message = (
-        f"the prompt has {tokens} tokens, the model's context holds {context_length}; use --detail low, or fewer words"
+        f"the prompt has {tokens} tokens, the model's context holds {context_length}; use fewer pictures or fewer words"
     )
     return Fault(ErrorKind.TOO_LONG, message)
 

@@ -12,13 +12,16 @@ from typing import Any
 
 from smolcli.errors import ErrorKind
 
-PAGE = re.compile(r"page \d+ ")  # with which a notice about one page begins
+VARYING = re.compile(
+    r"^page \d+ | \([^()]*\)$"
+)  # what differs between notices of one kind: a page, a number at the end
 CUT = "the answer reached --max-tokens; raise it with -n"
 CONTEXT_FULL = "the answer reached the end of the model's context"
 BLANK = "no text was found"
 UNSURE = "read with little confidence: the model may not know this script or print, and much may be wrong"
 UNSURE_PAGE = "was read with little confidence: the model may not know its script or print"
 NO_TABLE = "no table was found"
+FEWER_TILES = "its pictures were cut into fewer tiles, to fit the model's context at this --detail"
 
 # What is said of several inputs: with {} for their number.
 OF_MANY = {
@@ -28,7 +31,17 @@ OF_MANY = {
     UNSURE: "{} pictures were read with little confidence: the model may not know their script or print",
     UNSURE_PAGE: "{} pages were read with little confidence: the model may not know their script or print",
     NO_TABLE: "no table was found in {} pictures",
+    FEWER_TILES: "the pictures of {} inputs were cut into fewer tiles, to fit the model's context at this --detail",
 }
+
+
+def fewer_tiles(most: int) -> str:
+    """Say that pictures were cut into at most `most` tiles along an edge, so that they fit the context.
+
+    >>> fewer_tiles(3)
+    "its pictures were cut into fewer tiles, to fit the model's context at this --detail (at most 3 along an edge)"
+    """
+    return f"{FEWER_TILES} (at most {most} along an edge)"
 
 
 def unsure(data: Any, confidence: float | None, below: float) -> Iterator[str]:
@@ -79,7 +92,7 @@ class NoticeCounter:
 
     def add(self, path: str, notice: str) -> bool:
         """Count the notice of an input or a page; returns False, and counts nothing, if it is said of each input."""
-        kind = PAGE.sub("", notice, count=1)
+        kind = VARYING.sub("", notice)
         if kind not in OF_MANY:
             return False
         self._counts[kind] = self._counts.get(kind, 0) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from smolcli.backends import prompt_preparer
+from smolcli.backends.base import PreparedPrompt
 from smolcli.backends.image_processor import Layout, Tiles, cut
 from smolcli.backends.prompt_preparer import PromptPreparer
 from smolcli.models import chat_template
@@ -51,7 +53,7 @@ def test_segments_have_the_tokens_of_the_whole_text(name: str, tokenizer: Tokeni
         tokens: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return tokens
 
-    prepared = PromptPreparer(LAYOUT, "auto", tokenize)(prompt)
+    prepared = PromptPreparer(LAYOUT, "auto", tokenize, 10**6)(prompt)
     pictures = [cut(frame, LAYOUT, "auto", prompt.split) for frame in prompt.decoded_frames]
     segments = chat_template.segments(prompt, [picture.grid for picture in pictures])
     whole = tokenize(chat_template.text(segments, LAYOUT.tokens))
@@ -73,7 +75,7 @@ def test_questions_about_a_picture_share_its_tiles_while_there_are_its_pixels(mo
         return cut(frame, layout, detail, split)
 
     monkeypatch.setattr(prompt_preparer, "cut", counting)
-    preparer = PromptPreparer(LAYOUT, "auto", lambda text: [0] * len(text))
+    preparer = PromptPreparer(LAYOUT, "auto", lambda text: [0] * len(text), 10**6)
     picture = noise(3, 70, 50)
     first, second = (preparer(Prompt.user(picture, question)) for question in ("Is it red?", "Is it large?"))
     assert first.tiles == second.tiles == cut(picture, LAYOUT, "auto", split=True).pixels
@@ -82,3 +84,30 @@ def test_questions_about_a_picture_share_its_tiles_while_there_are_its_pixels(mo
     freed = weakref.ref(picture)
     del picture
     assert freed() is None
+
+
+def prepared(detail: str, context_length: int = 10**6) -> PreparedPrompt:
+    """The prompt of two pictures, of 3 tiles along the longest edge and of one, with a token for each character."""
+    preparer = PromptPreparer(LAYOUT, detail, lambda text: [0] * len(text), context_length)
+    return preparer(Prompt.user(SPLIT, WHOLE, "Which?"))
+
+
+@pytest.mark.parametrize("fewer", [3, 2, 1])
+def test_pictures_that_do_not_fit_the_context_are_cut_into_the_most_tiles_that_do(fewer: int) -> None:
+    """What --detail N gives, since each of the two pictures has as many tiles along its edge as --detail says."""
+    finer, wanted = prepared(str(fewer + 1)), prepared(str(fewer))
+    for context_length in (wanted.length + 1, finer.length):
+        given = prepared("high", context_length)
+        assert replace(given, notice="") == wanted
+        assert f"(at most {fewer} along an edge)" in given.notice
+    assert prepared(str(fewer), wanted.length + 1) == wanted  # it fits as it is, without a notice
+
+
+def test_pictures_that_have_few_tiles_keep_them_where_others_do_not_fit() -> None:
+    pictures = [cut(SPLIT, LAYOUT, "2", split=True), cut(WHOLE, LAYOUT, "low", split=True)]
+    assert prepared("auto", prepared("auto").length).tiles == [tile for each in pictures for tile in each.pixels]
+
+
+@pytest.mark.parametrize("detail", ["high", "low"])
+def test_a_prompt_that_is_too_long_with_one_tile_a_picture_stays_too_long(detail: str) -> None:
+    assert replace(prepared(detail, 10), parts=()) == replace(prepared("low"), parts=())

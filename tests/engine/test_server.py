@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -186,6 +187,18 @@ def test_what_comes_up_while_frames_are_decoded_is_sent_before_the_reply(monkeyp
     engine.server.handle(Ask(3, 0, Prompt.user(FrameRef(1, 0, 0))))
     assert engine.next(FramesDecoded) == FramesDecoded(3, ("page 1 is pale",))
     assert engine.next(ReplyMade).reply.text == "1x1:0"
+
+
+def test_what_comes_up_while_a_prompt_is_prepared_is_sent_before_the_reply() -> None:
+    class Noticing(Echo):
+        def prepare(self, prompt: Prompt) -> PreparedPrompt:
+            return replace(super().prepare(prompt), notice="fewer tiles")
+
+    engine = Engine(backend(Noticing))
+    engine.open(3, Item.of("-", png()))
+    engine.server.handle(Ask(3, 0, Prompt.user("Hello")))
+    assert engine.next(FramesDecoded) == FramesDecoded(3, ("fewer tiles",))
+    assert engine.next(ReplyMade).reply.text == "Hello"
 
 
 @pytest.mark.parametrize(

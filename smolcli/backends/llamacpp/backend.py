@@ -91,7 +91,7 @@ class LlamaCpp:
             self._model, self._vocab_size, threads, max_sequences, memory.available_bytes() // 4
         )
         self.context_length = self._sequences.context_length
-        self.prepare = PromptPreparer(self.layout, options.detail, self._tokenize)
+        self.prepare = PromptPreparer(self.layout, options.detail, self._tokenize, self.context_length)
         self.device_summary = (
             f"cpu, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"

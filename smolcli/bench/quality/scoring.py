@@ -24,6 +24,7 @@ from smolcli.executors.base import RunSpec
 from smolcli.executors.local import LocalExecutor
 from smolcli.options import Batch, Generate, Input
 from smolcli.process import child
+from smolcli.records.notices import FEWER_TILES
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
 from smolcli.records.sink import RecordSink
@@ -222,6 +223,7 @@ class _ScoringSink(RecordSink):
         self._scores, self._rows = scores, rows
         self.last_answer_at = 0.0  # by time.perf_counter
         self.engine_peak = self.answered = 0
+        self.fewer_tiles = 0  # rows whose pictures were cut into fewer tiles than --detail says
 
     def write_record(self, record: Record) -> bool:
         goes_on = super().write_record(record)
@@ -231,7 +233,7 @@ class _ScoringSink(RecordSink):
         self.engine_peak = max(self.engine_peak, record.memory.engine)
         index, row = self._rows.pop(record.path)
         if record.error is None:
-            self._scores.add(index, row, record.text)
+            self._score(index, row, record)
         return goes_on
 
     def skip(self, path: str, failed: bool = False, id: str = "") -> None:
@@ -239,7 +241,11 @@ class _ScoringSink(RecordSink):
         index, row = self._rows.pop(path)
         before = self._results.answer(id) if self._results is not None and not failed else None
         if before is not None:
-            self._scores.add(index, row, before.text)
+            self._score(index, row, before)
+
+    def _score(self, index: int, row: Row, answered: Record) -> None:
+        self._scores.add(index, row, answered.text)
+        self.fewer_tiles += any(notice.startswith(FEWER_TILES) for notice in answered.notices)
 
 
 def _generate(options: Quality) -> Generate:
@@ -310,10 +316,13 @@ class QualityRun:
             figures["images"] = Figure(rate, rate, rate, 1)
         if sink.engine_peak:
             figures["engine"] = Figure(sink.engine_peak, sink.engine_peak, sink.engine_peak, 1)
+        notices = [*watch.notices()]
+        if sink.fewer_tiles:
+            rows = f"{sink.fewer_tiles:,} of {pluralize(len(scores.scores), 'row')}"
+            notices.append(f"the pictures of {rows} were cut into fewer tiles, to fit the context")
         return Result(
             self._configuration.settings, figures, {}, self._configuration.file_bytes, self._configuration.fingerprint,
-            scores.by_category(), sink.failed + sink.failed_before, self._worst(), tuple(watch.notices()),
-            scores.by_split(),
+            scores.by_category(), sink.failed + sink.failed_before, self._worst(), tuple(notices), scores.by_split(),
         )  # fmt: skip
 
     def _items(self) -> Iterator[Item]:

@@ -193,6 +193,23 @@ def test_one_split_is_taken_or_all_are_scored_apart(data: Path, rows: list[Row],
     assert stderr == ""
 
 
+@pytest.mark.slow
+def test_pictures_that_do_not_fit_the_context_have_fewer_tiles_and_the_report_says_so(tmp_path: Path) -> None:
+    """Nano's context holds 8,192 tokens, and a square picture of 4 x 4 tiles and the whole one has 17 times 64."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    data = written(tmp_path, [{"image": ["red.png"] * 8, "question": "What is it?", "answer": "a red square"}])
+    kept = tmp_path / "kept.jsonl"
+    words = ("-m", "nano", "-b", "llamacpp", "--detail", "high", "-n", 1, "--json", "--no-progress", "--records", kept)
+    for resume in ((), ("--resume",)):
+        done = smolcli("bench", "quality", data, *words, *resume)
+        assert done.returncode == 0, done.stderr
+        report = Report.of(json.loads(done.stdout))
+        assert "the pictures of 1 of 1 row were cut into fewer tiles, to fit the context" in report.results[0].notices
+    [record] = lines(kept)
+    assert record["tokens"]["image"] == 8 * 10 * 64  # type: ignore[index]  # 3 x 3 tiles and the whole picture
+    assert "at most 3 along an edge" in str(record["notices"])
+
+
 def test_suite_decides_prompt_and_metric(tmp_path: Path) -> None:
     picture = base64.b64encode(png(7)).decode()
     with (tmp_path / "AI2D.tsv").open("w", newline="") as file:
