@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -32,37 +32,12 @@ from smolcli.process.child import call
 
 from .probes import probes
 from .quantization import QUANTIZATIONS
+from .thresholds import thresholds_of
 
 MAX_TOKENS = 24  # of an answer
 CHECKPOINT_BACKEND = registry.backends("checkpoint")[0]
 GGUF_BACKEND = registry.backends("gguf")[0]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What a quantization must reach: share of equal top tokens, mean KL divergence in nats, mean cosine."""
-
-    top1: float
-    kl: float
-    cosine: float
-
-
-# Wider than the losses measured on the models of docs/gguf.md, and far from those of a wrong conversion.
-THRESHOLDS: Mapping[str, Thresholds] = {
-    "f32": Thresholds(0.98, 1e-3, 0.9999),
-    "f16": Thresholds(0.98, 1e-3, 0.9999),
-    "bf16": Thresholds(0.97, 1e-2, 0.999),
-    "q8_0": Thresholds(0.95, 2e-2, 0.999),
-    "q6_k": Thresholds(0.90, 5e-2, 0.99),
-    "q5_k_m": Thresholds(0.75, 3e-1, 0.99),
-    "q5_1": Thresholds(0.75, 3e-1, 0.99),
-    "q5_0": Thresholds(0.75, 3e-1, 0.99),
-    "q4_k_m": Thresholds(0.65, 6e-1, 0.97),
-    "q4_1": Thresholds(0.65, 6e-1, 0.97),
-    "q4_0": Thresholds(0.65, 6e-1, 0.97),
-    "q3_k_m": Thresholds(0.60, 1.0, 0.9),
-}
 
 
 @dataclass(frozen=True)
@@ -115,8 +90,8 @@ class Agreement:
     @property
     def failures(self) -> list[str]:
         """A line for each threshold that is missed; empty if the conversion is right."""
-        vision = _thresholds(self.vision)
-        text = min(_thresholds(self.language), vision, key=lambda thresholds: thresholds.top1)  # both change the text
+        vision = thresholds_of(self.vision)
+        text = min(thresholds_of(self.language), vision, key=lambda thresholds: thresholds.top1)  # both change the text
         missed = {
             f"top-1 agreement {self.top1:.3f} is below {text.top1}": self.top1 < text.top1,
             f"KL divergence {self.kl:.2g} is above {text.kl}": not self.kl <= text.kl,
@@ -266,7 +241,3 @@ def _file_type(gguf: Path) -> str:
     except ValueError:
         return "unknown"
     return known.get(file_type, file_type.name.removeprefix("MOSTLY_").lower())
-
-
-def _thresholds(quantization: str) -> Thresholds:
-    return THRESHOLDS.get(quantization, THRESHOLDS["q3_k_m"])

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from smolcli.converters import convert, plan, verify, write
 from smolcli.converters.probes import probes
-from smolcli.converters.verify import THRESHOLDS, cosine, divergence, run_reference
+from smolcli.converters.thresholds import THRESHOLDS
+from smolcli.converters.verify import cosine, divergence, run_reference
 from smolcli.errors import SmolError
 from smolcli.models import resolve
 from smolcli.process import child
