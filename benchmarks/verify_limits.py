@@ -114,6 +114,7 @@ def measured(files: ModelFiles, seed: int, lines: Iterable[Line], threads: int |
     pairs = [pair for pair in all_pairs() if pair not in known]
     if not pairs:
         return
+    assert files.checkpoint is not None  # the backend reads checkpoints
     with tempfile.TemporaryDirectory(prefix="smolcli-") as folder:
         drawn = draw_vision(files.checkpoint, seed, Path(folder) / "drawn")
         layout, traces = run_reference(drawn, threads=threads)
@@ -133,12 +134,12 @@ def draw_vision(checkpoint: Path, seed: int, out: Path) -> Path:
     """Write a checkpoint of the same language half whose vision tower and connector are random, and return `out`."""
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(checkpoint)
-    model = AutoModelForImageTextToText.from_config(config)
+    model: Any = AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
     tensors = {name: tensor for file in checkpoint.glob("*.safetensors") for name, tensor in load_file(file).items()}
     language = {name: tensor for name, tensor in tensors.items() if "text_model" in name or "lm_head" in name}
     missing, unexpected = model.load_state_dict(language, strict=False)
     assert not unexpected and not [name for name in missing if "text_model" in name], "not a checkpoint of the family"
-    torch.nn.Module.to(model, config.dtype or torch.float32)
+    model.to(config.dtype or torch.float32)
     model.save_pretrained(out)
     for file in checkpoint.iterdir():
         if file.suffix in (".json", ".jinja") and not file.name.endswith(".index.json"):
