@@ -16,9 +16,7 @@ import mmap
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 
 ENGINE = "smolcli.engine.server:serve"  # the function that the engine's process runs
 # Of memory that a process shares with the one that started it: 160 progress cells of 4 integers, for 64 replies, for as
@@ -68,9 +66,12 @@ class Process:
             }
             program = PROGRAM.format(path=sys.path, verbose=verbose, target=target)
             command = [sys.executable, *_isolation_flags(), "-c", program]
-            with _interrupts_ignored():  # so that the child ignores them from its first instruction on
-                actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in copies.items()]
-                self.pid = os.posix_spawn(sys.executable, command, {**ALLOCATOR, **os.environ}, file_actions=actions)
+            actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in copies.items()]
+            # Ctrl-C is sent to the child too, which must not end by it before it ignores it.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) | {signal.SIGINT}
+            self.pid = os.posix_spawn(
+                sys.executable, command, {**ALLOCATOR, **os.environ}, file_actions=actions, setsigmask=blocked
+            )
             on_failure.pop_all()
 
     def end(self, at_once: bool) -> int:
@@ -163,15 +164,3 @@ def _unnamed_file() -> int:
 
     with tempfile.TemporaryFile(prefix="smolcli-") as file:
         return os.dup(file.fileno())
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

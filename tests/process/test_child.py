@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,21 @@ def test_values_of_a_generator_come_before_its_error() -> None:
     assert [next(values) for _ in range(BATCH_VALUES)] == list(range(BATCH_VALUES))
     with pytest.raises(OutputError, match="disk full"):
         next(values)
+
+
+def test_ctrl_c_while_a_process_is_started_reaches_this_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn, started = os.posix_spawn, []
+
+    def press_ctrl_c(*args: Any, **options: Any) -> int:
+        started.append(spawn(*args, **options))
+        for pid in (started[0], os.getpid()):
+            os.kill(pid, signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(os, "posix_spawn", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        call("tests.process.test_child:add", 2, 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(started[0], 0)[1]) == 0  # it ended because its pipe was closed
 
 
 def test_a_crash_is_an_error() -> None:
