@@ -195,6 +195,7 @@ class HelpGroup(TyperGroup):
         if not args and not ctx.resilient_parsing:
             print(self.page(ctx, sys.stderr), file=sys.stderr)
             raise typer.Exit(Exit.USAGE)
+        ctx.color = has_color(sys.stdout)  # for what Typer writes, and that of the commands below this one
         if args[:1] == ["--help-all"] and not ctx.resilient_parsing:  # completion parses the words too
             show(self.full_page(ctx))
             raise typer.Exit

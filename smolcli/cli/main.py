@@ -75,8 +75,7 @@ def _typer_app(group: type[TyperGroup]) -> typer.Typer:
         help="Small vision-language models in the shell: nothing leaves the machine.",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        # `color` keeps Typer from removing the codes that cli/help.py writes only where they belong
-        context_settings={"help_option_names": ["-h", "--help"], "color": True},
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 
 
