@@ -34,8 +34,8 @@ OTHER_FORMATS = (".jsonl", ".csv", ".tsv", ".html", ".xml", ".pdf", ".doc", ".do
 
 def validate(request: Request, inputs: InputCollector) -> None:
     """Runs every check. Raises UsageError and UnavailableError."""
-    check_inputs(request)
     check_question(request)
+    check_inputs(request)
     check_output_file(request, inputs)
     check_format(request, inputs)
     check_layout(request)
