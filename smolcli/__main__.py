@@ -11,6 +11,9 @@ from smolcli.terminal.stdout import open_closed_streams
 
 def main() -> None:
     """Runs the program and exits with its code; Ctrl-C during imports exits with 130 too."""
+    if sys.platform == "win32":  # which has neither these signals nor posix_spawn
+        print("smolcli: Windows is not supported; install smolcli in WSL, after wsl --install", file=sys.stderr)
+        sys.exit(Exit.UNAVAILABLE)
     gc.disable()  # until all is imported: there is no garbage yet, and collecting takes a tenth of the start
     # A parent may have set SIGCHLD to be ignored; then the exit code of every child would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from typer import core
 
+from smolcli import __main__ as entry_point
 from smolcli.cli import main as program
 
 
@@ -45,3 +46,11 @@ def test_usage(words: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys
     with pytest.raises(SystemExit) as end:
         program.main()
     assert (end.value.code, capsys.readouterr().err) == (2, f"smolcli: {message}\n")
+
+
+def test_windows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as end:
+        entry_point.main()
+    monkeypatch.undo()
+    assert (end.value.code, capsys.readouterr().err.count("WSL")) == (3, 1)
