@@ -1,5 +1,5 @@
 # One short command for each habit; .ci/run runs the same.
-.PHONY: all format lint types test test-slow docs docs-check nano
+.PHONY: all format lint types test test-slow docs docs-check dist nano
 
 SCRIPTS := $(wildcard docs/make_*.py)
 PAGES := README.md $(wildcard docs/*.md)
@@ -23,6 +23,12 @@ docs:
 docs-check:
 	for script in $(SCRIPTS); do python $$script --check || exit 1; done
 	$(COG) --check --diff $(PAGES)
+# What is published, in dist/: the wheel is built from the sdist, and both are checked.
+dist:
+	rm -rf dist
+	python -m build --no-isolation
+	python -m twine check --strict dist/*
+	check-wheel-contents dist/*.whl
 # nano's weights from nothing; the same command goes on after an interruption. docs/models.md says what it needs.
 nano:
 	LD_PRELOAD=libtcmalloc_minimal.so.4 python -m smolcli.nano.train --out runs/nano
