@@ -23,7 +23,7 @@ COG = re.compile(r"<!-- \[\[\[cog.*?-->", re.DOTALL)
 NAMED_FILE = re.compile(
     r"(?<![\w/.-])((?:benchmarks|tests|smolcli|converters|docs)/[\w./-]+\.(?:py|md|json|svg|css))\b"
 )
-OTHER_WORDS = {"--help", "help", "COMMAND"}
+OTHER_WORDS = {"--help", "--install-completion", "help", "COMMAND"}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -103,6 +103,15 @@ def test_the_readme_is_short_and_has_what_ci_runs() -> None:
     assert len(text.splitlines()) <= 120
     for name in ("install", "test"):
         assert re.search(rf"<!-- {name} -->\n```sh\n.+\n```\n<!-- end -->\n", text), name
+
+
+def test_every_extra_is_described() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = re.findall(
+        r"^(\w+) = \[", project.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE
+    )
+    described = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(described) == sorted({*extras} - {"dev"})
 
 
 def test_the_record_shown_has_the_fields_of_the_program() -> None:
