@@ -17,7 +17,11 @@ PAGE = Path(__file__).parent / "commands.md"
 INTRODUCTION = """# Commands
 
 Made from the program by `make docs`. `smolcli COMMAND --help` shows the usual options, `smolcli help COMMAND` all of
-them, as here.
+them, as here. Each option has an environment variable and a key in `config.toml` too: [settings](settings.md).
+
+The same stands in man pages, as `man smolcli-caption`, which are installed with the program, as are completions for
+bash, zsh and fish. pipx links them to where man and shells look. In a virtual environment that is active man finds its
+pages, and bash-completion from 2.12 on its completion; `smolcli --install-completion` is for all else.
 """
 
 

@@ -141,6 +141,11 @@ class HelpCommand(TyperCommand):
     def page(self, ctx: Any, is_full: bool) -> str:
         """The short page, or the full one; they differ where the command has options that only the full one shows."""
         page = Page()
+        self.fill(page, ctx, is_full)
+        return page.text()
+
+    def fill(self, page: Page, ctx: Any, is_full: bool) -> None:
+        """Add what there is to say of the command to `page`, which may be one of another form."""
         long_names: frozenset[str] = getattr(self.callback, "long_options", frozenset())
         is_short = bool(long_names) and not is_full
         params: list[Any] = [param for param in self.get_params(ctx) if not getattr(param, "hidden", False)]
@@ -158,7 +163,6 @@ class HelpCommand(TyperCommand):
             page.table(heading, rows, names)
         if is_short:
             page.paragraph(f"{len(long_names)} more options: {ctx.command_path} --help-all")
-        return page.text()
 
 
 class HelpGroup(TyperGroup):
@@ -171,6 +175,11 @@ class HelpGroup(TyperGroup):
     def page(self, ctx: Any, stream: IO[str]) -> str:
         """The same, for `stream`."""
         page = Page(stream)
+        self.fill(page, ctx)
+        return page.text()
+
+    def fill(self, page: Page, ctx: Any) -> None:
+        """Add what there is to say of the group to `page`, which may be one of another form."""
         page.usage(f"{ctx.command_path} COMMAND [OPTIONS]")
         page.paragraph(self.help or "")
         sections = self.command_rows()
@@ -180,7 +189,6 @@ class HelpGroup(TyperGroup):
         if own := [param for param in self.get_params(ctx) if ctx.parent is None]:
             page.table("Options", [_row(param, is_full=False) for param in own])
         page.paragraph(self.last_line(ctx))
-        return page.text()
 
     def command_rows(self) -> dict[str, list[Row]]:
         """The commands with their lines, under the headings of the page."""

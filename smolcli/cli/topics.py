@@ -44,6 +44,8 @@ ENVIRONMENT = (
     Variable("OMP_NUM_THREADS", "Threads of the numerical libraries; --threads sets those of the model."),
     Variable("OMP_WAIT_POLICY", "How idle threads wait: passive or active. [default: passive, after a moment]"),
     Variable("GOMP_SPINCOUNT", "How long idle threads of GCC's OpenMP spin before they sleep. [default: 1000]"),
+    Variable("LLAMA_CPP_LIB_PATH", "Folder of llama.cpp's libraries. [default: that of llama-cpp-python]"),
+    Variable("MTMD_CPP_LIB", "Folder of its library mtmd. [default: that of llama-cpp-python]"),
     Variable("RAY_ADDRESS", "The Ray cluster, with --engine ray --address auto."),
 )
 TERMINAL_VARIABLES = (
@@ -79,9 +81,8 @@ RECORD_FIELDS = {
 }
 
 
-def exit_codes() -> str:
-    """Return the page of exit codes and kinds of error."""
-    page = Page()
+def exit_codes(page: Page) -> None:
+    """Add the exit codes and the kinds of error to `page`."""
     page.paragraph(
         "Exit codes of every command. Scripts may rely on them; take a code that is not listed as a failure."
     )
@@ -92,31 +93,26 @@ def exit_codes() -> str:
         "record with `error`, whose `kind` is one of these."
     )
     page.table("Kinds of error", [Row(kind.value, _sentence(kind.meaning)) for kind in ErrorKind])
-    return page.text()
 
 
-def environment() -> str:
-    """Return the page of environment variables."""
-    page = Page()
+def environment(page: Page) -> None:
+    """Add the environment variables to `page`."""
     page.paragraph("Environment variables that smolcli and its libraries read. Options of the command line win.")
     page.table("Settings", [Row(variable.name, variable.about) for variable in ENVIRONMENT])
     page.table("For help and the terminal", [Row(variable.name, variable.about) for variable in TERMINAL_VARIABLES])
-    return page.text()
 
 
-def fields() -> str:
-    """Return the page of the fields of a record."""
-    page = Page()
+def fields(page: Page) -> None:
+    """Add the fields of a record to `page`."""
     page.paragraph(
         "A record is the result of one input: one JSON object a line with -f jsonl. Fields are only ever added. "
         "CSV and TSV have a column for each of these, and for each part, as tokens.new."
     )
     page.table("Fields", [Row(name, text) for name, text in RECORD_FIELDS.items()])
-    return page.text()
 
 
 def _sentence(meaning: str) -> str:
     return f"{meaning[0].upper()}{meaning[1:]}."
 
 
-TOPICS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "environment": environment, "fields": fields}
+TOPICS: dict[str, Callable[[Page], None]] = {"exit-codes": exit_codes, "environment": environment, "fields": fields}

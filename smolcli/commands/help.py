@@ -44,7 +44,9 @@ def show_help(
     elif len(words) > 1 and (words[0] in TOPICS or words[0] in registry.TASKS):
         raise UsageError(f"{words[0]} has no parts, and {words[1]} was asked for", f"smolcli help {words[0]}")
     elif words[0] in TOPICS:
-        pages.show(TOPICS[words[0]]())
+        page = pages.Page()
+        TOPICS[words[0]](page)
+        pages.show(page.text())
     else:
         program.main([*words, "--help-all"], prog_name="smolcli", standalone_mode=False)
 

@@ -1,0 +1,1 @@
+complete --command smolcli --no-files --arguments "(env _SMOLCLI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) smolcli)" --condition "env _SMOLCLI_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) smolcli"
