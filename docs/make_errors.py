@@ -21,6 +21,8 @@ is a record with an `error`, and the run goes on with the others:
 {"path": "a.png", "text": "", "error": {"kind": "missing", "message": "no such file; check the path"}, ...}
 ```
 
+What to do about those that are met often: [troubleshooting](troubleshooting.md). [Messages](messages.md) has them all.
+
 ## Kinds
 
 `error.kind` is for scripts; kinds are only ever added.

@@ -6,24 +6,27 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import smolcli
 from smolcli import registry
+from smolcli.cli.main import make_command
 from smolcli.writers.json_lines import as_json
 from tests.helpers import RECORD
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MADE = {"commands.md", "errors.md"}  # made from the program, which wraps its own lines
+MADE = {"commands.md", "errors.md", "messages.md"}  # made from the program, which wraps its own lines
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COG = re.compile(r"<!-- \[\[\[cog.*?-->", re.DOTALL)
 NAMED_FILE = re.compile(
     r"(?<![\w/.-])((?:benchmarks|tests|smolcli|converters|docs)/[\w./-]+\.(?:py|md|json|svg|css))\b"
 )
-OTHER_WORDS = {"--help", "--install-completion", "help", "COMMAND"}
+OTHER_WORDS = {"--help", "--install-completion", "help", "COMMAND", "…", "..."}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -42,14 +45,28 @@ def anchors(page: Path) -> set[str]:
 def commands(page: Path, program: str) -> Iterator[list[str]]:
     """The words of every command of `program` in the page's shell fences and code spans."""
     text = page.read_text(encoding="utf-8")
-    lines = [line for kind, code in FENCE.findall(text) if kind in ("sh", "console") for line in code.splitlines()]
+    fences = [code.replace("\\\n", " ") for kind, code in FENCE.findall(text) if kind in ("sh", "console")]
+    lines = [line for code in fences for line in code.splitlines()]
     for line in (*lines, *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))):
-        for part in re.split(r"&&|\||;", line.removeprefix("$ ")):
+        for part in re.split(r"&&|\||;(?: do)?", line.removeprefix("$ ")):
             if part.split()[:1] == [program]:
                 try:
                     yield shlex.split(part, comments=True)
                 except ValueError:  # a quotation that goes on behind a | or on the next line
                     yield part.split()
+
+
+@cache
+def command(name: str) -> Any:
+    return make_command(name)
+
+
+def option_names(name: str, part: str = "") -> set[str] | None:
+    """The options of a command, or of a part of it, as `models pull`; None if it takes those of others too."""
+    chosen = getattr(command(name), "commands", {}).get(part, command(name))
+    if chosen.context_settings.get("ignore_unknown_options"):
+        return None
+    return {"--help", "-h", *(option for param in chosen.params for option in (*param.opts, *param.secondary_opts))}
 
 
 @pages
@@ -87,6 +104,17 @@ def test_the_commands_named_exist(page: Path) -> None:
     examples = {"tag"} if page.name == "contributing.md" else set()
     for words in commands(page, "smolcli"):
         assert not words[1:] or words[1] in known | examples, words
+
+
+@pages
+def test_the_options_named_exist(page: Path) -> None:
+    if page.name == "messages.md":  # where an ellipsis may be anything
+        return
+    for _, *words in commands(page, "smolcli"):
+        if words and words[0] in (*registry.TASKS, *registry.COMMANDS):
+            names = option_names(*words[:2])
+            options = [word.partition("=")[0] for word in words[1:] if re.match(r"--?\w", word)]
+            assert names is None or not [option for option in options if option not in names], words
 
 
 @pages
