@@ -1,5 +1,5 @@
 # One short command for each habit; .ci/run runs the same.
-.PHONY: all format lint types test test-slow docs docs-check dist nano
+.PHONY: all format lint types test test-slow docs docs-check dist site nano
 
 SCRIPTS := $(wildcard docs/make_*.py)
 PAGES := README.md $(wildcard docs/*.md)
@@ -29,6 +29,9 @@ dist:
 	python -m build --no-isolation
 	python -m twine check --strict dist/*
 	check-wheel-contents dist/*.whl
+# The pages of docs/ in build/site.
+site:
+	python -m zensical build --strict --clean
 # nano's weights from nothing; the same command goes on after an interruption. docs/models.md says what it needs.
 nano:
 	LD_PRELOAD=libtcmalloc_minimal.so.4 python -m smolcli.nano.train --out runs/nano
