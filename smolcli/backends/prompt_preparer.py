@@ -50,7 +50,7 @@ class PromptPreparer:
         layout = self._layouts[0]
         parts = self._parts(prompt, layout)
         for coarser in self._layouts[1:]:
-            if self._length(parts) < self._context_length:
+            if self._length(parts) < self._context_length or _count_tiles(parts) == len(prompt.frames):
                 break
             fewer = self._parts(prompt, coarser)
             if _count_tiles(fewer) < _count_tiles(parts):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from smolcli.records.notices import BLANK, CUT, OF_MANY, UNSURE, UNSURE_PAGE, unsure
+from smolcli.records.notices import BLANK, CUT, OF_MANY, UNSURE, UNSURE_PAGE, fewer_tiles, unsure
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
 from smolcli.writers.json_lines import JsonLines
@@ -45,6 +45,11 @@ def test_pages_that_were_read_without_confidence_are_named_and_of_many_counted()
     assert list(unsure({"pages": [page(1, 0.5)]}, 0.5, below=0.8)) == [UNSURE]
     assert list(unsure({"pages": [{"page": 1}, {"page": 2}]}, 0.5, below=0.8)) == [UNSURE]  # they were read whole
     assert list(unsure(None, 0.9, below=0.8)) == list(unsure(None, None, below=0.8)) == []
+
+
+def test_pictures_that_were_cut_into_fewer_tiles_are_counted_whatever_their_number() -> None:
+    [line] = closing_notices((fewer_tiles(3),), (fewer_tiles(1),))
+    assert line.startswith("the pictures of 2 inputs were cut into fewer tiles")
 
 
 def test_nothing_is_said_of_nothing() -> None:
