@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
 from smolcli import registry
 from smolcli.cli.main import make_command
@@ -17,6 +18,17 @@ from smolcli.cli.main import make_command
 SHARE = Path(__file__).parents[2] / "docs" / "share"
 PAGES = sorted((SHARE / "man" / "man1").glob("*.1"))
 COMMANDS = (*registry.TASKS, *registry.COMMANDS)
+
+
+def test_a_wheel_has_every_file_in_the_same_folder() -> None:
+    project: Any = tomlkit.parse((SHARE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = {
+        Path(folder) / file.name
+        for folder, patterns in project["tool"]["setuptools"]["data-files"].items()
+        for pattern in patterns
+        for file in SHARE.parent.glob(pattern)
+    }
+    assert listed == {file.relative_to(SHARE.parent) for file in SHARE.rglob("*") if file.is_file()}
 
 
 def test_there_is_a_page_for_the_program_and_each_command() -> None:
