@@ -1,6 +1,7 @@
 """Checks settings: that they exist, and that their values are what their options take.
 
-Every function raises UsageError, which names the file and the line, or the variable, and what to do.
+Every function raises UsageError, which names the file and the line, or the variable, and what to do. Other commands than
+the one that runs are not imported, but to make a guess for the message.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from smolcli.cli.setting_keys import (
     PROMPTS,
     Option,
     all_options,
-    section_names,
+    part_names,
     section_options,
     shared_options,
     unknown_setting,
@@ -30,8 +31,12 @@ from smolcli.system.config_path import PREFIX
 from smolcli.terminal.words import closest
 
 
-def check_file(file: ConfigFile) -> None:
-    """Every key of the file is a setting, a section or a saved prompt."""
+def check_file(file: ConfigFile, section: str = "") -> None:
+    """Every key of the file is a setting, a section or a saved prompt; in sections those of the command of `section`.
+
+    Without a command those of all sections.
+    """
+    command = section.partition(".")[0]
     for key, value in file.values.items():
         place = file.full_place(key)
         if key == PROMPTS:
@@ -39,7 +44,9 @@ def check_file(file: ConfigFile) -> None:
         elif key in shared_options() and not isinstance(value, dict):
             continue
         elif key in registry.TASKS or key in registry.COMMANDS:
-            _check_section(file, key, value)
+            _check_is_section(file, key, value)
+            if command in ("", key):
+                _check_section(file, key, value)
         elif isinstance(value, dict):
             guess = closest(key, [PROMPTS, *registry.TASKS, *registry.COMMANDS])
             advice = f"did you mean [{guess}]?" if guess else "a section has the name of a command"
@@ -48,15 +55,19 @@ def check_file(file: ConfigFile) -> None:
             raise unknown_setting(key, place)
 
 
-def _check_section(file: ConfigFile, section: str, value: Any) -> None:
-    place = file.full_place(*section.split("."))
+def _check_is_section(file: ConfigFile, section: str, value: Any) -> None:
     if not isinstance(value, dict):
+        place = file.full_place(*section.split("."))
         raise UsageError(f"{place}: {section} is a section, not a setting", f"write [{section}], and its options below")
+
+
+def _check_section(file: ConfigFile, section: str, value: dict[str, Any]) -> None:
     options = section_options(section)
-    parts = [name for name in section_names() if name.startswith(f"{section}.")] if not options else []
+    parts = [name for name in part_names(section) if section_options(name)] if not options else []
     for key, inner in value.items():
         name = f"{section}.{key}"
         if name in parts:
+            _check_is_section(file, name, inner)
             _check_section(file, name, inner)
         elif parts:
             guess = closest(name, parts)
@@ -83,13 +94,19 @@ def check_prompt_name(name: str, start: str = "") -> None:
         raise UsageError(f"{start}{name} cannot be the name of a prompt", "use letters, digits, - and _")
 
 
-def check_variables(environ: Mapping[str, str]) -> None:
+def check_variables(environ: Mapping[str, str], section: str = "") -> None:
     """A variable that is nearly one of smolcli's is a typing error; others that begin as they do are not ours.
 
-    A cluster sets SMOLCLI_SERVICE_HOST where a service has the name of this program.
+    A cluster sets SMOLCLI_SERVICE_HOST where a service has the name of this program. Those of other commands than that
+    of `section` are passed over, if there is one.
     """
-    names = [name for name in environ if name.startswith(PREFIX) and name != NO_CONFIG]
-    unknown = [name for name in names if name not in {option.variable for option in shared_options().values()}]
+    command = section.partition(".")[0]
+    own = [option for name in part_names(command) or [command] for option in section_options(name).values()]
+    known = {NO_CONFIG, *(option.variable for option in (*shared_options().values(), *own))}
+    others = {*registry.TASKS, *registry.COMMANDS} - {command} if command else ()
+    passed_over = tuple(f"{PREFIX}{name.upper().replace('-', '_')}_" for name in others)
+    names = [name for name in environ if name.startswith(PREFIX) and not name.startswith(passed_over)]
+    unknown = [name for name in names if name not in known]
     if not unknown:
         return
     variables = {option.variable: option for option in all_options()}
@@ -98,7 +115,7 @@ def check_variables(environ: Mapping[str, str]) -> None:
             continue
         suffix = name.removeprefix(PREFIX)
         owner = next((other for other, option in variables.items() if other.endswith(f"_{suffix}")), None)
-        guess = closest(suffix, [known.removeprefix(PREFIX).lower() for known in (*variables, NO_CONFIG)])
+        guess = closest(suffix, [other.removeprefix(PREFIX).lower() for other in (*variables, NO_CONFIG)])
         guess = owner or (guess and f"{PREFIX}{guess.upper()}")
         if guess:
             raise UsageError(f"{name}: no such setting", f"did you mean {guess}?")

@@ -110,11 +110,13 @@ def section_names() -> tuple[str, ...]:
 def _command_names() -> Iterator[str]:
     yield from registry.TASKS
     for name in registry.COMMANDS:
-        command = registry.load(registry.COMMANDS, name)
-        if hasattr(command, "registered_commands"):
-            yield from (f"{name}.{part.name}" for part in command.registered_commands)
-        else:
-            yield name
+        yield from part_names(name) or [name]
+
+
+def part_names(name: str) -> list[str]:
+    """The names of the parts of a command, as `bench.speed`; none where it has no parts."""
+    command = registry.load(registry.COMMANDS, name) if name in registry.COMMANDS else None
+    return [f"{name}.{part.name}" for part in getattr(command, "registered_commands", ())]
 
 
 def all_options() -> Iterator[Option]:

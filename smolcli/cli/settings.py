@@ -80,15 +80,16 @@ def apply(ctx: Any, args: list[str]) -> None:
 def load(section: str, given: Iterable[str] = (), without_file: bool = False) -> Settings:
     """The settings in force for the command of `section`, but for the fields that are `given`; "" is no command.
 
-    Raises UsageError for a setting that does not exist, and for a wrong value of one that the command has.
+    Raises UsageError for a setting that does not exist, and for a wrong value of one that the command has. The settings
+    of another command alone are looked at where there is no command: their names are known once it is imported.
     """
     from smolcli.cli.setting_check import check_file, check_variables, value_of
 
     file = ConfigFile(config_path())
     if not (without_file or is_yes(os.environ.get(NO_CONFIG, ""))):
         file = read_config(file.path)
-        check_file(file)
-    check_variables(os.environ)
+        check_file(file, section)
+    check_variables(os.environ, section)
     found: dict[str, Setting] = {}
     for setting in found_settings(section, file, os.environ):
         value_of(setting)  # must be one

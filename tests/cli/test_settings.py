@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from smolcli import registry
 from smolcli.cli import settings
 from smolcli.cli.setting_keys import all_options, section_options, shared_options
 from smolcli.errors import UsageError
 from smolcli.system.config_file import key_lines, parse_config
-from tests.helpers import SAMPLES, line, smolcli
+from tests.helpers import SAMPLES, line, loaded, smolcli
 
 SCENE = SAMPLES / "scene.png"
 ECHO = ("-q", "-b", "echo")  # answers with the prompt, and takes as many words as there are tokens
@@ -130,13 +131,8 @@ def test_an_option_displaces_the_setting_that_it_contradicts(config: Path) -> No
         ('[caption]\nstlye = "tags"', ":2: the setting caption.stlye is not known; did you mean caption.style?"),
         ('[captoin]\nstyle = "tags"', ":1: the section [captoin] is not known; did you mean [caption]?"),
         ("[weather]", ":1: the section [weather] is not known; a section has the name of a command"),
-        ("[bench]\nrepeat = 3", ":2: [bench] has no options of its own; its sections are bench.speed,"),
-        ("[bench.sped]\nrepeat = 3", ":1: [bench] has no options of its own; did you mean [bench.speed]?"),
-        (
-            "[bench.speed]\nrepaet = 3",
-            ":2: the setting bench.speed.repaet is not known; did you mean bench.speed.repeat",
-        ),
         ("caption = 3", ":1: caption is a section, not a setting"),
+        ("bench = 3", ":1: bench is a section, not a setting"),
         ("prompts = 3", ":1: prompts is a section, not a setting"),
         ("[prompts]\nx = 3", ":2: the prompt x is no text"),
         ('[prompts]\n"a b" = "c"', ":2: a b cannot be the name of a prompt"),
@@ -149,6 +145,37 @@ def test_a_wrong_file_is_an_error_of_every_run(config: Path, text: str, message:
     assert f"{config}{message}" in line(done)
     assert run(config, "caption", SCENE, "--no-config", *ECHO).returncode == 0
     assert run(config, "caption", "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[bench]\nrepeat = 3", ":2: [bench] has no options of its own; its sections are bench.speed,"),
+        ("[bench.sped]\nrepeat = 3", ":1: [bench] has no options of its own; did you mean [bench.speed]?"),
+        ("[bench]\nspeed = 3", ":2: bench.speed is a section, not a setting"),
+        ("[bench.speed]\nrepaet = 3", ":2: the setting bench.speed.repaet is not known; did you mean bench.speed.rep"),
+    ],
+)
+def test_a_wrong_section_is_an_error_of_its_command_and_of_what_shows_all(
+    config: Path, text: str, message: str
+) -> None:
+    config.write_text(text)
+    for words in (("bench", "memory", SCENE), ("config", "show")):
+        done = run(config, *words)
+        assert done.returncode == 2 and f"{config}{message}" in line(done)
+    assert run(config, "caption", SCENE, *ECHO).returncode == 0
+
+
+def test_sections_of_other_commands_import_none_of_them(config: Path) -> None:
+    """Nor do their variables. What a command imports of others without settings is its own affair."""
+    words = ("caption", SCENE, *ECHO, "--dry-run")
+    without, _ = loaded(*words, XDG_CONFIG_HOME="/proc/nonexistent")
+    config.write_text('[ocr]\nlayout = "markdown"\n[bench.speed]\nrepeat = 3\n[caption]\nstyle = "tags"\n')
+    env = {"SMOLCLI_ASK_YES_NO": "1", "SMOLCLI_MODELS_PULL_OFFLINE": "1"}
+    modules, output = loaded(*words, XDG_CONFIG_HOME=str(config.parent.parent), **env)
+    assert "smolcli.cli.setting_check" in modules and output
+    entries = {**registry.TASKS, **registry.COMMANDS}.values()
+    assert not {entry.target.partition(":")[0] for entry in entries} & (modules - without)
 
 
 @pytest.mark.parametrize(
