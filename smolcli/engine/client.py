@@ -81,6 +81,8 @@ class Engine:
         self._contents: dict[int, Content] = {}  # of items that any child has opened
         self._unanswered: dict[int, dict[int, Open | Ask]] = {}  # number -> slot -> message
         self._child: EngineChild | None = None
+        self._ending: EngineChild | None = None  # the last child, which was told to end and has not
+        self._is_closed = False
         self._child_numbers = child_numbers or count()  # messages of earlier children are ignored
         advice = ADVICE_ON_PAGES if work.every_page else ADVICE_ON_FRAMES
         self._watchdog = Watchdog(timeout, work.decodes_by_prompt, clock(), advice)
@@ -111,19 +113,43 @@ class Engine:
             self._send_pending()
         self._replace_retiring()
 
-    def take_over(self, other: Engine, number: int) -> None:
-        """Go on with an item of another engine, which was closed; it is opened again."""
-        item = self._items[number] = other._items.pop(number)
-        if number in other._contents:
-            self._contents[number] = other._contents.pop(number)
-        self._unanswered[number] = {OPENING: Open(number, item), **other._unanswered.pop(number, {})}
-        for message in list(self._unanswered[number].values()):
-            self._send(message)
+    def hand_over(self, number: int, other: Engine) -> None:
+        """Have another engine go on with an item, which it opens again."""
+        item = other._items[number] = self._items[number]
+        if number in self._contents:
+            other._contents[number] = self._contents[number]
+        other._unanswered[number] = {OPENING: Open(number, item), **self._unanswered.get(number, {})}
+        self.release(number)
+        for message in list(other._unanswered[number].values()):
+            other._send(message)
 
     def flush(self) -> None:
         """Send what was asked for since the last call, together: each message wakes the child."""
         if self._child is not None:
             self._child.flush()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether there is a child that has loaded the model."""
+        return self._child is not None and self._child.has_loaded
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether there was such a child, and requests wait for the next one to load the model."""
+        return bool(self.ready_at) and not self.is_loaded and any(self._unanswered.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the model is loaded, and every request is answered."""
+        return self.is_loaded and not any(self._unanswered.values())
+
+    @property
+    def waiting_items(self) -> list[int]:
+        """The items with requests that the child has not begun with, in order; without those that are tried alone."""
+        begun = {suspect.number for suspect in self._quarantine.suspects} | self.items_in_progress
+        if self._child is not None:
+            begun |= {request.number for request in self._child.activity()}
+        return sorted(number for number, requests in self._unanswered.items() if requests and number not in begun)
 
     @property
     def items_in_progress(self) -> set[int]:
@@ -141,7 +167,8 @@ class Engine:
         Raises EngineError where the engine cannot go on, or the SmolError that ended the child's function.
         """
         if self._child is None or message.child != self._child.number:
-            return []  # of a child that is gone
+            self._on_late_message(message)
+            return []
         self._watchdog.note_contact(self._clock())
         match message.message:
             case Ready() as ready:
@@ -193,9 +220,16 @@ class Engine:
                 return self._follow(self._quarantine.child_exited([], was_loaded=True), fault, [])
         return []
 
-    def close(self) -> None:
-        """End the child, at once if it is busy."""
+    def stop(self) -> None:
+        """Have the child end, at once if it is busy, and start no other one."""
+        self._is_closed, self._last_crash = True, None
         self._stop_child()
+
+    def close(self) -> None:
+        """Do the same, and wait for the end."""
+        self.stop()
+        if self._ending is not None:
+            self._on_stopped(self._ending)
 
     # ---- requests go out -----------------------------------------------------------------------------
 
@@ -211,6 +245,8 @@ class Engine:
 
     def _send(self, message: Open | Ask) -> None:
         """Send a request, unless it was sent, or has to wait for another child, its turn or the model."""
+        if self._ending is not None or self._is_closed:
+            return
         child = self._child or self._start_child()
         request = message.request
         if request in child.unanswered or child.phase is Phase.RETIRING:
@@ -305,9 +341,21 @@ class Engine:
         return self._child
 
     def _stop_child(self) -> None:
+        """Have the child end. Only when it has, and has freed the memory of its device, another one is started."""
         if self._child is not None:
             self._child.stop()
+            self._ending = self._child
             self._forget_child()
+
+    def _on_late_message(self, message: InboxMessage) -> None:
+        """Handle a message of a child that is gone, or was told to end: nothing of it matters but its end."""
+        if self._ending is not None and message == (self._ending.number, Exited()):
+            self._on_stopped(self._ending)
+
+    def _on_stopped(self, child: EngineChild) -> None:
+        child.close()
+        self._ending = None
+        self._send_pending()
 
     def _forget_child(self) -> None:
         """Leave a child that has ended. Every item that is not done begins anew: the next child opens it first."""
@@ -320,10 +368,9 @@ class Engine:
         }
 
     def _replace_retiring(self) -> None:
-        """End a retiring child that has answered all its prompts, and go on in a new one."""
+        """End a retiring child that has answered all its prompts; a new one goes on."""
         if self._child is not None and self._child.phase is Phase.RETIRING and not self._child.has_prompts:
             self._stop_child()
-            self._send_pending()
 
 
 def _too_many_crashes(fault: Fault) -> EngineError:

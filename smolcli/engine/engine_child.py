@@ -1,7 +1,9 @@
 """One child process of the engine: its phase, what it was sent, what it works on, and its end.
 
 A child is LOADING from its start, READY once the model is loaded, and RETIRING if its memory has grown too much. In any
-phase `stop` ends it; where it ends by itself, Exited comes into the inbox, and `post_mortem` says what has ended it.
+phase `stop` has it end. When it has ended, whatever the reason, Exited comes into the inbox; where it was not stopped,
+`post_mortem` says what has ended it. Nothing here but `close` waits for the process: one that does not end holds up no
+other engine.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from smolcli.engine.protocol import (
 from smolcli.process.child import Child
 from smolcli.process.inbox import Inbox
 from smolcli.process.pipe import PeerClosed
-from smolcli.process.spawn import ENGINE
+from smolcli.process.spawn import ENGINE, EXIT_SECONDS
 from smolcli.system import memory
 from smolcli.types import Fault, Prompt
 
@@ -64,6 +66,10 @@ class ChildProcess(Protocol):
 
     def end(self, at_once: bool) -> None:
         """End the process; the pipe can still be read."""
+        ...
+
+    def wait(self) -> None:
+        """Wait for the end of a process that sends nothing more."""
         ...
 
     def close(self, at_once: bool = False) -> None:
@@ -103,7 +109,7 @@ class EngineChild:
         self._outbox: list[OwnerMessage] = []  # messages that `flush` sends
         self._process = process
         self._cells = ProgressCells(process.pipe.shared)
-        self._reader = Thread(target=_read_pipe, args=(process.pipe, number, inbox), daemon=True)
+        self._reader = Thread(target=_read_pipe, args=(process, number, inbox), daemon=True)
         self._reader.start()
 
     @property
@@ -172,25 +178,30 @@ class EngineChild:
             self._process.pipe.post(messages)  # if it is lost, the reader puts the child's end into the inbox
 
     def stop(self) -> None:
-        """End it, at once if it was sent prompts that it has not answered."""
+        """Have it end, at once if it was sent prompts that it has not answered. Exited comes when it has."""
         at_once = self.has_prompts
         if not at_once:
             self._process.pipe.post((Stop(),))
-        self._process.end(at_once)
-        self._reader.join()  # before the pipe that it reads is closed
-        self._process.close(at_once=True)
+        Thread(target=self._process.end, args=(at_once,), daemon=True).start()
+
+    def close(self) -> None:
+        """Wait for the end of a child that was stopped, and close its pipe."""
+        self._reader.join(2 * EXIT_SECONDS)
+        if not self._reader.is_alive():  # else it reads the pipe of a process that the kernel cannot end: leave both
+            self._process.close(at_once=True)
 
     def post_mortem(self) -> Fault:
         """Say what ended it, after Exited came."""
         return self._process.post_mortem("use a smaller model, --detail low or -j 1")
 
 
-def _read_pipe(pipe: MessagePipe, number: int, inbox: Inbox[InboxMessage]) -> None:
+def _read_pipe(process: ChildProcess, number: int, inbox: Inbox[InboxMessage]) -> None:
     """Put what a child sends into the inbox until it ends, or sends what cannot be read, and then its end."""
     try:
         with suppress(PeerClosed):
             while True:
-                message: EngineMessage = pipe.receive()
+                message: EngineMessage = process.pipe.receive()
                 inbox.put(InboxMessage(number, message))
     finally:
+        process.wait()  # it may take a second to free the memory of a GPU, which the next child needs
         inbox.put(InboxMessage(number, Exited()))

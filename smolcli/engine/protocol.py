@@ -272,7 +272,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class DeviceLeftOut:
-    """A device, not the first, on which the model cannot be loaded, and why; the other engines go on."""
+    """A device whose engine cannot go on, and why; the other engines answer its prompts."""
 
     device: str
     reason: str

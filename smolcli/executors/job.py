@@ -25,7 +25,7 @@ class JobStage(Enum):
     """
 
     OPENING = "the engine opens it"
-    OPEN = "its turn: all items before it have to be open"
+    OPEN = "its turn: all items before it that the same engine opens have to be open"
     WAITING = "what others decide: the answer to its content is on its way, or a cluster's driver is asked for it"
     ASKED = "replies of the model"
     DONE = "its turn: the records of all items before it have to be given out"

@@ -3,13 +3,12 @@
     item -> Engine.open -> Conversation -> Engine.ask -> reply ... -> Answer -> Record -> RecordSink
 
 Where an item is on this way is its JobStage (job.py). Records leave in the order of the items. An item that is done
-before an earlier one waits for its turn: a backend may answer several at a time, an item may fail before it is asked
-about, or have the content of one that was answered.
+before an earlier one waits for its turn: a backend may answer several at a time, there may be an engine on each of
+several devices, an item may fail before it is asked about, or have the content of one that was answered.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
 AHEAD = 32  # items per device that are opened, or wait to be, before the model comes to them; at least twice its slots
 VIDEOS_AHEAD = 4  # the same for videos: each open one holds the times of all its frames
-FINISHED_AHEAD = 256  # items that are done and wait for their turn, for which others are let in
+FINISHED_AHEAD = 256  # items per device that are done and wait for their turn, for which others are let in
 LET_IN = 8  # items that are let in together, since each time wakes the thread that reads them; of few ahead a quarter
 MAX_TURN = 16  # messages after which what follows from them is sent to the engine, though others have come
 
@@ -80,7 +79,7 @@ class LocalExecutor:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._engine = Engines(spec.work, self._inbox, spec.batch.timeout, spec.verbose)
         self._queue: dict[int, Job] = {}  # by number, in order: every item whose record was not given out
-        self._undecided: deque[Job] = deque()  # of these, in order, those about which nothing was decided
+        self._undecided: dict[int, Job] = {}  # of these, those about which nothing was decided
         self._numbers = count()
         self._ahead = VIDEOS_AHEAD if self._reads_videos else max(AHEAD, 2 * (spec.work.model.jobs or 0))
         self._producer = Producer(self._inbox, self._ahead)
@@ -179,7 +178,7 @@ class LocalExecutor:
             return
         job = Job(next(self._numbers), item)
         self._queue[job.number] = job
-        self._undecided.append(job)
+        self._undecided[job.number] = job
         if item.fault is None:
             self._engine.open(job.number, item)
         else:
@@ -232,14 +231,24 @@ class LocalExecutor:
     # ---- from one stage to the next ------------------------------------------------------------------
 
     def _advance_queue(self) -> None:
-        """Give out the records whose turn has come, then decide about the items that are open, in order."""
+        """Give out the records whose turn has come, then decide about items that are open, in order.
+
+        An item waits for those before it that the same engine opens, and for no other.
+        """
         self._deliver_first()
         if self.is_stopping:
             return
-        while self._undecided and self._undecided[0].stage is not JobStage.OPENING:  # later items wait for it
-            job = self._undecided.popleft()
-            if job.stage is JobStage.OPEN:  # else it has failed
-                self._follow(job, self._answers.decide(job.open_item))
+        engines_waited_for: set[int | None] = set()
+        for job in list(self._undecided.values()):
+            engine = self._engine.engine_of(job.number)
+            if job.stage is JobStage.OPENING:
+                engines_waited_for.add(engine)
+                if len(engines_waited_for) == self._engine.count:
+                    break
+            elif engine not in engines_waited_for:
+                del self._undecided[job.number]
+                if job.stage is JobStage.OPEN:  # else it has failed
+                    self._follow(job, self._answers.decide(job.open_item))
         self._deliver_first()
 
     def _follow(self, job: Job, decision: Decision) -> None:
@@ -283,7 +292,7 @@ class LocalExecutor:
         """Hold a record until its turn, and let another item in meanwhile."""
         job.finish(record)
         self._engine.release(job.number)
-        if self._replaced < FINISHED_AHEAD:
+        if self._replaced < FINISHED_AHEAD * self._devices:
             job.is_replaced = True
             self._replaced += 1
             self._let_in()

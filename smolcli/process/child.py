@@ -51,6 +51,10 @@ class Child:
         """End the process, which has some seconds to do so itself unless `at_once`; the pipe can still be read."""
         self._process.end(at_once)
 
+    def wait(self) -> None:
+        """Wait for the end of a process that sends nothing more, and end it where that takes some seconds."""
+        self._process.end(at_once=False)
+
     def close(self, at_once: bool = False) -> None:
         """Close the pipe and end the process, which has some seconds to do so itself unless `at_once`."""
         self.pipe.close()

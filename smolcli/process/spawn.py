@@ -16,6 +16,7 @@ import mmap
 import os
 import signal
 import sys
+import threading
 import time
 
 ENGINE = "smolcli.engine.server:serve"  # the function that the engine's process runs
@@ -44,6 +45,7 @@ class Process:
     def __init__(self, target: str, verbose: bool) -> None:
         self.target, self.verbose = target, verbose
         self._exit_code: int | None = None
+        self._ending = threading.Lock()  # guards the exit code: several threads may wait for the end
         with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as child_ends:
             memory = _closed_by(child_ends, _memory_file())
             self.shared = memoryview(mmap.mmap(memory, SHARED_BYTES)).cast("q")
@@ -77,17 +79,19 @@ class Process:
     def end(self, at_once: bool) -> int:
         """End the process, which has EXIT_SECONDS to do so itself unless `at_once`. Returns its exit code.
 
-        The code of a process that a signal has ended is the signal's number below 0, as with subprocess.
+        The code of a process that a signal has ended is the signal's number below 0, as with subprocess. Called in any
+        thread.
         """
-        deadline, pause = time.monotonic() + EXIT_SECONDS, 0.0005
-        while not at_once and not self._has_ended(os.WNOHANG) and time.monotonic() < deadline:
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
-        if self._exit_code is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and its exit code was not kept, as below
-                os.kill(self.pid, signal.SIGKILL)
-            self._has_ended(0)
-        return self._exit_code or 0
+        with self._ending:
+            deadline, pause = time.monotonic() + EXIT_SECONDS, 0.0005
+            while not at_once and not self._has_ended(os.WNOHANG) and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+            if self._exit_code is None:
+                with contextlib.suppress(ProcessLookupError):  # it has ended, and its exit code was not kept, as below
+                    os.kill(self.pid, signal.SIGKILL)
+                self._has_ended(0)
+            return self._exit_code or 0
 
     def _has_ended(self, options: int) -> bool:
         """Whether the process has ended; `options` are those of waitpid."""

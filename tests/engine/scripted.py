@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from threading import Event as Flag
 from typing import Any
 
 from smolcli.engine.client import Engine
@@ -48,6 +49,8 @@ class ScriptedChild:
         self.begun: set[RequestId] = set()
         self.is_loaded = self.is_pipe_broken = self.has_ended = False
         self.end_kind = ErrorKind.MEMORY  # of the fault that a post-mortem finds
+        self.may_end = Flag()  # a test clears it for a process that does not end
+        self.may_end.set()
         self._sent: SimpleQueue[EngineMessage | Exception] = SimpleQueue()
 
     # ---- what the engine calls -------------------------------------------------------------------------
@@ -65,7 +68,10 @@ class ScriptedChild:
 
     def end(self, at_once: bool) -> None:
         self.ends.append(at_once)
-        self._sent.put(PeerClosed())
+        self.exit()
+
+    def wait(self) -> None:
+        self.may_end.wait(SECONDS)
 
     def close(self, at_once: bool = False) -> None:
         pass
@@ -106,12 +112,17 @@ class ScriptedChild:
 
 
 class Owner:
-    """The owner of an engine with scripted children, and of a clock that stands still unless a test sets it."""
+    """The owner of an engine with scripted children, and of a clock that stands still unless a test sets it.
+
+    When the engine stops a child, that has ended and the next one was started before a test goes on. With `is_slow` the
+    test handles its end.
+    """
 
     def __init__(
-        self, timeout: float = 600.0, sampling: Sampling | None = None, every_page: bool = False, **more: Any
-    ) -> None:
-        self.now = 1000.0
+        self, timeout: float = 600.0, sampling: Sampling | None = None, every_page: bool = False,
+        is_slow: bool = False, **more: Any,
+    ) -> None:  # fmt: skip
+        self.now, self.is_slow = 1000.0, is_slow
         self.children: list[ScriptedChild] = []
         self.inbox: SimpleQueue[InboxMessage] = SimpleQueue()
         self.events: list[Event] = []  # all so far
@@ -127,6 +138,7 @@ class Owner:
     @property
     def child(self) -> ScriptedChild:
         """The last child, which has got what it was sent."""
+        self._end_stopped()
         self.engine.flush()
         return self.children[-1]
 
@@ -189,6 +201,7 @@ class Owner:
             if goes_on is not None:
                 self.child.cells.count_piece(self.child.cell_of[goes_on])
             if events := self._note(self.engine.check()):
+                self._end_stopped()
                 return events
         return []
 
@@ -209,7 +222,17 @@ class Owner:
             message = self.next_message()
             events += self._note(self.engine.handle(message))
             if message == last:
+                self._end_stopped()
                 return events
+
+    def _end_stopped(self) -> None:
+        """Wait for the end of a child that the engine has stopped; handle it unless a test took it from the inbox."""
+        if (child := self.engine._ending) is None or not self.children[child.number].may_end.is_set():
+            return
+        child._reader.join(SECONDS)
+        if not self.is_slow:
+            with suppress(Empty):
+                self.engine.handle(self.inbox.get_nowait())
 
     def _note(self, events: list[Event]) -> list[Event]:
         self.events += events

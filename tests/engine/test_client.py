@@ -324,16 +324,58 @@ def test_messages_of_an_earlier_child_are_ignored() -> None:
     assert len(owner.children) == 2 and owner.reply(0) == [ReplyReceived(0, 0, reply_made(0).reply)]
 
 
-def test_another_engine_takes_over_an_item_that_was_open_and_asked_about() -> None:
-    """Its owner has seen it opened, and is not told again."""
-    lost, other = Owner(), Owner()
-    lost.open(3)
-    assert [type(event) for event in lost.opened(3)] == [Opened]
-    lost.ask(3, 2)
-    lost.engine.close()
-    other.engine.take_over(lost.engine, 3)
+def test_a_child_that_does_not_end_holds_up_only_the_next_one() -> None:
+    """As where the driver of a GPU hangs. The next child may need the memory that this one has."""
+    owner = Owner()
+    owner.prepare(0, 1)
+    [stuck] = owner.children
+    stuck.may_end.clear()
+    assert owner.check_each_second(1300) == [Restarted(ErrorKind.TIMEOUT, (0,))]
+    owner.open(2)
+    owner.engine.release(0)
+    assert owner.handle_all() == owner.engine.check() == [] and len(owner.children) == 1
+    stuck.may_end.set()
+    assert owner.handle_next() == [] and stuck.ends == [True]
+    assert owner.child.requests == [(1, OPENING), (1, 0)]
+    owner.engine.release(1)
+    assert owner.child.requests[2:] == [(2, OPENING)]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_another_engine_goes_on_with_an_item_that_was_open_and_asked_about(is_lost: bool) -> None:
+    """Its owner has seen it opened, and is not told again; a late reply of the first engine is none."""
+    first, other = Owner(), Owner()
+    first.open(3)
+    assert [type(event) for event in first.opened(3)] == [Opened]
+    first.ask(3, 2)
+    if is_lost:
+        first.engine.close()
+    first.engine.hand_over(3, other.engine)
     other.ready()
     assert other.child.requests == [(3, OPENING), (3, 2)]
     assert other.opened(3) == []
     assert other.reply(3, 2) == [ReplyReceived(3, 2, Reply("fine", Finish("stop")))]
-    assert lost.engine.check() == [] and len(lost.children) == 1
+    if not is_lost:
+        assert first.reply(3, 2) == []
+        first.open(4)
+        assert Release(3) in first.child.received
+    assert first.engine.check() == [] and len(first.children) == 1
+
+
+def test_what_waits_is_what_no_child_has_begun_and_nobody_tries_alone() -> None:
+    owner = Owner()
+    owner.open(0, 1, 2, 3, 4)
+    assert owner.engine.waiting_items == [0, 1, 2, 3, 4] and not owner.engine.is_idle
+    owner.ready()
+    owner.opened(0, 1, 2, 3)
+    owner.ask(3), owner.ask(1), owner.ask(0)
+    owner.child.begin(3, 0)
+    owner.child.begin(1, 0, Stage.PREPARING)
+    assert owner.engine.waiting_items == [0, 4]  # 2 is open, and nothing is asked about it
+    assert not owner.engine.is_restarting
+    owner.exit()
+    assert owner.engine.waiting_items == [0, 2, 4] and owner.engine.is_restarting  # 1 and 3 are suspects
+    for number in range(5):
+        owner.engine.release(number)
+    owner.ready()
+    assert owner.engine.is_idle and not owner.engine.is_restarting

@@ -13,14 +13,14 @@ import pytest
 
 from smolcli.engine import engines
 from smolcli.engine.engines import ENOUGH, ENOUGH_VIDEOS, Engines
-from smolcli.engine.protocol import DevicesFound, InboxMessage, ItemOpened, Opened, Work
-from smolcli.errors import Exit, UnavailableError
+from smolcli.engine.protocol import DeviceLeftOut, DevicesFound, Failed, InboxMessage, ItemOpened, Opened, Work
+from smolcli.errors import EngineError, ErrorKind, Exit, SmolError, UnavailableError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
 from smolcli.process.pipe import FunctionFailed
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
-from smolcli.types import Item, Media, Memory
+from smolcli.types import Fault, Item, Media, Memory
 from tests.executors.replying import NOTHING, Replying
 from tests.helpers import png, records
 
@@ -104,7 +104,10 @@ def test_the_others_answer_what_a_device_that_cannot_be_used_was_given(
 
 
 class FakeEngine:
-    """Notes what it is asked; each message is an event of the engine that has opened its item."""
+    """Notes what it is asked; each message is an event of the engine that has opened its item.
+
+    All items wait but those that are `begun`. `error` is what it raises at the next check.
+    """
 
     made: list[FakeEngine]
     memory, ready_at, seconds_until_check = Memory(0, 3, 5), 0.0, 2.0
@@ -112,13 +115,45 @@ class FakeEngine:
     def __init__(self, work: Work, *rest: Any, **more: Any) -> None:
         self.device, self.numbers = work.model.device, list[int]()
         self.lists_devices = work.lists_devices
+        self.is_loaded = self.is_stopped = False
+        self.begun: set[int] = set()
+        self.error: SmolError | None = None
         FakeEngine.made.append(self)
+
+    @property
+    def is_restarting(self) -> bool:
+        return bool(self.ready_at) and not self.is_loaded
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_loaded and not self.numbers
+
+    @property
+    def waiting_items(self) -> list[int]:
+        return [number for number in self.numbers if number not in self.begun]
+
+    def load(self) -> None:
+        self.is_loaded, self.ready_at = True, 1.0
 
     def open(self, number: int, item: Item) -> None:
         self.numbers.append(number)
 
     def release(self, number: int) -> None:
         self.numbers.remove(number)
+
+    def hand_over(self, number: int, other: FakeEngine) -> None:
+        self.numbers.remove(number)
+        other.numbers.append(number)
+
+    def flush(self) -> None: ...
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def check(self) -> list[Any]:
+        if self.error is not None and not self.is_stopped:
+            raise self.error
+        return [Failed(number, Fault(ErrorKind.TIMEOUT, "")) for number in self.begun]
 
     def handle(self, message: InboxMessage) -> list[Any]:
         made = message.message
@@ -206,16 +241,88 @@ def test_sums_of_the_engines(fakes: list[FakeEngine]) -> None:
     assert pool.handle(InboxMessage(0, ItemOpened(1, Media(())))) == [Opened(1, Media(()))]
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_a_failure_of_the_first_engine_or_of_a_device_that_was_asked_for_ends_the_run(
-    fakes: list[FakeEngine], device: str
-) -> None:
-    """Each fake raises it, the first of them too."""
-    pool = make(device, sampling=Sampling())
+LATE = EngineError("the model was not loaded within 601 s", "try a smaller one")
+
+
+def three(fakes: list[FakeEngine], items: int) -> Engines:
+    """Engines on three devices, with so many items in turn."""
+    pool = make("cuda", sampling=Sampling())
     found(pool)
-    for number in range(2):
+    for number in range(items):
         pool.open(number, ITEM)
-    if device == "cuda":
-        fakes[0].handle = lambda message: []  # type: ignore[method-assign]
+    assert len(fakes) == 3
+    return pool
+
+
+def test_a_fault_of_the_first_engine_ends_the_run_while_no_model_is_loaded(fakes: list[FakeEngine]) -> None:
+    """All of them most likely have it."""
+    pool = three(fakes, 3)
     with pytest.raises(UnavailableError, match="cannot be used"):
-        pool.handle(InboxMessage(1, FunctionFailed(UnavailableError("one:1 cannot be used"))))
+        pool.handle(InboxMessage(0, FunctionFailed(UnavailableError("one:0 cannot be used"))))
+
+
+@pytest.mark.parametrize(("lost", "device"), [(0, "one:0"), (2, "one:2")])
+def test_an_engine_that_cannot_go_on_is_left_out_where_another_can(
+    fakes: list[FakeEngine], lost: int, device: str
+) -> None:
+    """The events of the others are not lost, and it is told once."""
+    pool = three(fakes, 9)
+    fakes[1].load()
+    fakes[lost].error, fakes[1].begun = LATE, {1}
+    assert sorted(pool.check(), key=str) == [DeviceLeftOut(device, LATE.what), Failed(1, Fault(ErrorKind.TIMEOUT, ""))]
+    assert fakes[lost].is_stopped and not fakes[lost].numbers and pool.count == 2
+    assert sorted(number for fake in fakes for number in fake.numbers) == list(range(9))
+    pool.open(9, ITEM)
+    pool.release(lost)  # it is where it was moved to
+    assert not fakes[lost].numbers and len(pool.check()) == 1
+
+
+def test_a_later_engine_that_cannot_be_loaded_is_left_out_while_the_first_loads(fakes: list[FakeEngine]) -> None:
+    pool = three(fakes, 3)
+    fakes[1].error = fakes[2].error = LATE
+    assert pool.check() == [DeviceLeftOut("one:1", LATE.what), DeviceLeftOut("one:2", LATE.what)]
+    assert fakes[0].numbers == [0, 1, 2]
+    fakes[0].error = LATE
+    with pytest.raises(EngineError, match="601 s"):
+        pool.check()
+
+
+def test_an_item_goes_to_no_engine_that_starts_again_unless_all_do(fakes: list[FakeEngine]) -> None:
+    pool = three(fakes, 3)
+    for fake in fakes:
+        fake.load()
+    pool.release(1)
+    fakes[1].is_loaded = False
+    pool.open(3, ITEM), pool.open(4, ITEM)
+    assert [len(fake.numbers) for fake in fakes] == [2, 0, 2]
+    fakes[0].is_loaded = fakes[2].is_loaded = False
+    pool.open(5, ITEM)
+    assert fakes[1].numbers == [5]
+
+
+def test_an_engine_with_nothing_to_do_takes_the_first_half_of_what_waits_where_most_does(
+    fakes: list[FakeEngine],
+) -> None:
+    """The last one too where the model is not loaded, which may take minutes."""
+    pool = three(fakes, 15)
+    pool.flush()
+    assert [len(fake.numbers) for fake in fakes] == [5, 5, 5]  # none is loaded
+    fakes[0].load(), fakes[2].load()
+    for number in list(fakes[0].numbers):
+        pool.release(number)
+    fakes[1].begun = {1}
+    fakes[2].begun = {2, 5}
+    pool.flush()
+    assert [fake.numbers for fake in fakes] == [[4, 7], [1, 10, 13], [2, 5, 8, 11, 14]]
+    for number in (4, 7):
+        pool.release(number)
+    fakes[1].load()
+    fakes[1].begun = {1, 13}
+    fakes[2].begun = {2, 5, 8, 11, 14}
+    pool.flush()
+    assert fakes[0].numbers == []  # the engine begins with 10 soon
+    fakes[1].is_loaded = False
+    pool.flush()
+    assert [fake.numbers for fake in fakes[:2]] == [[10], [1, 13]]
+    pool.release(10)
+    assert fakes[0].numbers == []

@@ -35,7 +35,7 @@ class Run:
     def __init__(self, seed: int, deadly: int | None = None) -> None:
         self.chance = random.Random(seed)
         self.deadly = deadly
-        self.owner = Owner(timeout=100.0, sampling=Sampling() if seed % 2 else None)
+        self.owner = Owner(timeout=100.0, sampling=Sampling() if seed % 2 else None, is_slow=True)
         self.prompts = {number: self.chance.randint(1, 3) for number in range(6)}
         self.arrived: list[InboxMessage] = []  # that nobody has handled yet
         self.answers: Counter[RequestId] = Counter()

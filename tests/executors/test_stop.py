@@ -135,7 +135,7 @@ def test_ctrl_c_after_a_crash_writes_the_records_that_are_done(monkeypatch: pyte
 
 
 def test_a_run_is_not_idle_until_the_record_of_a_reply_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine may take seconds to return from either call, as it replaces a child that has grown too large."""
+    """Between the calls another thread, or a signal, may ask whether it is."""
 
     def script(child: ScriptedChild, request: RequestId) -> None:
         if not request.is_opening:
