@@ -1,7 +1,7 @@
 """Checks settings: that they exist, and that their values are what their options take.
 
-Every function raises UsageError, which names the file and the line, or the variable, and what to do. Other commands than
-the one that runs are not imported, but to make a guess for the message.
+Every function raises UsageError, which names the file and the line, or the variable, and what to do. Other commands
+than the one that runs are not imported, but to make a guess for the message.
 """
 
 from __future__ import annotations

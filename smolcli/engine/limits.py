@@ -1,4 +1,4 @@
-"""The limits of the model that an engine runs, for what a task distributes over several prompts."""
+"""The limits of the model, by which tasks distribute a video or pages over prompts, read from its files alone."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from smolcli.engine.protocol import Work
 from smolcli.models.catalog import x_height_of
 from smolcli.models.files import ModelFiles
 from smolcli.process.worker_main import resolve
-from smolcli.types import Media, ModelLimits
+from smolcli.types import ModelLimits
 
 
 @lru_cache
 def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
-    """The limits of a model on a backend, "module:class". Raises ModelError."""
+    """The limits of a model on a backend, "module:class", which is imported. Raises ModelError."""
     limits: ModelLimits = resolve(backend).limits(files)
     return limits
-
-
-def add_limits(media: Media, work: Work) -> Media:
-    """Add the limits of the model to what a task distributes over prompts: a video, or pages. Raises ModelError."""
-    needs_limits = work.sampling is not None or work.asks_for_pages
-    return replace(media, limits=limits_for(work)) if needs_limits else media
 
 
 def limits_for(work: Work) -> ModelLimits:

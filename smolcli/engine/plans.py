@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
-from smolcli.engine.limits import add_limits, limits_for
+from smolcli.engine.limits import limits_for
 from smolcli.engine.protocol import OpenedPlan, Work
 from smolcli.engine.server import fault_of
 from smolcli.errors import ModelError
@@ -31,7 +31,7 @@ def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault
 def _open_video(item: Item, work: Work) -> OpenedPlan:
     assert work.sampling is not None
     video, content = open_video(item, work.sampling, work.input, work.model.offline)
-    return OpenedPlan(replace(add_limits(video.media, work), content=content))
+    return OpenedPlan(replace(video.media, content=content, limits=limits_for(work)))
 
 
 def _open_pictures(item: Item, work: Work) -> OpenedPlan:

@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
 import numpy  # noqa: F401 - every model needs it, and it can be loaded while it is not yet known which one
 
 from smolcli import registry
 from smolcli.backends.image_processor import shrink_to_tile
-from smolcli.engine.limits import add_limits, limits_of
+from smolcli.engine.limits import limits_for, limits_of
 from smolcli.engine.open_items import OpenItems, QueuedPrompt
 from smolcli.engine.progress_cells import OPENING, ProgressCells, RequestId, Stage
 from smolcli.engine.protocol import (
@@ -66,6 +66,7 @@ from smolcli.types import (
     Frame,
     FrameRef,
     Item,
+    Media,
     Memory,
     Piece,
     Prompt,
@@ -85,7 +86,7 @@ def serve(pipe: Pipe, work: Work) -> None:
     server = EngineServer(pipe, work)
     Thread(target=_receive, args=(pipe, server), daemon=True).start()
     started = time.perf_counter()
-    backend_class = _load_backend(work.backend)
+    backend_class = server.import_backend()
     devices = resolve(work.lists_devices)(work.model.device) if work.lists_devices else ()
     if len(devices) > 1:
         pipe.send(DevicesFound(devices))
@@ -151,7 +152,7 @@ class EngineServer:
 
     def __init__(self, pipe: MessageSender, work: Work) -> None:
         self._pipe, self._work, self._cells = pipe, work, ProgressCells(pipe.shared)
-        self._is_verbose = is_verbose()
+        self._is_verbose, self._has_backend = is_verbose(), Event()
         self._items = OpenItems()
         self._to_open: SimpleQueue[tuple[int, Item]] = SimpleQueue()
         self._to_lay_out: SimpleQueue[tuple[RequestId, PageRequest]] = SimpleQueue()
@@ -161,6 +162,16 @@ class EngineServer:
         if work.asks_for_pages:
             for _ in range(min(OPENERS, usable_cores())):
                 Thread(target=self._run_page_finder, daemon=True).start()
+
+    def import_backend(self) -> Callable[[ModelFiles, Model], Backend]:
+        """Return the class of the backend. Threads that need it wait for that.
+
+        It is imported in the main thread: others must not handle signals, as some library may when it is imported.
+        Raises UnavailableError where its libraries cannot be loaded.
+        """
+        backend_class = _load_backend(self._work.backend)
+        self._has_backend.set()
+        return backend_class
 
     def handle(self, message: OwnerMessage) -> bool:
         """Do what a message says. Returns whether to go on."""
@@ -214,7 +225,7 @@ class EngineServer:
                     source = PageReader(source)
             else:
                 source, content = open_video(item, self._work.sampling, self._work.input, self._work.model.offline)
-            media = add_limits(source.media, self._work)
+            media = self._with_limits(source.media)
         except Exception as error:
             self._pipe.send(ItemNotOpened(number, fault_of(error), content))
             self._items.release(number)
@@ -226,6 +237,13 @@ class EngineServer:
         self._items.opened(number, source)  # before its owner can ask about it
         media = replace(media, content=content, seconds=seconds, path=item.path)
         self._pipe.send(ItemOpened(number, media))
+
+    def _with_limits(self, media: Media) -> Media:
+        """Add the limits of the model to what a task distributes over prompts: a video, or pages. Raises ModelError."""
+        if self._work.sampling is None and not self._work.asks_for_pages:
+            return media
+        self._has_backend.wait()
+        return replace(media, limits=limits_for(self._work))
 
     # ---- pages are laid out ----------------------------------------------------------------------------
 

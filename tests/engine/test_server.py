@@ -42,7 +42,7 @@ from smolcli.inputs.page import Page, PageRequest
 from smolcli.inputs.video import Video
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model, Sampling
-from smolcli.types import Finish, Frame, FrameRef, Item, Media, Prompt, Reply
+from smolcli.types import Finish, Frame, FrameRef, Item, Media, ModelLimits, Prompt, Reply
 from tests.engine.pixels import CountedPixels
 from tests.helpers import ECHO, png
 
@@ -85,6 +85,7 @@ class Engine:
         work = Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate(), **more)
         self._pipe = FakePipe()
         self.server = EngineServer(self._pipe, work)
+        self.server.import_backend()
         self._cells = ProgressCells(self._pipe.shared)
         Thread(target=self.server.answer, args=(backend, 0.5), daemon=True).start()
         self.next(Ready)
@@ -128,6 +129,37 @@ def animation(count: int) -> bytes:
     pictures, file = [Image.new("L", (8, 8), 20 * number) for number in range(count)], io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=1000, loop=0)
     return file.getvalue()
+
+
+def test_the_main_thread_imports_the_backend_also_where_an_opener_needs_its_limits_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library may handle signals when it is imported, which Python refuses in other threads."""
+    order, is_open = list[str](), Event()
+
+    class Opened(Video):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            is_open.set()
+
+    def import_slowly(target: str) -> type[Echo]:
+        assert is_open.wait(SECONDS)
+        order.append("imported")
+        return Echo
+
+    def limits_for(work: Work) -> ModelLimits:
+        order.append("asked")
+        return ModelLimits(2048, 8, 1)
+
+    monkeypatch.setattr("smolcli.inputs.video.Video", Opened)
+    monkeypatch.setattr(server_module, "_load_backend", import_slowly)
+    monkeypatch.setattr(server_module, "limits_for", limits_for)
+    pipe = FakePipe()
+    server = EngineServer(pipe, Work(ECHO, ModelFiles("echo"), Model(), Input(), Generate(), sampling=Sampling()))
+    server.handle(Open(0, Item.of("-", animation(2))))
+    server.import_backend()
+    assert isinstance(pipe.sent.get(timeout=SECONDS), ItemOpened)
+    assert order == ["imported", "asked"]
 
 
 # ---- every kind of source --------------------------------------------------------------------------------

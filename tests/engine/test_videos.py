@@ -29,7 +29,6 @@ from smolcli.records.record_id import Identity
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.types import Frame, Item, Record
-from tests.conftest import server  # noqa: F401
 from tests.http_server import Server, says
 
 FILM = Path(__file__).parents[2] / "docs" / "samples" / "film.mp4"
@@ -296,7 +295,7 @@ def test_ignored_sound_is_reported_with_verbose_alone(tmp_path: Path) -> None:
     assert "sound" not in smolcli(tmp_path / "a.mp4", "-b", "echo")[2]
 
 
-def test_a_video_at_a_url(server: Server) -> None:  # noqa: F811
+def test_a_video_at_a_url(server: Server) -> None:
     server.answers["/film"] = says(200, FILM.read_bytes())
     code, out, _ = smolcli(f"{server.url}/film", "-b", "echo", "-f", "jsonl", "--frames", "2")
     record = json.loads(out)

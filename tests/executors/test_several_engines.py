@@ -30,7 +30,7 @@ from smolcli.process.pipe import FunctionFailed
 from smolcli.tasks.caption import Caption
 from smolcli.types import Content, FrameRef, Item, Media
 from tests.engine.scripted import ScriptedChild, reply_made
-from tests.executors.test_stop import Paths
+from tests.executors.paths import Paths
 from tests.helpers import IDENTITY
 
 SECONDS = 20.0  # after which a run that does not end has failed its test

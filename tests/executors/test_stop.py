@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -21,27 +20,13 @@ from smolcli.executors.local import LocalExecutor
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Input, Model
 from smolcli.process.inbox import Inbox
-from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
-from smolcli.terminal.console import Console
 from smolcli.types import Content, Fault, Finish, FrameRef, Item, Media, Memory, Record, Reply
-from smolcli.writers.json_lines import JsonLines
 from tests.engine.scripted import ScriptedChild, reply_made
+from tests.executors.paths import Paths
 from tests.helpers import IDENTITY
 
 SECONDS = 30.0  # after which a run that does not end has failed its test
-
-
-class Paths(RecordSink):
-    """Keeps the paths of the records."""
-
-    def __init__(self, fail_fast: bool = False) -> None:
-        super().__init__(JsonLines(io.StringIO()), Console(quiet=True), fail_fast=fail_fast)
-        self.paths: list[str] = []
-
-    def write_record(self, record: Record) -> bool:
-        self.paths.append(record.path)
-        return super().write_record(record)
 
 
 class Scene:
