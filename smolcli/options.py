@@ -77,7 +77,7 @@ class Model:
     )
     device: str = opt(
         "auto",
-        f"auto, cpu, cuda (all GPUs), cuda:N, xpu or mps; for {_titles('device')} only.",
+        "auto, cpu, cuda (all GPUs) or cuda:N; PyTorch takes xpu and mps too, llama.cpp metal and vulkan.",
         id_key="device",
         shared=True,
         metavar="DEVICE",

@@ -38,13 +38,16 @@ class BackendEntry(NamedTuple):
     """The entry of a backend, with what differs between backends as data: no other module compares their names.
 
     `title` is its name in messages. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any`.
-    `options` are the fields of options.Model that this backend accepts and others may not. A reference backend is in
-    every installation and slower than others: `--backend auto` takes it where no other can run the model. A hidden
-    backend is for tests and dry runs: --backend accepts it; help, `--backend auto` and doctor leave it out.
+    `options` are the fields of options.Model that this backend accepts and others may not, and `gpu_kinds` the kinds of
+    GPUs that --device may name; where there are none, the backend checks --device itself. `uses_gpu` says that
+    `--backend auto` takes it first where there is a GPU. A reference backend is in every installation and slower than
+    others: `auto` takes it where no other can run the model. A hidden backend is for tests and dry runs: --backend
+    accepts it; help, `auto` and doctor leave it out.
     `machine_facts` names a function that reports what only this backend knows of the machine, and `source_build` the
     distribution that pip can build for this CPU if the prebuilt one crashes. `preload` names a function that the engine
     calls before it imports the backend. `lists_devices` names a function from --device to the devices for which it
-    stands, each of which may have an engine.
+    stands, each of which may have an engine, and `names_device` one from --device and the bytes of the vision half to
+    the device that is used, for reports.
     """
 
     target: str
@@ -53,6 +56,7 @@ class BackendEntry(NamedTuple):
     title: str = ""
     file_format: Literal["checkpoint", "gguf", "any"] = "any"
     uses_gpu: bool = False
+    gpu_kinds: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
     is_reference: bool = False
     is_hidden: bool = False
@@ -60,6 +64,7 @@ class BackendEntry(NamedTuple):
     source_build: str = ""
     preload: str = ""
     lists_devices: str = ""
+    names_device: str = ""
 
 
 AnyEntry = Entry | BackendEntry
@@ -80,6 +85,7 @@ BACKENDS = {
         title="PyTorch",
         file_format="checkpoint",
         uses_gpu=True,
+        gpu_kinds=("cuda", "xpu", "mps"),
         options=frozenset({"device", "dtype", "quant"}),
         machine_facts="smolcli.backends.pytorch_device:machine_facts",
         lists_devices="smolcli.backends.pytorch_device:engine_devices",
@@ -91,9 +97,12 @@ BACKENDS = {
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
-        options=frozenset({"dtype", "vision_encoder"}),
-        machine_facts="smolcli.backends.llamacpp.amx_probe:machine_facts",
+        gpu_kinds=("cuda", "metal", "vulkan"),
+        options=frozenset({"device", "dtype", "vision_encoder"}),
+        machine_facts="smolcli.backends.llamacpp.devices:machine_facts",
         source_build="llama-cpp-python",
+        lists_devices="smolcli.backends.llamacpp.devices:engine_devices",
+        names_device="smolcli.backends.llamacpp.devices:device_name",
     ),
     "numpy": BackendEntry(
         "smolcli.backends.numpy_reference:NumPy",
@@ -222,6 +231,11 @@ def backends_taking(option: str) -> list[str]:
     return [name for name in backends() if option in BACKENDS[name].options]
 
 
+def backends_using(device: str) -> list[str]:
+    """The names of the backends that are not hidden and can use `device`, a value of --device that names a GPU."""
+    return [name for name in backends() if device.partition(":")[0] in BACKENDS[name].gpu_kinds]
+
+
 def installed(entry: AnyEntry) -> bool:
     """Whether the libraries that `entry` needs are installed, found without importing them."""
     return all(find_spec(library) for library in entry.needs)
@@ -272,6 +286,17 @@ def install_command(package: str, *flags: str) -> str:
             return shlex.join(["pipx", "runpip", "smolcli", "install", *flags, package])
         return shlex.join(["pipx", "inject", "smolcli", *_requirements(package)])  # refuses smolcli itself
     return shlex.join(["pip", "install", *flags, package])
+
+
+def rebuild_command(distribution: str) -> str:
+    """Return the command that builds the installed version of a distribution again, on this machine."""
+    from importlib.metadata import PackageNotFoundError, version  # for advice alone
+
+    try:
+        package = f"{distribution}=={version(distribution)}"
+    except PackageNotFoundError:
+        package = distribution
+    return install_command(package, "--force-reinstall", "--no-cache-dir", "--no-deps", "--no-binary", distribution)
 
 
 def _uv_command(package: str, flags: Sequence[str]) -> str:

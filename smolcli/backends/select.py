@@ -29,9 +29,9 @@ FLAGS = {
 def backend_candidates(options: Model) -> tuple[str, ...]:
     """Return the backends that may run, best first: the one of --backend, or all installed ones.
 
-    If a GPU is to be used, backends that use one come first, otherwise last of those that are no reference. A reference
-    backend comes after them, and is left out if it does not take the options. Raises UnavailableError if the backend of
-    --backend is not installed.
+    If a GPU is to be used, backends that use one come first, otherwise last of those that are no reference; one that
+    cannot use the GPU of --device comes after one that can. A reference backend comes after them, and is left out if it
+    does not take the options. Raises UnavailableError if the backend of --backend is not installed.
     """
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
@@ -46,8 +46,11 @@ def _by_speed(options: Model) -> list[str]:
     gpu_first = is_gpu_wanted and options.vision_encoder == "auto"
     entries = registry.BACKENDS
     return sorted(
-        registry.backends(), key=lambda name: (entries[name].is_reference, entries[name].uses_gpu != gpu_first)
-    )
+        registry.backends(),
+        key=lambda name: (
+            entries[name].is_reference, not _takes_device(options, name), entries[name].uses_gpu != gpu_first
+        ),
+    )  # fmt: skip
 
 
 def select_backend(options: Model) -> tuple[ModelFiles, str]:
@@ -78,9 +81,11 @@ def check_options(options: Model, backend: str) -> None:
     """
     entry = registry.BACKENDS[backend]
     if field := _refused_option(options, backend):
-        others = registry.backends_taking(field)
+        flag, others = FLAGS[field], registry.backends_taking(field)
+        if field == "device" and (users := registry.backends_using(options.device)):
+            flag, others = f"{flag} {options.device}", users
         titles = " and ".join(registry.BACKENDS[name].title for name in others)
-        message = f"{FLAGS[field]} is for {titles}, and {entry.title} would run this"
+        message = f"{flag} is for {titles}, and {entry.title} would run this"
         raise UsageError(message, f"leave it out, or add --backend {others[0]}")
     if entry.is_hidden or "vision_encoder" not in entry.options:
         return
@@ -96,14 +101,23 @@ def check_options(options: Model, backend: str) -> None:
 
 def _refused_option(options: Model, backend: str) -> str:
     """Return the first given option that `backend` does not take, a key of FLAGS; "" if there is none."""
-    is_given = {
-        "vision_encoder": options.vision_encoder != "auto",
-        "device": options.device not in ("auto", "cpu"),
-        "dtype": options.dtype != "auto",
-        "quant": options.quant != "none",
-    }
     accepted = registry.BACKENDS[backend].options
-    return next((field for field in FLAGS if is_given[field] and field not in accepted), "")
+    is_refused = {
+        "vision_encoder": options.vision_encoder != "auto" and "vision_encoder" not in accepted,
+        "device": not _takes_device(options, backend),
+        "dtype": options.dtype != "auto" and "dtype" not in accepted,
+        "quant": options.quant != "none" and "quant" not in accepted,
+    }
+    return next((field for field in FLAGS if is_refused[field]), "")
+
+
+def _takes_device(options: Model, backend: str) -> bool:
+    """Whether `backend` takes the --device given; it refuses a word itself that is no GPU of any backend's."""
+    entry, device = registry.BACKENDS[backend], options.device
+    if device in ("auto", "cpu"):
+        return True
+    users = registry.backends_using(device)
+    return "device" in entry.options and (not entry.gpu_kinds or not users or backend in users)
 
 
 def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
@@ -115,7 +129,7 @@ def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     if registry.BACKENDS[backend].is_hidden or "vision_encoder" not in registry.BACKENDS[backend].options:
         return options
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
-    encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype, size)
+    encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype, size, options.device)
     return replace(options, vision_encoder=encoder)
 
 

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from smolcli import registry
+from smolcli.backends.llamacpp import build
 from smolcli.backends.select import backend_candidates, check_options, may_use_gpu, settle_options
 from smolcli.bench.options import Variants
 from smolcli.bench.report.results import FAILED, Result
@@ -132,7 +133,7 @@ def _of_files(
             vision_encoder=engine, quant=loaded_as,
         )  # fmt: skip
         options = settle_options(options, backend, files)
-        device = _placement(variants.device, variants.dtype)[0] if registry.BACKENDS[backend].uses_gpu else "cpu"
+        device = _device(backend, files, variants)
         settings: dict[str, str | int] = {
             "model": files.name, "backend": backend, "quant": quant, "device": device, "threads": count,
             "detail": detail,
@@ -154,6 +155,23 @@ def _distinct(combinations: Sequence[Configuration]) -> list[Configuration]:
         else item
         for item in distinct
     ]
+
+
+def _device(backend: str, files: ModelFiles, variants: Variants) -> str:
+    """The device that a backend computes on, for reports."""
+    entry = registry.BACKENDS[backend]
+    if entry.uses_gpu:
+        return _placement(variants.device, variants.dtype)[0]
+    size = files.mmproj.stat().st_size if files.mmproj is not None else 0
+    if not entry.names_device or not build.may_use_gpu(variants.device, size):
+        return "cpu"
+    return _named_device(entry.names_device, variants.device, size)
+
+
+@lru_cache
+def _named_device(function: str, device: str, size: int) -> str:
+    name: str = call(function, device, size)
+    return name
 
 
 @lru_cache

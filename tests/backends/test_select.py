@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_auto_takes_a_backend_that_takes_the_options(machine: dict[str, bool]) -
     for given, message in {
         Model(dtype="float32"): "--dtype is for PyTorch and llama.cpp, and NumPy would run this; leave it out, or",
         Model(vision_encoder="mtmd"): "--vision-engine is for llama.cpp, and NumPy would run this; leave it out, or",
-        Model(device="cuda"): "--device is for PyTorch, and NumPy would run this; leave it out, or add --backend torch",
+        Model(device="cuda"): "--device cuda is for PyTorch and llama.cpp, and NumPy would run this; leave it out, or",
     }.items():
         chosen, name = select.select_backend(given)
         with pytest.raises(UsageError, match=message):
@@ -222,8 +223,21 @@ def test_only_llama_cpp_takes_a_vision_encoder(machine: dict[str, bool]) -> None
     for backend in registry.backends():
         select.check_options(Model(jobs=2), backend)
     assert select.settle_options(Model(), "torch", ModelFiles("m")) == Model()
-    with pytest.raises(UsageError, match="--device is for PyTorch.*add --backend torch"):
-        select.check_options(Model(device="cuda"), "llamacpp")
+
+
+def test_a_gpu_goes_to_a_backend_that_can_use_it(machine: dict[str, bool]) -> None:
+    for device, first in {"cuda:1": "torch", "mps": "torch", "metal": "llamacpp", "vulkan:0": "llamacpp"}.items():
+        assert select.backend_candidates(Model(device=device))[0] == first
+        select.check_options(Model(device=device), first)
+    with pytest.raises(UsageError, match="--device mps is for PyTorch, and llama.cpp would .*add --backend torch"):
+        select.check_options(Model(device="mps"), "llamacpp")
+    with pytest.raises(UsageError, match="--device vulkan is for llama.cpp, and PyTorch .*add --backend llamacpp"):
+        select.check_options(Model(device="vulkan"), "torch")
+    for backend in ("torch", "llamacpp", "echo"):
+        select.check_options(Model(device="gpu"), backend)  # the backend itself says what it takes
+    kinds = {kind for entry in registry.BACKENDS.values() for kind in entry.gpu_kinds}
+    [option] = [field for field in dataclasses.fields(Model) if field.name == "device"]
+    assert all(kind in option.metadata["help"] for kind in kinds)
 
 
 def test_the_error_for_a_missing_extra_says_how_to_install_it(machine: dict[str, bool]) -> None:

@@ -1,4 +1,4 @@
-"""GGUF pairs through llama.cpp on the CPU, by its C interface.
+"""GGUF pairs through llama.cpp on the CPU or a GPU, by its C interface.
 
 llama-cpp-python's chat handlers are not used: they change the prompt and encode every picture again for each question.
 """
@@ -24,7 +24,8 @@ from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, Prepare
 from smolcli.backends.embedding_cache import digest
 from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout
-from smolcli.backends.llamacpp import amx_probe
+from smolcli.backends.llamacpp import amx_probe, devices
+from smolcli.backends.llamacpp.devices import Device
 from smolcli.backends.llamacpp.kv_cache import EmbeddingKeys, Sequences
 from smolcli.backends.llamacpp.token_embeddings import TokenEmbeddings
 from smolcli.backends.prompt_preparer import PromptPreparer
@@ -50,24 +51,28 @@ NORMAL_TOKEN = 1  # enum llama_token_type
 
 
 class LlamaCpp:
-    """A GGUF pair on the CPU; it evaluates several sequences at once."""
+    """A GGUF pair on the CPU or a GPU; it evaluates several sequences at once."""
 
     name = "llamacpp"
 
     def __init__(self, files: ModelFiles, options: Model) -> None:
-        """Load the model. Raises ModelError for damaged files, UnavailableError for a missing vision encoder."""
+        """Load the model. Raises ModelError for damaged files, UnavailableError for a missing encoder or device."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
         llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
         mtmd.mtmd_log_set(_log_callback, ctypes.c_void_p(0))
         self.layout = read_layout(files.mmproj)  # reports a wrong file before the seconds that the language half takes
-        encoder_name = select.choose_vision_encoder(options.vision_encoder, options.dtype, files.mmproj.stat().st_size)
+        size = files.mmproj.stat().st_size
+        self._gpu = devices.choose(options.device, size)
+        self._gpu_memory = devices.GpuMemory(self._gpu)
+        encoder_name = select.choose_vision_encoder(options.vision_encoder, options.dtype, size, options.device)
         header = read_header(files.gguf)
         _check_is_language_half(files.gguf, header)
         self._token_embeddings = TokenEmbeddings(files.gguf, header)
         with ThreadPoolExecutor(1) as pool:  # llama.cpp reads the language half while the vision encoder is created
-            loading = pool.submit(_load_model, files.gguf)
-            language = LanguageModel(loading.result, self._token_embeddings.embedding_size)
+            loading = pool.submit(_load_model, files.gguf, self._gpu)
+            gpu = None if self._gpu is None else self._gpu.handle
+            language = LanguageModel(loading.result, self._token_embeddings.embedding_size, gpu)
             try:
                 make = partial(_load_encoder_class(encoder_name), files.mmproj, self.layout, language, options)
                 # mtmd is a part of llama.cpp and may share its thread.
@@ -88,12 +93,12 @@ class LlamaCpp:
         threads = options.threads or usable_cores()
         max_sequences = options.jobs or min(MAX_SEQUENCES, SEQUENCES_PER_CORE * threads)
         self._sequences = Sequences(
-            self._model, self._vocab_size, threads, max_sequences, memory.available_bytes() // 4
+            self._model, self._vocab_size, threads, max_sequences, devices.cache_bytes(self._gpu), self._gpu is not None
         )
         self.context_length = self._sequences.context_length
         self.prepare = PromptPreparer(self.layout, options.detail, self._tokenize, self.context_length)
         self.device_summary = (
-            f"cpu, threads: {threads}, answers at once: at most {max_sequences}, "
+            f"{self._gpu or devices.CPU}, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"
         )
         self.stop_tokens = self._find_stop_tokens(header)
@@ -180,7 +185,7 @@ class LlamaCpp:
         self._sequences.clear_idle()
 
     def gpu_peak(self) -> int:
-        return 0
+        return self._gpu_memory.peak()
 
     def close(self) -> None:
         """Free the model; may be called again."""
@@ -284,15 +289,19 @@ def _check_is_language_half(path: Path, header: Header) -> None:
         raise ModelError(f"{path} is the vision half of a model", "give the language half with -m, this with --mmproj")
 
 
-def _load_model(path: Path) -> Any:
-    """Load the llama_model of a language half. Raises ModelError."""
+def _load_model(path: Path, gpu: Device | None) -> Any:
+    """Load the llama_model of a language half, all its layers on `gpu` if there is one. Raises ModelError."""
     params = llama.llama_model_default_params()
-    params.n_gpu_layers = 0
-    params.use_extra_bufts = amx_probe.is_safe()
+    params.n_gpu_layers = 0 if gpu is None else -1
+    chosen = devices.model_devices(gpu)
+    params.devices = ctypes.cast(chosen, ctypes.c_void_p)
+    params.use_extra_bufts = gpu is None and amx_probe.is_safe()
     if params.use_extra_bufts and amx_probe.is_supported():
         # llama.cpp repacks matrices for AMX: a mapped file would be in memory beside the copies.
         params.load_mode = llama.LLAMA_LOAD_MODE_NONE
     model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if model is None and gpu is not None:
+        raise ModelError(f"{path} cannot be loaded by llama.cpp on {gpu}", "use --device cpu; -v shows what it says")
     if model is None:
         raise ModelError(f"{path} cannot be loaded by llama.cpp", "fetch or convert it again; -v shows what it says")
     return model

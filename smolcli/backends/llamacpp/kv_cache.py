@@ -76,11 +76,15 @@ def plan_context(
 class Sequences:
     """The KV cache and logits of the running replies, each named by a number of its own.
 
-    There are at most `max_sequences`, and fewer if `memory` bytes hold fewer. `model` is a llama_model.
+    There are at most `max_sequences`, and fewer if `memory` bytes hold fewer. `model` is a llama_model, with `on_gpu`
+    one whose layers are on a GPU.
     """
 
-    def __init__(self, model: Any, vocab_size: int, threads: int, max_sequences: int, memory: int) -> None:
+    def __init__(
+        self, model: Any, vocab_size: int, threads: int, max_sequences: int, memory: int, on_gpu: bool = False
+    ) -> None:
         self.max_sequences, self._threads, self._memory = max_sequences, threads, memory
+        self._on_gpu = on_gpu
         self.context_length = int(llama.llama_model_n_ctx_train(model))  # tokens, of the model
         self.embedding_size = int(llama.llama_model_n_embd(model))
         self._model, self._vocab_size = model, vocab_size
@@ -238,7 +242,8 @@ class Sequences:
         # On a CPU llama.cpp's flash attention is less exact: after pictures, the KL divergence of a float32 model from
         # transformers is 1e-6 with it and 1e-8 without. It makes a prompt a tenth faster at best, and each token half
         # as slow again.
-        params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        flash = llama.LLAMA_FLASH_ATTN_TYPE_AUTO if self._on_gpu else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = flash
         self._context = llama.llama_init_from_model(self._model, params)
         self._shape = ContextShape(0, 0) if self._context is None else shape
         return self._context is not None

@@ -22,10 +22,12 @@ class LanguageModel(NamedTuple):
     """The language half that the embeddings are for.
 
     `model` returns its llama_model, and waits until it is loaded. `embedding_size` is the floats of one embedding.
+    `gpu` is the ggml_backend_dev_t of the GPU on which it is loaded, None for the CPU.
     """
 
     model: Callable[[], Any]
     embedding_size: int
+    gpu: int | None = None
 
 
 class VisionEncoder(Protocol):

@@ -28,7 +28,7 @@ class MtmdEncoder:
         self._layout = layout
         self._embedding_size = language.embedding_size
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = False
+        params.use_gpu, params.device = language.gpu is not None, language.gpu
         params.print_timings = False
         params.warmup = False
         params.n_threads = options.threads or usable_cores()

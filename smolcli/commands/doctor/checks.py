@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolcli import registry
+from smolcli.backends.llamacpp import build
 from smolcli.backends.select import backend_candidates, gpu_may_be_here, select_backend
 from smolcli.backends.vision import select
 from smolcli.cli import settings
@@ -110,16 +111,20 @@ def checkup() -> Report:
         backends = list(pool.map(lambda name: _backend(name, nano), registry.backends()))
         decoders = list(pool.map(_decoder, registry.DECODERS))
         precisions = list(pool.map(_precision, registry.VISION_ENCODERS.items()))
-    told_by_backends: dict[str, Any] = {"gpus": [], "amx": None}
+    gpus: list[dict[str, Any]] = []
+    told_by_backends: dict[str, Any] = {"amx": None, "gpu_kinds": None}
     for facts_of_backend, _ in backends:
-        told_by_backends.update(facts_of_backend.pop("machine_facts"))
+        told = facts_of_backend.pop("machine_facts")
+        gpus += [{**gpu, "backend": facts_of_backend["name"]} for gpu in told.pop("gpus", ())]
+        told_by_backends.update(told)
     this_machine = machine()
     cache, cache_problems = _cache()
     facts: dict[str, Any] = {
         "machine": this_machine,
         "memory_free": available_bytes(),
         "amx": _amx(this_machine["features"], told_by_backends["amx"]),
-        "gpus": told_by_backends["gpus"],
+        "gpus": gpus,
+        "llama_cpp": _build(told_by_backends["gpu_kinds"]),
         "backends": [facts_of_backend for facts_of_backend, _ in backends],
         "auto": {"backend": default.backend, "model": default.model},
         "vision": _vision({name: precision for name, precision, _ in precisions}),
@@ -225,15 +230,8 @@ def _probe(name: str, probe: str, *args: Any, rebuild: str = "") -> tuple[Any, P
             return None, Problem(error.what, error.advice)
         advice = REINSTALL if error.kind in (ErrorKind.CRASH, ErrorKind.ENGINE) else error.advice or REINSTALL
         if "SIGILL" in error.what and rebuild:
-            advice = _build_command(rebuild)
+            advice = registry.rebuild_command(rebuild)
         return None, Problem(f"{name} is installed and does not work: {error.what.removeprefix('the engine ')}", advice)
-
-
-def _build_command(distribution: str) -> str:
-    """The command that builds the installed version of a distribution again, on this machine."""
-    version = "".join(f"=={version}" for version in versions([distribution]).values())
-    flags = ("--force-reinstall", "--no-cache-dir", "--no-deps", "--no-binary", distribution)
-    return registry.install_command(f"{distribution}{version}", *flags)
 
 
 def _entry_facts(name: str, entry: AnyEntry) -> dict[str, Any]:
@@ -258,6 +256,16 @@ def _vision(precisions: dict[str, str | None]) -> dict[str, Any]:
 def _amx(features: list[str], verdict: str | None) -> str:
     """Whether llama.cpp uses AMX, for people."""
     return AMX[verdict] if "amx_tile" in features else "this CPU has none"
+
+
+def _build(gpu_kinds: list[str] | None) -> dict[str, Any] | None:
+    """The kinds of GPUs for which the installed llama.cpp was built, and the command that builds it for this machine.
+
+    None where it did not answer.
+    """
+    if gpu_kinds is None:
+        return None
+    return {"gpu_kinds": gpu_kinds, "build": build.build_command(build.suggested_kind())}
 
 
 def _libraries() -> list[dict[str, Any]]:
@@ -344,7 +352,7 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     for verdict, words in (("crashes", "crashes with"), ("left out", "was built without")):
         if facts["amx"] == AMX[verdict]:
             message = f"prompts take twice as long without AMX, which this llama-cpp-python {words}"
-            yield Problem(message, f"{RIGHT_AMX} {_build_command('llama-cpp-python')}", area="CPU")
+            yield Problem(message, f"{RIGHT_AMX} {registry.rebuild_command('llama-cpp-python')}", area="CPU")
     for folder in facts["folders"]:
         if folder["free"] < LEAST_FREE:
             message = f"{folder['path']}: only {folder['free'] / 1e6:,.0f} MB are free"
@@ -364,3 +372,5 @@ def _unused_gpu(facts: dict[str, Any]) -> Iterator[Problem]:
     title = entry.title
     message = f"a GPU is here that {title} does not see" if is_installed else f"a GPU is here, and no {title} to use it"
     yield Problem(message, f"install {title} for it: https://pytorch.org/get-started/locally", area="GPU")
+    if facts["llama_cpp"] is not None and not facts["llama_cpp"]["gpu_kinds"]:
+        yield Problem("a GPU is here, and llama.cpp was built without one", facts["llama_cpp"]["build"], area="GPU")

@@ -30,6 +30,8 @@ SECRETS = re.compile(r"(?<=://)[^/@\s]+@")  # user and password of a URL
 
 _NO_ENCODER = "the backend's own; others are for llamacpp, which is not installed"
 
+_NO_GPU = "none that PyTorch or llama.cpp could use"
+
 Fact = tuple[str, str]  # a heading, empty where that is the same as above, and a text
 
 
@@ -113,7 +115,7 @@ def area_summaries(facts: dict[str, Any]) -> dict[str, str]:
         "program": f"smolcli {machine['smolcli']}, Python {machine['python']}, {machine['system']}",
         "CPU": ", ".join([f"{machine['cores']} cores usable", *features, machine["cpu"]]),
         "memory": f"{_gigabytes(machine['memory'])}, {_gigabytes(facts['memory_free'])} free",
-        "GPU": "; ".join(map(_gpu, facts["gpus"])) or "none that PyTorch could use",
+        "GPU": "; ".join(map(_gpu, facts["gpus"])) or _NO_GPU,
         "backends": "; ".join(_short_backend(backend) for backend in facts["backends"]),
         "encoder": _encoder(facts),
         "videos": ", ".join(decoders) or "no decoder",
@@ -143,7 +145,8 @@ def _machine_facts(facts: dict[str, Any]) -> Iterator[Fact]:
     yield "", " ".join(machine["features"]) or "features not known"
     yield "", f"AMX: {facts['amx']}"
     yield "memory", f"{_gigabytes(machine['memory'])}, {_gigabytes(facts['memory_free'])} free"
-    yield from _section("GPUs", map(_gpu, facts["gpus"]), "none that PyTorch could use")
+    yield from _section("GPUs", map(_gpu, facts["gpus"]), _NO_GPU)
+    yield from _section("llama.cpp", _build(facts["llama_cpp"]))
 
 
 def _backend_facts(facts: dict[str, Any]) -> Iterator[Fact]:
@@ -232,7 +235,19 @@ def _free_space(folders: list[dict[str, Any]]) -> str:
 
 def _gpu(gpu: dict[str, Any]) -> str:
     memory = f"{_gigabytes(gpu['memory'])}, {_gigabytes(gpu['free'])} free"
-    return f"{gpu['device']}: {gpu['name']}, {memory}, --dtype auto is {gpu['dtype']}"
+    dtype = f", --dtype auto is {gpu['dtype']}" if "dtype" in gpu else ""
+    return f"{gpu['backend']} on {gpu['device']}: {gpu['name']}, {memory}{dtype}"
+
+
+def _build(llama_cpp: dict[str, Any] | None) -> Iterator[str]:
+    """What llama.cpp was built for, and how to build it for this machine's GPU."""
+    if llama_cpp is None:
+        return
+    if llama_cpp["gpu_kinds"]:
+        yield f"built for {' and '.join(llama_cpp['gpu_kinds'])}, and the CPU"
+        return
+    yield "built for the CPU alone; the command that builds it for a GPU:"
+    yield llama_cpp["build"]
 
 
 def _short_backend(backend: dict[str, Any]) -> str:

@@ -66,7 +66,9 @@ class RayExecutor:
         self._producer = Producer(self._inbox)
         device = work.model.device
         entry = registry.BACKENDS.get(spec.identity.backend)
-        may_use_gpu = entry is not None and entry.uses_gpu and device != "cpu"
+        may_use_gpu = entry is not None and (
+            entry.uses_gpu if device == "auto" else device.partition(":")[0] in entry.gpu_kinds
+        )
         if may_use_gpu and device.startswith("cuda:"):
             raise UsageError(f"--device {device} is one of this machine", "with --engine ray give cuda")
         needs = WorkerNeeds(

@@ -281,7 +281,7 @@ def test_impossible_configurations_are_refused(tmp_path: Path) -> None:
     assert names([str(tmp_path)], quant=("q8_0",))[0].split()[1:3] == ["llamacpp", "q8_0+f16"]
     for quant in ((), ("q8_0",)):
         with pytest.raises(UsageError, match="PyTorch"):
-            names(["nano"], backend=("llamacpp",), quant=quant, device="cuda")  # type: ignore[arg-type]
+            names(["nano"], backend=("llamacpp",), quant=quant, device="xpu")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"--quant q8_0 is for llama\.cpp"):
         names(["nano"], backend=("torch",), quant=("q8_0",))
 

@@ -262,6 +262,12 @@ def test_an_unused_gpu_and_a_full_disk_are_problems(machine: Path, monkeypatch: 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
     report = checks.checkup()
     assert "pytorch.org" in problem(report, "a GPU is here that PyTorch does not see").advice
+    assert report.facts["llama_cpp"] is None  # it did not say
+    kinds: list[str] = []
+    monkeypatch.setattr(checks, "call", lambda *_, **__: {"computes": "cpu", "gpu_kinds": kinds})
+    assert "-DGGML_" in problem(checks.checkup(), "a GPU is here, and llama.cpp was built without one").advice
+    kinds = ["cuda"]
+    assert not any("built without one" in problem.what for problem in checks.checkup().problems)
     assert "only 5 MB are free" in problem(report, str(hub_cache.cache_dir())).what
     assert not any(problem.blocks for problem in report.problems)
 

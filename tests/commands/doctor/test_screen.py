@@ -20,7 +20,11 @@ FACTS: dict[str, Any] = {
     },
     "memory_free": 12e9,
     "amx": "llama.cpp computes with it",
-    "gpus": [{"device": "cuda:0", "name": "A GPU", "memory": 8e9, "free": 6e9, "dtype": "bfloat16"}],
+    "llama_cpp": {"gpu_kinds": [], "build": "CMAKE_ARGS='-DGGML_CUDA=on' pip install a --no-binary a"},
+    "gpus": [
+        {"backend": "first", "device": "cuda:0", "name": "A GPU", "memory": 8e9, "free": 6e9, "dtype": "bfloat16"},
+        {"backend": "second", "device": "vulkan:0", "name": "A GPU", "memory": 8e9, "free": 6e9},
+    ],
     "backends": [
         {"name": "first", "installed": True, "seconds": 1.25, "computes": "cpu, float32"},
         {"name": "second", "installed": False, "seconds": None, "install": "pip install 'smolcli[second]'"},
