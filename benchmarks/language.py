@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def make_sequences(backend: LlamaCpp, args: argparse.Namespace, most: int) -> Sequences:
-    return Sequences(backend._model, backend._vocab_size, args.threads, most, 2**40)
+    return Sequences(backend._model, backend.vocabulary.size, args.threads, most, 2**40)
 
 
 def rows(backend: LlamaCpp, count: int, seed: int = 0) -> NDArray[np.float32]:

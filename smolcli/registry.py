@@ -37,6 +37,7 @@ class Entry(NamedTuple):
 class BackendEntry(NamedTuple):
     """The entry of a backend, with what differs between backends as data: no other module compares their names.
 
+    `other_families` is what `target` is, for GGUF pairs that are not of smolcli's own family; empty, it runs none.
     `title` is its name in messages. `file_format` is what it reads: a `checkpoint` directory, a `gguf` pair, or `any`.
     `options` are the fields of options.Model that this backend accepts and others may not, and `gpu_kinds` the kinds of
     GPUs that --device may name; where there are none, the backend checks --device itself. `uses_gpu` says that
@@ -53,6 +54,7 @@ class BackendEntry(NamedTuple):
     target: str
     extra: str = ""
     needs: tuple[str, ...] = ()
+    other_families: str = ""
     title: str = ""
     file_format: Literal["checkpoint", "gguf", "any"] = "any"
     uses_gpu: bool = False
@@ -94,6 +96,7 @@ BACKENDS = {
         "smolcli.backends.llamacpp.backend:LlamaCpp",
         "llamacpp",
         ("llama_cpp",),
+        other_families="smolcli.backends.llamacpp.mtmd_model:MtmdModel",
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
         file_format="gguf",
@@ -208,6 +211,7 @@ ON_DEMAND = {
     "companions": Entry("smolcli.writers.companions:Companions"),
     "--resume": Entry("smolcli.records.resume:ResultsFile"),
     "replaced records": Entry("smolcli.records.resume:replaced_records"),
+    "a model of another family": Entry("smolcli.backends.llamacpp.supported:unknown_part", "llamacpp", ("llama_cpp",)),
     "--schema": Entry("smolcli.generation.grammar:Grammar", "schema", ("llguidance",)),
     "download": Entry("smolcli.inputs.download:download", needs=("httpx2",)),
     "--watch": Entry("smolcli.inputs.watch:watch_arrivals", "watch", ("watchfiles",)),
@@ -234,6 +238,12 @@ def backends_taking(option: str) -> list[str]:
 def backends_using(device: str) -> list[str]:
     """The names of the backends that are not hidden and can use `device`, a value of --device that names a GPU."""
     return [name for name in backends() if device.partition(":")[0] in BACKENDS[name].gpu_kinds]
+
+
+def backend_of(target: str) -> str:
+    """The name of the backend whose class is at `target`; `target` itself where none is."""
+    names = (name for name, entry in BACKENDS.items() if target in (entry.target, entry.other_families))
+    return next(names, target)
 
 
 def installed(entry: AnyEntry) -> bool:

@@ -17,9 +17,14 @@ Embedding = TypeVar("Embedding")
 class EmbeddingCache(Generic[Embedding]):
     """The embeddings of the last tiles, by their content."""
 
-    def __init__(self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], batch_size: int) -> None:
-        """`encode` gets at most `batch_size` tiles at once, which bounds the memory of a picture of many tiles."""
-        self._encode, self._batch_size = encode, batch_size
+    def __init__(
+        self, encode: Callable[[Sequence[bytes]], Iterable[Embedding]], batch_size: int, max_tiles: int = MAX_TILES
+    ) -> None:
+        """`encode` gets at most `batch_size` tiles at once, which bounds the memory of a picture of many tiles.
+
+        The embeddings of `max_tiles` tiles are kept, or of as many as were asked for at once.
+        """
+        self._encode, self._batch_size, self._max_tiles = encode, batch_size, max_tiles
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
 
     def get(self, tiles: Sequence[bytes], upcoming: Iterable[bytes] = ()) -> list[Embedding]:
@@ -41,7 +46,7 @@ class EmbeddingCache(Generic[Embedding]):
         for key in keys:
             self._embeddings.move_to_end(key)
         embeddings = [self._embeddings[key] for key in keys]
-        while len(self._embeddings) > max(MAX_TILES, len(keys)):
+        while len(self._embeddings) > max(self._max_tiles, len(keys)):
             self._embeddings.popitem(last=False)
         return embeddings
 

@@ -26,7 +26,7 @@ from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout, make_layout
 from smolcli.errors import ModelError
 from smolcli.models.checkpoint import DEFAULT_ROPE_THETA, MAX_LAYERS, Checkpoint, read_count, read_number
-from smolcli.models.family import check_language_keys, check_vision_keys
+from smolcli.models.family import check_own
 from smolcli.models.file_errors import UnsupportedError, errors_about
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import Header, read_header
@@ -135,8 +135,7 @@ class GgufSource:
 
     def __init__(self, gguf: Path, mmproj: Path) -> None:
         self._language, self._vision = GgufFile(gguf), GgufFile(mmproj)
-        check_language_keys(str(gguf), self._language.header.keys)
-        check_vision_keys(str(mmproj), self._vision.header.keys)
+        check_own(str(gguf), self._language.header.keys, self._vision.header.keys)
         self.layout = read_layout(mmproj)
         with errors_about(gguf):
             self.text = _text(self._language.header)

@@ -14,6 +14,7 @@ from smolcli import registry
 from smolcli.backends.vision import select
 from smolcli.errors import UnavailableError, UsageError
 from smolcli.models import resolve
+from smolcli.models.family import is_other_family, pair_family, runs_elsewhere
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 
@@ -59,6 +60,19 @@ def select_backend(options: Model) -> tuple[ModelFiles, str]:
     Raises as `backend_candidates` and resolve.resolve do.
     """
     return resolve.resolve_with_backend(options, backend_candidates(options))
+
+
+def backend_target(backend: str, files: ModelFiles) -> str:
+    """Return the class that runs these files on `backend`, as "module:class": another for a pair of another family.
+
+    Raises ModelError where the backend does not run them.
+    """
+    entry = registry.BACKENDS[backend]
+    if entry.is_hidden or files.format_read_by(backend) != "gguf" or not is_other_family(files):
+        return entry.target
+    if entry.other_families:
+        return entry.other_families
+    raise runs_elsewhere(files.name, pair_family(files))
 
 
 def faster_backend_notice(options: Model, files: ModelFiles, backend: str) -> str:
@@ -123,14 +137,28 @@ def _takes_device(options: Model, backend: str) -> bool:
 def settle_options(options: Model, backend: str, files: ModelFiles) -> Model:
     """Return `options` with the vision encoder that `auto` means for these files, since it decides the answers.
 
-    Raises as check_options.
+    Raises as check_options and backend_target, and UsageError for another encoder than mtmd where only mtmd can.
     """
     check_options(options, backend)
-    if registry.BACKENDS[backend].is_hidden or "vision_encoder" not in registry.BACKENDS[backend].options:
+    entry = registry.BACKENDS[backend]
+    is_other = backend_target(backend, files) != entry.target
+    if entry.is_hidden or "vision_encoder" not in entry.options:
         return options
+    if is_other:
+        return _settle_other_family(options, files)
     size = files.mmproj.stat().st_size if files.mmproj is not None else 0
     encoder = select.choose_vision_encoder(options.vision_encoder, options.dtype, size, options.device)
     return replace(options, vision_encoder=encoder)
+
+
+def _settle_other_family(options: Model, files: ModelFiles) -> Model:
+    """Return the options of a model whose pictures mtmd encodes. Raises UsageError for what mtmd does not take."""
+    if options.vision_encoder not in ("auto", "mtmd"):
+        message = f"--vision-engine {options.vision_encoder} is for SmolVLM, and {files.name} is another model"
+        raise UsageError(message, "leave it out: mtmd encodes its pictures")
+    if options.dtype != "auto":
+        raise UsageError(f"--dtype is not for {files.name}: llama.cpp computes as its files say", "leave it out")
+    return replace(options, vision_encoder="mtmd")
 
 
 def gpu_may_be_here() -> bool:

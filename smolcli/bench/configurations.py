@@ -12,7 +12,7 @@ from pathlib import Path
 
 from smolcli import registry
 from smolcli.backends.llamacpp import build
-from smolcli.backends.select import backend_candidates, check_options, may_use_gpu, settle_options
+from smolcli.backends.select import backend_candidates, backend_target, check_options, may_use_gpu, settle_options
 from smolcli.bench.options import Variants
 from smolcli.bench.report.results import FAILED, Result
 from smolcli.errors import ModelError, UsageError
@@ -52,7 +52,7 @@ class Configuration:
     @property
     def target(self) -> str:
         """Where the backend is defined, as "module:class"."""
-        return registry.BACKENDS[self.backend].target
+        return backend_target(self.backend, self.files)
 
     @cached_property
     def fingerprint(self) -> str:

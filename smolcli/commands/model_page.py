@@ -20,6 +20,8 @@ def page(told: dict[str, Any]) -> str:
 
 def _rows(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each line."""
+    if "family" in told:
+        yield "family", f"{told['family']}: {told['runs_as']}"
     if "good_for" in told:
         yield "good for", told["good_for"]
     if "pair_bytes" in told:

@@ -14,7 +14,7 @@ from smolcli import registry
 from smolcli.cli.dataclass_options import dataclass_command
 from smolcli.cli.help import HelpCommand, HelpGroup
 from smolcli.errors import ModelError, UsageError
-from smolcli.models import catalog, hub_cache, resolve
+from smolcli.models import catalog, family, hub_cache, resolve
 from smolcli.models import pull as fetch
 from smolcli.models.catalog_facts import facts_of
 from smolcli.models.files import ModelFiles
@@ -316,7 +316,7 @@ def _row(name: str, published: dict[str, Any]) -> dict[str, Any]:
     files = resolve.find_or_empty(name)
     paths = {"gguf": files.gguf, "mmproj": files.mmproj, "checkpoint": files.checkpoint}
     keys = ("pair_bytes", "checkpoint_bytes", "licence", "repo", "about", "quant", "context", "picture_tokens")
-    row = {"name": name, "here": files.backends_here(), **{key: published.get(key) for key in keys}}
+    row = {"name": name, "here": family.backends_here(files), **{key: published.get(key) for key in keys}}
     return row | {"paths": {kind: str(path) if path else None for kind, path in paths.items()}}
 
 

@@ -115,14 +115,13 @@ def _receive(pipe: Pipe, server: EngineServer) -> None:
 
 def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
     """The class of a backend, "module:class". Raises UnavailableError where its libraries cannot be loaded."""
+    name = registry.backend_of(target)
     try:
-        for entry in registry.BACKENDS.values():
-            if entry.target == target and entry.preload:
-                resolve(entry.preload)()
+        if name in registry.BACKENDS and registry.BACKENDS[name].preload:
+            resolve(registry.BACKENDS[name].preload)()
         backend: Callable[[ModelFiles, Model], Backend] = resolve(target)
         return backend
     except (ImportError, OSError, RuntimeError) as error:  # it is installed, but not all of its native libraries are
-        name = next((name for name, entry in registry.BACKENDS.items() if entry.target == target), target)
         message = f"{name} is installed and cannot be loaded ({error})"
         raise UnavailableError(message, "install it again; smolcli doctor says which libraries it needs") from error
 

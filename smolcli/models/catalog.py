@@ -60,7 +60,7 @@ def x_height_of(files: ModelFiles) -> float:
     """The height of small letters, in pixels of a tile, that a model reads best; 0 for whole pages.
 
     A model that is not in the catalog is taken for one of the SmolVLM family, unless its name says that it is a
-    docling.
+    docling, or its files that it is of another family.
     """
     if not files.formats:
         return 0.0
@@ -68,4 +68,7 @@ def x_height_of(files: ModelFiles) -> float:
         return NANO_X_HEIGHT
     if files.name in CATALOG:
         return CATALOG[files.name].x_height
-    return 0.0 if "docling" in files.name.lower() else DEFAULT_X_HEIGHT
+    from smolcli.models.family import is_other_family  # for a model that runs; names and facts need no files
+
+    is_for_whole_pages = "docling" in files.name.lower() or is_other_family(files)
+    return 0.0 if is_for_whole_pages else DEFAULT_X_HEIGHT

@@ -116,16 +116,20 @@ def pull(
 
 
 def check_model(source: Source, selected: list[str]) -> list[str]:
-    """Check, before weights are fetched, that the selected files are a whole model of the family that smolcli runs.
+    """Check, before weights are fetched, that the selected files are a whole model that can be run here.
 
-    Returns the files without weights that the checkpoint does not name. Raises ModelError, and what huggingface_hub
-    raises.
+    Returns the files without weights that the checkpoint does not name. Raises ModelError, UnavailableError where
+    llama.cpp alone runs it and is not installed, and what huggingface_hub raises.
     """
-    for name in selected:
-        if name.endswith(".gguf"):
-            keys = read_first_keys(source.read_start(name, family.HEADER_BYTES), f"{source.repo}: {name}")
-            check = family.check_vision_keys if model_files.is_mmproj(name) else family.check_language_keys
-            check(source.repo, keys)
+    keys = {
+        model_files.is_mmproj(name): read_first_keys(
+            source.read_start(name, family.HEADER_BYTES), f"{source.repo}: {name}"
+        )
+        for name in selected
+        if name.endswith(".gguf")
+    }
+    if keys:
+        family.check_pair(source.repo, keys[False], keys[True])
     if "config.json" not in selected:
         return selected
     family.check_config(source.repo, _read_json(source, "config.json"))

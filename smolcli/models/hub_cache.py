@@ -107,7 +107,7 @@ def _commit(folder: Path, revision: str) -> str:
 
 
 def _can_run(repo: str) -> bool:
-    """Whether the cache has a GGUF pair or a checkpoint of a repository, and it is a model of the family.
+    """Whether the cache has a GGUF pair or a checkpoint of a repository, and it can be run.
 
     Damaged files are an error only when the user asks for that model.
     """

@@ -21,6 +21,7 @@ from smolcli.models.catalog_facts import facts_of
 from smolcli.models.checkpoint import Checkpoint
 from smolcli.models.files import ModelFiles, weight_files
 from smolcli.models.gguf_header import Header, read_header
+from smolcli.models.other_family import other_family_facts
 from smolcli.system.file_digest import sha256_and_size
 
 TOKENS = "tokenizer.ggml.tokens"
@@ -62,7 +63,7 @@ def _describe(name: str, check: bool) -> dict[str, Any]:
         told |= _checkpoint_facts(files.checkpoint, warnings)
     if files.gguf is not None or files.mmproj is not None:
         told |= _pair_facts(files, warnings)
-    told["backends"] = files.backends_here()
+    told["backends"] = family.backends_here(files)
     told["files"] = [_file_facts(path, entry, check) for path in _paths(files)]
     warnings += [
         f"{Path(file['path']).name} is not as published" for file in told["files"] if file["published"] is False
@@ -142,6 +143,8 @@ def _checkpoint_facts(directory: Path, warnings: list[str]) -> dict[str, Any]:
 
 def _pair_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]:
     """Facts of a GGUF pair, or of a half of one, from their headers; what is damaged or does not fit is a warning."""
+    if family.is_other_family(files):
+        return other_family_facts(files, warnings)
     told: dict[str, Any] = {}
     language = _header(files.gguf, warnings, with_strings=True)
     vision = _header(files.mmproj, warnings)

@@ -79,7 +79,7 @@ def _check_formats(repo: str, folder: Path, file_format: str) -> None:
 
 
 def _formats_in(repo: str, folder: Path) -> set[str]:
-    """The formats of the models in a folder, each of which is of the family. Raises ModelError if one is not.
+    """The formats of the models in a folder, each of which can be run. Raises ModelError if one cannot.
 
     Parts that a pull of smolcli left there have no format that can be told.
     """

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from smolcli import registry
-from smolcli.backends.select import faster_backend_notice, select_backend, settle_options
+from smolcli.backends.select import backend_target, faster_backend_notice, select_backend, settle_options
 from smolcli.engine.protocol import Work
 from smolcli.errors import EngineError, Exit
 from smolcli.executors.base import Executor, RunSpec
@@ -114,7 +114,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
     options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
     identity = Identity(request.name, files.name, backend, fingerprint.fingerprint(files, backend), options)
     work = Work(
-        registry.BACKENDS[backend].target,
+        backend_target(backend, files),
         files,
         model,
         replace(request.input, inputs=()),  # a shell may have named a hundred thousand

@@ -22,7 +22,9 @@ from smolcli.generation.scheduler import generate
 from smolcli.models import resolve
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
+from smolcli.process.worker_main import resolve as resolve_target
 from smolcli.types import Frame, Piece, Prompt
+from tests.families import make_pair
 from tests.tiny import make_checkpoint
 
 SIX_TOKENS = Generate(max_tokens=6)
@@ -37,13 +39,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 
 VISION_ENCODERS = {"llamacpp": tuple(registry.VISION_ENCODERS)}  # of the backends that have a choice
+OTHER_FAMILY = "with another family"
 CASES = [(name, encoder) for name in registry.BACKENDS for encoder in VISION_ENCODERS.get(name, ("auto",))]
+CASES += [(name, OTHER_FAMILY) for name, entry in registry.BACKENDS.items() if entry.other_families]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)
-def backend(request: pytest.FixtureRequest, files: ModelFiles) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, files: ModelFiles, tmp_path_factory: Any) -> Iterator[Backend]:
     name, encoder = request.param
-    backend = registry.load(registry.BACKENDS, name)(files, Model(threads=1, device="cpu", vision_encoder=encoder))
+    options = Model(threads=1, device="cpu")
+    if encoder == OTHER_FAMILY:
+        pair = make_pair(tmp_path_factory.mktemp("other"), "qwen2vl", 1)
+        backend: Backend = resolve_target(registry.BACKENDS[name].other_families)(pair, options)
+    else:
+        backend = registry.load(registry.BACKENDS, name)(files, replace(options, vision_encoder=encoder))
     yield backend
     backend.close()
 

@@ -12,11 +12,12 @@ import pytest
 
 from smolcli import registry
 from smolcli.backends import select
-from smolcli.errors import UnavailableError, UsageError
+from smolcli.errors import ModelError, UnavailableError, UsageError
 from smolcli.models import files, resolve
 from smolcli.models.catalog import CATALOG
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
+from tests.families import make_pair
 from tests.tiny import make_checkpoint
 
 CHECKPOINT_FILES = ["config.json", "tokenizer.json", "model.safetensors"]
@@ -238,6 +239,28 @@ def test_a_gpu_goes_to_a_backend_that_can_use_it(machine: dict[str, bool]) -> No
     kinds = {kind for entry in registry.BACKENDS.values() for kind in entry.gpu_kinds}
     [option] = [field for field in dataclasses.fields(Model) if field.name == "device"]
     assert all(kind in option.metadata["help"] for kind in kinds)
+
+
+def test_a_pair_of_another_family_is_run_by_llama_cpp_alone(machine: dict[str, bool], tmp_path: Path) -> None:
+    files = make_pair(tmp_path, "internvl")
+    entry = registry.BACKENDS["llamacpp"]
+    assert select.backend_target("llamacpp", files) == entry.other_families != entry.target
+    assert select.settle_options(Model(), "llamacpp", files).vision_encoder == "mtmd"
+    for options, message in {
+        Model(
+            vision_encoder="openvino"
+        ): "--vision-engine openvino is for SmolVLM, and internvl-F32 is .*; leave it out",
+        Model(dtype="float32"): "--dtype is not for internvl-F32: .*; leave it out",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            select.settle_options(options, "llamacpp", files)
+    message = r"internvl-F32: is of another family \(qwen2 with internvl\), which llama.cpp alone runs; "
+    with pytest.raises(ModelError, match=message + "use -b llamacpp"):
+        select.settle_options(Model(), "numpy", files)
+    machine["llama_cpp"] = False
+    chosen, name = select.select_backend(Model(model=str(files.gguf)))
+    with pytest.raises(ModelError, match=message + r"pip install 'smolcli\[llamacpp\]'"):
+        select.settle_options(Model(), name, chosen)
 
 
 def test_the_error_for_a_missing_extra_says_how_to_install_it(machine: dict[str, bool]) -> None:

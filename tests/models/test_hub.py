@@ -18,10 +18,11 @@ from gguf import GGUFReader
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from smolcli import registry
 from smolcli.cli.main import make_app
 from smolcli.commands.models import app
-from smolcli.errors import ModelError, OfflineError
-from smolcli.models import hub, hub_cache, resolve
+from smolcli.errors import ModelError, OfflineError, UnavailableError
+from smolcli.models import family, hub, hub_cache, resolve
 from smolcli.options import Model
 from tests.helpers import gguf
 from tests.hub_server import (
@@ -153,13 +154,17 @@ UNSUPPORTED = {
     "weights without an index": (
         {"config.json": IDEFICS3, "tokenizer.json": b"{}", SHARD.format(1): b"weights"}, "lacks model.safetensors; it",
     ),
-    "another vision half": (
-        {"q-Q8_0.gguf": language_half("q"), "mmproj-q-Q8_0.gguf": vision_half("m", "qwen2vl_merger")},
-        "of type qwen2vl_merger, and smolcli runs only SmolVLM, which has idefics3; llama-mtmd-cli -hf org/other may",
+    "a vision half that llama.cpp does not know": (
+        {"q-Q8_0.gguf": language_half("q"), "mmproj-q-Q8_0.gguf": vision_half("m", "paligemma_linear")},
+        "it has a projector of type paligemma_linear, which this llama.cpp does not know; pip install -U llama-cpp-pyt",
     ),
-    "another language half": (
-        {"q-Q8_0.gguf": gguf(general__architecture="qwen2vl"), "mmproj-q-Q8_0.gguf": vision_half("m")},
-        "its language half is of architecture qwen2vl, and smolcli runs only SmolVLM, which has llama",
+    "a language half that llama.cpp does not know": (
+        {"q-Q8_0.gguf": gguf(general__architecture="molmoe"), "mmproj-q-Q8_0.gguf": vision_half("m")},
+        "it has an architecture molmoe, which this llama.cpp does not know; pip install -U llama-cpp-python may bring",
+    ),
+    "two vision halves": (
+        {"q-Q8_0.gguf": gguf(general__architecture="clip"), "mmproj-q-Q8_0.gguf": vision_half("m")},
+        "its language half is not a language model; give the language half of the pair",
     ),
     "no GGUF inside": ({"q-Q8_0.gguf": b"<html>", "mmproj-q-Q8_0.gguf": vision_half("m")}, "is not a GGUF file"),
     "a language half alone": (
@@ -182,6 +187,26 @@ def test_what_smolcli_does_not_run_is_refused_before_its_weights_are_fetched(ser
     assert caught.value.code == 3
     assert server.downloads() == []
     assert hub_cache.cached_ids() == []
+
+
+@pytest.mark.parametrize("backend", ["llamacpp", "numpy"])
+def test_a_pair_of_another_family_is_fetched_if_llama_cpp_knows_it(
+    server: Hub, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.repos["org/other"] = {
+        "q-Q8_0.gguf": gguf(general__architecture="qwen2vl"),
+        "mmproj-q-Q8_0.gguf": vision_half("m", "qwen2vl_merger"),
+    }
+    if backend == "numpy":  # alone
+        monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "llama_cpp" else True)
+        with pytest.raises(UnavailableError, match=r"a model of another family needs .*'smolcli\[llamacpp\]'"):
+            hub.pull("org/other")
+        assert server.downloads() == []
+        return
+    files = hub.pull("org/other")
+    assert files.gguf is not None and files.mmproj is not None
+    assert family.is_other_family(files) and family.backends_here(files) == ["llamacpp"]
+    assert hub_cache.cached_ids() == ["org/other"]
 
 
 def test_ctrl_c_ends_a_stalled_download_and_the_next_pull_goes_on_from_there(server: Hub, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from smolcli.converters import convert
 from smolcli.errors import ModelError
 from smolcli.models import catalog, catalog_facts
 from smolcli.models.model_info import BARE_VISION_HALF, LONGEST_EDGE, NO_PLACE_TOKEN, describe
+from smolcli.models.other_family import DETAIL, NO_PROMISE, NO_TEMPLATE
+from tests.families import CONTEXT, FAMILIES, make_pair
 from tests.tiny import make_checkpoint
 
 STEM = "SmolVLM-256M-Instruct"
@@ -222,3 +224,19 @@ def test_a_folder_without_a_model_and_one_of_another_family(tmp_path: Path) -> N
 def test_nano_is_described() -> None:
     told = describe("nano")
     assert told["warnings"] == [] and told["tile"] == 128 and "numpy" in told["backends"]
+
+
+@pytest.mark.parametrize("name", ["qwen2vl", "moondream2"])
+def test_a_pair_of_another_family(name: str, tmp_path: Path) -> None:
+    files, family = make_pair(tmp_path, name), FAMILIES[name]
+    assert files.gguf is not None and files.mmproj is not None
+    told = describe(str(files.gguf))
+    assert told["family"] == f"{family.architecture} with {family.projector}"
+    assert (told["context"], told["tile"], told["tile_tokens"]) == (CONTEXT, family.side, family.tokens)
+    assert catalog.x_height_of(files) == 0  # it reads pages whole
+    assert told["chat_template"] == (name == "qwen2vl") and told["backends"] == ["llamacpp"]
+    assert told["warnings"] == [NO_PROMISE, DETAIL] + ([] if told["chat_template"] else [NO_TEMPLATE])
+    text = files.mmproj.read_bytes()
+    files.mmproj.write_bytes(text.replace(family.projector.encode(), b"x" * len(family.projector), 1))
+    [*_, last] = describe(str(files.gguf))["warnings"]
+    assert last == f"it has a projector of type {'x' * len(family.projector)}, which this llama.cpp does not know"

@@ -337,7 +337,7 @@ def test_cached_ids(machine: Path) -> None:
     torn = cached(machine, "org/torn", CHECKPOINT)
     (torn / "config.json").write_text('{"model_type": "smolvlm"}')
     (torn / "model.safetensors").rename(torn / "model.safetensors.index.json")
-    assert hub_cache.cached_ids() == ["org/pair", "org/smol"]
+    assert hub_cache.cached_ids() == ["org/other-pair", "org/pair", "org/smol"]
 
 
 def test_user_without_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:

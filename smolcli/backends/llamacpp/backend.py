@@ -5,38 +5,34 @@ llama-cpp-python's chat handlers are not used: they change the prompt and encode
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import llama_cpp as llama
 import numpy as np
-from llama_cpp import mtmd_cpp as mtmd
 
 from smolcli import registry
 from smolcli.backends.base import Logits, PrefillRequest, PrefillResult, PreparedPrompt
 from smolcli.backends.embedding_cache import digest
 from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout
-from smolcli.backends.llamacpp import amx_probe, devices
-from smolcli.backends.llamacpp.devices import Device
+from smolcli.backends.llamacpp import devices
 from smolcli.backends.llamacpp.kv_cache import EmbeddingKeys, Sequences
+from smolcli.backends.llamacpp.loading import check_is_language_half, load_model, quiet_logs
 from smolcli.backends.llamacpp.token_embeddings import TokenEmbeddings
+from smolcli.backends.llamacpp.vocabulary import LlamaVocabulary
 from smolcli.backends.prompt_preparer import PromptPreparer
 from smolcli.backends.vision import select
 from smolcli.backends.vision.base import Embeddings, LanguageModel, ThreadedEncoder, VisionEncoder
 from smolcli.errors import ModelError, SmolError, UnavailableError
 from smolcli.models import chat_template
 from smolcli.models.files import ModelFiles, understands_text
-from smolcli.models.gguf_header import Header, read_header
+from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
-from smolcli.process.worker_main import is_verbose
 from smolcli.system import memory
 from smolcli.system.cpu import usable_cores
 from smolcli.types import ModelLimits, Prompt
@@ -44,10 +40,8 @@ from smolcli.types import ModelLimits, Prompt
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
     from llguidance import LLTokenizer
 
-GGML_WARN, GGML_ERROR = 3, 4  # enum ggml_log_level
 SEQUENCES_PER_CORE, MAX_SEQUENCES = 4, 16  # without --jobs; docs/performance.md has the curve
 LOGITS_SEQUENCE = -1  # that of `logits`, which no reply uses
-NORMAL_TOKEN = 1  # enum llama_token_type
 
 
 class LlamaCpp:
@@ -59,18 +53,17 @@ class LlamaCpp:
         """Load the model. Raises ModelError for damaged files, UnavailableError for a missing encoder or device."""
         if files.gguf is None or files.mmproj is None:
             raise _no_pair(files)
-        llama.llama_log_set(_log_callback, ctypes.c_void_p(0))
-        mtmd.mtmd_log_set(_log_callback, ctypes.c_void_p(0))
+        quiet_logs()
         self.layout = read_layout(files.mmproj)  # reports a wrong file before the seconds that the language half takes
         size = files.mmproj.stat().st_size
         self._gpu = devices.choose(options.device, size)
         self._gpu_memory = devices.GpuMemory(self._gpu)
         encoder_name = select.choose_vision_encoder(options.vision_encoder, options.dtype, size, options.device)
         header = read_header(files.gguf)
-        _check_is_language_half(files.gguf, header)
+        check_is_language_half(files.gguf, header)
         self._token_embeddings = TokenEmbeddings(files.gguf, header)
         with ThreadPoolExecutor(1) as pool:  # llama.cpp reads the language half while the vision encoder is created
-            loading = pool.submit(_load_model, files.gguf, self._gpu)
+            loading = pool.submit(load_model, files.gguf, self._gpu)
             gpu = None if self._gpu is None else self._gpu.handle
             language = LanguageModel(loading.result, self._token_embeddings.embedding_size, gpu)
             try:
@@ -88,20 +81,20 @@ class LlamaCpp:
             raise
         # llama.cpp has read the whole file ahead: its pages would count beside what encoding takes.
         memory.drop_from_page_cache(files.gguf)
-        self._vocab = llama.llama_model_get_vocab(self._model)
-        self._vocab_size = int(llama.llama_vocab_n_tokens(self._vocab))
+        self.vocabulary = LlamaVocabulary(self._model, header, chat_template.STOPS)
+        self.stop_tokens, self.detokenizer = self.vocabulary.stop_tokens, self.vocabulary.detokenizer
         threads = options.threads or usable_cores()
         max_sequences = options.jobs or min(MAX_SEQUENCES, SEQUENCES_PER_CORE * threads)
         self._sequences = Sequences(
-            self._model, self._vocab_size, threads, max_sequences, devices.cache_bytes(self._gpu), self._gpu is not None
-        )
+            self._model, self.vocabulary.size, threads, max_sequences, devices.cache_bytes(self._gpu),
+            self._gpu is not None,
+        )  # fmt: skip
         self.context_length = self._sequences.context_length
-        self.prepare = PromptPreparer(self.layout, options.detail, self._tokenize, self.context_length)
+        self.prepare = PromptPreparer(self.layout, options.detail, self.vocabulary.tokenize, self.context_length)
         self.device_summary = (
             f"{self._gpu or devices.CPU}, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"
         )
-        self.stop_tokens = self._find_stop_tokens(header)
 
     @staticmethod
     def limits(files: ModelFiles) -> ModelLimits:
@@ -146,12 +139,8 @@ class LlamaCpp:
     def release(self, sequence: int) -> None:
         self._sequences.release(sequence)
 
-    def detokenizer(self) -> Callable[[int], str]:
-        decoder = Utf8Decoder()
-        return lambda token: decoder.add(self._token_bytes(token))
-
     def grammar_tokenizer(self) -> LLTokenizer:
-        return self._grammar_tokenizer
+        return self.vocabulary.grammar_tokenizer
 
     def logits(self, prompt: Prompt, answer: Sequence[int] = ()) -> Logits:
         """Return the logits of the first token of the reply and, after each token of `answer`, of the next.
@@ -178,7 +167,7 @@ class LlamaCpp:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens`; control tokens have none."""
-        return b"".join(map(self._token_bytes, tokens)).decode("utf-8", "replace")
+        return b"".join(map(self.vocabulary.token_bytes, tokens)).decode("utf-8", "replace")
 
     def clear_cache(self) -> None:
         self._vision.clear_cache()
@@ -212,43 +201,6 @@ class LlamaCpp:
         copy: Logits = logits.copy()  # before llama.cpp overwrites them with those of the next prompt
         return copy
 
-    def _find_stop_tokens(self, header: Header) -> frozenset[int]:
-        """The tokens that end a reply: those of the chat template, and those that end a generation for llama.cpp.
-
-        llama.cpp is not asked about normal tokens: the call for each of 49,280 takes 20 ms in all.
-        """
-        named = (self._tokenize(stop) for stop in chat_template.STOPS)
-        types = header.keys.get("tokenizer.ggml.token_type") or [None] * self._vocab_size
-        special = [token for token, kind in enumerate(types) if kind != NORMAL_TOKEN]
-        ends = (int(llama.llama_vocab_eos(self._vocab)), int(llama.llama_vocab_eot(self._vocab)))
-        return frozenset(
-            [tokens[0] for tokens in named if len(tokens) == 1]
-            + [token for token in (*special, *ends) if token >= 0 and llama.llama_vocab_is_eog(self._vocab, token)]
-        )
-
-    @cached_property
-    def _grammar_tokenizer(self) -> LLTokenizer:
-        from smolcli.generation.grammar import tokenizer_from_llama_vocab
-
-        return tokenizer_from_llama_vocab(self._vocab, self._vocab_size, self.stop_tokens)
-
-    def _tokenize(self, text: str) -> list[int]:
-        encoded = text.encode()
-        buffer = (ctypes.c_int32 * (len(encoded) + 1))()
-        count = llama.llama_tokenize(self._vocab, encoded, len(encoded), buffer, len(buffer), False, True)
-        if count < 0:
-            raise RuntimeError(f"llama_tokenize wants {-count} tokens")
-        return buffer[:count]
-
-    def _token_bytes(self, token: int) -> bytes:
-        """The bytes of a token; a control token has none."""
-        buffer = ctypes.create_string_buffer(64)
-        count = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        if count < 0:
-            buffer = ctypes.create_string_buffer(-count)
-            count = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        return buffer.raw[:count]
-
 
 def _load_encoder_class(name: str) -> Callable[[Path, Layout, LanguageModel, Model], VisionEncoder]:
     """The class of a vision encoder. Raises UnavailableError if it cannot be imported."""
@@ -269,55 +221,3 @@ def _tile_keys(tile: bytes, tokens: int) -> EmbeddingKeys:
 
 def _no_pair(files: ModelFiles) -> ModelError:
     return ModelError(f"{files.name} has no GGUF pair", "make one: smolcli convert-to-gguf DIRECTORY")
-
-
-def _log(level: int, text: bytes, _: object) -> None:
-    """Write llama.cpp's warnings and errors to standard error, with -v only.
-
-    Without -v, a harmless warning would be the engine's last words when it crashes. The hundreds of lines of
-    information are for llama.cpp's developers.
-    """
-    if level in (GGML_WARN, GGML_ERROR) and is_verbose():
-        sys.stderr.write(text.decode("utf-8", "replace"))
-
-
-_log_callback = llama.llama_log_callback(_log)  # referenced here for as long as llama.cpp may call it
-
-
-def _check_is_language_half(path: Path, header: Header) -> None:
-    if header.keys.get("general.architecture") == "clip":
-        raise ModelError(f"{path} is the vision half of a model", "give the language half with -m, this with --mmproj")
-
-
-def _load_model(path: Path, gpu: Device | None) -> Any:
-    """Load the llama_model of a language half, all its layers on `gpu` if there is one. Raises ModelError."""
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = 0 if gpu is None else -1
-    chosen = devices.model_devices(gpu)
-    params.devices = ctypes.cast(chosen, ctypes.c_void_p)
-    params.use_extra_bufts = gpu is None and amx_probe.is_safe()
-    if params.use_extra_bufts and amx_probe.is_supported():
-        # llama.cpp repacks matrices for AMX: a mapped file would be in memory beside the copies.
-        params.load_mode = llama.LLAMA_LOAD_MODE_NONE
-    model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if model is None and gpu is not None:
-        raise ModelError(f"{path} cannot be loaded by llama.cpp on {gpu}", "use --device cpu; -v shows what it says")
-    if model is None:
-        raise ModelError(f"{path} cannot be loaded by llama.cpp", "fetch or convert it again; -v shows what it says")
-    return model
-
-
-class Utf8Decoder:
-    """Decodes the bytes of tokens as characters become complete, by the rule of tokenizers' DecodeStream."""
-
-    def __init__(self) -> None:
-        self._pending = b""
-
-    def add(self, token_bytes: bytes) -> str:
-        """Return the text that is complete; "" while a character is incomplete."""
-        self._pending += token_bytes
-        text = self._pending.decode("utf-8", "replace")
-        if text.endswith("\ufffd"):
-            return ""
-        self._pending = b""
-        return text

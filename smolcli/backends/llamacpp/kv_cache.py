@@ -134,12 +134,12 @@ class Sequences:
         llama.llama_memory_seq_rm(self._kv_memory(), number, known, -1)
         for start in range(known, len(keys), BATCH):
             rows = embeddings[start : start + BATCH]
-            with _new_batch(len(rows), self.embedding_size) as batch:
-                _fill(batch.pos, np.int32, np.arange(start, start + len(rows)))
-                _fill(batch.n_seq_id, np.int32, np.ones(len(rows)))
+            with new_batch(len(rows), self.embedding_size) as batch:
+                fill(batch.pos, np.int32, np.arange(start, start + len(rows)))
+                fill(batch.n_seq_id, np.int32, np.ones(len(rows)))
                 for row in range(len(rows)):
                     batch.seq_id[row][0] = number
-                _fill(batch.logits, np.int8, np.arange(1, len(rows) + 1) == len(rows))
+                fill(batch.logits, np.int8, np.arange(1, len(rows) + 1) == len(rows))
                 ctypes.memmove(batch.embd, np.ascontiguousarray(rows, np.float32).ctypes.data, rows.size * 4)
                 self._evaluate(batch, len(rows))
         self._cached[number] = keys
@@ -154,7 +154,7 @@ class Sequences:
         order = sorted((self._owners.index(reply), reply) for reply in tokens if reply in self._owners)
         if not order:
             return {}
-        with _new_batch(len(order), 0) as batch:
+        with new_batch(len(order), 0) as batch:
             for row, (number, reply) in enumerate(order):
                 batch.token[row], batch.pos[row], batch.n_seq_id[row] = tokens[reply], len(self._cached[number]), 1
                 batch.seq_id[row][0] = number
@@ -281,7 +281,7 @@ def _round_up(length: int) -> int:
 
 
 @contextmanager
-def _new_batch(tokens: int, embedding_size: int) -> Iterator[Any]:
+def new_batch(tokens: int, embedding_size: int) -> Iterator[Any]:
     """A llama_batch of one sequence each: of `tokens` token ids if `embedding_size` is 0, otherwise of embeddings."""
     batch = llama.llama_batch_init(tokens, embedding_size, 1)
     try:
@@ -290,7 +290,8 @@ def _new_batch(tokens: int, embedding_size: int) -> Iterator[Any]:
         llama.llama_batch_free(batch)
 
 
-def _fill(pointer: Any, dtype: type[np.generic], values: NDArray[Any]) -> None:
+def fill(pointer: Any, dtype: type[np.generic], values: NDArray[Any]) -> None:
+    """Write `values` as `dtype` into a field of a llama_batch."""
     np.ctypeslib.as_array(pointer, (len(values),))[:] = values.astype(dtype)
 
 

@@ -21,6 +21,7 @@ from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ErrorKind, ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
+from smolcli.models.family import is_other_family
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.process.child import call
@@ -306,6 +307,8 @@ def _model(name: str) -> dict[str, Any] | None:
     """Facts of a model in the cache, or None if it does not run."""
     files = resolve.find_files(name)
     here = [backend for backend in sorted(registry.backends()) if files.can_run_on(backend)]
+    if is_other_family(files):
+        here = [backend for backend in here if registry.BACKENDS[backend].other_families]
     if not here:
         return None
     paths = [path for path in (files.gguf, files.mmproj) if path is not None]

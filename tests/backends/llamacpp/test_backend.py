@@ -27,6 +27,7 @@ from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import amx_probe
 from smolcli.backends.llamacpp import backend as llamacpp
 from smolcli.backends.llamacpp.backend import LlamaCpp
+from smolcli.backends.llamacpp.vocabulary import Utf8Decoder
 from smolcli.backends.vision.mtmd import MtmdEncoder
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
@@ -185,7 +186,7 @@ def test_sampled_tokens_follow_the_logits(backend: LlamaCpp) -> None:
     logits = torch.from_numpy(backend.logits(prompt)[0]).double() / temperature
     best = int(logits.argmax())
     share = float(logits.softmax(-1)[best])
-    piece = backend._token_bytes(best).decode()
+    piece = backend.vocabulary.token_bytes(best).decode()
     hits = sum(
         answer(backend, prompt, Generate(1, temperature=temperature, seed=seed))[0] == piece for seed in range(draws)
     )
@@ -229,7 +230,7 @@ def test_a_failure_of_the_encoder_is_the_fault_of_one_reply(backend: LlamaCpp, m
     ],
 )
 def test_the_bytes_of_an_incomplete_character_are_held_back(pieces: list[bytes], texts: list[str]) -> None:
-    decoder = llamacpp.Utf8Decoder()
+    decoder = Utf8Decoder()
     assert [decoder.add(piece) for piece in pieces] == texts
 
 
@@ -242,8 +243,9 @@ def test_the_stop_tokens_are_all_that_end_a_generation_for_llama_cpp(
         untyped = lambda path: replace(header := read_header(path), keys={**header.keys, TYPES: None})  # noqa: E731
         monkeypatch.setattr(llamacpp, "read_header", untyped)
     with closing(LlamaCpp(files, Model(threads=1, vision_encoder="mtmd"))) as backend:
-        ends = {token for token in range(backend._vocab_size) if llama.llama_vocab_is_eog(backend._vocab, token)}
-        assert ends == backend.stop_tokens == {backend._tokenize(text)[0] for text in ENDS}
+        vocab = llama.llama_model_get_vocab(backend._model)
+        ends = {token for token in range(backend.vocabulary.size) if llama.llama_vocab_is_eog(vocab, token)}
+        assert ends == backend.stop_tokens == {backend.vocabulary.tokenize(text)[0] for text in ENDS}
 
 
 def test_llama_cpp_prints_warnings_with_verbose_only(

@@ -86,7 +86,7 @@ def logits_by_parts(model: LlamaCpp, prompt: Prompt, answer: Sequence[int]) -> N
         position += size
 
     def last_logits() -> NDArray[np.float32]:
-        return np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (model._vocab_size,)).copy()
+        return np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (model.vocabulary.size,)).copy()
 
     for part in model.prepare(prompt).parts:
         if isinstance(part, bytes):
