@@ -14,13 +14,16 @@ import llama_cpp as llama
 import numpy as np
 import pytest
 
+from smolcli.backends.base import PrefillRequest
 from smolcli.backends.llamacpp import build, devices
 from smolcli.backends.llamacpp.backend import LlamaCpp
+from smolcli.backends.llamacpp.mtmd_model import MtmdModel
 from smolcli.backends.vision import select
 from smolcli.errors import UnavailableError
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.types import Frame, Prompt
+from tests.families import make_pair
 
 LARGE = build.MIN_BYTES_FOR_GPU  # bytes of a vision half for which auto takes a GPU
 NAMES = [  # of ggml's backends, with the type of enum ggml_backend_dev_type and the description of the device
@@ -186,3 +189,14 @@ def test_the_layers_and_the_vision_half_go_to_the_device(
             assert backend.gpu_peak() >= 0
     assert seen[0][:2] == (0, [None]) and seen[1] == (-1, [gpu.handle], False)
     np.testing.assert_allclose(logits[0], logits[1], atol=2e-2)  # flash attention sums in another order
+
+
+def test_a_model_of_another_family_goes_to_the_device_too(tmp_path: Path, gpu: devices.Device) -> None:
+    pair, picture = make_pair(tmp_path, "internvl"), Frame(bytes(3 * 56 * 56), 56, 56)
+    logits = []
+    for device in ("cpu", "cuda"):
+        with closing(MtmdModel(pair, Model(threads=1, device=device))) as model:
+            prompt = model.prepare(Prompt.user(picture, "What?"))
+            logits.append(model.prefill([PrefillRequest(0, prompt, prompt.length + 1)], []).logits[0])
+            assert model.device_summary.startswith(str(gpu) if device == "cuda" else "cpu,")
+    np.testing.assert_allclose(logits[0], logits[1], atol=2e-2)
