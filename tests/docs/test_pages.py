@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import smolcli
 from smolcli import registry
-from smolcli.cli.main import make_command
 from smolcli.writers.json_lines import as_json
+from tests.docs.commands_in_pages import FENCE, command, commands
 from tests.helpers import RECORD
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MADE = {"commands.md", "errors.md", "messages.md"}  # made from the program, which wraps its own lines
-FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COG = re.compile(r"<!-- \[\[\[cog.*?-->", re.DOTALL)
 NAMED_FILE = re.compile(
     r"(?<![\w/.-])((?:benchmarks|tests|smolcli|converters|docs)/[\w./-]+\.(?:py|md|json|svg|css))\b"
@@ -40,25 +35,6 @@ def anchors(page: Path) -> set[str]:
     """The headings of a page, as GitHub makes addresses of them."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def commands(page: Path, program: str) -> Iterator[list[str]]:
-    """The words of every command of `program` in the page's shell fences and code spans."""
-    text = page.read_text(encoding="utf-8")
-    fences = [code.replace("\\\n", " ") for kind, code in FENCE.findall(text) if kind in ("sh", "console")]
-    lines = [line for code in fences for line in code.splitlines()]
-    for line in (*lines, *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))):
-        for part in re.split(r"&&|\||;(?: do)?", line.removeprefix("$ ")):
-            if part.split()[:1] == [program]:
-                try:
-                    yield shlex.split(part, comments=True)
-                except ValueError:  # a quotation that goes on behind a | or on the next line
-                    yield part.split()
-
-
-@cache
-def command(name: str) -> Any:
-    return make_command(name)
 
 
 def option_names(name: str, part: str = "") -> set[str] | None:

@@ -15,20 +15,21 @@ import tomlkit
 from smolcli import registry
 from smolcli.cli.main import make_command
 
-SHARE = Path(__file__).parents[2] / "docs" / "share"
+ROOT = Path(__file__).parents[2]
+SHARE = ROOT / "docs" / "share"
 PAGES = sorted((SHARE / "man" / "man1").glob("*.1"))
 COMMANDS = (*registry.TASKS, *registry.COMMANDS)
 
 
 def test_a_wheel_has_every_file_in_the_same_folder() -> None:
-    project: Any = tomlkit.parse((SHARE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    project: Any = tomlkit.parse((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = {
         Path(folder) / file.name
         for folder, patterns in project["tool"]["setuptools"]["data-files"].items()
         for pattern in patterns
-        for file in SHARE.parent.glob(pattern)
+        for file in ROOT.glob(pattern)
     }
-    assert listed == {file.relative_to(SHARE.parent) for file in SHARE.rglob("*") if file.is_file()}
+    assert listed == {file.relative_to(ROOT / "docs") for file in SHARE.rglob("*") if file.is_file()}
 
 
 def test_there_is_a_page_for_the_program_and_each_command() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smolcli import registry
-from tests.docs.test_pages import command, commands
+from tests.docs.commands_in_pages import command, commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
