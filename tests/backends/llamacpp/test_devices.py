@@ -197,6 +197,6 @@ def test_a_model_of_another_family_goes_to_the_device_too(tmp_path: Path, gpu: d
     for device in ("cpu", "cuda"):
         with closing(MtmdModel(pair, Model(threads=1, device=device))) as model:
             prompt = model.prepare(Prompt.user(picture, "What?"))
-            logits.append(model.prefill([PrefillRequest(0, prompt, prompt.length + 1)], []).logits[0])
+            logits.append(np.asarray(model.prefill([PrefillRequest(0, prompt, prompt.length + 1)], []).logits[0]))
             assert model.device_summary.startswith(str(gpu) if device == "cuda" else "cpu,")
     np.testing.assert_allclose(logits[0], logits[1], atol=2e-2)
