@@ -24,14 +24,18 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from smolcli.backends.vision.mtmd import MtmdEncoder
 from smolcli.converters import plan, write
 from smolcli.converters.quantization import QUANTIZATIONS
 from smolcli.converters.thresholds import THRESHOLDS
@@ -122,12 +126,28 @@ def measured(files: ModelFiles, seed: int, lines: Iterable[Line], threads: int |
         planned = plan(drawn, Path(folder), languages, visions)
         write(planned)
         paths = {output.path.name: output.path for output in planned.outputs}
-        for language, vision in pairs:
-            pair = paths[f"drawn-{language.upper()}.gguf"], paths[f"mmproj-drawn-{vision.upper()}.gguf"]
-            agreement = compare_pair(*pair, layout, traces, threads)
-            line = {"model": files.name, "seed": seed, **asdict(agreement), "failures": agreement.failures}
-            line.pop("difference")
-            yield line
+        for vision, of_vision in groupby(pairs, key=lambda pair: pair[1]):
+            with tiles_encoded_once():
+                for language, _ in of_vision:
+                    pair = paths[f"drawn-{language.upper()}.gguf"], paths[f"mmproj-drawn-{vision.upper()}.gguf"]
+                    agreement = compare_pair(*pair, layout, traces, threads)
+                    line = {"model": files.name, "seed": seed, **asdict(agreement), "failures": agreement.failures}
+                    line.pop("difference")
+                    yield line
+
+
+@contextmanager
+def tiles_encoded_once() -> Iterator[None]:
+    """Let all pairs of one vision half share its embeddings, which take most of the time of a comparison."""
+    encode, encoded = MtmdEncoder._encode, dict[bytes, Any]()
+
+    def encode_once(encoder: MtmdEncoder, tile: bytes) -> Any:
+        if tile not in encoded:
+            encoded[tile] = encode(encoder, tile)
+        return encoded[tile]
+
+    with patch.object(MtmdEncoder, "_encode", encode_once):
+        yield
 
 
 def draw_vision(checkpoint: Path, seed: int, out: Path) -> Path:
