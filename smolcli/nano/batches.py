@@ -6,6 +6,7 @@ import multiprocessing as mp
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from smolcli.nano.model import TOKENS
 from smolcli.nano.synthetic_images import Rng
 from smolcli.nano.tokenizer import tokenizer
 
-STAGES = ("cells", "words", "lines", "everything")
-MOTION = (0.0, 0.0, 0.22, 0.07)  # the share of batches of clips, by stage
+STAGES = ("cells", "words", "lines", "kinds", "everything")
+MOTION = (0.0, 0.0, 0.22, 0.07, 0.07)  # the share of batches of clips, by stage
 PAD = 2  # the token that fills rows up
+Mix = dict[Callable[[Rng, int], list[Lesson]], float]  # what draws so many lessons, and its share of all
 AHEAD = 32  # batches drawn ahead; a stage begins so many steps after the loss allows it
 
 
@@ -44,18 +46,18 @@ def lesson_batch(seed: int, number: int, stage: int, tiles: int) -> Batch:
     rng = np.random.default_rng((seed, number))
     if rng.random() < MOTION[stage]:
         lessons = [dataset.motion(rng, False) for _ in range(max(2, tiles // 4))]
-    elif STAGES[stage] == "everything":
-        lessons = _mixed_lessons(rng, tiles)
+    elif mix := MIXES.get(STAGES[stage]):
+        lessons = _mixed_lessons(rng, mix, tiles)
     else:
         lessons = [_single_lesson(rng, stage) for _ in range(tiles)]
     return _collate(lessons, stage > 0)
 
 
-def _mixed_lessons(rng: Rng, tiles: int) -> list[Lesson]:
-    """Lessons of MIX, as many of each as its share in the mean, and pieces of a few pages."""
-    counts = rng.multinomial(tiles, np.array(list(MIX.values())) / sum(MIX.values()))
+def _mixed_lessons(rng: Rng, mix: Mix, tiles: int) -> list[Lesson]:
+    """Lessons of a mix, as many of each as its share in the mean, and pieces of a few pages."""
+    counts = rng.multinomial(tiles, np.array(list(mix.values())) / sum(mix.values()))
     lessons: list[Lesson] = []
-    for draw, count in zip(MIX, counts, strict=True):
+    for draw, count in zip(mix, counts, strict=True):
         lessons += draw(rng, int(count))
     return lessons
 
@@ -69,20 +71,40 @@ def _read(rng: Rng, held_out: bool) -> Lesson:
     return dataset.read(rng, held_out, 6 if rng.random() < 0.8 else 1)
 
 
-# The lessons of the last stage and their shares.
-MIX: dict[Callable[[Rng, int], list[Lesson]], float] = {
-    lambda rng, count: pieces.lessons(rng, False, count): 0.25,
-    _each(_read): 0.08,
-    _each(dataset.shapes): 0.14,
-    _each(dataset.scattered): 0.03,
-    _each(dataset.kind): 0.03,
-    _each(things.lesson): 0.18,
-    _each(things.single): 0.06,
-    _each(photographs.lesson): 0.09,
-    _each(textures.lesson): 0.02,
-    _each(charts.lesson): 0.05,
-    _each(screens.lesson): 0.04,
-    _each(dataset.blank): 0.03,
+def _pieces(rng: Rng, count: int) -> list[Lesson]:
+    return pieces.lessons(rng, False, count)
+
+
+# The lessons of the last two stages and their shares. Of charts, screenshots and things `kinds` teaches no more than
+# what kind of picture it is.
+MIXES: dict[str, Mix] = {
+    "kinds": {
+        _pieces: 0.22,
+        _each(_read): 0.14,
+        _each(dataset.shapes): 0.25,
+        _each(dataset.scattered): 0.04,
+        _each(dataset.kind): 0.03,
+        _each(things.unknown): 0.07,
+        _each(photographs.lesson): 0.12,
+        _each(textures.lesson): 0.03,
+        _each(partial(charts.lesson, kind_alone=True)): 0.03,
+        _each(partial(screens.lesson, kind_alone=True)): 0.03,
+        _each(dataset.blank): 0.04,
+    },
+    "everything": {
+        _pieces: 0.25,
+        _each(_read): 0.08,
+        _each(dataset.shapes): 0.14,
+        _each(dataset.scattered): 0.03,
+        _each(dataset.kind): 0.03,
+        _each(things.lesson): 0.18,
+        _each(things.single): 0.06,
+        _each(photographs.lesson): 0.09,
+        _each(textures.lesson): 0.02,
+        _each(charts.lesson): 0.05,
+        _each(screens.lesson): 0.04,
+        _each(dataset.blank): 0.03,
+    },
 }
 
 

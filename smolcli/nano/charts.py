@@ -34,8 +34,11 @@ FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling
            Image.Resampling.BOX)  # fmt: skip
 
 
-def lesson(rng: Rng, held_out: bool, folder: Path | None = None) -> Lesson:
-    """A chart, squashed to a tile, with a question and follow-up questions; `folder` has the pool of charts."""
+def lesson(rng: Rng, held_out: bool, folder: Path | None = None, kind_alone: bool = False) -> Lesson:
+    """A chart, squashed to a tile, with a question and follow-up questions; `folder` has the pool of charts.
+
+    With `kind_alone` they are of KIND_QUESTIONS: whether it is a bar chart, a line chart or a pie chart.
+    """
     pool = chart_pool.load(folder or materials.folder(), held_out)
     if pool and rng.random() < POOL_SHARE:
         image, chart = pool[int(rng.integers(len(pool)))]
@@ -45,10 +48,11 @@ def lesson(rng: Rng, held_out: bool, folder: Path | None = None) -> Lesson:
     picture, chart = squashed(rng, image, chart)
     if rng.random() < 0.3:
         picture = synthetic_images.worn(rng, picture, 0.4)
-    first = _caption(rng, chart) if rng.random() < 0.4 else about(rng, chart)
+    ask_caption = _short_caption if kind_alone else _caption
+    first = ask_caption(rng, chart) if rng.random() < 0.4 else about(rng, chart, kind_alone)
     pairs = dict([first])  # each question once
     while len(pairs) < 1 + FOLLOW_UP_COUNT:
-        question, answer = about(rng, chart)
+        question, answer = about(rng, chart, kind_alone)
         pairs.setdefault(question, answer)
     made = still(picture, *first)
     names = [(MARK[chart.kind], chart.colour_name(index)) for index in range(chart.count)]
@@ -129,9 +133,9 @@ def _name(chart: Chart, index: int | None) -> str:
     return f"the {name} one" if name and not any(name in names for names in others) else ""
 
 
-def about(rng: Rng, chart: Chart) -> tuple[str, str]:
+def about(rng: Rng, chart: Chart, kind_alone: bool = False) -> tuple[str, str]:
     """A question about a chart and its answer."""
-    return pick(rng, QUESTIONS)(rng, chart)
+    return pick(rng, KIND_QUESTIONS if kind_alone else QUESTIONS)(rng, chart)
 
 
 def _what_chart(rng: Rng, chart: Chart) -> tuple[str, str]:
@@ -215,8 +219,13 @@ def _caption(rng: Rng, chart: Chart) -> tuple[str, str]:
     return pick(rng, CAPTION), caption(chart)
 
 
+def _short_caption(rng: Rng, chart: Chart) -> tuple[str, str]:
+    return pick(rng, CAPTION), KIND[chart.kind]
+
+
 # A question that stands twice is asked twice as often.
-QUESTIONS: tuple[Callable[[Rng, Chart], tuple[str, str]], ...] = (
+Question = Callable[[Rng, Chart], tuple[str, str]]
+QUESTIONS: tuple[Question, ...] = (
     _what_chart,
     _how_many,
     _how_many,
@@ -234,3 +243,4 @@ QUESTIONS: tuple[Callable[[Rng, Chart], tuple[str, str]], ...] = (
     _caption,
     _caption,
 )
+KIND_QUESTIONS: tuple[Question, ...] = (_what_chart, _text, _kind, _kind, _tags, _short_caption)

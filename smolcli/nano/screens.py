@@ -43,18 +43,22 @@ class Screen:
     has_text: bool = True
 
 
-def lesson(rng: Rng, held_out: bool) -> Lesson:
-    """A screenshot, squashed to a tile, with a question and follow-up questions."""
+def lesson(rng: Rng, held_out: bool, kind_alone: bool = False) -> Lesson:
+    """A screenshot, squashed to a tile, with a question and follow-up questions.
+
+    With `kind_alone` they are of KIND_QUESTIONS: whether it is a dialog, an error or windows, dark or light.
+    """
     sheet, screen = (dialog_screen if rng.random() < 0.45 else program_screen)(rng, held_out)
     fx, fy = TILE / sheet.image.width, TILE / sheet.image.height
     moved = [replace(char, x=char.x * fx, y=char.y * fy, size=char.size * fy) for char in sheet.annotations]
     picture = Picture(sheet.image.resize((TILE, TILE), pick(rng, FILTERS)), moved)
     if rng.random() < 0.25:
         picture = synthetic_images.worn(rng, picture, 0.35)
-    first = _caption(rng, screen) if rng.random() < 0.4 else about(rng, screen)
+    ask_caption = _short_caption if kind_alone else _caption
+    first = ask_caption(rng, screen) if rng.random() < 0.4 else about(rng, screen, kind_alone)
     pairs = dict([first])  # each question once
     while len(pairs) < 1 + FOLLOW_UP_COUNT:
-        question, answer = about(rng, screen)
+        question, answer = about(rng, screen, kind_alone)
         pairs.setdefault(question, answer)
     made = still(picture, *first)
     parts = sheet.parts[-250:]
@@ -150,26 +154,41 @@ def caption(screen: Screen) -> str:
     >>> caption(Screen(1, True, "terminal", 38))
     'a screenshot with a dark window and about forty lines of text'
     """
+    start = short_caption(screen)
     if screen.is_error:
-        return f'an error message: "{screen.message}"' if screen.message else "an error message"
+        return f'{start}: "{screen.message}"' if screen.message else start
     if screen.is_dialog:
         title = f'the title "{screen.title}"' if screen.title_is_legible and screen.title else ""
         count = len(screen.buttons)
         buttons = f"{in_words(count)} button{'s' if count > 1 else ''}" if count else ""
         parts = " and ".join(part for part in (title, buttons) if part)
-        return f"a dialog with {parts}" if parts else "a dialog"
+        return f"{start} with {parts}" if parts else start
     if screen.windows > 1:
-        shade = {True: "dark ", False: "light ", None: ""}[screen.is_dark]
-        return f"a screenshot with {in_words(screen.windows)} {shade}windows"
-    start = f"a screenshot with a {'dark' if screen.is_dark else 'light'} window"
+        return start
     if screen.lines:
         return f"{start} and {count_in_words(screen.lines)} line{'s' if screen.lines > 1 else ''} of text"
     return start + WHAT.get(screen.app, "")
 
 
-def about(rng: Rng, screen: Screen) -> tuple[str, str]:
+def short_caption(screen: Screen) -> str:
+    """The start of a caption: the kind, and of windows how many they are and whether they are dark or light.
+
+    >>> short_caption(Screen(1, True, "terminal", 38))
+    'a screenshot with a dark window'
+    """
+    if screen.is_error:
+        return "an error message"
+    if screen.is_dialog:
+        return "a dialog"
+    shade = {True: "dark ", False: "light ", None: ""}[screen.is_dark]
+    if screen.windows > 1:
+        return f"a screenshot with {in_words(screen.windows)} {shade}windows"
+    return f"a screenshot with a {shade}window"
+
+
+def about(rng: Rng, screen: Screen, kind_alone: bool = False) -> tuple[str, str]:
     """A question about a screenshot and its answer."""
-    return pick(rng, DIALOG_QUESTIONS if screen.is_dialog else QUESTIONS)(rng, screen)
+    return pick(rng, KIND_QUESTIONS if kind_alone else DIALOG_QUESTIONS if screen.is_dialog else QUESTIONS)(rng, screen)
 
 
 def _title(rng: Rng, screen: Screen) -> tuple[str, str]:
@@ -236,6 +255,10 @@ def _caption(rng: Rng, screen: Screen) -> tuple[str, str]:
     return pick(rng, CAPTION), caption(screen)
 
 
+def _short_caption(rng: Rng, screen: Screen) -> tuple[str, str]:
+    return pick(rng, CAPTION), short_caption(screen)
+
+
 # A question that stands twice is asked twice as often.
 Question = Callable[[Rng, Screen], tuple[str, str]]
 QUESTIONS: tuple[Question, ...] = (
@@ -245,4 +268,7 @@ QUESTIONS: tuple[Question, ...] = (
 DIALOG_QUESTIONS: tuple[Question, ...] = (
     _title, _title, _how_many_buttons, _how_many_buttons, _what_buttons, _what_buttons, _error, _error, _dark_or_light,
     _read, _read, _kind, _tags, _how_many_windows, _caption, _caption,
+)  # fmt: skip
+KIND_QUESTIONS: tuple[Question, ...] = (
+    _how_many_windows, _error, _dark_or_light, _dark_or_light, _kind, _kind, _tags, _short_caption,
 )  # fmt: skip

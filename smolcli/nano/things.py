@@ -36,7 +36,7 @@ def lesson(rng: Rng, held_out: bool, busy_ground: GroundMaker = thing_images.bus
     `held_out` draws from the icon set that training never sees; `busy_ground` makes the backgrounds that are not plain.
     """
     if rng.random() < _UNKNOWN_SHARE:
-        return _about_unknown(rng, _unknown(rng, held_out, busy_ground))
+        return unknown(rng, held_out, busy_ground)
     kind, layout = rng.random(), "free"
     if kind < 0.5:
         names = [thing_images.thing_name(rng)]
@@ -49,6 +49,11 @@ def lesson(rng: Rng, held_out: bool, busy_ground: GroundMaker = thing_images.bus
         few = _different(rng, 2)
         names = [*few, *(pick(rng, few) for _ in range(int(rng.integers(1, 4))))]
     return _about(rng, scene(rng, names, layout, held_out, busy_ground), layout)
+
+
+def unknown(rng: Rng, held_out: bool, busy_ground: GroundMaker = thing_images.busy_ground) -> Lesson:
+    """A drawing of which nano is to say the kind, the colours and the place, and not what it shows."""
+    return _about_unknown(rng, _unknown(rng, held_out, busy_ground))
 
 
 def single(rng: Rng, held_out: bool) -> Lesson:

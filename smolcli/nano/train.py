@@ -2,7 +2,8 @@
 
 The materials of the lessons (nano/materials.py) are made first. Then the vision tower alone learns to classify the
 content of each cell of a tile. The language model joins when the accuracy allows it, and further lessons are added as
-the loss falls, never after a fixed time. A checkpoint is written every few minutes; the same command continues from it.
+the loss falls, never after a fixed time. With `--start` the heads that classify are new, and learn alone at first. A
+checkpoint is written every few minutes; the same command continues from it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from smolcli.system.atomic_file import atomic_write
 
 NO_LOSS = 9.0  # the text loss of a stage that has none yet
 LOG_EVERY = 50  # steps
+HEADS_ALONE = 3200  # tiles at the start from given weights, in which the rest of the model stays as it is
+KINDS_LEARNT = 0.3  # the text loss at which the stage `everything` begins
 GROUP = 8  # rows that the language model computes together
 
 
@@ -58,14 +61,15 @@ class Losses:
     text: float
 
 
-def compute_losses(student: Student, batch: Batch, device: torch.device) -> Losses:
-    """Run the model on a batch, in bfloat16 where autocast allows."""
+def compute_losses(student: Student, batch: Batch, device: torch.device, heads_alone: bool = False) -> Losses:
+    """Run the model on a batch, in bfloat16 where autocast allows; with `heads_alone` only the heads get gradients."""
     tiles, cells = torch.from_numpy(batch.tiles).to(device), torch.from_numpy(batch.cells).long().to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        embeddings = student.encode(tiles)
+        with torch.set_grad_enabled(not heads_alone):
+            embeddings = student.encode(tiles)
         cell_logits = student.classify_cells(embeddings)
         position_loss = student.position_loss(embeddings)
-        answer_loss = text_loss(student, batch, embeddings.flatten(0, 1))
+        answer_loss = None if heads_alone else text_loss(student, batch, embeddings.flatten(0, 1))
     has_content = (cells > 0) & ((cells < GROUND_CLASSES.start) | (cells >= GROUND_CLASSES.stop))
     weight = torch.where(has_content, 1.0, 0.15).flatten()
     entropy = F.cross_entropy(cell_logits.float().flatten(0, 2), cells.flatten(), ignore_index=IGNORE, reduction="none")
@@ -110,19 +114,26 @@ def make_optimizers(student: Student) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02)]
 
 
-def learning_rate(pictures: int, total: int, decay: float) -> float:
+def learning_rate(pictures: int, total: int, decay: float, heads_alone: int = 0) -> float:
     """The factor of the learning rates after `pictures` of `total` tiles.
 
-    It rises over the first 2,000 tiles, stays at 1, and falls linearly to 0.02 over the last fraction `decay`.
+    It is 1 for the first `heads_alone` tiles. Then it rises from 0 over 2,000 tiles, stays at 1, and falls linearly to
+    0.02 over the last fraction `decay`.
     """
+    if pictures < heads_alone:
+        return 1.0
     left = (total - pictures) / max(1.0, decay * total)
-    return max(0.02, min(1.0, (pictures + 1) / 2000, left))
+    return max(0.02, min(1.0, (pictures - heads_alone + 1) / 2000, left))
 
 
-def promote(state: State) -> bool:
-    """Move `state` to the next stage if the smoothed accuracy and loss allow it, and say whether it did."""
-    is_ready = (state.cell_accuracy > 0.66, state.talk_loss < 1.0, state.talk_loss < 0.15, False)[state.stage]
-    if is_ready and state.step >= state.begins:
+def promote(state: State, last: int = len(STAGES) - 1) -> bool:
+    """Move `state` to the next stage if the smoothed accuracy and loss allow it, and say whether it did.
+
+    `last` is the last stage of the run.
+    """
+    loss = state.talk_loss
+    is_ready = (state.cell_accuracy > 0.66, loss < 1.0, loss < 0.15, loss < KINDS_LEARNT, False)[state.stage]
+    if is_ready and state.stage < last and state.step >= state.begins:
         state.stage, state.begins = state.stage + 1, state.step + batches.AHEAD
         return True
     return False
@@ -168,9 +179,9 @@ class Run:
             for name, value in checkpoint["mean"].items():
                 self.mean.weights[name].copy_(value)
 
-    def step(self, batch: Batch, stage: int, scale: float) -> Losses:
+    def step(self, batch: Batch, stage: int, scale: float, heads_alone: bool = False) -> Losses:
         """Train on one batch, which was drawn for `stage`, with the learning rates times `scale`."""
-        losses = compute_losses(self.student, batch, self._device)
+        losses = compute_losses(self.student, batch, self._device, heads_alone)
         losses.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimizer, base_rate in zip(self._optimizers, self._base_rates, strict=True):
@@ -206,16 +217,16 @@ def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    state = run.state
+    state, heads_alone = run.state, HEADS_ALONE if args.start else 0
     started, saved, seconds_before = time.time(), time.time(), state.seconds
     painters = Painters(args.painters, args.seed, args.tiles, state.step, state.stage, state.begins)
     with open(args.out / "log.jsonl", "a", encoding="utf-8") as log, closing(painters):
         while state.pictures < args.pictures:
             stage, batch = painters.next_batch(state.step)
-            scale = args.rate * learning_rate(state.pictures, args.pictures, args.decay)
-            losses = run.step(batch, stage, scale)
+            scale = args.rate * learning_rate(state.pictures, args.pictures, args.decay, heads_alone)
+            losses = run.step(batch, stage, scale, state.pictures < heads_alone)
             state.seconds = seconds_before + time.time() - started
-            if promote(state):
+            if promote(state, args.last_stage):
                 painters.begin_stage(state.stage, state.begins)
                 state.talk_loss = NO_LOSS
             if state.step % LOG_EVERY == 0:
@@ -246,7 +257,8 @@ def main() -> None:
     parser.add_argument("--painters", type=int, default=1, help="processes that draw")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints")
     parser.add_argument("--start", type=Path, help="initial weights, as smolcli ships them, instead of random ones")
-    parser.add_argument("--stage", type=int, default=0, help=f"with --start: 0 to 3 for {', '.join(STAGES)}")
+    parser.add_argument("--stage", type=int, default=0, help=f"with --start: 0 to 4 for {', '.join(STAGES)}")
+    parser.add_argument("--last-stage", type=int, default=len(STAGES) - 1, help="the stage in which the run remains")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     materials.main([])

@@ -11,8 +11,8 @@ from PIL import Image
 from smolcli.nano import chart_drawing, chart_pool, charts, fonts
 from smolcli.nano.chart_drawing import BAR, LINE, PIE, Chart
 from smolcli.nano.colours import colour_shares
-from smolcli.nano.dataset import CELL_CLASS, IGNORE
-from smolcli.nano.kinds import CANNOT_TELL
+from smolcli.nano.dataset import CELL_CLASS, IGNORE, NO_TEXT
+from smolcli.nano.kinds import CANNOT_TELL, CHART
 from smolcli.nano.synthetic_images import TILE
 
 RED, BLUE, GREEN, MUDDY = (214, 39, 40), (35, 80, 215), (40, 160, 50), (110, 110, 160)
@@ -136,6 +136,17 @@ def test_cells_of_bars_show_the_colour_they_are_labelled_with(tmp_path: Path) ->
                 labelled += 1
                 shown += colour_shares(cell).get(name, 0) > 0.2
     assert labelled > 100 and shown > 0.9 * labelled
+
+
+def test_lessons_about_the_kind_tell_no_number_and_no_title(tmp_path: Path) -> None:
+    kinds_named = set()
+    for seed in range(60):
+        lesson = charts.lesson(rng(seed), False, tmp_path, kind_alone=True)
+        answers = {lesson.answer, *(answer for _, answer in lesson.follow_ups)}
+        kinds_named |= answers & {"a bar chart", "a line chart", "a pie chart"}
+        others = answers - {"a bar chart", "a line chart", "a pie chart", CHART, "yes", "no", NO_TEXT}
+        assert all(answer.startswith("chart, ") for answer in others)  # tags
+    assert len(kinds_named) == 3
 
 
 def test_matplotlib_draws_what_the_pool_says(tmp_path: Path) -> None:

@@ -174,6 +174,27 @@ def test_text_loss_is_that_of_each_row_alone_in_transformers(monkeypatch: pytest
     assert found is not None and float(found) == pytest.approx(losses / weights, rel=1e-5)
 
 
+def test_heads_alone_learn_at_the_start_from_given_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(batches, "_single_lesson", scene_lesson)
+    run = train.Run(argparse.Namespace(out=tmp_path, start=BUILT_IN, stage=2), torch.device("cpu"))
+    before = {name: value.clone() for name, value in run.student.state_dict().items()}
+    run.step(batches.lesson_batch(3, 1, 2, 4), 2, 1.0, heads_alone=True)
+    changed = {name for name, value in run.student.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"cells.weight", "cells.bias", "places.weight", "places.bias"}
+
+
+def test_the_rate_rises_after_the_heads_and_falls_at_the_end() -> None:
+    rates = [
+        train.learning_rate(pictures, 20_000, 0.5, 3200) for pictures in (0, 3199, 3200, 4199, 5199, 10_000, 15_000)
+    ]
+    assert rates == pytest.approx([1, 1, 0.02, 0.5, 1, 1, 0.5])
+
+
+def test_a_run_remains_in_its_last_stage() -> None:
+    state = train.State(stage=2, talk_loss=0.01)
+    assert not train.promote(state, 2) and train.promote(state, 3) and state.stage == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("painters", [1, 2])
 def test_interrupted_training_gives_the_same_weights(
@@ -181,7 +202,8 @@ def test_interrupted_training_gives_the_same_weights(
 ) -> None:
     """Also if it is interrupted just after a promotion, when painters still have batches of the stage before."""
     monkeypatch.setattr(batches, "_single_lesson", scene_lesson)
-    monkeypatch.setattr(batches, "_mixed_lessons", lambda r, tiles: [scene_lesson(r, 3)] * tiles)
+    monkeypatch.setattr(batches, "_mixed_lessons", lambda r, mix, tiles: [scene_lesson(r, 3)] * tiles)
+    monkeypatch.setattr(train, "HEADS_ALONE", 4)
     monkeypatch.setattr(batches, "AHEAD", 4)
     # Muon's matrix products in float32: a CPU without bfloat16 takes minutes for them otherwise.
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor.clone())
@@ -191,7 +213,7 @@ def test_interrupted_training_gives_the_same_weights(
             train.train(
                 argparse.Namespace(
                     out=out, pictures=stop, decay=1e-9, tiles=2, threads=1, painters=painters, save_every=1e9,
-                    start=BUILT_IN, stage=1, seed=5, rate=1.0,
+                    start=BUILT_IN, stage=1, last_stage=4, seed=5, rate=1.0,
                 )
             )  # fmt: skip
             assert multiprocessing.active_children() == []

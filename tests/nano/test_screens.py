@@ -67,6 +67,13 @@ def test_what_is_illegible_is_not_told() -> None:
     assert "Read the text." not in found
 
 
+def test_lessons_about_the_kind_read_and_count_nothing_but_windows() -> None:
+    for seed in range(60):
+        lesson = screens.lesson(rng(seed), False, kind_alone=True)
+        for answer in (lesson.answer, *(answer for _, answer in lesson.follow_ups)):
+            assert '"' not in answer and "lines" not in answer and "button" not in answer and CANNOT_TELL not in answer
+
+
 @pytest.mark.parametrize("app", screen_drawing.WITH_LINES)
 @pytest.mark.parametrize("count", [0, 1, 4, 31, 70])
 def test_as_many_lines_are_printed_as_are_told(app: str, count: int) -> None:
