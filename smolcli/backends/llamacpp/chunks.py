@@ -1,6 +1,6 @@
 """Prompts as mtmd cuts them: chunks of text tokens, and chunks of a picture that it has prepared for its encoder.
 
-    prepare = ChunkPreparer(mtmd_context, marker, template, adds_start=True, start="<s>", side=560, detail="auto")
+    prepare = ChunkPreparer(mtmd_context, template, start="<s>", adds_start=True, side=560, detail="auto")
     prepared = prepare(prompt)          # in any thread
     prepared.pictures[part].handle      # the mtmd_input_chunk of a part that is bytes
 
