@@ -11,33 +11,31 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import llama_cpp as llama
+from gguf import GGUFValueType, GGUFWriter
 from llama_cpp import mtmd_cpp as mtmd
 
 from smolcli.backends.llamacpp.loading import quiet_logs
 from smolcli.errors import UnavailableError
+from smolcli.models.family import VISION_ARCHITECTURE
 from smolcli.system.temporary import temporary_folder
 
 UNKNOWN_ARCHITECTURE, UNKNOWN_PROJECTOR = "unknown model architecture", "unknown projector type"  # of llama.cpp's log
-GGUF_BOOL, GGUF_STRING = 7, 8  # enum gguf_type
-Keys = Mapping[str, str | bool]
 
 
 @lru_cache
 def unknown_part(architecture: str, projector: str) -> str:
     """Return which part of a pair this llama.cpp does not know, in words for people; "" where it knows both."""
-    language: Keys = {"general.architecture": architecture}
-    vision: Keys = {"general.architecture": "clip", "clip.has_vision_encoder": True, "clip.projector_type": projector}
     try:
         with tempfile.TemporaryDirectory(prefix="smolcli-", dir=temporary_folder()) as folder:
-            files = [_write(Path(folder) / name, keys) for name, keys in (("language", language), ("vision", vision))]
-            log = _log_of_loading(*files)
+            language = _write(Path(folder) / "language", architecture, {})
+            vision_keys = {"clip.has_vision_encoder": True, "clip.projector_type": projector}
+            log = _log_of_loading(language, _write(Path(folder) / "vision", VISION_ARCHITECTURE, vision_keys))
     except (OSError, UnavailableError):  # no file can be written; the pair itself will tell
         return ""
     if UNKNOWN_ARCHITECTURE in log:
@@ -63,18 +61,12 @@ def _log_of_loading(language: Path, vision: Path) -> str:
     return "".join(lines)
 
 
-def _write(path: Path, keys: Keys) -> Path:
+def _write(path: Path, architecture: str, keys: Mapping[str, str | bool]) -> Path:
     """Write a GGUF file of keys without tensors."""
-    data = b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys))
+    writer = GGUFWriter(path, architecture)
     for key, value in keys.items():
-        if isinstance(value, bool):
-            data += _string(key) + struct.pack("<I?", GGUF_BOOL, value)
-        else:
-            data += _string(key) + struct.pack("<I", GGUF_STRING) + _string(value)
-    path.write_bytes(data)
+        writer.add_key_value(key, value, GGUFValueType.get_type(value))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
     return path
-
-
-def _string(text: str) -> bytes:
-    encoded = text.encode()
-    return struct.pack("<Q", len(encoded)) + encoded
