@@ -12,9 +12,8 @@ from typing import Any
 
 from smolcli.errors import ErrorKind
 
-VARYING = re.compile(
-    r"^page \d+ | \([^()]*\)$"
-)  # what differs between notices of one kind: a page, a number at the end
+# What differs between notices of one kind: a page at the beginning, a number in parentheses at the end.
+VARYING = re.compile(r"^page \d+ | \([^()]*\)$")
 CUT = "the answer reached --max-tokens; raise it with -n"
 CONTEXT_FULL = "the answer reached the end of the model's context"
 BLANK = "no text was found"
