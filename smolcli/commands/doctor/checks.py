@@ -21,7 +21,7 @@ from smolcli.cli.topics import ENVIRONMENT
 from smolcli.errors import ErrorKind, ModelError, SmolError, UsageError
 from smolcli.models import catalog, hub_cache, resolve
 from smolcli.models import files as model_files
-from smolcli.models.family import is_other_family
+from smolcli.models.family import backends_here
 from smolcli.models.files import ModelFiles
 from smolcli.options import Model
 from smolcli.process.child import call
@@ -113,19 +113,19 @@ def checkup() -> Report:
         decoders = list(pool.map(_decoder, registry.DECODERS))
         precisions = list(pool.map(_precision, registry.VISION_ENCODERS.items()))
     gpus: list[dict[str, Any]] = []
-    told_by_backends: dict[str, Any] = {"amx": None, "gpu_kinds": None}
+    machine_facts: dict[str, Any] = {"amx": None, "gpu_kinds": None}  # of all backends
     for facts_of_backend, _ in backends:
-        told = facts_of_backend.pop("machine_facts")
-        gpus += [{**gpu, "backend": facts_of_backend["name"]} for gpu in told.pop("gpus", ())]
-        told_by_backends.update(told)
+        backend_machine_facts = facts_of_backend.pop("machine_facts")
+        gpus += [{**gpu, "backend": facts_of_backend["name"]} for gpu in backend_machine_facts.pop("gpus", ())]
+        machine_facts.update(backend_machine_facts)
     this_machine = machine()
     cache, cache_problems = _cache()
     facts: dict[str, Any] = {
         "machine": this_machine,
         "memory_free": available_bytes(),
-        "amx": _amx(this_machine["features"], told_by_backends["amx"]),
+        "amx": _amx(this_machine["features"], machine_facts["amx"]),
         "gpus": gpus,
-        "llama_cpp": _build(told_by_backends["gpu_kinds"]),
+        "llama_cpp": _build(machine_facts["gpu_kinds"]),
         "backends": [facts_of_backend for facts_of_backend, _ in backends],
         "auto": {"backend": default.backend, "model": default.model},
         "vision": _vision({name: precision for name, precision, _ in precisions}),
@@ -163,17 +163,17 @@ def _most_urgent_first(problems: list[Problem]) -> tuple[Problem, ...]:
 def _default() -> Default:
     path = config_path()
     config: dict[str, Any] = {"path": str(path), "exists": path.is_file(), "settings": []}
-    options, found = Model(), settings.Settings()
+    options, loaded = Model(), settings.Settings()
     try:
-        found = settings.load("")
+        loaded = settings.load("")
         config["settings"] = [
             {"key": setting.option.key, "value": settings.shown(setting), "source": setting.source}
-            for setting in found.in_force
+            for setting in loaded.in_force
         ]
-        options = settings.defaults(Model, found)
+        options = settings.defaults(Model, loaded)
         files, backend = select_backend(options)
     except SmolError as error:
-        settings.name_sources(error, found)
+        settings.name_sources(error, loaded)
         areas = {ModelError: "models", UsageError: "settings"}  # a UsageError is one of the settings here
         problem = Problem(error.what, error.advice, blocks=True, area=areas.get(type(error), "backends"))
         return Default(problem=problem, config=config, options=options)
@@ -287,7 +287,7 @@ def _libraries() -> list[dict[str, Any]]:
 
 
 def _cache() -> tuple[dict[str, Any], list[Problem]]:
-    """The folder of models and the models in it that run, with the bytes of their files, links followed."""
+    """The folder of models and the complete models in it, with the bytes of their files, links followed."""
     models: list[dict[str, Any]] = []
     problems: list[Problem] = []
     try:
@@ -304,16 +304,13 @@ def _cache() -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _model(name: str) -> dict[str, Any] | None:
-    """Facts of a model in the cache, or None if it does not run."""
+    """Facts of a model in the cache, or None if it is not complete. "here" are the installed backends that run it."""
     files = resolve.find_files(name)
-    here = [backend for backend in sorted(registry.backends()) if files.can_run_on(backend)]
-    if is_other_family(files):
-        here = [backend for backend in here if registry.BACKENDS[backend].other_families]
-    if not here:
+    if not files.formats:
         return None
     paths = [path for path in (files.gguf, files.mmproj) if path is not None]
     paths += model_files.weight_files(files.checkpoint) if files.checkpoint is not None else []
-    return {"name": name, "here": here, "bytes": sum(path.stat().st_size for path in paths)}
+    return {"name": name, "here": backends_here(files), "bytes": sum(path.stat().st_size for path in paths)}
 
 
 def _folders() -> list[dict[str, Any]]:

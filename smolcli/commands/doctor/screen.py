@@ -161,10 +161,7 @@ def _backend_facts(facts: dict[str, Any]) -> Iterator[Fact]:
 
 def _storage_facts(facts: dict[str, Any]) -> Iterator[Fact]:
     cache = facts["cache"]
-    models = [
-        f"{model['name']} ({', '.join(model['here'])}), {_gigabytes(model['bytes'])}" for model in cache["models"]
-    ]
-    yield from _section("models", [f"{cache['path']}, {_gigabytes(cache['bytes'])}", *models])
+    yield from _section("models", [f"{cache['path']}, {_gigabytes(cache['bytes'])}", *map(_model, cache["models"])])
     yield from _section("disk", (f"{folder['path']}: {_gigabytes(folder['free'])} free" for folder in facts["folders"]))
 
 
@@ -217,6 +214,11 @@ def _encoders(facts: dict[str, Any]) -> Iterator[str]:
     for encoder in vision["engines"]:
         if not encoder["installed"]:
             yield _library(encoder)
+
+
+def _model(model: dict[str, Any]) -> str:
+    backends = ", ".join(model["here"]) or "no installed backend runs it"
+    return f"{model['name']} ({backends}), {_gigabytes(model['bytes'])}"
 
 
 def _gigabytes(size: int) -> str:

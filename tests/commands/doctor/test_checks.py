@@ -23,10 +23,12 @@ from smolcli.backends.vision import select
 from smolcli.commands import models as models_command
 from smolcli.commands.doctor import checks, command, probes
 from smolcli.commands.doctor.checks import Problem, Report
+from smolcli.commands.doctor.screen import Screen
 from smolcli.errors import EngineError, ErrorKind
 from smolcli.models import hub_cache
 from smolcli.system.cpu import usable_cores
 from smolcli.system.info import FEATURES
+from tests.families import make_pair
 from tests.helpers import LIBRARIES, loaded
 
 
@@ -242,6 +244,18 @@ def test_models_in_the_cache_have_their_size(machine: Path) -> None:
     facts = checks.checkup().facts
     assert facts["cache"]["models"] == [{"name": "256m", "here": ["llamacpp", "numpy"], "bytes": 3500}]
     assert facts["auto"] == {"backend": "llamacpp", "model": "256m"}
+
+
+def test_a_model_has_the_backends_that_are_installed(machine: Path, without: Callable[..., None]) -> None:
+    """As `models list` tells them; a pair of another family runs on llama.cpp alone."""
+    place_256m(machine)
+    make_pair(machine / "hf" / "hub" / "models--org--other" / "snapshots" / "abc", "qwen2vl")
+    without("llama_cpp")
+    report = checks.checkup()
+    rows = {row["name"]: row["here"] for row in report.facts["cache"]["models"]}
+    assert rows == {"256m": ["numpy"], "org/other": []}
+    assert rows.items() <= {row["name"]: row["here"] for row in models_command.model_rows()}.items()
+    assert "org/other (no installed backend runs it)" in "\n".join(Screen(report).long())
 
 
 def test_a_damaged_model_is_a_problem_and_not_the_end(machine: Path) -> None:
