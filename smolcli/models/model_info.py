@@ -51,27 +51,27 @@ def describe(name: str, check: bool = False) -> dict[str, Any]:
 def _describe(name: str, check: bool) -> dict[str, Any]:
     files = _find(name)
     entry = CATALOG.get(name) or _entry_of(files)
-    told: dict[str, Any] = {"name": files.name}
+    facts: dict[str, Any] = {"name": files.name}
     if entry is not None:
-        told |= _catalog_facts(entry)
+        facts |= _catalog_facts(entry)
     elif files.is_built_in:
-        told |= {"about": catalog.NANO_ABOUT, "licence": catalog.NANO_LICENCE, "x_height": catalog.NANO_X_HEIGHT}
+        facts |= {"about": catalog.NANO_ABOUT, "licence": catalog.NANO_LICENCE, "x_height": catalog.NANO_X_HEIGHT}
     if files.formats:
         family.check_files(files)
     warnings: list[str] = []
     if files.checkpoint is not None:
-        told |= _checkpoint_facts(files.checkpoint, warnings)
+        facts |= _checkpoint_facts(files.checkpoint, warnings)
     if files.gguf is not None or files.mmproj is not None:
-        told |= _pair_facts(files, warnings)
-    told["backends"] = family.backends_here(files)
-    told["files"] = [_file_facts(path, entry, check) for path in _paths(files)]
+        facts |= _pair_facts(files, warnings)
+    facts["backends"] = family.backends_here(files)
+    facts["files"] = [_file_facts(path, entry, check) for path in _paths(files)]
     warnings += [
-        f"{Path(file['path']).name} is not as published" for file in told["files"] if file["published"] is False
+        f"{Path(file['path']).name} is not as published" for file in facts["files"] if file["published"] is False
     ]
     if entry is not None:
         warnings += _catalog_warnings(entry, files)
-    told["warnings"] = list(dict.fromkeys(warnings))
-    return told
+    facts["warnings"] = list(dict.fromkeys(warnings))
+    return facts
 
 
 def _find(name: str) -> ModelFiles:
@@ -145,7 +145,7 @@ def _pair_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]:
     """Facts of a GGUF pair, or of a half of one, from their headers; what is damaged or does not fit is a warning."""
     if family.is_other_family(files):
         return other_family_facts(files, warnings)
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     language = _header(files.gguf, warnings, with_strings=True)
     vision = _header(files.mmproj, warnings)
     if files.gguf is None:
@@ -153,11 +153,11 @@ def _pair_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]:
     if files.mmproj is None:
         warnings.append("half a model: the vision half (mmproj) is not beside it")
     if language is not None:
-        told["context"] = language.keys.get("llama.context_length")
+        facts["context"] = language.keys.get("llama.context_length")
         if PLACE_TOKEN not in (language.keys.get(TOKENS) or (PLACE_TOKEN,)):
             warnings.append(NO_PLACE_TOKEN)
     if vision is not None:
-        told |= _vision_facts(vision)
+        facts |= _vision_facts(vision)
         if LONGEST_EDGE not in vision.keys:
             warnings.append(BARE_VISION_HALF)
     if language is not None and vision is not None:
@@ -165,18 +165,18 @@ def _pair_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]:
         if width and projector[-1] not in (0, width):
             warnings.append(f"the halves are of two models: the vision half has {projector[-1]} values, not {width}")
         shapes = [*language.shapes.values(), *vision.shapes.values()]
-        told["parameters"] = sum(map(math.prod, shapes))
-    return {key: value for key, value in told.items() if value is not None}
+        facts["parameters"] = sum(map(math.prod, shapes))
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _vision_facts(header: Header) -> dict[str, Any]:
     keys = ("image_size", "patch_size", "projector.scale_factor")
     sizes = [size for key in keys if isinstance(size := header.keys.get(f"clip.vision.{key}"), int) and size > 0]
-    told: dict[str, Any] = {"longest_edge": header.keys.get(LONGEST_EDGE)}
+    facts: dict[str, Any] = {"longest_edge": header.keys.get(LONGEST_EDGE)}
     if len(sizes) == len(keys):
         side, patch, scale = sizes
-        told |= {"tile": side, "tile_tokens": (side // patch // scale) ** 2}
-    return told
+        facts |= {"tile": side, "tile_tokens": (side // patch // scale) ** 2}
+    return facts
 
 
 def _header(path: Path | None, warnings: list[str], with_strings: bool = False) -> Header | None:

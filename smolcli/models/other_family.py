@@ -33,7 +33,7 @@ def other_family_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]
         warnings.append(error.what)
         return {}
     template = isinstance(language.keys.get(family.TEMPLATE_KEY), str)
-    told = {
+    facts = {
         "family": f"{kind.architecture} with {kind.projector}",
         "runs_as": RUNS_AS,
         "context": language.keys.get(f"{kind.architecture}.context_length"),
@@ -44,7 +44,7 @@ def other_family_facts(files: ModelFiles, warnings: list[str]) -> dict[str, Any]
     }
     warnings += [NO_PROMISE, DETAIL] + ([] if template else [NO_TEMPLATE])
     warnings += filter(None, [_unknown(kind)])
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _unknown(kind: family.PairFamily) -> str:

@@ -105,7 +105,7 @@ def test_pictures_that_do_not_fit_the_context_are_cut_into_the_most_tiles_that_d
 
 def test_pictures_that_have_few_tiles_keep_them_where_others_do_not_fit() -> None:
     pictures = [cut(SPLIT, LAYOUT, "2", split=True), cut(WHOLE, LAYOUT, "low", split=True)]
-    assert prepared("auto", prepared("auto").length).tiles == [tile for each in pictures for tile in each.pixels]
+    assert prepared("auto", prepared("auto").length).tiles == [tile for picture in pictures for tile in picture.pixels]
 
 
 @pytest.mark.parametrize("detail", ["high", "low"])

@@ -53,8 +53,8 @@ def test_command_line_then_environment_then_file_then_default(config: Path) -> N
 
 def test_the_section_of_a_command_comes_before_the_top(config: Path) -> None:
     config.write_text("temperature = 0.5\nseed = 3\n[ask]\nseed = 4\n")
-    found = {row["key"]: (row["value"], row["source"]) for row in shown(config, "ask")}
-    assert found == {"temperature": (0.5, "config.toml:1"), "seed": (4, "config.toml:4")}
+    in_force = {row["key"]: (row["value"], row["source"]) for row in shown(config, "ask")}
+    assert in_force == {"temperature": (0.5, "config.toml:1"), "seed": (4, "config.toml:4")}
     for command, seed in (("caption", 5), ("ask", 6)):
         rows = shown(config, command, SMOLCLI_SEED="5", SMOLCLI_ASK_SEED="6")
         assert [row["value"] for row in rows if row["key"] == "seed"] == [seed]

@@ -53,17 +53,17 @@ def link_requirements(package: Distribution, folder: Path) -> None:
     """Link what `package` requires without extras, and what that requires, into `folder`."""
     from packaging.requirements import Requirement
 
-    asked, found = {("smolcli", "")}, [(package, "")]
-    while found:
-        package, extra = found.pop()
+    known, unread = {("smolcli", "")}, [(package, "")]  # packages with an extra of theirs
+    while unread:
+        package, extra = unread.pop()
         for requirement in map(Requirement, package.requires or ()):
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
                 continue
-            for each in {"", *requirement.extras}:
-                if (requirement.name, each) not in asked:
-                    asked.add((requirement.name, each))
-                    found.append((distribution(requirement.name), each))
-                    link_files(found[-1][0], folder)
+            for required_extra in {"", *requirement.extras}:
+                if (requirement.name, required_extra) not in known:
+                    known.add((requirement.name, required_extra))
+                    unread.append((distribution(requirement.name), required_extra))
+                    link_files(unread[-1][0], folder)
 
 
 def link_files(package: Distribution, folder: Path) -> None:

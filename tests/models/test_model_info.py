@@ -71,9 +71,9 @@ def test_a_checkpoint_and_its_pair_tell_the_same(checkpoint: Path, pair: tuple[P
         "tile": 512, "tile_tokens": 64, "longest_edge": 2048,
     }  # fmt: skip
     for name in (checkpoint, pair[0], pair[0].parent):
-        told = describe(str(name))
-        assert {key: told[key] for key in expected} == expected
-        assert told["warnings"] == []
+        facts = describe(str(name))
+        assert {key: facts[key] for key in expected} == expected
+        assert facts["warnings"] == []
     assert describe(str(pair[0]))["files"] == [
         {
             "path": str(path),
@@ -93,11 +93,11 @@ def test_half_a_pair_is_described(pair: tuple[Path, Path], tmp_path: Path) -> No
     )
     (tmp_path / "mm").mkdir()
     vision = vision.rename(tmp_path / "mm" / "mmproj-x-F16.gguf")
-    told = describe(str(language))
-    assert told["warnings"] == ["half a model: the vision half (mmproj) is not beside it"] and told["backends"] == []
-    told = describe(str(vision))
-    assert told["warnings"] == ["half a model: the language half is missing"] and told["tile"] == 512
-    assert "context" not in told
+    facts = describe(str(language))
+    assert facts["warnings"] == ["half a model: the vision half (mmproj) is not beside it"] and facts["backends"] == []
+    facts = describe(str(vision))
+    assert facts["warnings"] == ["half a model: the language half is missing"] and facts["tile"] == 512
+    assert "context" not in facts
 
 
 def test_a_vision_half_without_the_longest_edge_is_warned_of(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_vision_half_without_the_longest_edge_is_warned_of(pair: tuple[Path, P
 
 def test_a_tokenizer_without_tokens_for_tiles_is_warned_of(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "v1", "v1-2.2b", 1, tile=384)
-    told = describe(str(convert(folder, tmp_path / "out", "f16", "f16")[0]))
-    assert told["warnings"] == [NO_PLACE_TOKEN] and told["tile_tokens"] == 81
+    facts = describe(str(convert(folder, tmp_path / "out", "f16", "f16")[0]))
+    assert facts["warnings"] == [NO_PLACE_TOKEN] and facts["tile_tokens"] == 81
 
 
 def test_halves_of_two_models_are_warned_of(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_a_quantization_that_tests_call_wrong_is_warned_of(quant: str, pair: tup
 
 
 def test_a_model_that_is_not_here_is_described(empty_cache: Path) -> None:
-    told = describe("256m-video")
-    assert told["files"] == [] and told["backends"] == []
-    assert (told["context"], told["tile_tokens"], told["x_height"], told["quant"]) == (8192, 64, 12.0, "f16")
-    assert told["warnings"] == [
+    facts = describe("256m-video")
+    assert facts["files"] == [] and facts["backends"] == []
+    assert (facts["context"], facts["tile_tokens"], facts["x_height"], facts["quant"]) == (8192, 64, 12.0, "f16")
+    assert facts["warnings"] == [
         "llama.cpp's own tests always get a wrong answer from it in Q8_0; f16 is recommended",
         "its checkpoint is stored in float32, twice the bytes that it needs",
     ]
@@ -160,12 +160,12 @@ def test_files_of_before_a_repository_was_made_again(
     tables["256m-video"]["pair"]["earlier"][stem]["bytes"] = pair[0].stat().st_size
     monkeypatch.setattr(catalog_facts, "_tables", lambda: tables)
     cached(empty_cache, "ggml-org/SmolVLM2-256M-Video-Instruct-GGUF", {stem: pair[0], f"mmproj-{stem}": pair[1]})
-    told = describe("256m-video")
+    facts = describe("256m-video")
     assert (
         "it is of before its repository was made again; smolcli models pull fetches the files of today"
-        in (told["warnings"])
+        in (facts["warnings"])
     )
-    assert [file["published"] for file in told["files"]] == [False, False]
+    assert [file["published"] for file in facts["files"]] == [False, False]
 
 
 def test_digests_are_those_of_names_in_the_cache_or_read(
@@ -182,14 +182,14 @@ def test_digests_are_those_of_names_in_the_cache_or_read(
     snapshot = cached(empty_cache, catalog.CATALOG["256m"].gguf_repo, dict(zip(names, pair, strict=True)))
     damaged = snapshot / names[0]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
-    told = describe("256m")
-    assert [file["sha256"] for file in told["files"]] == [None, None] and told["warnings"] == []
-    told = describe("256m", check=True)
-    assert told["files"][1] == {
+    facts = describe("256m")
+    assert [file["sha256"] for file in facts["files"]] == [None, None] and facts["warnings"] == []
+    facts = describe("256m", check=True)
+    assert facts["files"][1] == {
         "path": str(snapshot / names[1]), "bytes": pair[1].stat().st_size, "quant": "F16", "sha256": digests[1],
         "compared": "SHA-256", "published": True,
     }  # fmt: skip
-    assert told["warnings"] == [f"{names[0]} is not as published"]
+    assert facts["warnings"] == [f"{names[0]} is not as published"]
     (snapshot / names[1]).unlink()
     blob = snapshot.parents[1] / "blobs" / digests[1]
     blob.parent.mkdir()
@@ -222,20 +222,20 @@ def test_a_folder_without_a_model_and_one_of_another_family(tmp_path: Path) -> N
 
 
 def test_nano_is_described() -> None:
-    told = describe("nano")
-    assert told["warnings"] == [] and told["tile"] == 128 and "numpy" in told["backends"]
+    facts = describe("nano")
+    assert facts["warnings"] == [] and facts["tile"] == 128 and "numpy" in facts["backends"]
 
 
 @pytest.mark.parametrize("name", ["qwen2vl", "moondream2"])
 def test_a_pair_of_another_family(name: str, tmp_path: Path) -> None:
     files, family = make_pair(tmp_path, name), FAMILIES[name]
     assert files.gguf is not None and files.mmproj is not None
-    told = describe(str(files.gguf))
-    assert told["family"] == f"{family.architecture} with {family.projector}"
-    assert (told["context"], told["tile"], told["tile_tokens"]) == (CONTEXT, family.side, family.tokens)
+    facts = describe(str(files.gguf))
+    assert facts["family"] == f"{family.architecture} with {family.projector}"
+    assert (facts["context"], facts["tile"], facts["tile_tokens"]) == (CONTEXT, family.side, family.tokens)
     assert catalog.x_height_of(files) == 0  # it reads pages whole
-    assert told["chat_template"] == (name == "qwen2vl") and told["backends"] == ["llamacpp"]
-    assert told["warnings"] == [NO_PROMISE, DETAIL] + ([] if told["chat_template"] else [NO_TEMPLATE])
+    assert facts["chat_template"] == (name == "qwen2vl") and facts["backends"] == ["llamacpp"]
+    assert facts["warnings"] == [NO_PROMISE, DETAIL] + ([] if facts["chat_template"] else [NO_TEMPLATE])
     text = files.mmproj.read_bytes()
     files.mmproj.write_bytes(text.replace(family.projector.encode(), b"x" * len(family.projector), 1))
     [*_, last] = describe(str(files.gguf))["warnings"]

@@ -159,7 +159,7 @@ def test_text_loss_is_that_of_each_row_alone_in_transformers(monkeypatch: pytest
     torch.manual_seed(0)
     student = Student()
     embeddings = torch.randn(len(batch.tiles), CELLS * CELLS, WIDTH)
-    found = train.text_loss(student, batch, embeddings.flatten(0, 1))
+    loss = train.text_loss(student, batch, embeddings.flatten(0, 1))
     student.vlm.set_attn_implementation("eager")
     losses, weights = 0.0, 0.0
     for tile, ids, labels, row_weights in zip(embeddings, batch.ids, batch.labels, batch.weights, strict=True):
@@ -167,11 +167,11 @@ def test_text_loss_is_that_of_each_row_alone_in_transformers(monkeypatch: pytest
         embeds = student.vlm.model.text_model.embed_tokens(torch.from_numpy(ids)[is_used])
         embeds[torch.from_numpy(ids)[is_used] == student.vlm.config.image_token_id] = tile
         hidden = student.vlm.model.text_model(inputs_embeds=embeds[None]).last_hidden_state
-        said = student.vlm.lm_head(hidden)[0, :-1].log_softmax(-1)
+        log_probabilities = student.vlm.lm_head(hidden)[0, :-1].log_softmax(-1)
         for place, (label, weight) in enumerate(zip(labels[1:], row_weights[1:], strict=True)):
             if weight:
-                losses, weights = losses - weight * float(said[place, label]), weights + weight
-    assert found is not None and float(found) == pytest.approx(losses / weights, rel=1e-5)
+                losses, weights = losses - weight * float(log_probabilities[place, label]), weights + weight
+    assert loss is not None and float(loss) == pytest.approx(losses / weights, rel=1e-5)
 
 
 def test_heads_alone_learn_at_the_start_from_given_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -97,9 +97,9 @@ def test_pieces_say_what_is_printed(
     monkeypatch.setattr(pieces, "printed", sheet)
     monkeypatch.setattr(pieces, "damaged", lambda r, page: damage._turned(page, angle) if angle else page)
     monkeypatch.setattr(pieces, "SINGLE_ROWS", 0)
-    found = pieces.pieces(rng(2), False, is_laid_out)
-    assert sorted(" ".join(lesson.answer for lesson in found).split()) == sorted(" ".join(lines).split())
-    assert max(len(lesson.answer.split("\n")) for lesson in found) >= 3
+    lessons = pieces.pieces(rng(2), False, is_laid_out)
+    assert sorted(" ".join(lesson.answer for lesson in lessons).split()) == sorted(" ".join(lines).split())
+    assert max(len(lesson.answer.split("\n")) for lesson in lessons) >= 3
 
 
 def printed_words(path: str) -> Sheet:

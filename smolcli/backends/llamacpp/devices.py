@@ -101,10 +101,10 @@ def choose(name: str, size: int) -> Device | None:
     gpus = [device for device in list_devices() if device.is_gpu]
     if name == "auto":
         return next(iter(gpus), None)
-    found = next((gpu for gpu in gpus if name in (gpu.name, gpu.kind)), None)
-    if found is None:
+    chosen = next((gpu for gpu in gpus if name in (gpu.name, gpu.kind)), None)
+    if chosen is None:
         raise _unusable(name, gpus)
-    return found
+    return chosen
 
 
 def engine_devices(name: str) -> tuple[str, ...]:

@@ -31,11 +31,11 @@ import sys, threading
 from importlib.abc import MetaPathFinder
 from smolcli.backends.llamacpp.bindings import load_llama_cpp
 
-found = []
+functions = []  # that the other thread got
 
 def look():
     import llama_cpp
-    found.append(llama_cpp.llama_backend_init)
+    functions.append(llama_cpp.llama_backend_init)
 
 class Meddler(MetaPathFinder):
     def find_spec(self, name, path, target=None):
@@ -49,7 +49,7 @@ threads = []
 sys.meta_path.insert(0, Meddler())
 load_llama_cpp()
 threads[0].join()
-print(len(threads), len(found))
+print(len(threads), len(functions))
 """
 
 

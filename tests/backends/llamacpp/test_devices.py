@@ -62,14 +62,14 @@ def ggml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 
 
 def test_the_devices_of_this_build_are_those_of_the_system() -> None:
-    found = devices.list_devices()
-    cpu = next(device for device in found if device.name == "cpu")
+    listed = devices.list_devices()
+    cpu = next(device for device in listed if device.name == "cpu")
     assert not cpu.is_gpu and cpu.description
     free, total = cpu.memory()
     assert total == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >= free > 0
-    assert any(device.is_gpu for device in found) == llama.llama_supports_gpu_offload()
-    assert {device.kind for device in found if device.is_gpu} <= set(build.gpu_kinds())
-    assert [gpu["device"] for gpu in devices.machine_facts()["gpus"]] == [gpu.name for gpu in found if gpu.is_gpu]
+    assert any(device.is_gpu for device in listed) == llama.llama_supports_gpu_offload()
+    assert {device.kind for device in listed if device.is_gpu} <= set(build.gpu_kinds())
+    assert [gpu["device"] for gpu in devices.machine_facts()["gpus"]] == [gpu.name for gpu in listed if gpu.is_gpu]
 
 
 def test_gpus_are_numbered_within_their_kind(ggml: Callable[..., list[int]]) -> None:

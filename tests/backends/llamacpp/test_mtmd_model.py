@@ -138,13 +138,13 @@ def test_prompt_and_logits_are_those_of_mtmd_s_own_helpers(name: str, files: Mod
 
 def test_the_pictures_and_their_order_decide_and_nothing_else_does(name: str, model: MtmdModel) -> None:
     side = FAMILIES[name].side
-    one, other = noise(5, side), noise(6, side)
-    alone = logits_of(model, Prompt.user(one, "What is this?"))[0]
-    assert np.abs(logits_of(model, Prompt.user(other, "What is this?"))[0] - alone).max() > 0.01
-    ordered = logits_of(model, Prompt.user("In ", one, " and ", other, "?"))[0]
-    swapped = logits_of(model, Prompt.user("In ", other, " and ", one, "?"))[0]
+    first, second = noise(5, side), noise(6, side)
+    alone = logits_of(model, Prompt.user(first, "What is this?"))[0]
+    assert np.abs(logits_of(model, Prompt.user(second, "What is this?"))[0] - alone).max() > 0.01
+    ordered = logits_of(model, Prompt.user("In ", first, " and ", second, "?"))[0]
+    swapped = logits_of(model, Prompt.user("In ", second, " and ", first, "?"))[0]
     assert np.abs(ordered - swapped).max() > 0.01
-    np.testing.assert_allclose(logits_of(model, Prompt.user(one, "What is this?"))[0], alone, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(logits_of(model, Prompt.user(first, "What is this?"))[0], alone, rtol=0, atol=2e-4)
 
 
 def test_a_second_question_has_the_logits_of_a_first_one(name: str, files: ModelFiles, model: MtmdModel) -> None:
@@ -315,13 +315,13 @@ def qwen_names(weights: dict[str, Any]) -> dict[str, Any]:
         if name in ends:
             named[f"{ends[name]}.{kind}"] = weight
         elif key.startswith("blk."):
-            _, number, what = name.split(".")
-            named[f"model.language_model.layers.{number}.{text[what]}.{kind}"] = weight
-        elif key.startswith("v.blk.") and (what := name.split(".")[3]) in vision:
-            named[f"model.visual.blocks.{name.split('.')[2]}.{vision[what]}.{kind}"] = weight
+            _, number, module = name.split(".")
+            named[f"model.language_model.layers.{number}.{text[module]}.{kind}"] = weight
+        elif key.startswith("v.blk.") and (module := name.split(".")[3]) in vision:
+            named[f"model.visual.blocks.{name.split('.')[2]}.{vision[module]}.{kind}"] = weight
     for layer in range(4):
         for kind in ("weight", "bias"):
-            parts = [weights[f"v.blk.{layer}.attn_{one}.{kind}"] for one in "qkv"]
+            parts = [weights[f"v.blk.{layer}.attn_{letter}.{kind}"] for letter in "qkv"]
             named[f"model.visual.blocks.{layer}.attn.qkv.{kind}"] = torch.cat(parts)
     frames = [weights["v.patch_embd.weight"], weights["v.patch_embd.weight.1"]]
     named["model.visual.patch_embed.proj.weight"] = torch.stack(frames, 2)
@@ -335,5 +335,5 @@ def patches_of(scaled: Any) -> Any:
     """
     rows, columns = scaled.shape[0] // 28, scaled.shape[1] // 28
     blocks = scaled.view(rows, 2, 14, columns, 2, 14, 3).permute(0, 3, 1, 4, 6, 2, 5)
-    one = blocks.reshape(rows * columns * 4, 3, 1, 14, 14)
-    return one.expand(-1, -1, 2, -1, -1).reshape(rows * columns * 4, -1)
+    patches = blocks.reshape(rows * columns * 4, 3, 1, 14, 14)
+    return patches.expand(-1, -1, 2, -1, -1).reshape(rows * columns * 4, -1)

@@ -390,8 +390,8 @@ def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
     done = smolcli("bench", "speed", *words, "--warmup", 0, "-o", tmp_path / "speed.json")
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     seen, text = Report.read(tmp_path / "speed.json").results
-    asked = json.loads(smolcli("ask", "Describe this image.", picture, "-f", "json", "-q", "-b", "llamacpp").stdout)
-    assert seen.facts == {"tiles": asked["tokens"]["image"] // 64, "tokens": asked["tokens"]["prompt"]}
+    answer = json.loads(smolcli("ask", "Describe this image.", picture, "-f", "json", "-q", "-b", "llamacpp").stdout)
+    assert seen.facts == {"tiles": answer["tokens"]["image"] // 64, "tokens": answer["tokens"]["prompt"]}
     shares = {"rows", "prefill_floor", "decode_floor"}
     assert set(seen.figures) == shares | {
         "start", "load", "media", "tile", "prefill", "first", "decode", "images", "encode_floor"
@@ -399,7 +399,8 @@ def test_speed_as_a_user_runs_it(tmp_path: Path) -> None:
     assert set(text.figures) == shares | {"start", "load", "prefill", "first", "decode"}
     assert seen.figures["rows"].value == 1
     assert all(
-        each.value > 0 and each.low <= each.value <= each.high and each.count == 2 for each in seen.figures.values()
+        figure.value > 0 and figure.low <= figure.value <= figure.high and figure.count == 2
+        for figure in seen.figures.values()
     )
     whole = seen.figures["first"].value
     assert seen.figures["media"].value + seen.figures["tile"].value * seen.facts["tiles"] < whole * 1.5

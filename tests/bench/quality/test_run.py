@@ -64,7 +64,7 @@ def test_the_score_is_that_of_the_rows_and_of_each_category(data: Path) -> None:
     score = result.figures["score"]
     assert (score.value, score.count) == (4 / 6, 6)
     assert 0 < score.low < 4 / 6 < score.high <= 1
-    assert {name: (each.value, each.count) for name, each in result.categories.items()} == {
+    assert {name: (score.value, score.count) for name, score in result.categories.items()} == {
         "even": (2 / 3, 3), "odd": (2 / 3, 3),
     }  # fmt: skip
     assert [worst.name.rsplit(":", 1)[1] for worst in result.worst] == ["2", "3"]
@@ -184,7 +184,7 @@ def test_one_split_is_taken_or_all_are_scored_apart(data: Path, rows: list[Row],
     data = written(tmp_path, [{**row, "split": "dev" if n < 2 else "validation"} for n, row in enumerate(rows)])
     report, stderr = quality(data, "-m", "nano")
     [result] = report.results
-    assert {name: (each.value, each.count) for name, each in result.splits.items()} == {
+    assert {name: (score.value, score.count) for name, score in result.splits.items()} == {
         "dev": (1 / 2, 2), "validation": (3 / 4, 4)
     }  # fmt: skip
     assert "the score is of all splits (dev 2, validation 4); --split NAME takes one" in stderr
@@ -304,9 +304,10 @@ def test_question_is_part_of_an_items_digest() -> None:
     from smolcli.inputs.load import load
 
     plain = load(Item.of(str(SAMPLES / "sign.png")))[1]
-    asked = [
+    with_question = [
         load(Item(str(SAMPLES / "sign.png"), Item.of(str(SAMPLES / "sign.png")).sources, question=question))[1]
         for question in (Question((0, "a")), Question((0, "b")), Question((0, "a"), "c"))
     ]
-    assert len({plain.sha256, *(each.sha256 for each in asked)}) == 4
-    assert plain.stamp and not any(each.stamp for each in asked)  # the file may be as it was, and the question not
+    assert len({plain.sha256, *(media.sha256 for media in with_question)}) == 4
+    assert plain.stamp
+    assert not any(media.stamp for media in with_question)  # the file may be as it was, and the question not

@@ -119,8 +119,8 @@ def test_suite_prompts_equal_those_of_vlmevalkit(suite: str, labelled_row: Row, 
 
 
 def test_every_suite_has_a_worked_example_and_a_metric_that_exists() -> None:
-    asked = [name for name, suite in SUITES.items() if not suite.reads_pages]
-    assert asked == list(dict.fromkeys(suite for suite, *_ in CASES))
+    with_question = [name for name, suite in SUITES.items() if not suite.reads_pages]
+    assert with_question == list(dict.fromkeys(suite for suite, *_ in CASES))
     assert all(name == suite.name and suite.metric in METRICS for name, suite in SUITES.items())
     assert {name: suite.metric for name, suite in SUITES.items()} == {
         "docvqa": "anls", "textvqa": "vqa", "chartqa": "relaxed", "ocrbench": "contains", "ai2d": "choice",
