@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from threading import Event, RLock, Thread
+from threading import RLock, Thread
 from typing import TextIO
 
 from smolcli.terminal.console import Console, printable
@@ -40,7 +40,6 @@ class Progress:
         self._path = ""  # of the input that was last heard of
         self._total: int | None = None  # inputs, known when the survey has ended
         self._counted = self._bytes = 0  # by the survey so far
-        self._is_closed = Event()
         self._line = StatusLine(self.describe) if may_be_shown(answers) else None
         # Skipped inputs are counted in the thread that finds them, and a signal handler prints in the midst of a count:
         # with a second lock it could wait for a thread that draws the line and waits for the count.
@@ -52,7 +51,7 @@ class Progress:
             if isinstance(answers, AnswerStream) and answers.isatty():
                 answers.status_line = self._line
             self._line.draw()
-            Thread(target=self._line.keep_clock_going, args=(self._is_closed,), daemon=True).start()
+            Thread(target=self._line.keep_clock_going, daemon=True).start()
 
     def record(self, path: str, tokens: int, failed: bool) -> None:
         """Count one record of `tokens` new tokens, which `failed` or not, before it is written."""
@@ -98,16 +97,13 @@ class Progress:
 
     def close(self) -> None:
         """Remove the line."""
-        self._is_closed.set()
         if self._line is not None:
-            self._line.draw()
+            self._line.close()
             self._console.status_line = None
 
     def describe(self) -> str:
-        """The progress in words, as `12 of 600 (5.0 MB), 0:00:10, 1.2 pictures/s, ...`; empty at the end."""
+        """The progress in words, as `12 of 600 (5.0 MB), 0:00:10, 1.2 pictures/s, ...`."""
         with self._lock:
-            if self._is_closed.is_set():
-                return ""
             seconds = time.monotonic() - self._started_at
             new = self._done - self._skipped
             size = f" ({self._bytes / 1e6:.1f} MB)" if self._bytes else ""

@@ -45,6 +45,7 @@ class StatusLine:
         self._render = render
         self._unfinished = ""  # the part of the text above that follows its last line end
         self._is_drawn = True  # it may be, as nothing was written yet
+        self._is_closed = Event()
         self.lock = RLock()  # of the terminal; a signal handler may print while its own thread does
 
     @property
@@ -54,7 +55,7 @@ class StatusLine:
 
     def above(self, text: str) -> str:
         """Return what to write so that `text` stands above the line. Hold the lock until it is written."""
-        line = self._trimmed()
+        line = "" if self._is_closed.is_set() else self._trimmed()
         if not line or not text:
             return text
         before = self._removal()
@@ -66,18 +67,28 @@ class StatusLine:
         )
 
     def draw(self) -> None:
-        """Show the line as it is now, or remove it where its text is empty."""
+        """Show the line as it is now, or remove it where its text is empty; a line that is closed writes nothing."""
         with self.lock:
-            if not self._is_drawn:
+            if not self._is_drawn or self._is_closed.is_set():
                 return
             line = self._trimmed()
-            with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
-                print(f"{ERASE}{line}" if line else self._removal(), end="", file=sys.stderr, flush=True)
+            self._write(f"{ERASE}{line}" if line else self._removal())
 
-    def keep_clock_going(self, is_closed: Event) -> None:
-        """Draw the line once a second until `is_closed`, so that its clock goes on; for a thread of its own."""
-        while not is_closed.wait(CLOCK_SECONDS):
+    def close(self) -> None:
+        """Remove the line for good: what others write to the terminal from now on is not erased by a late drawing."""
+        with self.lock:
+            if not self._is_closed.is_set():
+                self._write(self._removal())
+                self._is_closed.set()
+
+    def keep_clock_going(self) -> None:
+        """Draw the line once a second until it is closed, so that its clock goes on; for a thread of its own."""
+        while not self._is_closed.wait(CLOCK_SECONDS):
             self.draw()
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a closed standard error is no reason to stop
+            print(text, end="", file=sys.stderr, flush=True)
 
     def _removal(self) -> str:
         """What removes the line, and puts the cursor where the text above ends."""

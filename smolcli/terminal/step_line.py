@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from threading import Event, Thread
+from threading import Thread
 
 from smolcli.terminal.console import Console
 from smolcli.terminal.status_line import StatusLine, may_be_shown
@@ -20,11 +20,10 @@ class StepLine:
     def __init__(self, console: Console, is_shown: bool = True) -> None:
         self._console = console
         self._step, self._begun_at = "", 0.0
-        self._is_closed = Event()
         self._line = StatusLine(self.describe) if is_shown and may_be_shown(None) else None
         if self._line is not None:
             console.status_line = self._line
-            Thread(target=self._line.keep_clock_going, args=(self._is_closed,), daemon=True).start()
+            Thread(target=self._line.keep_clock_going, daemon=True).start()
 
     def begin(self, step: str) -> None:
         """Show another step, from now on."""
@@ -33,14 +32,13 @@ class StepLine:
             self._line.draw()
 
     def describe(self) -> str:
-        """The step and how long it has run; empty before the first one and at the end."""
-        if self._is_closed.is_set() or not self._step:
+        """The step and how long it has run; empty before the first one."""
+        if not self._step:
             return ""
         return f"{self._step}, {format_duration(time.monotonic() - self._begun_at)}"
 
     def close(self) -> None:
         """Remove the line."""
-        self._is_closed.set()
         if self._line is not None:
-            self._line.draw()
+            self._line.close()
             self._console.status_line = None

@@ -252,6 +252,26 @@ def test_a_message_in_the_midst_of_a_count_waits_for_no_other_thread(
     line.close()
 
 
+def test_a_drawing_that_comes_after_the_end_writes_nothing(
+    terminal: Terminal, progress_line: Callable[..., Progress]
+) -> None:
+    """As of the clock's thread, which waits for the lock while the line is closed; the shell's prompt may be there."""
+    messages = Console()
+    progress = progress_line(messages)
+    line = messages.status_line
+    assert line is not None
+    with line.lock:
+        drawing = Thread(target=line.draw)
+        drawing.start()
+        progress.close()
+        terminal.show("$ ")
+    drawing.join(10)
+    line.draw()
+    progress.close()
+    assert terminal.lines == ["$ "]
+    assert line.above("ls\n") == "ls\n"
+
+
 def test_a_dumb_terminal_has_lines_only(
     terminal: Terminal, progress_line: Callable[..., Progress], monkeypatch: pytest.MonkeyPatch
 ) -> None:
