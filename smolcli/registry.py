@@ -20,9 +20,9 @@ from smolcli.errors import UnavailableError, UsageError
 class Entry(NamedTuple):
     """Where an object lives (`module:attribute`), which libraries it `needs`, and the extra that installs them.
 
-    `about` is a command's line in the root help, so that the command need not be imported for it, and `group` the
-    heading there of a command that is no task. `options` are the fields of records.layout.Layout that a writer takes,
-    `title` is its name in messages, where it has one.
+    `program` is one that it starts, which no extra installs. `about` is a command's line in the root help, so that the
+    command need not be imported for it, and `group` the heading there of a command that is no task. `options` are the
+    fields of records.layout.Layout that a writer takes, `title` is its name in messages, where it has one.
     """
 
     target: str
@@ -32,6 +32,7 @@ class Entry(NamedTuple):
     group: str = "Tools"
     options: frozenset[str] = frozenset()
     title: str = ""
+    program: str = ""
 
 
 class BackendEntry(NamedTuple):
@@ -159,7 +160,7 @@ READERS = {
 }
 DECODERS = {
     "av": Entry("smolcli.inputs.decoders.pyav.decoder:PyAv", "video", ("av",), title="PyAV"),
-    "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg", title="ffmpeg"),
+    "ffmpeg": Entry("smolcli.inputs.decoders.ffmpeg:Ffmpeg", title="ffmpeg", program="ffmpeg"),
     "decord": Entry("smolcli.inputs.decoders.decord:Decord", "decord", ("decord",), title="Decord"),
 }
 EXECUTORS = {
@@ -247,23 +248,26 @@ def backend_of(target: str) -> str:
 
 
 def installed(entry: AnyEntry) -> bool:
-    """Whether the libraries that `entry` needs are installed, found without importing them."""
-    return all(find_spec(library) for library in entry.needs)
+    """Whether what `entry` needs is installed; libraries are found without importing them."""
+    return all(find_spec(library) for library in entry.needs) and _has_program(entry)
 
 
 def require(table: Mapping[str, AnyEntry], name: str) -> str:
-    """Gives `name` back if its libraries are installed. Raises UnavailableError with the command that installs them."""
+    """Gives `name` back if what it needs is installed. Raises UnavailableError with the command that installs it."""
     entry = table[name]
     for library in entry.needs:
         if find_spec(library) is None:
             raise _missing(name, entry, library)
+    if isinstance(entry, Entry) and not _has_program(entry):
+        message = f"{name} needs the program {entry.program}, which is not installed"
+        raise UnavailableError(message, f"install {entry.program}")
     return name
 
 
 def load(table: Mapping[str, AnyEntry], name: str) -> Any:
     """Imports the object called `name` in `table`.
 
-    Raises UsageError if the table has no such name, UnavailableError if a library is missing.
+    Raises UsageError if the table has no such name, UnavailableError if a library or a program is missing.
     """
     if name not in table:
         raise UsageError(f"{name} is not known", f"choose one of {', '.join(table)}")
@@ -271,6 +275,15 @@ def load(table: Mapping[str, AnyEntry], name: str) -> Any:
     require(table, name)
     module, attribute = entry.target.split(":")
     return getattr(import_module(module), attribute)
+
+
+def _has_program(entry: AnyEntry) -> bool:
+    """Whether the program that `entry` needs is on the PATH, if it needs one."""
+    if isinstance(entry, BackendEntry) or not entry.program:
+        return True
+    from shutil import which  # loads the modules of archives, which few runs need
+
+    return which(entry.program) is not None
 
 
 def _missing(name: str, entry: AnyEntry, library: str) -> UnavailableError:

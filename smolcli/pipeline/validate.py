@@ -287,14 +287,15 @@ def check_model(request: Request, files: ModelFiles, backend: str) -> None:
 
 
 def check_decoder(request: Request) -> None:
-    """The library that decodes videos is installed. Raises UnavailableError."""
+    """The library or the program that decodes videos is installed. Raises UnavailableError."""
     if request.task.sampling is None:
         return
     try:
         registry.require(registry.DECODERS, request.task.sampling.decoder)
     except UnavailableError as error:
-        title = registry.DECODERS[request.task.sampling.decoder].title
-        raise UnavailableError(f"reading videos needs {title}", f"{error.advice}, or --decoder ffmpeg") from None
+        entry = registry.DECODERS[request.task.sampling.decoder]
+        other = "leave out --decoder" if entry.program else "--decoder ffmpeg"
+        raise UnavailableError(f"reading videos needs {entry.title}", f"{error.advice}, or {other}") from None
 
 
 def _input_words(request: Request) -> tuple[str, ...]:

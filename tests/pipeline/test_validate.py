@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from smolcli import registry
 from smolcli.errors import ModelError, UnavailableError, UsageError
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import resolve
@@ -170,6 +171,25 @@ def test_without_exiftool_no_metadata_is_written(folder: Path, monkeypatch: pyte
     with pytest.raises(UnavailableError, match="needs exiftool, which is not installed") as refusal:
         check(request(write_metadata=True))
     assert refusal.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ("av", "reading videos needs PyAV; pip install 'smolcli[video]', or --decoder ffmpeg"),
+        ("decord", "reading videos needs Decord; pip install 'smolcli[decord]', or --decoder ffmpeg"),
+        ("ffmpeg", "reading videos needs ffmpeg; install ffmpeg, or leave out --decoder"),
+    ],
+)
+def test_without_its_decoder_no_video_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, decoder: str, message: str
+) -> None:
+    """A library and a program that are missing have the exit code of what is not available."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(UnavailableError) as refusal:
+        check(request(VideoSummarize(decoder=decoder), inputs=("a.mp4",)))
+    assert str(refusal.value) == message and refusal.value.code == 3
 
 
 @pytest.mark.parametrize(

@@ -202,9 +202,8 @@ def _backend(name: str, files: ModelFiles) -> ProbeResult:
 def _decoder(name: str) -> ProbeResult:
     entry = registry.DECODERS[name]
     facts = _entry_facts(name, entry)
-    if not entry.needs:  # a program, not a library
-        program = shutil.which(name)
-        return {**facts, "installed": program is not None, "install": f"install {name}", "version": program or ""}, None
+    if entry.program:
+        return {**facts, "install": f"install {entry.program}", "version": shutil.which(entry.program) or ""}, None
     problem = _probe(name, "loads", *entry.needs)[1] if facts["installed"] else None
     return facts, problem
 

@@ -11,7 +11,6 @@ import ctypes
 import io
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import IO
 
 import numpy as np
 
-from smolcli.errors import ErrorKind, InputError, UnavailableError
+from smolcli.errors import InputError, UnavailableError
 from smolcli.inputs import decoders
 from smolcli.inputs.decoders.ffmpeg_log import Header, VideoLine, length_of, parse_copied, parse_header
 from smolcli.inputs.decoders.streams import (
@@ -53,10 +52,7 @@ class Ffmpeg:
     """See `decoders.Decoder`. `max_pixels` limits one frame."""
 
     def __init__(self, source: str | bytes, max_pixels: int) -> None:
-        if (program := shutil.which("ffmpeg")) is None:
-            message = "cannot be read: there is no program ffmpeg"
-            raise InputError(message, "install ffmpeg, or leave out --decoder", kind=ErrorKind.UNSUPPORTED)
-        self._program, self._source = program, source
+        self._source = source
         self._decoder: tuple[str, ...] = ()
         self.faults: list[str] = []
         with self._process(stdout=subprocess.DEVNULL) as (_, log):
@@ -208,7 +204,7 @@ class Ffmpeg:
     @contextlib.contextmanager
     def _process(self, *output: str, stdout: int, level: str = "info") -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         """Run ffmpeg on the source and give its standard output and error; it is killed when the block ends."""
-        command = [self._program, "-nostdin", "-nostats", "-hide_banner", "-loglevel", level]
+        command = ["ffmpeg", "-nostdin", "-nostats", "-hide_banner", "-loglevel", level]
         command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", decoders.CONTAINERS]
         with self._path() as path:
             command += [*self._decoder, "-i", f"file:{path}", *output]
