@@ -47,9 +47,10 @@ class BackendEntry(NamedTuple):
     accepts it; help, `auto` and doctor leave it out.
     `machine_facts` names a function that reports what only this backend knows of the machine, and `source_build` the
     distribution that pip can build for this CPU if the prebuilt one crashes. `preload` names a function that the engine
-    calls before it imports the backend. `lists_devices` names a function from --device to the devices for which it
-    stands, each of which may have an engine, and `names_device` one from --device and the bytes of the vision half to
-    the device that is used, for reports.
+    calls before it imports the backend, and `loading_error` one that returns why its libraries, which are installed,
+    cannot be loaded (None where they can): `auto` takes another backend then. `lists_devices` names a function from
+    --device to the devices for which it stands, each of which may have an engine, and `names_device` one from --device
+    and the bytes of the vision half to the device that is used, for reports.
     """
 
     target: str
@@ -66,6 +67,7 @@ class BackendEntry(NamedTuple):
     machine_facts: str = ""
     source_build: str = ""
     preload: str = ""
+    loading_error: str = ""
     lists_devices: str = ""
     names_device: str = ""
 
@@ -100,6 +102,7 @@ BACKENDS = {
         other_families="smolcli.backends.llamacpp.mtmd_model:MtmdModel",
         title="llama.cpp",
         preload="smolcli.backends.llamacpp.bindings:load_llama_cpp",
+        loading_error="smolcli.backends.llamacpp.load_probe:loading_error",
         file_format="gguf",
         gpu_kinds=("cuda", "metal", "vulkan"),
         options=frozenset({"device", "dtype", "vision_encoder"}),
@@ -289,6 +292,19 @@ def _has_program(entry: AnyEntry) -> bool:
 def _missing(name: str, entry: AnyEntry, library: str) -> UnavailableError:
     command = install_command(f"smolcli[{entry.extra}]" if entry.extra else library)
     return UnavailableError(f"{name} needs the library {library}, which is not installed", command)
+
+
+# What a library that is installed raises where it, or one that it needs, is missing, damaged or of another version.
+LOADING_ERRORS = (ImportError, OSError, RuntimeError, AttributeError)
+
+
+def cannot_load(name: str, error: object) -> UnavailableError:
+    """Return the error for a backend whose libraries are installed and cannot be loaded, and how to mend it."""
+    entry = BACKENDS.get(name)
+    advice = "install it again; smolcli doctor says which libraries it needs"
+    if entry is not None and entry.source_build:
+        advice = rebuild_command(entry.source_build)
+    return UnavailableError(f"{name} is installed and cannot be loaded ({error})", advice)
 
 
 # ---- how it is installed -------------------------------------------------------------------------------

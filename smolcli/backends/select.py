@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import replace
+from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 from smolcli import registry
@@ -32,13 +34,22 @@ def backend_candidates(options: Model) -> tuple[str, ...]:
 
     If a GPU is to be used, backends that use one come first, otherwise last of those that are no reference; one that
     cannot use the GPU of --device comes after one that can. A reference backend comes after them, and is left out if it
-    does not take the options. Raises UnavailableError if the backend of --backend is not installed.
+    does not take the options. A backend that cannot be loaded is left out where there is another. Raises
+    UnavailableError if the backend of --backend is not installed.
     """
     if options.backend != "auto":
         return (registry.require(registry.BACKENDS, options.backend),)
     installed = [name for name in _by_speed(options) if registry.installed(registry.BACKENDS[name])]
     refused = {name for name in installed if registry.BACKENDS[name].is_reference and _refused_option(options, name)}
-    return tuple(name for name in installed if name not in refused) or tuple(installed)
+    candidates = [name for name in installed if name not in refused] or installed
+    return tuple(name for name in candidates if loading_error(name) is None) or tuple(candidates)
+
+
+def loading_error(backend: str) -> UnavailableError | None:
+    """Return why the libraries of a backend that is installed cannot be loaded; None where nothing is known of it."""
+    module, _, function = registry.BACKENDS[backend].loading_error.partition(":")
+    error: UnavailableError | None = getattr(import_module(module), function)() if module else None
+    return error
 
 
 def _by_speed(options: Model) -> list[str]:
@@ -76,12 +87,19 @@ def backend_target(backend: str, files: ModelFiles) -> str:
 
 
 def faster_backend_notice(options: Model, files: ModelFiles, backend: str) -> str:
-    """Return a line that names a faster backend where `auto` had to take a reference backend, else "".
+    """Return a line about a faster backend that `auto` could not take, else "".
 
-    The built-in model is so small that a first picture of it takes as long on any backend.
+    It cannot be loaded, or is not installed and `backend` is a reference. The built-in model is so small that a first
+    picture of it takes as long on any backend.
     """
     entry = registry.BACKENDS[backend]
-    if options.backend != "auto" or not entry.is_reference or files.is_built_in:
+    if options.backend != "auto":
+        return ""
+    for name in takewhile(lambda name: name != backend, _by_speed(options)):
+        is_here = registry.installed(registry.BACKENDS[name]) and files.can_run_on(name)
+        if is_here and (error := loading_error(name)):
+            return f"{error.what}, and {entry.title} runs {files.name}; {error.advice}"
+    if not entry.is_reference or files.is_built_in:
         return ""
     faster = registry.BACKENDS[next(name for name in _by_speed(options) if files.can_run_on(name))]
     command = registry.install_command(f"smolcli[{faster.extra}]")

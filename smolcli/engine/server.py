@@ -46,7 +46,7 @@ from smolcli.engine.protocol import (
     Stop,
     Work,
 )
-from smolcli.errors import ErrorKind, InputError, UnavailableError
+from smolcli.errors import ErrorKind, InputError
 from smolcli.generation.replies import ReplyCollector
 from smolcli.generation.scheduler import generate
 from smolcli.inputs.frame_source import FrameSource
@@ -121,9 +121,8 @@ def _load_backend(target: str) -> Callable[[ModelFiles, Model], Backend]:
             resolve(registry.BACKENDS[name].preload)()
         backend: Callable[[ModelFiles, Model], Backend] = resolve(target)
         return backend
-    except (ImportError, OSError, RuntimeError) as error:  # it is installed, but not all of its native libraries are
-        message = f"{name} is installed and cannot be loaded ({error})"
-        raise UnavailableError(message, "install it again; smolcli doctor says which libraries it needs") from error
+    except registry.LOADING_ERRORS as error:  # it is installed, but not all of its native libraries are
+        raise registry.cannot_load(name, error) from error
 
 
 class MessageSender(Protocol):

@@ -38,6 +38,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     state = {**dict.fromkeys(libraries, True), "gpu": False}
     monkeypatch.setattr(registry, "find_spec", lambda name: state.get(name) or None)
     monkeypatch.setattr(select, "gpu_may_be_here", lambda: state["gpu"])
+    monkeypatch.setattr(select, "loading_error", lambda backend: None)
     monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
     return state
 
@@ -145,6 +146,47 @@ def test_auto_takes_a_backend_that_takes_the_options(machine: dict[str, bool]) -
         chosen, name = select.select_backend(given)
         with pytest.raises(UsageError, match=message):
             select.settle_options(given, name, chosen)
+
+
+@pytest.mark.parametrize(
+    ("installed", "has_gpu", "model", "backend", "is_told"),
+    [
+        ("llama_cpp", False, NANO, "numpy", True),
+        ("llama_cpp", False, PAIR, "numpy", True),
+        ("llama_cpp torch", False, BOTH, "torch", True),
+        ("llama_cpp torch", True, BOTH, "torch", False),  # which is taken first in any case
+        ("llama_cpp torch", False, CHECKPOINT, "torch", False),  # which llama.cpp would not run
+    ],
+)
+def test_auto_goes_on_where_llama_cpp_cannot_be_loaded(
+    installed: str, has_gpu: bool, model: str, backend: str, is_told: bool,
+    machine: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    machine |= {"gpu": has_gpu, "torch": "torch" in installed}
+    fault = UnavailableError("llamacpp is installed and cannot be loaded (libgomp.so.1)", "build it")
+    monkeypatch.setattr(select, "loading_error", lambda name: fault if name == "llamacpp" else None)
+    fill(tmp_path / "checkpoint", CHECKPOINT_FILES)
+    fill(tmp_path / "both", [*CHECKPOINT_FILES, *PAIR_FILES])
+    fill(tmp_path, PAIR_FILES)
+    options = Model(model=model if model == NANO else str(tmp_path / model))
+    chosen, name = select.select_backend(options)
+    assert name == backend
+    notice = select.faster_backend_notice(options, chosen, name)
+    title = registry.BACKENDS[backend].title
+    assert notice == (f"{fault.what}, and {title} runs {chosen.name}; build it" if is_told else "")
+    named = Model(model=options.model, backend="llamacpp")
+    if model != CHECKPOINT:
+        assert select.select_backend(named)[1] == "llamacpp"  # and fails where it is loaded
+
+
+def test_a_backend_that_cannot_be_loaded_is_taken_where_there_is_no_other(
+    machine: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine["torch"] = False
+    monkeypatch.setattr(
+        select, "loading_error", lambda name: UnavailableError("broken") if name == "llamacpp" else None
+    )
+    assert select.backend_candidates(Model(dtype="float32")) == ("llamacpp",)
 
 
 def test_a_gpu_decides_the_order_of_the_backends(machine: dict[str, bool]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from smolcli import registry
 from smolcli.backends.llamacpp import build
-from smolcli.backends.select import backend_candidates, gpu_may_be_here, select_backend
+from smolcli.backends.select import backend_candidates, gpu_may_be_here, loading_error, select_backend
 from smolcli.backends.vision import select
 from smolcli.cli import settings
 from smolcli.cli.topics import ENVIRONMENT
@@ -190,6 +190,8 @@ def _backend(name: str, files: ModelFiles) -> ProbeResult:
     facts: dict[str, Any] = {**_entry_facts(name, entry), "seconds": None, "computes": None, "machine_facts": {}}
     if not facts["installed"]:
         return facts, None
+    if error := loading_error(name):
+        return facts, Problem(error.what, error.advice)
     start = time.perf_counter()
     target, model = entry.machine_facts, Model(vision_encoder=BUILT_IN_ENCODER)
     answer, problem = _probe(name, "answers", entry.target, target, files, model, rebuild=entry.source_build)
@@ -338,8 +340,8 @@ def _shortcomings(facts: dict[str, Any]) -> Iterator[Problem]:
     yield from _unused_gpu(facts)
     vision = facts["vision"]
     fastest = registry.BACKENDS[backend_candidates(Model())[0]]
-    if fastest.is_reference:
-        others = [entry for entry in map(registry.BACKENDS.__getitem__, registry.backends()) if not entry.is_reference]
+    others = [entry for entry in map(registry.BACKENDS.__getitem__, registry.backends()) if not entry.is_reference]
+    if fastest.is_reference and not any(map(registry.installed, others)):
         names = " or ".join(entry.title for entry in others)
         command = next(registry.install_command(f"smolcli[{entry.extra}]") for entry in others if not entry.uses_gpu)
         yield Problem(f"models larger than {catalog.NANO} are slow without {names}", command, area="backends")
