@@ -192,7 +192,12 @@ def _report(error: BaseException, code: int, is_verbose: bool) -> int:
 
 
 def _report_other(error: Exception, is_verbose: bool) -> int:
-    """Print an error that is not ours: one of Typer about usage, a full disk, or a fault in smolcli."""
+    """Print an error that is not ours: one of Typer about usage, a full disk, or a fault in smolcli.
+
+    Ctrl-C while a class is made, as modules are loaded, is a RuntimeError before Python 3.12.
+    """
+    if isinstance(error.__cause__, KeyboardInterrupt):
+        return Exit.INTERRUPTED
     if hasattr(error, "format_message"):
         return _report(_usage_error(error), Exit.USAGE, False)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
