@@ -117,8 +117,8 @@ def runs_elsewhere(name: str, family: PairFamily) -> ModelError:
     user, entry = next((user, entry) for user, entry in registry.BACKENDS.items() if entry.other_families)
     is_here = registry.installed(entry)
     advice = f"use -b {user}" if is_here else registry.install_command(f"smolcli[{entry.extra}]")
-    kind = f"another family ({family.architecture} with {family.projector})"
-    return ModelError(f"{name}: is of {kind}, which {entry.title} alone runs", advice)
+    pair = f"{family.architecture} with {family.projector}"
+    return ModelError(f"{name}: is of another family ({pair}), which {entry.title} alone runs", advice)
 
 
 def not_supported(name: str, part: str) -> ModelError:

@@ -294,8 +294,8 @@ def check_decoder(request: Request) -> None:
         registry.require(registry.DECODERS, request.task.sampling.decoder)
     except UnavailableError as error:
         entry = registry.DECODERS[request.task.sampling.decoder]
-        other = "leave out --decoder" if entry.program else "--decoder ffmpeg"
-        raise UnavailableError(f"reading videos needs {entry.title}", f"{error.advice}, or {other}") from None
+        advice = f"{error.advice}, or leave out --decoder" if entry.program else f"{error.advice}, or --decoder ffmpeg"
+        raise UnavailableError(f"reading videos needs {entry.title}", advice) from None
 
 
 def _input_words(request: Request) -> tuple[str, ...]:

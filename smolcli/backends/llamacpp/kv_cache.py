@@ -114,7 +114,8 @@ class Sequences:
         So prefilling one of them never recreates the context that another has begun in. Raises EngineError.
         """
         if max(lengths) > self.context_length:
-            raise EngineError(f"{max(lengths)} tokens are more than the model's context holds", "use --detail low")
+            message = f"{max(lengths)} tokens are more than the model's context holds"
+            raise EngineError(message, "use fewer pictures or fewer words")
         shape = self._plan(lengths)
         if shape is None:
             raise EngineError("no memory for a longer context beside the running replies", "run it again with -j 1")
