@@ -62,7 +62,7 @@ class Worker:
         try:
             if version != __version__:
                 message = f"smolcli {__version__} is installed there, and {version} started it"
-                raise UnavailableError(message, f"pip install smolcli=={version}")
+                raise UnavailableError(message, f"install smolcli {version} there")
             job: WorkerJob = pickle.loads(pickled_job)
             work = _with_local_files(job)
             if not gpus:
