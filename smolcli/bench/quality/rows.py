@@ -28,8 +28,11 @@ TRANSCRIPT = "text"  # the answer if no column of ANSWERS is there
 CHOICES = ("choices", "options")  # or columns A, B ...
 CATEGORIES = ("category", "l2-category", "l2_category", "subject", "topic", "subfield", "question_type", "type")
 SPLIT = "split"
+# Who wrote the question, in HuggingFaceM4/ChartQA: a class label, whose numbers its dataset card names.
+ASKER, ASKERS = "human_or_machine", {"0": "human", "1": "machine"}
 ROLES = {
-    *PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, SPLIT, *CONVERSATIONS, "hint", "index"
+    *PICTURES, *FILES, *QUESTIONS, *ANSWERS, TRANSCRIPT, *CHOICES, *CATEGORIES, SPLIT, ASKER, *CONVERSATIONS, "hint",
+    "index",
 }  # fmt: skip
 NUMBERED = re.compile(r"image_(\d+)")
 
@@ -50,7 +53,8 @@ class Row:
 
     The pictures stand before the question, or where the question has `<image>`, once for each of them.
     `name` says where the row is: set.csv:18 is the line on which it begins, in set.parquet row 17 rows count from 1.
-    `split` is the part of the data set that the row belongs to, as "validation"; "" where there is but one.
+    `split` is the part of the data set that the row belongs to, as "validation", or else who wrote its question, as
+    "human" or "machine"; "" where there is but one.
     """
 
     name: str
@@ -125,7 +129,8 @@ def row_of(
         values = _without_conversation(values)
         choices, hint = _choices(values), _prompt_text(values, ("hint",), "hint")
         answers = _answers(values, choices, counts_from_zero)
-        category, split = _label(values, CATEGORIES), _label(values, (SPLIT,))
+        asker = ASKERS.get(str(values.get(ASKER)), values.get(ASKER))
+        category, split = _label(values, CATEGORIES), _label({**values, ASKER: asker}, (SPLIT, ASKER))
         sources = _sources(name, values, str(folder), refer)
         question = _question(values, len(sources))
         if not choices and all(answer.strip() in set(ascii_uppercase) for answer in answers):

@@ -287,6 +287,21 @@ def test_a_row_may_have_a_split(folder: Path) -> None:
     assert of(folder, type="human_test").category == "human_test"  # of lmms-lab/ChartQA
 
 
+def test_who_wrote_the_questions_of_chartqa_is_a_split(folder: Path) -> None:
+    """In the columns of HuggingFaceM4/ChartQA, whose card names the numbers of the class label: 0 human, 1 machine."""
+    path = parquet(
+        folder / "chartqa.parquet",
+        image=[held(RED), held(BLUE)], query=["How many?", "Which?"], label=[["3"], ["red"]], human_or_machine=[0, 1],
+    )  # fmt: skip
+    assert [(row.question, row.split) for row in read(path) if isinstance(row, Row)] == [
+        ("How many?", "human"), ("Which?", "machine"),
+    ]  # fmt: skip
+    for value in (1, "1", "machine"):
+        assert of(folder, human_or_machine=value).split == "machine"
+    assert of(folder, human_or_machine=0, split="test").split == "test"
+    assert of(folder, human_or_machine=None).split == ""
+
+
 def test_special_tokens_in_a_question_are_bad(folder: Path) -> None:
     assert why(folder, question="<global-img>What?").startswith(
         "its question cannot be asked: the text has the model's"
