@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from smolcli.backends.image_processor import DEFAULT_TILES_ALONG, Layout, plan
+from smolcli.backends.numpy_weights import open_source
+from smolcli.backends.prompt_preparer import PromptPreparer
 from smolcli.engine.limits import limits_for
 from smolcli.engine.protocol import OpenedPlan, Work
 from smolcli.engine.server import fault_of
 from smolcli.errors import ModelError
 from smolcli.inputs.load import load, measure, open_video
-from smolcli.types import Fault, Item, ModelLimits
+from smolcli.models.chat_template import Grid
+from smolcli.models.files import ModelFiles
+from smolcli.models.tokenizer import tokenize
+from smolcli.types import Fault, Frame, Item, ModelLimits, Prompt
 
 
 def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault]:
@@ -26,6 +32,37 @@ def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault
             raise
         except Exception as error:
             yield fault_of(error)
+
+
+def fit_pictures(prompts: Sequence[Prompt], work: Work) -> list[tuple[Grid, ...]]:
+    """Return for each prompt how its pictures are cut: into fewer tiles where they do not fit the model's context."""
+    limits = limits_for(work)
+    tokenize = _tokenizer(work.files)
+    planner = _TilePlanner(_layout(limits), work.model.detail, tokenize, limits.context)
+    return [planner.grids(prompt) for prompt in prompts]
+
+
+class _TilePlanner(PromptPreparer):
+    """Prepares prompts as far as it is known how their pictures are cut, for which their sizes are enough."""
+
+    def grids(self, prompt: Prompt) -> tuple[Grid, ...]:
+        """The grids of the pictures of a prompt, in order."""
+        frames = [Frame(bytes(3 * frame.width * frame.height), frame.width, frame.height) for frame in prompt.frames]
+        pictures = iter(frames)
+        turns = [
+            replace(turn, parts=tuple(part if isinstance(part, str) else next(pictures) for part in turn.parts))
+            for turn in prompt.turns
+        ]
+        layout, _ = self._fit(replace(prompt, turns=tuple(turns)))
+        return tuple(plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames)
+
+
+def _tokenizer(files: ModelFiles) -> Callable[[str], list[int]]:
+    """The function from a text to its token ids; where only llama.cpp has it, to its bytes, which are more."""
+    try:
+        return partial(tokenize, open_source(files).tokenizer()[0])
+    except ModelError:
+        return lambda text: list(text.encode())
 
 
 def _open_video(item: Item, work: Work) -> OpenedPlan:

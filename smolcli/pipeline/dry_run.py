@@ -11,19 +11,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple, TextIO
 
 from smolcli import registry
 from smolcli.engine.protocol import OpenedPlan
 from smolcli.errors import Exit, InputError
 from smolcli.inputs.collect import InputCollector
-from smolcli.models.chat_template import MARKER, UNSPLIT, Tile, segments
+from smolcli.models.chat_template import MARKER, UNSPLIT, Grid, Tile, segments
 from smolcli.pipeline.conclude import conclude
 from smolcli.pipeline.items import items_to_answer
 from smolcli.pipeline.outputs import Outputs, make_companions
 from smolcli.pipeline.request import Request
 from smolcli.pipeline.run import EngineJob, write_contact_sheet
-from smolcli.process.child import stream
+from smolcli.process.child import call, stream
 from smolcli.records.pace import Pace, pace_of
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
@@ -187,13 +188,29 @@ class _Planner:
             self._totals.has_pieces = True
             sizes = [{"width": frame.width, "height": frame.height} for frame in media.frames]
             return {"pictures": sizes, "prompts": None, "tokens": None, "context": limits.context}, Tokens()
-        tokens = sum((_tokens_of(prompt, opened, limits.tile_tokens) for prompt in prompts), Tokens())
+        grids = self._grids(prompts, opened)
+        tokens = sum(map(partial(_tokens_of, limits.tile_tokens), prompts, grids), Tokens())
+        tiles = _most_tiles(prompts, grids)
         pictures = [
-            {"width": frame.width, "height": frame.height, "tiles": grid.tiles}
+            {"width": frame.width, "height": frame.height, "tiles": tiles.get(frame.index, grid.tiles)}
             for frame, grid in zip(media.frames, opened.grids, strict=True)
         ]
         counts = {"prompt": tokens.prompt, "image": tokens.image}
         return {"pictures": pictures, "prompts": len(prompts), "tokens": counts, "context": limits.context}, tokens
+
+    def _grids(self, prompts: Sequence[Prompt], opened: OpenedPlan) -> list[tuple[Grid, ...]]:
+        """How the pictures of each prompt are cut, as the run does: into fewer tiles where they would not fit."""
+        by_index = {frame.index: grid for frame, grid in zip(opened.media.frames, opened.grids, strict=True)}
+        grids = [
+            tuple(by_index[frame.index] if prompt.split else UNSPLIT for frame in _references(prompt))
+            for prompt in prompts
+        ]
+        limits = opened.media.limits
+        assert limits is not None
+        counts = map(partial(_tokens_of, limits.tile_tokens), prompts, grids)
+        if any(count.prompt >= limits.context for count in counts):
+            grids = call("smolcli.engine.plans:fit_pictures", prompts, self._job.work)
+        return grids
 
     def summary(self) -> str:
         """What the whole run would do, in one line."""
@@ -218,11 +235,22 @@ class _Planner:
         return f"{', '.join(parts)}; {tokens}; {reply}; {time}"
 
 
-def _tokens_of(prompt: Prompt, opened: OpenedPlan, tile_tokens: int) -> Tokens:
+def _references(prompt: Prompt) -> list[FrameRef]:
+    """The pictures of a prompt."""
+    return [frame for frame in prompt.frames if isinstance(frame, FrameRef)]
+
+
+def _most_tiles(prompts: Sequence[Prompt], grids: Sequence[Sequence[Grid]]) -> dict[int, int]:
+    """The tiles of each picture by its index, in the prompt in which it has the most."""
+    tiles: dict[int, int] = {}
+    for prompt, prompt_grids in zip(prompts, grids, strict=True):
+        for frame, grid in zip(_references(prompt), prompt_grids, strict=True):
+            tiles[frame.index] = max(grid.tiles, tiles.get(frame.index, 0))
+    return tiles
+
+
+def _tokens_of(tile_tokens: int, prompt: Prompt, grids: Sequence[Grid]) -> Tokens:
     """The tokens of a prompt: those of pictures exactly, those of text as an upper bound, one a byte of it."""
-    frames = [frame for frame in prompt.frames if isinstance(frame, FrameRef)]
-    by_index = {frame.index: grid for frame, grid in zip(opened.media.frames, opened.grids, strict=True)}
-    grids = [by_index[frame.index] if prompt.split else UNSPLIT for frame in frames]
     image = text = 0
     for part in segments(prompt, grids):
         if isinstance(part, Tile):

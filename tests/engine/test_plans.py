@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from smolcli.engine.plans import open_plans
+from smolcli.backends.numpy_weights import open_source
+from smolcli.backends.prompt_preparer import PromptPreparer
+from smolcli.engine.plans import fit_pictures, open_plans
 from smolcli.engine.protocol import OpenedPlan, Work
 from smolcli.errors import ErrorKind
 from smolcli.inputs.pages import Pages
+from smolcli.models.chat_template import Grid
 from smolcli.models.files import ModelFiles
+from smolcli.models.resolve import find_files
+from smolcli.models.tokenizer import tokenize
 from smolcli.options import Generate, Input, Model
-from smolcli.types import Fault, Item
+from smolcli.types import Fault, Frame, FrameRef, Item, Prompt
 from tests.inputs.pdfs import PdfPage, make_pdf
 
 
@@ -35,6 +41,23 @@ def test_a_plan_has_the_pages_that_the_task_reads(
     assert isinstance(plan, OpenedPlan)
     assert [(frame.width, frame.height) for frame in plan.media.frames] == sizes
     assert len(plan.grids) == len(sizes)
+
+
+@pytest.mark.parametrize("text_bytes", [1, 1285, 1286, 9000])
+def test_pictures_that_do_not_fit_are_cut_as_the_run_cuts_them(text_bytes: int) -> None:
+    """Four pictures of 6 x 6 tiles of nano's, with the most text that fits beside 5 x 5, and with less and more."""
+    source = open_source(find_files("nano"))
+    assert (source.layout.tile, source.layout.tokens, source.text.positions) == (128, 64, 8192)
+    prepare = PromptPreparer(source.layout, "auto", partial(tokenize, source.tokenizer()[0]), source.text.positions)
+    pictures = [Frame(bytes(3 * 768 * 768), 768, 768) for _ in range(4)]
+    of_run = prepare(Prompt.user(*pictures, "a" * text_bytes))
+    references = [FrameRef(index, 768, 768) for index in range(4)]
+    prompt = Prompt.user(*references, "a" * text_bytes)
+    given = replace(work(False), backend="smolcli.backends.numpy_reference:NumPy", files=find_files("nano"))
+    [grids] = fit_pictures([prompt], given)
+    assert 64 * sum(grid.tiles for grid in grids) == of_run.image_tokens
+    if text_bytes == 1:
+        assert grids == (Grid(5, 5),) * 4
 
 
 def test_an_input_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Path) -> None:

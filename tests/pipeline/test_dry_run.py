@@ -33,6 +33,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return iter(list(resolve(target)(*args)))
 
     monkeypatch.setattr(dry_run, "stream", stream)
+    monkeypatch.setattr(dry_run, "call", lambda target, *args: resolve(target)(*args))
     monkeypatch.chdir(tmp_path)
 
 
@@ -126,6 +127,20 @@ def test_several_questions_and_several_pictures_together() -> None:
     _, out = planned("a.png", "b.png", task=Ask("What?", together=True), format="jsonl")
     plan = json.loads(out)
     assert (plan["path"], plan["prompts"], len(plan["pictures"]), plan["tokens"]["image"]) == ("a.png b.png", 1, 2, 128)
+
+
+def test_pictures_that_do_not_fit_the_context_are_planned_in_fewer_tiles() -> None:
+    """As in the run: 4 * 37 tiles of nano's 64 tokens are more than its 8,192, and 4 * 26 are not."""
+    for number in range(4):
+        Path(f"{number}.png").write_bytes(png((768, 768), number))
+    names = [f"{number}.png" for number in range(4)]
+    task = Ask("What?", together=True)
+    _, out = planned(*names, task=task, backend="numpy", format="jsonl")
+    plan = json.loads(out)
+    assert [picture["tiles"] for picture in plan["pictures"]] == [26] * 4
+    assert plan["tokens"]["image"] == 4 * 26 * 64 and plan["tokens"]["prompt"] < plan["context"]
+    _, out = planned(*names[:3], task=task, backend="numpy", format="jsonl")
+    assert json.loads(out)["tokens"]["image"] == 3 * 37 * 64
 
 
 def test_an_input_whose_sidecar_exists_is_left_alone_and_none_is_written() -> None:
