@@ -26,6 +26,7 @@ from smolcli.models.family import VISION_ARCHITECTURE
 from smolcli.system.temporary import temporary_folder
 
 UNKNOWN_ARCHITECTURE, UNKNOWN_PROJECTOR = "unknown model architecture", "unknown projector type"  # of llama.cpp's log
+Keys = Mapping[str, str | bool]
 
 
 @lru_cache
@@ -34,7 +35,7 @@ def unknown_part(architecture: str, projector: str) -> str:
     try:
         with tempfile.TemporaryDirectory(prefix="smolcli-", dir=temporary_folder()) as folder:
             language = _write(Path(folder) / "language", architecture, {})
-            vision_keys = {"clip.has_vision_encoder": True, "clip.projector_type": projector}
+            vision_keys: Keys = {"clip.has_vision_encoder": True, "clip.projector_type": projector}
             log = _log_of_loading(language, _write(Path(folder) / "vision", VISION_ARCHITECTURE, vision_keys))
     except (OSError, UnavailableError):  # no file can be written; the pair itself will tell
         return ""
@@ -61,7 +62,7 @@ def _log_of_loading(language: Path, vision: Path) -> str:
     return "".join(lines)
 
 
-def _write(path: Path, architecture: str, keys: Mapping[str, str | bool]) -> Path:
+def _write(path: Path, architecture: str, keys: Keys) -> Path:
     """Write a GGUF file of keys without tensors."""
     writer = GGUFWriter(path, architecture)
     for key, value in keys.items():
