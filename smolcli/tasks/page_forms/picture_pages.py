@@ -6,6 +6,7 @@ bytes of a picture file -> image XObject -> page as large as the picture is at i
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,11 @@ from smolcli.inputs.formats import jpeg
 from smolcli.inputs.image import Picture
 from smolcli.inputs.pixels import ORIENTATION
 from smolcli.options import Input
-from smolcli.tasks.page_forms.original import Original
 from smolcli.types import Frame
 
 POINTS = 72  # to the inch
 A4_HEIGHT = 842  # points: the longest edge of a picture whose resolution is not known
+MIN_DPI = 97  # 72 and 96 are what programs write that do not know the resolution
 MAX_EDGE, MIN_EDGE = 14_400, 3  # points that a page may have: ISO 32000, annex C.2
 COLOR_SPACES = {
     "L": (Name.DeviceGray, b"GRAY", 1),
@@ -41,6 +42,7 @@ UPRIGHT: dict[int, tuple[int, int, int, int, int, int]] = {
     7: (0, 1, 1, 0, 0, 0),
     8: (0, 1, -1, 0, 1, 0),
 }
+FIRST_SIDEWAYS = 5  # orientations from this one on have width and height exchanged
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive with Huffman codes, which DCTDecode has
 
 
@@ -49,10 +51,10 @@ def add_pictures(pdf: Pdf, data: bytes, pages: Sequence[read.Page], max_pixels: 
     picture = Picture(data, Input(max_pixels=max_pixels))
     added = []
     for page in pages:
-        image, orientation = _jpeg_image(pdf, data) or (None, 1)
-        if image is None:
-            image = _lossless_image(pdf, picture.page(page.number - 1))
-        width, height = _size(page)
+        image, orientation = _jpeg_image(pdf, data) or (_lossless_image(pdf, picture.page(page.number - 1)), 1)
+        size = int(image.Width), int(image.Height)
+        resolution = (page.dpi, page.dpi) if page.dpi > 0 else resolution_of(data, page.number - 1)
+        width, height = _points(size if orientation < FIRST_SIDEWAYS else size[::-1], resolution)
         a, b, c, d, e, f = UPRIGHT[orientation]
         numbers = (a * width, b * height, c * width, d * height, e * width, f * height)
         content = "q " + " ".join(f"{number:.4f}" for number in numbers) + " cm /Im0 Do Q\n"
@@ -63,13 +65,31 @@ def add_pictures(pdf: Pdf, data: bytes, pages: Sequence[read.Page], max_pixels: 
     return added
 
 
-def _size(page: read.Page) -> tuple[float, float]:
-    """Return the width and height of the original of a page in points."""
-    original = Original(page)
-    longest = max(original.width, original.height, 1)
-    scale = POINTS / page.dpi if page.dpi > 0 else A4_HEIGHT / longest
-    scale = min(scale, MAX_EDGE / longest)
-    return max(MIN_EDGE, original.width * scale), max(MIN_EDGE, original.height * scale)
+def _points(size: tuple[int, int], resolution: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the width and height of a page in points, from those of its picture in pixels."""
+    longest = max(*size, 1)
+    scales = [POINTS / dpi for dpi in resolution] if resolution else [A4_HEIGHT / longest] * 2
+    points = [pixels * scale for pixels, scale in zip(size, scales, strict=True)]
+    shrink = min(1.0, MAX_EDGE / max(points))
+    width, height = (max(MIN_EDGE, edge * shrink) for edge in points)
+    return width, height
+
+
+def resolution_of(data: bytes, index: int) -> tuple[float, float] | None:
+    """Return the dots to the inch across and down that a picture file says of its page `index`, from 0, held upright.
+
+    None where it says nothing, or what programs write that do not know.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.seek(index)
+            across, down = map(float, image.info["dpi"])
+            is_sideways = image.getexif().get(ORIENTATION, 1) >= FIRST_SIDEWAYS
+    except Exception:  # Pillow raises many classes, also for formats that it does not know
+        return None
+    if not all(MIN_DPI <= dpi < math.inf for dpi in (across, down)):
+        return None
+    return (down, across) if is_sideways else (across, down)
 
 
 def _jpeg_image(pdf: Pdf, data: bytes) -> tuple[Object, int] | None:

@@ -271,6 +271,38 @@ def test_pages_of_a_tiff(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("format", "options", "size"),
+    [
+        ("PNG", {"dpi": (300, 300)}, (144, 72)),  # 600 x 300 pixels at 300 dots to the inch are 2 x 1 inches
+        ("JPEG", {"dpi": (300, 300)}, (144, 72)),
+        ("TIFF", {"dpi": (204, 98)}, (600 / 204 * 72, 300 / 98 * 72)),  # as a fax has it
+        ("PNG", {"dpi": (72, 72)}, (842, 421)),
+        ("PNG", {}, (842, 421)),
+        ("WEBP", {}, (842, 421)),
+    ],
+)
+def test_a_picture_is_as_large_as_its_file_says(
+    format: str, options: dict[str, Any], size: tuple[float, float], tmp_path: Path
+) -> None:
+    data = io.BytesIO()
+    picture(600, 300, "RGB").save(data, format, **options)
+    read = page(width=600, height=300, dpi=0.0)
+    write_searchable(tmp_path / "out.pdf", [Source("x", data.getvalue())], [[read]])
+    with pikepdf.open(tmp_path / "out.pdf") as made:
+        shown = [float(value) for value in made.pages[0].mediabox[2:]]
+    assert shown == pytest.approx(size, abs=0.05)
+
+
+def test_a_photo_held_sideways_keeps_its_resolution(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6  # Orientation: the picture is shown turned by 90 degrees
+    source = jpeg(picture(600, 300), dpi=(200, 100), exif=exif)
+    write_searchable(tmp_path / "out.pdf", [source], [[page(width=300, height=600, dpi=0.0)]])
+    with pikepdf.open(tmp_path / "out.pdf") as made:  # 600 pixels at 200 to the inch go down, 300 at 100 across
+        assert [float(value) for value in made.pages[0].mediabox[2:]] == pytest.approx([216, 216], abs=0.05)
+
+
+@pytest.mark.parametrize(
     ("data", "kind"),
     [
         (b"%PDF-1.7\nnothing", ErrorKind.TRUNCATED),
