@@ -155,10 +155,12 @@ def check_contact_sheet(request: Request, inputs: InputCollector) -> None:
 
 
 def check_searchable(request: Request, inputs: InputCollector) -> None:
-    """--searchable is a PDF of its own, which can be written, of inputs that can be read once more."""
+    """--searchable is a PDF of its own, which can be written, of the print on inputs that can be read once more."""
     file, output_file = request.task.searchable, request.output.output
     if file is None:
         return
+    if request.generate.schema is not None:
+        raise UsageError("--searchable has the text of the pages, and --schema an object", "leave out one of them")
     if "-" in _input_words(request):
         raise UsageError("--searchable looks at each input again, and standard input is read once", "give a file")
     if any(map(is_url, _input_words(request))):

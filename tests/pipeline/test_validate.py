@@ -287,10 +287,11 @@ def test_a_damaged_checkpoint_is_left_to_the_backend(tmp_path: Path) -> None:
         ),
         (request(Ocr(searchable=Path("out.pdf")), ("-",)), "standard input is read once"),
         (request(Ocr(searchable=Path("out.txt"))), "out.txt: is not a name of a PDF"),
+        (request(Ocr(searchable=Path("out.pdf")), schema="total"), "the text of the pages, and --schema an object"),
         (request(Ocr(searchable=Path("missing/out.pdf"))), "missing/out.pdf: cannot be written"),
     ],
 )
-def test_a_searchable_pdf_takes_the_place_of_no_input(folder: Path, given: Request, message: str) -> None:
+def test_what_cannot_be_a_searchable_pdf(folder: Path, given: Request, message: str) -> None:
     Path("a.pdf").write_bytes(b"%PDF-1.7")
     with pytest.raises(UsageError, match=message):
         check(given)
