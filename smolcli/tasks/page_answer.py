@@ -20,7 +20,7 @@ from smolcli.types import Answer, Finish
 def make_answer(task: Ocr, works: Sequence[PageWork], path: str) -> Answer:
     """Return the answer about the document `path`, whose pages are done, at least one of them without a fault.
 
-    A single page that was read whole has no data but an object of --schema.
+    A single page that was read whole has no data but an object of --schema, unless something is made of its pages.
     """
     pages = [read_page(work) for work in works]
     confidence = confidence_of(line for page in pages for line in page.lines)
@@ -39,7 +39,7 @@ def make_answer(task: Ocr, works: Sequence[PageWork], path: str) -> Answer:
     if task.layout == "tables":
         data["tables"] = tables_to_data(pages, task.dehyphenate)
     whole = works[0].whole if len(works) == 1 else None
-    is_plain = whole is not None and task.layout == "text" and not task.split_pages
+    is_plain = task.layout == "text" and not task.split_pages and task.searchable is None
     finish = next((work.finish for work in works if work.finish is not None), Finish("stop"))
     return Answer(text, whole.data if whole is not None and is_plain else data, confidence, finish)
 

@@ -221,6 +221,19 @@ def test_what_follows_a_page_break_in_doctags_is_on_the_page() -> None:
     assert answer.text == "One\n\nTwo"
 
 
+@pytest.mark.parametrize(("searchable", "has_pages"), [(None, False), (Path("out.pdf"), True)])
+def test_a_searchable_pdf_needs_the_places_of_a_page_that_was_read_whole(
+    searchable: Path | None, has_pages: bool
+) -> None:
+    steps = Ocr(pieces="page", searchable=searchable).steps(media(1))
+    next(steps)
+    steps.send([page(1, kind="picture")])
+    answer = end_of(steps, [read("<doctag><text><loc_0><loc_0><loc_500><loc_50>One</text></doctag>")])
+    assert answer.text == "One"
+    pages = answer.data["pages"] if answer.data else []
+    assert [region["lines"][0]["text"] for entry in pages for region in entry["regions"]] == ["One"] * has_pages
+
+
 def test_forms_of_the_answer() -> None:
     steps = Ocr(layout="markdown").steps(media(1))
     next(steps)

@@ -23,12 +23,14 @@ from typing import Any, get_args
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import Cell, Line, Page, PageKind, Region, RegionKind, Word, confidence_of
+from smolcli.tasks.page_forms.from_reply import pages_from_reply
 from smolcli.tasks.page_forms.text import page_texts
 from smolcli.tasks.page_forms.words import words_of
 from smolcli.types import Box
 
 MODEL, TEXT_LAYER = "model", "text layer"
 MAX_PIXELS = 10_000_000  # of one edge of a page; larger numbers are damage
+NOMINAL_SIZE = 595, 842  # pixels of a page whose size the data does not say: its proportions are those of A4
 SPANS = ("row_span", "column_span")
 
 
@@ -92,17 +94,24 @@ def _line(line: Line, with_words: bool) -> dict[str, Any]:
 
 
 def pages_from_data(data: Any) -> list[Page]:
-    """Return the pages of the data of a record; those that have no places are left out.
+    """Return the pages of the data of a record; those that could not be read are left out.
 
-    Raises InputError of kind `unsupported` if it is not the data of pages.
+    The text of a page without places is laid evenly over a page of NOMINAL_SIZE. Raises InputError of kind
+    `unsupported` if it is not the data of pages.
     """
     try:
-        return [page_from_json(page) for page in data["pages"] if "regions" in page]
+        return [page for entry in data["pages"] if "error" not in entry for page in _pages_of(entry)]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             "the record has no data of pages with their lines", "read the input again with ocr",
             kind=ErrorKind.UNSUPPORTED,
         ) from error  # fmt: skip
+
+
+def _pages_of(entry: Mapping[str, Any]) -> list[Page]:
+    if "regions" in entry:
+        return [page_from_json(entry)]
+    return pages_from_reply(_text(entry["text"]), *NOMINAL_SIZE, _number(entry["page"]))
 
 
 def page_from_json(data: Mapping[str, Any]) -> Page:

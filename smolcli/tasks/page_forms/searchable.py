@@ -37,8 +37,8 @@ class Searchable:
 
     def write(self, record: Record) -> Record:
         if record.error is None:
-            pages = [] if record.data is None else pages_from_data(record.data)
-            self._pdf.add(Source(record.path), pages)
+            one_page = {"pages": [{"page": 1, "text": record.text}]}  # which was read as one picture
+            self._pdf.add(Source(record.path), pages_from_data(one_page if record.data is None else record.data))
         return record
 
     def complete(self, path: str, find_record: Callable[[], Record | None]) -> Record | None:

@@ -108,5 +108,14 @@ def test_a_cell_that_does_not_exist_is_none() -> None:
     assert page_from_json(data).lines[0].cell is None
 
 
-def test_a_page_that_was_read_without_layout_is_left_out() -> None:
-    assert pages_from_data({"pages": [{"page": 1, "text": "a cat"}]}) == []
+def test_the_text_of_a_page_that_was_read_without_layout_is_spread_over_it() -> None:
+    [read] = pages_from_data({"pages": [{"page": 2, "text": "a cat\non a mat"}]})
+    assert (read.number, [line.text for line in read.lines]) == (2, ["a cat", "on a mat"])
+    first, second = (line.box for line in read.lines)
+    assert 0 < first.left < first.right < read.width and 0 < first.top < first.bottom <= second.top < read.height
+
+
+@pytest.mark.parametrize("entry", [{"page": 1, "text": None}, {"page": -1, "text": ""}, {"text": ""}])
+def test_damaged_data_of_a_page_without_layout_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        pages_from_data({"pages": [entry]})

@@ -17,10 +17,12 @@ from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import Line, Page, Region, Word
 from smolcli.tasks.page_forms.original import Original
 from smolcli.types import Box, Source
+from tests.helpers import RECORD
 from tests.tasks.page_forms.pages import around, line, page, region
 
 pikepdf = pytest.importorskip("pikepdf")
 from smolcli.tasks.page_forms.glyphless_font import font_file, to_unicode  # noqa: E402
+from smolcli.tasks.page_forms.searchable import Searchable  # noqa: E402
 from smolcli.tasks.page_forms.searchable_pdf import SearchablePdf, write_searchable  # noqa: E402
 
 WIDTH, HEIGHT = 1240, 1754  # A4 at 150 dots to the inch
@@ -300,6 +302,24 @@ def test_a_photo_held_sideways_keeps_its_resolution(tmp_path: Path) -> None:
     write_searchable(tmp_path / "out.pdf", [source], [[page(width=300, height=600, dpi=0.0)]])
     with pikepdf.open(tmp_path / "out.pdf") as made:  # 600 pixels at 200 to the inch go down, 300 at 100 across
         assert [float(value) for value in made.pages[0].mediabox[2:]] == pytest.approx([216, 216], abs=0.05)
+
+
+def test_pictures_that_were_read_as_a_whole_are_pages_too(tmp_path: Path) -> None:
+    path = tmp_path / "scan.png"
+    picture(600, 300).save(path, dpi=(300, 300))
+    out = tmp_path / "out.pdf"
+    one = replace(RECORD, path=str(path), task="ocr", text="A small note", data=None)
+    several = replace(one, data={"pages": [{"page": 1, "text": "Another one"}]})
+    failed_page = {"page": 2, "text": "", "error": {"kind": "truncated", "message": "is damaged"}}
+    without_text = replace(one, text="", blank=True, data={"pages": [{"page": 1, "text": ""}, failed_page]})
+    with Searchable(out, 10**6) as searchable:
+        for written in (one, several, without_text):
+            assert searchable.write(written) == written
+    with pikepdf.open(out) as made:
+        assert [[float(value) for value in target.mediabox[2:]] for target in made.pages] == [
+            pytest.approx([144, 72], abs=0.05)
+        ] * 3
+    assert [text.strip() for text in tool("pdftotext", out, "-").split("\f")] == ["A small note", "Another one", "", ""]
 
 
 @pytest.mark.parametrize(
