@@ -36,7 +36,7 @@ from smolcli.executors.duplicates import AskModel, Wait
 from smolcli.executors.job import Job, JobStage
 from smolcli.executors.producer import EndOfItems, Producer
 from smolcli.records import notices
-from smolcli.records.page_records import has_text
+from smolcli.records.page_records import has_text, pages_of
 from smolcli.records.sink import RecordSink
 from smolcli.system.memory import peak_rss_bytes
 from smolcli.types import Answer, Fault, Item, Memory, Record
@@ -363,7 +363,8 @@ class LocalExecutor:
         if lacks_table:
             job.add_notices([notices.NO_TABLE])
         if not is_blank:
-            job.add_notices(notices.unsure(answer.data, totals.confidence, self._spec.task.unsure_below))
+            pages = {"pages": pages_of(answer.data)}
+            job.add_notices(notices.unsure(pages, totals.confidence, self._spec.task.unsure_below))
         return Record(
             job.item.path, job.id or identity.id_of(""), media.content.sha256, media.content.stamp, identity.task,
             answer.text, answer.data, identity.model, identity.backend, reason, totals.tokens, job.seconds,

@@ -14,6 +14,7 @@ from typing import Any
 from smolcli.errors import ErrorKind
 from smolcli.types import Fault, Record, Seconds, Tokens
 
+OF_EVERY_PAGE = frozenset(("page", "text"))
 OWN_KEYS = frozenset(("page", "text", "error"))  # of a page in a document's data; the others become its record's data
 PageId = Callable[[str, int], str]  # the id of a page's record, from the document's SHA-256 and the page's number
 
@@ -23,7 +24,7 @@ def split_pages(record: Record, page_id: PageId) -> list[Record]:
 
     Tokens and seconds of the document are those of its first record, and the others have none, so that sums stay right.
     """
-    pages = record.data.get("pages") if record.error is None and isinstance(record.data, dict) else None
+    pages = [] if record.error is not None else pages_of(record.data)
     if not pages:
         return [record]
     last = pages[-1]["page"]
@@ -61,14 +62,27 @@ def _data(page: dict[str, Any]) -> Any:
     return more["data"] if set(more) == {"data"} else more or None
 
 
+def pages_of(data: Any) -> list[dict[str, Any]]:
+    """Return the pages in the data of a record, [] where it has none.
+
+    An object of --schema may have a key `pages` too, with other values.
+
+    >>> pages_of({"pages": [{"page": 1, "text": "Invoice"}]}), pages_of({"pages": 3}), pages_of({"pages": ["one"]})
+    ([{'page': 1, 'text': 'Invoice'}], [], [])
+    """
+    pages = data.get("pages") if isinstance(data, dict) else None
+    if isinstance(pages, list) and all(isinstance(page, dict) and page.keys() >= OF_EVERY_PAGE for page in pages):
+        return pages
+    return []
+
+
 def has_text(data: Any) -> bool:
     """Return whether there is text on a page of the data of a record.
 
     >>> has_text({"pages": [{"page": 1, "text": ""}, {"page": 2, "text": "Invoice"}]}), has_text(None)
     (True, False)
     """
-    pages = data.get("pages") if isinstance(data, dict) else None
-    return any(page.get("text") for page in pages or ())
+    return any(page["text"] for page in pages_of(data))
 
 
 def has_failed_page(data: Any) -> bool:
@@ -77,5 +91,4 @@ def has_failed_page(data: Any) -> bool:
     >>> has_failed_page({"pages": [{"page": 1, "text": "", "error": {"kind": "truncated", "message": "is cut"}}]})
     True
     """
-    pages = data.get("pages") if isinstance(data, dict) else None
-    return any("error" in page for page in pages or ())
+    return any("error" in page for page in pages_of(data))

@@ -198,6 +198,19 @@ def test_a_reply_that_is_not_of_the_schema_is_an_error() -> None:
     assert record["error"]["kind"] == "schema"
 
 
+@pytest.mark.parametrize("pages", [3, "12", ["an error", "a text"], [{"error": "of the invoice"}]])
+def test_an_object_of_a_schema_may_have_a_key_that_documents_have_too(pages: object) -> None:
+    """As the answer to `ask "How many pages are there?" --schema 'pages int'` has it."""
+
+    class Counting(Caption):
+        def answer(self, replies: Sequence[Reply]) -> Answer:
+            return Answer(replies[0].text, {"pages": pages})
+
+    [record], sink = records(Counting(), [item(0)])
+    assert (record["data"], record["error"], record["notices"]) == ({"pages": pages}, None, [])
+    assert sink.exit_code == Exit.OK
+
+
 def test_a_record_names_its_content(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(png())
