@@ -186,8 +186,10 @@ def _sql_value(value: Any) -> str | int | float | None:
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, (list, tuple, dict)):
         return compact_json(value)
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return float(str(value))  # infinite where float(value) raises OverflowError
     if isinstance(value, int):
-        return value if abs(value) <= MAX_INTEGER else float(value)
+        return value
     return None if value is None else float(value)
 
 

@@ -125,3 +125,10 @@ def test_a_condition_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatc
 def test_there_is_an_end_to_the_names_of_a_condition() -> None:
     with pytest.raises(UsageError):
         Where(" or ".join(f"data.k{number}" for number in range(where_module.MAX_COLUMNS + 1)))
+
+
+def test_a_whole_number_that_no_float_holds_is_compared_all_the_same() -> None:
+    """As a model writes one that repeats a digit until --max-tokens."""
+    large, small = ({"path": name, "data": {"total": sign * 10**400}} for name, sign in (("large", 1), ("small", -1)))
+    assert Where("data.total > 5").select([large, small]) == [large]
+    assert Where("data.total < -9223372036854775807").select([large, small]) == [small]
