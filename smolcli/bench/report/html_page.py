@@ -47,9 +47,10 @@ def page(report: Report) -> str:
 def _interval_notes(report: Report) -> Iterator[str]:
     """What the intervals of this report mean, a sentence for each kind that it has."""
     figures = [(name, figure) for result in report.results for name, figure in result.figures.items()]
-    if any(name == "score" for name, _ in figures):
+    is_score = {name: MEASURES[name].unit == "" for name, _ in figures}  # or an error rate, over rows
+    if any(is_score.values()):
         yield "Whiskers and brackets are 95 % intervals of the score."
-    counts = {figure.count for name, figure in figures if name != "score"} - {1}
+    counts = {figure.count for name, figure in figures if not is_score[name]} - {1}
     if any(count >= LEAST_FOR_95 for count in counts):
         yield "± is half the interval in which the median of the repetitions lies with a certainty of 95 %."
     if any(count < LEAST_FOR_95 for count in counts):

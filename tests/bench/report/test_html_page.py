@@ -252,6 +252,13 @@ def test_the_page_calls_an_interval_95_percent_only_where_it_is(
     assert ("95 %" in text, "half the range" in text) == (has_95, has_range)
 
 
+def test_error_rates_of_pages_are_no_repetitions() -> None:
+    rates = {"cer_mean": Figure(0.2, 0.1, 0.4, 200), "images": Figure(2.0, 2.0, 2.0, 1)}
+    results = tuple(replace(result, figures=rates) for result in quality().results)
+    text = page(replace(quality(), results=results))
+    assert "95 % intervals" in text and "±" not in text and "repetitions" not in text
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 def test_nothing_is_wider_than_a_phone(tmp_path: Path) -> None:
     """But tables, which scroll in their own boxes."""
