@@ -112,7 +112,7 @@ class Sampler:
     def takes_likeliest(self, likeliest: int, generated: Sequence[int]) -> bool:
         """Return whether `sample` would choose the likeliest token, so that the logits need not be fetched."""
         is_greedy = self._options.temperature == 0
-        return is_greedy and all(each.keeps_highest(likeliest, generated) for each in self._filters)
+        return is_greedy and all(logits_filter.keeps_highest(likeliest, generated) for logits_filter in self._filters)
 
     @property
     def draw(self) -> Draw | None:

@@ -242,6 +242,6 @@ class PageWork:
 
 def _is_better(page: Page, other: Page) -> bool:
     """Whether a page was read with more confidence than the other way up, and not by leaving most of it out."""
-    letters, other_letters = (sum(len(line.text) for line in each.lines) for each in (page, other))
+    letters, other_letters = (sum(len(line.text) for line in read.lines) for read in (page, other))
     confidence, other_confidence = confidence_of(page.lines) or 0.0, confidence_of(other.lines) or 0.0
     return confidence > other_confidence and 2 * letters >= other_letters

@@ -84,7 +84,8 @@ class PageReading:
     def _take(self, group: list[int], reply: Reply) -> None:
         texts = list(_lines_of(reply))
         if len(group) == 1:
-            confidence = math.exp(_mean([math.log(max(one, 1e-9)) for _, one in texts])) if texts else 0.0
+            logarithms = [math.log(max(confidence, 1e-9)) for _, confidence in texts]
+            confidence = math.exp(_mean(logarithms)) if logarithms else 0.0
             self._texts[group[0]] = " ".join(text for text, _ in texts), confidence
         elif len(texts) == len(group):
             self._texts.update(zip(group, texts, strict=True))

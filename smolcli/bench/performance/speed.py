@@ -179,9 +179,8 @@ def step_figures(samples: Sequence[Sample], batch: int, tile_tokens: int, floors
     if all(sample.image and sample.encode for sample in samples):
         values["encode_floor"] = [100 * floors.encode(s.image // tile_tokens) / s.encode for s in samples]
     if all(sample.prefill for sample in samples):
-        lengths = [[sample.prompt // batch] * batch for sample in samples]
         values["prefill_floor"] = [
-            100 * floors.prefill(each) / sample.prefill for each, sample in zip(lengths, samples, strict=True)
+            100 * floors.prefill([sample.prompt // batch] * batch) / sample.prefill for sample in samples
         ]
     if all(sample.steps and sample.decode for sample in samples):
         values["decode_floor"] = [100 * floors.decode(sample.steps) / sample.decode for sample in samples]

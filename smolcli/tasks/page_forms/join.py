@@ -54,14 +54,14 @@ def compounds(pages: Iterable[Page]) -> frozenset[str]:
 
     state-of-the-art has the parts state-of, of-the and the-art.
     """
-    found: set[str] = set()
+    words: set[str] = set()
     for page in pages:
         for line in page.lines:
             for match in COMPOUND.finditer(line.text):
                 parts = _plain(match[0]).split("-")
-                found.add("-".join(parts))
-                found.update(map("-".join, pairwise(parts)))
-    return frozenset(found)
+                words.add("-".join(parts))
+                words.update(map("-".join, pairwise(parts)))
+    return frozenset(words)
 
 
 def joint(first: str, second: str, known: Collection[str] = ()) -> Joint:

@@ -85,11 +85,11 @@ def _list(items: Sequence[Paragraph], known: Collection[str] | None) -> str:
 
 def _marker(text: str) -> tuple[str, str]:
     """Return the marker of an item in Markdown and its text: a number stays, a letter or Roman number is text."""
-    if found := MARKER.match(text):
-        if found[0] in BULLETS:
-            return "-", text[found.end() :].strip()
-        if ORDERED.match(found[0]):
-            return found[0], text[found.end() :].strip()
+    if marker := MARKER.match(text):
+        if marker[0] in BULLETS:
+            return "-", text[marker.end() :].strip()
+        if ORDERED.match(marker[0]):
+            return marker[0], text[marker.end() :].strip()
     return "-", text
 
 

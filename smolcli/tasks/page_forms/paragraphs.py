@@ -70,14 +70,14 @@ def region_paragraphs(page: Page, region: Region) -> list[Paragraph]:
 
 def join_continued(parts: Iterable[Paragraph], over: Collection[RegionKind] = ()) -> list[Paragraph]:
     """Join paragraphs of text that go on in another region; parts of the kinds `over` may stand between, and follow."""
-    found: list[Paragraph] = []
+    joined: list[Paragraph] = []
     for part in parts:
-        index = next((i for i in reversed(range(len(found))) if found[i].kind not in over), None)
-        if index is not None and _goes_on(found[index], part):
-            found[index] = replace(found[index], lines=found[index].lines + part.lines, region=part.region)
+        index = next((i for i in reversed(range(len(joined))) if joined[i].kind not in over), None)
+        if index is not None and _goes_on(joined[index], part):
+            joined[index] = replace(joined[index], lines=joined[index].lines + part.lines, region=part.region)
         else:
-            found.append(part)
-    return found
+            joined.append(part)
+    return joined
 
 
 def _goes_on(before: Paragraph, after: Paragraph) -> bool:
