@@ -20,14 +20,14 @@ from smolcli.records.sink import RecordSink
 from smolcli.types import Record
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import ResultsFile
+    from smolcli.records.resume import InputState, ResultsFile
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Leave the item out: it has a record already, a failed one if `is_failed`, of this `id`."""
+    """Leave the item out: it has a record already, of this `id`, which gives it this `state`."""
 
-    is_failed: bool = False
+    state: InputState = "done"
     id: str = ""
 
 
@@ -90,7 +90,7 @@ class KnownAnswers:
         """Give a record to the sink, or leave it out where there is one. Returns whether the run is to go on."""
         goes_on = True
         if (skip := self._skip(record.path, record.id, record.stamp)) is not None:  # a path that was given twice
-            self._sink.skip(record.path, skip.is_failed, skip.id)
+            self._sink.skip(record.path, skip.state, skip.id)
         else:
             goes_on = self._sink.write_record(record)
         if self._results is None:
@@ -107,4 +107,4 @@ class KnownAnswers:
         if self._results is None:
             return None
         state = self._results.state_by_id(path, id, stamp)
-        return Skip(state == "failed", id) if self._results.is_skipped(state, self._retry_failed) else None
+        return Skip(state, id) if self._results.is_skipped(state, self._retry_failed) else None

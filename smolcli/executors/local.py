@@ -258,9 +258,9 @@ class LocalExecutor:
                 self._ask(job)
             case Wait():
                 job.wait()
-            case Skip(is_failed, id):
+            case Skip(state, id):
                 self._is_skipping = True  # the sink may complete sidecars, and write their record
-                self._sink.skip(job.item.path, is_failed, id)
+                self._sink.skip(job.item.path, state, id)
                 self._is_skipping = False
                 self._remove(job)
             case record:

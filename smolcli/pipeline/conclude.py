@@ -23,19 +23,21 @@ class Totals:
     """What became of the inputs of one run: `new` were answered by it, `before` by an earlier one.
 
     `failed` counts the failures of this run by their kind, `failed_before` is the number of those of earlier runs,
-    which this one did not try again.
+    which this one did not try again. `partly_failed` of the answered ones have a page that could not be read.
     """
 
     new: int
     before: int
     failed: Mapping[ErrorKind, int]
     failed_before: int = 0
+    partly_failed: int = 0
 
     @classmethod
     def of(cls, sink: RecordSink) -> Totals:
         """Those that `sink` has counted."""
         before = sink.skipped - sink.failed_before
-        return cls(sink.done - sink.failed, before, Counter(sink.failed_kinds), sink.failed_before)
+        failed = Counter(sink.failed_kinds)
+        return cls(sink.done - sink.failed, before, failed, sink.failed_before, sink.partly_failed)
 
     @property
     def inputs(self) -> int:
@@ -56,6 +58,8 @@ class Totals:
         parts.append(f"{sum(self.failed.values()):,} failed" + (f" ({words})" if words else ""))
         if self.failed_before:
             parts.append(f"{self.failed_before:,} failed before")
+        if self.partly_failed:
+            parts.append(f"{self.partly_failed:,} with pages that failed")
         return ", ".join(parts)
 
 
@@ -103,7 +107,7 @@ def last_lines(
     if is_interrupted:
         notes = (*notes, _how_to_go_on(request))
     yield "; ".join([", ".join(parts), *notes])
-    has_failures = any(totals.failed.values()) or totals.failed_before
+    has_failures = any(totals.failed.values()) or totals.failed_before or totals.partly_failed
     if has_failures and not is_interrupted and _is_resumable(request) and "-" not in request.input.inputs:
         yield f"to try the failed ones again: {_command_again('--resume', '--retry-failed')}"
 

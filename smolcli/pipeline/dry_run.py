@@ -26,6 +26,7 @@ from smolcli.pipeline.request import Request
 from smolcli.pipeline.run import EngineJob, write_contact_sheet
 from smolcli.process.child import call, stream
 from smolcli.records.pace import Pace, pace_of
+from smolcli.records.resume import InputState
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.video_summarize import VideoSummarize
 from smolcli.terminal.console import Console
@@ -36,10 +37,12 @@ from smolcli.writers.json_lines import as_line
 # What is said of an input that the model is not asked about, by its state.
 STATES = {
     "done": "done before",
+    "partly-failed": "done before but for pages that failed; --retry-failed reads it again",
     "failed": "failed before; --retry-failed tries it again",
     "same": "has the content of another input, and takes its answer",
     "left-alone": "left alone, since what would be written is there; --if-exists overwrite",
 }
+FINISHED = ("done", "partly-failed", "failed")  # those of an input that has its record
 MAX_SIZES = 4  # of an input that are listed
 
 
@@ -57,18 +60,19 @@ class _PlanSink(RecordSink):
         super().__init__(NullWriter(output), console)
         self.entries: list[Item | _Finished] = []
 
-    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
-        self.count_finished(failed)
-        self.entries.append(_Finished(path, "failed" if failed else "done"))
+    def skip(self, path: str, state: InputState = "done", id: str = "") -> None:
+        self.count_finished(state)
+        self.entries.append(_Finished(path, state))
 
     def leave_alone(self, path: str) -> None:
         super().leave_alone(path)
         self.entries.append(_Finished(path, "left-alone"))
 
-    def count_finished(self, failed: bool) -> None:
-        """Count an input that has its record."""
+    def count_finished(self, state: InputState) -> None:
+        """Count an input that has its record, which gives it this `state`."""
         self.skipped += 1
-        self.failed_before += failed
+        self.failed_before += state == "failed"
+        self.partly_failed += state == "partly-failed"
 
 
 @dataclass
@@ -143,8 +147,8 @@ class _Planner:
                 self._totals.states["unreadable"] += 1
                 sink.count_outcome(entry.path, Fault(error.kind, str(error)), ())
                 continue
-            if plan["state"] in ("done", "failed"):
-                sink.count_finished(plan["state"] == "failed")
+            if plan["state"] in FINISHED:
+                sink.count_finished(plan["state"])
             else:
                 sink.count_outcome(entry.path, None, opened.media.notices)
             yield plan
@@ -219,6 +223,8 @@ class _Planner:
         parts = [f"{counts['new']:,} of {pluralize(counts.total(), noun)} to answer"]
         parts += [f"{counts['done']:,} done before"] if counts["done"] else []
         parts += [f"{counts['failed']:,} failed before (--retry-failed)"] if counts["failed"] else []
+        partly = counts["partly-failed"]
+        parts += [f"{partly:,} with pages that failed before (--retry-failed)"] if partly else []
         parts += [f"{counts['left-alone']:,} left alone (--if-exists overwrite)"] if counts["left-alone"] else []
         parts += [f"{counts['same']:,} with the content of another"] if counts["same"] else []
         parts += [f"{counts['unreadable']:,} that cannot be read"] if counts["unreadable"] else []

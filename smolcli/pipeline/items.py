@@ -78,7 +78,7 @@ def is_done_before(request: Request, outputs: Outputs) -> IsDone:
     def is_done(path: str, stamp: str | None = None) -> bool:
         state = results.state_by_stamp(path, stamp) if results is not None else "new"
         if results is not None and results.is_skipped(state, retry_failed):
-            outputs.sink.skip(path, state == "failed")
+            outputs.sink.skip(path, state)
         elif sidecars is not None and sidecars.exists(path):
             outputs.sink.leave_alone(path)
         else:

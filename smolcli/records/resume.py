@@ -24,6 +24,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from smolcli.errors import OutputError, UsageError
 from smolcli.records.offset_index import OffsetIndex
+from smolcli.records.page_records import has_failed_page
 from smolcli.records.record_id import Identity, page_content
 from smolcli.records.stored import NO_TEXT, as_record, is_record
 from smolcli.system.atomic_file import atomic_write
@@ -39,10 +40,13 @@ _BEGINNING = re.compile(
 _END = re.compile(rb'(?:, "page": (null|\d+), "is_last_page": (true|false))?, "error": null\}\r?\n$')
 _END_BYTES = 80  # of a line, in which that is found
 _START = b'{"path": "'
+_PAGE_ERROR = b', "error": {"kind": "'  # of a page in the data of a record
 _FAILED = -1  # stored in the index instead of an offset
 LARGE = 2**25  # bytes; some 70,000 records, read in half a second
+_WHOLE = 0  # stands for a document in place of the number of a page
 _PAGE_SEPARATOR = b"\0#"  # between the path and the number of a page; no path has a NUL in it
-InputState = Literal["new", "done", "failed"]  # of an input: no record, a record with an answer, a failed record
+# Of an input: no record, one with an answer, one with an answer that lacks pages, a failed record.
+InputState = Literal["new", "done", "partly-failed", "failed"]
 _TAIL = 2**16  # bytes
 COUNTED = 2**28  # bytes, read in a tenth of a second once they are in memory
 _FIELDS = Record.__dataclass_fields__.keys()
@@ -58,6 +62,14 @@ class _Line(NamedTuple):
     is_failed: bool
     page: int | None = None
     is_last_page: bool = False
+    has_failed_page: bool = False  # whether it is about several pages, and one of them could not be read
+
+
+class _Flawed(NamedTuple):
+    """The last record under a key that a later one may replace: it failed, or one of its pages did."""
+
+    offset: int
+    is_failed: bool
 
 
 class ResultsFile:
@@ -70,9 +82,10 @@ class ResultsFile:
         self._path, self._identity = path, identity
         self._lock = Lock()  # inputs are looked up in one thread while records are added in another
         self._index = OffsetIndex()  # (path, stamp), (path, id) and id -> offset of the record in the file, or _FAILED
-        self._failures: dict[bytes, int] = {}  # path, with --split-pages and page -> offset of its failed record
-        self._failed_pages: dict[bytes, set[int]] = {}  # path -> pages without a later record that has an answer
-        self._outdated: set[int] = set()  # offsets of failed records with a later one of the same path
+        self._flawed: dict[bytes, _Flawed] = {}  # by path, with --split-pages and page
+        # Path -> pages without a later record that has an answer; without --split-pages WHOLE for all of them.
+        self._failed_pages: dict[bytes, set[int]] = {}
+        self._outdated: set[int] = set()  # offsets of records that later ones of the same path replace
 
     @property
     def is_large(self) -> bool:
@@ -102,7 +115,7 @@ class ResultsFile:
     @staticmethod
     def is_skipped(state: InputState, retry_failed: bool) -> bool:
         """Whether a resumed run skips an input in this state: it has an answer, or it failed and is not retried."""
-        return state == "done" or (state == "failed" and not retry_failed)
+        return state == "done" or (state in ("partly-failed", "failed") and not retry_failed)
 
     def state_by_stamp(self, path: str, stamp: str | None = None) -> InputState:
         """Return the state of the file `path` by its stamp alone, without reading it.
@@ -160,7 +173,7 @@ class ResultsFile:
         """Index a record that has been written at the byte `offset` of the file."""
         line = _Line(
             _bytes(record.path), bytes.fromhex(record.id), record.sha256.encode(), record.stamp.encode(),
-            record.error is not None, record.page, record.is_last_page,
+            record.error is not None, record.page, record.is_last_page, has_failed_page(record.data),
         )  # fmt: skip
         with self._lock:
             entries = self._entries(line, offset)
@@ -174,8 +187,8 @@ class ResultsFile:
     def compact(self) -> None:
         """Rewrite the file without the failed records that have a later one of the same path, if there are any.
 
-        A failed record to which somebody has added keys stays. Raises OutputError, and leaves the file unchanged, if
-        it cannot be rewritten.
+        One that has failed pages alone is removed where the later one has an answer. What somebody has added keys to
+        stays. Raises OutputError, and leaves the file unchanged, if it cannot be rewritten.
         """
         if not self._outdated:
             return
@@ -183,7 +196,7 @@ class ResultsFile:
         try:
             with target.open("rb") as old:
                 lock_exclusively(old.fileno(), self._path)
-                removable = {offset for offset in self._outdated if _is_bare_failure(_fields_at(old, offset))}
+                removable = {offset for offset in self._outdated if _is_bare_flaw(_fields_at(old, offset))}
                 if not removable:
                     return
                 old.seek(0)
@@ -215,40 +228,51 @@ class ResultsFile:
         That of a page has one by path and id, and the last one of a document those of the document's path too.
         """
         path, page = line.path, line.page
-        self._note_failure(path if page is None else b"%s%s%d" % (path, _PAGE_SEPARATOR, page), line, offset)
+        self._note_flaw(path if page is None else b"%s%s%d" % (path, _PAGE_SEPARATOR, page), line, offset)
         value = _FAILED if line.is_failed else offset
         if page is None:
-            return ((path, line.stamp), value), ((path, line.id), value), (line.id, value)
+            if not line.is_failed:
+                self._set_failed_pages(path, {_WHOLE} if line.has_failed_page else set())
+            # A copy of a document is read itself where pages of the other one failed.
+            by_content = _FAILED if line.has_failed_page else value
+            return ((path, line.stamp), value), ((path, line.id), value), (line.id, by_content)
         self._note_page(path, page, line)
         if not line.is_last_page:
             return (((path, line.id), value),)
-        self._note_failure(path, line._replace(is_failed=False), offset)
+        self._note_flaw(path, line._replace(is_failed=False), offset)
         document_id = self._identity.digest_of(line.sha256)
         return ((path, line.id), value), ((path, line.stamp), offset), ((path, document_id), offset)
 
-    def _note_failure(self, key: bytes, line: _Line, offset: int) -> None:
-        """Note that a record has failed, and that a failed one before it under the same key is outdated."""
-        if self._failures and (before := self._failures.get(key)) is not None and before != offset:
-            self._outdated.add(before)
-        if line.is_failed:
-            self._failures[key] = offset
+    def _note_flaw(self, key: bytes, line: _Line, offset: int) -> None:
+        """Note that a record has failed, or a page of it, and that one before it under the same key is outdated.
+
+        A record that failed is no reason to remove one with an answer.
+        """
+        before = self._flawed.get(key) if self._flawed else None
+        if before is not None and before.offset != offset and (before.is_failed or not line.is_failed):
+            self._outdated.add(before.offset)
+        if line.is_failed or line.has_failed_page:
+            self._flawed[key] = _Flawed(offset, line.is_failed)
 
     def _note_page(self, path: bytes, page: int, line: _Line) -> None:
         """Note which pages of a document have failed; after its last page there are no others."""
         failed = self._failed_pages.get(path, set())
         failed = {other for other in failed if other != page and not (line.is_last_page and other > page)}
-        if line.is_failed:
-            failed.add(page)
+        self._set_failed_pages(path, failed | {page} if line.is_failed else failed)
+
+    def _set_failed_pages(self, path: bytes, failed: set[int]) -> None:
         if failed:
             self._failed_pages[path] = failed
-        else:
+        elif self._failed_pages:
             self._failed_pages.pop(path, None)
 
     def _state(self, path: bytes, offset: int | None) -> InputState:
-        """The state of an input by the offset of its record; that of a document has failed if a page has."""
+        """The state of an input by the offset of its record."""
         if offset is None:
             return "new"
-        return "failed" if offset == _FAILED or path in self._failed_pages else "done"
+        if offset == _FAILED:
+            return "failed"
+        return "partly-failed" if path in self._failed_pages else "done"
 
 
 def replaced_records(path: Path) -> str:
@@ -276,7 +300,7 @@ def replaced_records(path: Path) -> str:
 def _parse(line: bytes) -> _Line:
     """Return what one line's record is. Raises ValueError if the line is not a record."""
     match, end = _BEGINNING.match(line), _END.search(line, max(0, len(line) - _END_BYTES))
-    if match and end:
+    if match and end and _PAGE_ERROR not in line:
         path, id, sha256, stamp = match.groups()
         page = None if end[1] in (None, b"null") else int(end[1])
         return _Line(path, unhexlify(id), sha256, stamp, False, page, end[2] == b"true")
@@ -285,7 +309,8 @@ def _parse(line: bytes) -> _Line:
         id, sha256, stamp = (fields.get(key, "").encode() for key in ("id", "sha256", "stamp"))
         page = fields.get("page") if isinstance(fields.get("page"), int) else None
         is_failed, is_last = fields["error"] is not None, fields.get("is_last_page") is True
-        return _Line(_bytes(fields["path"]), unhexlify(id), sha256, stamp, is_failed, page, is_last)
+        failed_page = has_failed_page(fields.get("data"))
+        return _Line(_bytes(fields["path"]), unhexlify(id), sha256, stamp, is_failed, page, is_last, failed_page)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not a record") from error
 
@@ -300,9 +325,9 @@ def _fields_at(file: IO[bytes], offset: int) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _is_bare_failure(fields: dict[str, Any]) -> bool:
-    """Whether a line's object is a failed record as a run writes it, without keys that somebody has added."""
-    return fields.get("error") is not None and fields.keys() <= _FIELDS
+def _is_bare_flaw(fields: dict[str, Any]) -> bool:
+    """Whether a line's object is a record that failed, or has failed pages, without keys that somebody has added."""
+    return (fields.get("error") is not None or has_failed_page(fields.get("data"))) and fields.keys() <= _FIELDS
 
 
 def _copy_without(removable: set[int], old: IO[bytes], new: IO[bytes]) -> None:

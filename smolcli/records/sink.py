@@ -18,7 +18,7 @@ from smolcli.writers.base import Writer
 from smolcli.writers.columns import title_of
 
 if TYPE_CHECKING:
-    from smolcli.records.resume import ResultsFile
+    from smolcli.records.resume import InputState, ResultsFile
     from smolcli.terminal.progress import Progress
     from smolcli.writers.companions import Companion
 
@@ -53,7 +53,7 @@ class RecordSink:
         self._split = split
         self._lock = RLock()  # inputs are skipped in the thread that finds them
         self.done = self.failed = self.skipped = self.failed_before = 0
-        self.partly_failed = 0  # documents with an answer of which a page could not be read
+        self.partly_failed = 0  # documents with an answer of which a page could not be read, by this or an earlier run
         self.left_alone = 0  # inputs that are not looked at because their sidecars exist
         self.failed_kinds: Counter[ErrorKind] = Counter()
         self.notes: list[str] = []  # about the whole run, for the end of its last line
@@ -116,7 +116,8 @@ class RecordSink:
         is_answered = True
         for part in [record] if self._split is None else self._split(record):
             if self._results is not None and self._results.has_page(part):
-                continue  # an earlier run has ended before the last page of this document was written
+                self.skipped += 1  # another page has failed, or the earlier run has ended before the last one
+                continue
             self.count_outcome(title_of(part), part.error, part.notices)
             self.partly_failed += part.error is None and has_failed_page(part.data)
             self._write_line(part)
@@ -145,17 +146,18 @@ class RecordSink:
             if not self._counted_notices.add(path, notice):
                 self._console.notice(f"{path}: {notice}")
 
-    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
-        """Count an input that has a record from an earlier run; `failed` says that it failed then.
+    def skip(self, path: str, state: InputState = "done", id: str = "") -> None:
+        """Count an input that has a record from an earlier run, in this `state`.
 
         Sidecars that the earlier run was not asked for are written from its record. `id` is the id of the record if it
         is known. Raises OutputError.
         """
         with self._lock:
-            if self._sidecars is not None and self._results is not None and not failed:
-                failed = not self._complete_sidecars(self._sidecars, self._results, path, id)
+            if self._sidecars is not None and self._results is not None and state != "failed":
+                state = state if self._complete_sidecars(self._sidecars, self._results, path, id) else "failed"
             self.skipped += 1
-            self.failed_before += failed
+            self.failed_before += state == "failed"
+            self.partly_failed += state == "partly-failed"
             if self._progress is not None:
                 self._progress.skip(path)
 

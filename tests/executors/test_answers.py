@@ -52,9 +52,9 @@ def test_an_item_with_a_record_is_left_out_and_a_failed_one_unless_it_is_to_be_t
     sink = Delivered(path, held)
     with closing(sink.stream):
         answers = KnownAnswers(sink, held, retry_failed)
-        assert answers.decide(item(0, "a.png")) == Skip(False, IDENTITY.id_of(CAT))
+        assert answers.decide(item(0, "a.png")) == Skip("done", IDENTITY.id_of(CAT))
         failed = answers.decide(item(1, "bad.png", DOG))
-        assert failed == (AskModel() if retry_failed else Skip(True, IDENTITY.id_of(DOG)))
+        assert failed == (AskModel() if retry_failed else Skip("failed", IDENTITY.id_of(DOG)))
         answers.close()
 
 

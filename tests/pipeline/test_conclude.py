@@ -50,6 +50,13 @@ def test_the_last_line_counts_every_input_once() -> None:
     assert CALM.inputs == 100 and BAD.inputs == 104
 
 
+def test_documents_whose_pages_failed_are_told_and_can_be_tried_again() -> None:
+    partly = Totals(2, 3, {}, partly_failed=1)
+    line, again = lines(request("scans", output=Path("r.jsonl")), partly)
+    assert line.startswith("2 new, 3 from before, 0 failed, 1 with pages that failed, ")
+    assert again.startswith(AGAIN) and partly.inputs == 5
+
+
 def test_a_slow_run_tells_the_seconds_of_a_picture_and_one_that_did_nothing_no_rate() -> None:
     assert "4.0 s a picture, 0:04:00" in lines(request("photos"), Totals(60, 0, {}), 240)[0]
     assert lines(request("photos"), Totals(0, 9, {}), 3) == ["0 new, 9 from before, 0 failed, 0:00:03"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smolcli.errors import ErrorKind
+from smolcli.errors import ErrorKind, Exit
 from smolcli.records.page_records import split_pages
 from smolcli.records.record_id import Identity
 from smolcli.records.resume import ResultsFile
@@ -140,13 +140,63 @@ def test_a_failed_page_makes_the_document_failed_until_it_is_tried_again(pdf: Pa
     sink = write(file, document(pdf, page(1), page(2, "", error=ERROR), page(3)))
     assert (sink.done, sink.failed, sink.exit_code) == (3, 1, 5)
     results = read(file)
-    assert results.state_by_stamp(str(pdf)) == "failed"
-    assert results.is_skipped("failed", retry_failed=False) and not results.is_skipped("failed", retry_failed=True)
-    write(file, document(pdf, page(1), page(2, "", error=ERROR), page(3)))  # in vain
+    assert results.state_by_stamp(str(pdf)) == "partly-failed"
+    assert results.is_skipped("partly-failed", retry_failed=False)
+    assert not results.is_skipped("partly-failed", retry_failed=True)
+    sink = write(file, document(pdf, page(1), page(2, "", error=ERROR), page(3)))  # in vain
+    assert (sink.done, sink.failed, sink.skipped, sink.exit_code) == (1, 1, 2, 5)
     assert set(pages_in(file)) == {(1, None), (2, "truncated"), (3, None)} and len(pages_in(file)) == 3
-    assert read(file).state_by_stamp(str(pdf)) == "failed"
+    assert read(file).state_by_stamp(str(pdf)) == "partly-failed"
     write(file, document(pdf, page(1), page(2), page(3)))
     assert set(pages_in(file)) == {(1, None), (2, None), (3, None)} and len(pages_in(file)) == 3
+    assert read(file).state_by_stamp(str(pdf)) == "done"
+
+
+def write_whole(file: Path, record: Record) -> RecordSink:
+    """Go on with the results file `file` by the record of a document, without --split-pages."""
+    file.touch()
+    results = read(file)
+    with file.open("a", encoding="utf-8") as stream:
+        sink = RecordSink(JsonLines(stream), Console(quiet=True), results=results)
+        sink.write_record(record)
+    results.compact()
+    return sink
+
+
+def texts_in(file: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in file.read_text().splitlines()]
+
+
+def test_a_document_with_a_failed_page_is_tried_again_as_a_whole(pdf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    partly = document(pdf, page(1, "one"), page(2, "", error=ERROR))
+    assert write_whole(file, partly).exit_code == Exit.SOME_FAILED
+    results = read(file)
+    assert results.state_by_stamp(str(pdf)) == results.state_by_id(str(pdf), partly.id) == "partly-failed"
+    assert results.answer(partly.id) is None  # a copy of it is read itself
+    found = results.record(str(pdf))  # of which a sidecar is made
+    assert found is not None and found.text == partly.text
+    sink = RecordSink(JsonLines(io.StringIO()), Console(quiet=True), results=results)
+    sink.skip(str(pdf), results.state_by_stamp(str(pdf)))
+    assert (sink.skipped, sink.failed_before, sink.exit_code) == (1, 0, Exit.SOME_FAILED)
+    write_whole(file, document(pdf, page(1, "other"), page(2, "", error=ERROR)))  # in vain: the later one counts
+    assert texts_in(file) == ["other\n\f"]
+    assert read(file).state_by_stamp(str(pdf)) == "partly-failed"
+    write_whole(file, document(pdf, page(1, "one"), page(2, "two")))
+    assert texts_in(file) == ["one\n\ftwo"]
+    assert read(file).state_by_stamp(str(pdf)) == "done"
+    assert read(file).answer(partly.id) is not None
+
+
+def test_what_is_known_of_a_document_is_not_lost_when_it_fails_as_a_whole(pdf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    partly = document(pdf, page(1, "one"), page(2, "", error=ERROR))
+    write_whole(file, partly)
+    write_whole(file, partly.failed(Fault(ErrorKind.TIMEOUT, "took too long")))
+    assert texts_in(file) == [partly.text, ""]
+    assert read(file).state_by_stamp(str(pdf)) == "partly-failed"
+    write_whole(file, document(pdf, page(1, "one"), page(2, "two")))
+    assert texts_in(file)[-1] == "one\n\ftwo"
     assert read(file).state_by_stamp(str(pdf)) == "done"
 
 

@@ -26,7 +26,7 @@ from smolcli.options import Batch, Generate, Input
 from smolcli.process import child
 from smolcli.records.notices import FEWER_TILES
 from smolcli.records.record_id import Identity
-from smolcli.records.resume import ResultsFile
+from smolcli.records.resume import InputState, ResultsFile
 from smolcli.records.sink import RecordSink
 from smolcli.system.file_digest import sha256_and_size
 from smolcli.tasks.base import Task
@@ -236,10 +236,10 @@ class _ScoringSink(RecordSink):
             self._score(index, row, record)
         return goes_on
 
-    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
-        super().skip(path, failed)
+    def skip(self, path: str, state: InputState = "done", id: str = "") -> None:
+        super().skip(path, state)
         index, row = self._rows.pop(path)
-        before = self._results.answer(id) if self._results is not None and not failed else None
+        before = self._results.record(path, id) if self._results is not None and state != "failed" else None
         if before is not None:
             self._score(index, row, before)
 

@@ -277,7 +277,7 @@ class RayExecutor:
             number = self._next_delivery
             done, item = self._done[number], self._items.pop(number)
             if isinstance(done, Skip):
-                self._sink.skip(item.path, done.is_failed, done.id)
+                self._sink.skip(item.path, done.state, done.id)
             elif not self._answers.deliver(number, done):
                 self._stops_at_once = self.is_stopping = True
             del self._done[number]  # not before: `is_idle` looks at it

@@ -19,6 +19,7 @@ from threading import Condition
 from smolcli.errors import ErrorKind
 from smolcli.executors.answers import Skip
 from smolcli.executors.duplicates import AskModel, OpenItem, Wait
+from smolcli.records.resume import InputState
 from smolcli.records.sink import RecordSink
 from smolcli.types import Record
 
@@ -60,7 +61,7 @@ class Outbox(RecordSink):
     def show_page_progress(self, path: str, page: int, of: int) -> None:
         pass
 
-    def skip(self, path: str, failed: bool = False, id: str = "") -> None:
+    def skip(self, path: str, state: InputState = "done", id: str = "") -> None:
         """Note that the driver has another answer to an item."""
         self._settle(int(path), None)
 
