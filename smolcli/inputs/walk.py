@@ -227,18 +227,27 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:
 
 
 def _shell_regex(pattern: str) -> re.Pattern[str]:
-    """Translate a shell pattern for paths: `*` and `?` match within a name, `**` matches any folders."""
+    """Translate a shell pattern for paths: `*`, `?` and `[ab]` match within a name, `**` matches any folders."""
     wildcards = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*", "?": "[^/]"}
     translated = ""
-    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^]]+\])", pattern):
-        if part in wildcards:
-            translated += wildcards[part]
-        elif part.startswith("[") and part.endswith("]") and len(part) > 2:
-            characters = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            translated += f"[^{characters[1:]}]" if characters.startswith("!") else f"[{characters}]"
-        else:
-            translated += re.escape(part)
+    # Every other part is a wildcard or a class of characters, which may have a bracket as its first one.
+    for number, part in enumerate(re.split(r"(\*\*/|\*\*|\*|\?|\[(?:[!^].|[^!^])[^]]*\])", pattern, flags=re.DOTALL)):
+        is_literal = number % 2 == 0
+        translated += re.escape(part) if is_literal else wildcards.get(part) or _character_class(part[1:-1])
     return re.compile(translated, re.DOTALL)
+
+
+def _character_class(members: str) -> str:
+    """Translate what stands in brackets; a range that runs backwards, as z-a, has no characters."""
+    is_negated = members[0] in "!^"
+    ranges = [
+        re.escape(single) if single else f"{re.escape(first)}-{re.escape(last)}"
+        for first, last, single in re.findall("(?s)(.)-(.)|(.)", members[is_negated:])
+        if single or first <= last
+    ]
+    if not ranges:
+        return "[^/]" if is_negated else "(?!)"
+    return f"(?!/)[{'^' * is_negated}{''.join(ranges)}]"
 
 
 class _Walker:
