@@ -271,7 +271,7 @@ class _Walker:
             return
         with entries:
             names = self._accepted_names(entries, f"{below}/" if below else "")
-            for name in _in_order(names) if self._ordered else names:
+            for name in _in_order(names) if self._ordered else _files_first(names):
                 if name == _LISTING_FAILED:
                     yield folder, None
                 elif name.endswith("/"):
@@ -314,6 +314,17 @@ class _Walker:
             self._passed_by.folder_links += 1
             return False
         return True
+
+
+def _files_first(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names of files, then those of folders: a folder is closed before the walk goes into one inside it."""
+    folders: list[str] = []
+    for name in names:
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            yield name
+    yield from folders
 
 
 def _in_order(names: Iterator[str]) -> Iterator[str]:

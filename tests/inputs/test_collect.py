@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import random
+import resource
 import subprocess
 import threading
 from pathlib import Path
@@ -184,6 +185,21 @@ def test_tree_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
     os.close(folder)
     assert len(paths(tmp_path)) == 1
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+
+
+def test_one_folder_is_open_at_a_time(tmp_path: Path) -> None:
+    picture(tmp_path.joinpath(*["d"] * 150, "a.png"))
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    most_files, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 100, allowed))
+    try:
+        totals = list(InputCollector(Input((str(tmp_path),))).survey())
+        walked = paths(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, allowed))
+    assert totals == [(1, os.path.getsize(walked[0]))]
+    assert [os.path.basename(path) for path in walked] == ["a.png"]
 
 
 def test_list_from_a_pipe_is_read_in_this_process() -> None:
