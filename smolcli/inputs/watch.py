@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from watchfiles import Change, watch
@@ -249,11 +249,11 @@ class _Changes:
 
     def _rewatch(self) -> _Events:
         """Watch the folders that there are now, then end the old watch; return what happened in between."""
-        old = self._stream
+        old, known = self._stream, set(self._names)
         events = self._start_watching()
         if self._is_broken:
             self._is_broken = False
-            events |= self._missed_events()
+            events |= self._missed_events(self._names.keys() - known if old is not None else ())
         elif old is not None:
             events |= self._take(old)
         if old is not None:
@@ -310,13 +310,14 @@ class _Changes:
             if path == folder or path.startswith(os.path.join(folder, "")):
                 yield from (os.path.join(name, entry.name) for entry in _entries(path) if not _is_folder(entry))
 
-    def _missed_events(self) -> _Events:
-        """Return what may have happened since the last events, by the times of the files."""
+    def _missed_events(self, new_folders: Collection[str]) -> _Events:
+        """Return what may have happened since the last events: in new folders every file, else by the files' times."""
         events = set()
         for path in self._names:
             for entry in _entries(path):
                 with contextlib.suppress(OSError):
-                    if not _is_folder(entry) and entry.stat().st_ctime >= self._last_events_at - CLOCK_SLACK:
+                    is_recent = _changed_at(entry) >= self._last_events_at - CLOCK_SLACK
+                    if not _is_folder(entry) and (is_recent or path in new_folders):
                         events.add((Change.added, entry.path))
         return events
 
@@ -340,6 +341,11 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """Yield the entries of a folder that are not hidden; none if it cannot be listed."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _changed_at(entry: os.DirEntry[str]) -> float:
+    """Return when a file was last changed or renamed, or a link to it made. Raises OSError."""
+    return max(entry.stat().st_ctime, entry.stat(follow_symlinks=False).st_ctime)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

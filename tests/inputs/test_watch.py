@@ -250,6 +250,28 @@ def test_name_that_is_not_utf8_does_not_end_the_watch(watching: Watch, tmp_path:
     assert next(arrivals) == f"{tmp_path}/b.png"
 
 
+def test_what_arrives_with_a_name_that_is_not_utf8_is_found_also_if_its_file_is_old(
+    watching: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch ends at such a name. A new link, or a file in a folder that was moved in, has the times of long ago."""
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    (outside / "moved").mkdir(parents=True)
+    (outside / "moved" / "b.png").write_text("b")
+    (outside / "a.png").write_text("a")
+    arrivals = watching(inside)
+    (inside / "first.png").write_text("first")
+    assert next(arrivals) == f"{inside}/first.png"
+    monkeypatch.setattr(watch, "CLOCK_SLACK", 0.02)  # less than the files outside are older than the last event
+    (inside / "link.png").symlink_to(outside / "a.png")
+    (outside / "moved").rename(inside / "moved")
+    odd = os.path.join(os.fsencode(inside), b"\xff.png")
+    with open(odd, "w") as file:
+        file.write("odd")
+    expected = {os.fsdecode(odd), f"{inside}/link.png", f"{inside}/moved/b.png"}
+    assert {next(arrivals), next(arrivals), next(arrivals)} == expected
+
+
 def test_stop_ends_the_iteration(watching: Watch, stop: threading.Event, tmp_path: Path) -> None:
     arrivals = watching(tmp_path)
     (tmp_path / "a.png").write_text("a")
