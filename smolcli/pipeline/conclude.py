@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smolcli.errors import ErrorKind, Exit
+from smolcli.inputs.collect import without_password
 from smolcli.pipeline.request import Request
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
@@ -109,7 +110,7 @@ def last_lines(
     yield "; ".join([", ".join(parts), *notes])
     has_failures = any(totals.failed.values()) or totals.failed_before or totals.partly_failed
     if has_failures and not is_interrupted and _is_resumable(request) and "-" not in request.input.inputs:
-        yield f"to try the failed ones again: {_command_again('--resume', '--retry-failed')}"
+        yield f"to try the failed ones again: {_command_again(request, '--resume', '--retry-failed')}"
 
 
 def _is_resumable(request: Request) -> bool:
@@ -125,10 +126,20 @@ def _how_to_go_on(request: Request) -> str:
     return "interrupted"
 
 
-def _command_again(*flags: str) -> str:
-    """The command line of this process with `flags`, or a description of it where it is too long to be read."""
+def _command_again(request: Request, *flags: str) -> str:
+    """The command line of this process with `flags`, or a description of it.
+
+    It is described where it is too long to be read, where a list comes from another program, and where it has a
+    password, which logs must not hold.
+    """
     words = [*sys.argv[1:], *(flag for flag in flags if flag not in sys.argv)]
     command = shlex.join(["smolcli", *words])
-    if not {"--", "-"}.isdisjoint(words) or len(command) > MAX_COMMAND:  # - is a list that another program made
+    if not {"--", "-"}.isdisjoint(words) or len(command) > MAX_COMMAND or _has_password(words, request):
         return f"the same command with {' '.join(flags)}"
     return command
+
+
+def _has_password(words: Sequence[str], request: Request) -> bool:
+    """Whether a word holds the password of --password, or one in a URL."""
+    password = request.task.page_options.password
+    return any((password and password in word) or without_password(word) != word for word in words)

@@ -16,6 +16,7 @@ from smolcli.pipeline.conclude import Totals, conclude, last_lines
 from smolcli.pipeline.request import Request
 from smolcli.records.sink import RecordSink
 from smolcli.tasks.caption import Caption
+from smolcli.tasks.ocr import Ocr
 from smolcli.terminal.console import Console
 from smolcli.types import Fault
 from smolcli.writers.base import NullWriter
@@ -71,6 +72,16 @@ def test_what_failed_is_tried_again_by_a_command_that_can_be_copied(monkeypatch:
     for words in (["--", "-p"], ["--files-from", "-"], [f"{number}.png" for number in range(1000)]):
         monkeypatch.setattr(sys, "argv", ["smolcli", "caption", "-o", "c.jsonl", *words])
         assert lines(wanted, BAD)[1] == f"{AGAIN}the same command with --resume --retry-failed"
+
+
+@pytest.mark.parametrize(
+    "words", [("a.pdf", "--password", "hunter2"), ("a.pdf", "--password=hunter2"), ("https://me:hunter2@host/a.png",)]
+)
+def test_no_password_is_shown_again(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["smolcli", "ocr", *words, "-o", "c.jsonl"])
+    password = None if "@" in words[0] else "hunter2"
+    wanted = replace(request(words[0], output=Path("c.jsonl")), task=Ocr(password=password))
+    assert lines(wanted, BAD)[1] == f"{AGAIN}the same command with --resume --retry-failed"
 
 
 @pytest.mark.parametrize(
