@@ -114,9 +114,8 @@ class InputCollector:
                 continue
             path, is_named, stamp, fault = entry
             shown = without_password(path) if is_named and is_url(path) else path
-            pipe = self._open_pipe(path) if is_named else None
-            if pipe is not None:
-                yield from self._piped_items(path, pipe)
+            if is_named and (path == "-" or path.startswith(_OWN_DESCRIPTORS)):
+                yield from self._piped_items(path)
             elif not is_done(shown, stamp):
                 yield Item(shown, (Source(path),), fault)
 
@@ -220,29 +219,29 @@ class InputCollector:
             folder, recursive, file_filter, ordered, follow_links=self._input.follow_links, passed_by=passed_by
         )  # fmt: skip
 
-    def _open_pipe(self, path: str) -> IO[bytes] | None:
-        """Open standard input or a descriptor of this process, which no other process can read; None for a file."""
-        try:
-            if path == "-":
-                return self._stdin or open(0, "rb", closefd=False)
-            if path.startswith(_OWN_DESCRIPTORS):
-                return open(path, "rb")
-        except (OSError, ValueError):
-            pass  # the error is reported when the item is opened
-        return None
+    def _piped_items(self, path: str) -> Iterator[Item]:
+        """Yield the medium in a pipe, or each picture where several follow one another, then numbered from 1.
 
-    def _piped_items(self, path: str, pipe: IO[bytes]) -> Iterator[Item]:
-        """Yield the medium in a pipe, or each picture where several follow one another, then numbered from 1."""
+        The pipe is standard input or a descriptor of this process, which no other process can read. Where it cannot be
+        read, that is the fault of an item.
+        """
         try:
-            with contextlib.nullcontext() if path == "-" else pipe:
+            with self._open_pipe(path) as pipe:
                 if self._reads == "video":
                     yield Item.of(path, read_up_to(pipe, MAX_PIPED_BYTES))
                     return
                 for number, (data, is_last) in enumerate(split_pictures(pipe, MAX_PIPED_BYTES), 1):
                     in_row = number > 1 or not is_last
                     yield Item(f"{path}#{number}" if in_row else path, (Source(path, data),), in_row=in_row)
-        except (OSError, ValueError):
-            yield Item.of(path)  # the error is reported when the item is opened
+        except OSError as error:
+            message = f"cannot be read ({error.strerror or error}); is it open for reading?"
+            yield Item(path, (Source(path),), Fault(ErrorKind.UNREADABLE, message))
+
+    def _open_pipe(self, path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Open a pipe, which is closed at the end of the block unless it is standard input. Raises OSError."""
+        if path != "-":
+            return open(path, "rb")
+        return contextlib.nullcontext(self._stdin or open(0, "rb", closefd=False))
 
 
 def stamped(input: Input, output: Output, reads: str) -> Iterator[FoundPath | PassedBy]:

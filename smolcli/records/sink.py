@@ -27,7 +27,8 @@ SYNC_SECONDS = 5.0  # of records that a power cut may lose; a resumed run makes 
 
 def _subject(path: str, message: str) -> str:
     """What is wrong with an input as a sentence; `-` is standard input."""
-    return f"standard input {message}" if path == "-" and message.startswith(("is ", "has ")) else f"{path}: {message}"
+    is_of_stdin = path == "-" and message.startswith(("is ", "has ", "cannot "))
+    return f"standard input {message}" if is_of_stdin else f"{path}: {message}"
 
 
 class RecordSink:

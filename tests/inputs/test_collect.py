@@ -10,7 +10,7 @@ import resource
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from PIL import Image, features
@@ -31,7 +31,7 @@ def picture(path: Path) -> Path:
     return path
 
 
-def items(*inputs: object, output: Output | None = None, stdin: io.BytesIO | None = None, **options: Any) -> list[Item]:
+def items(*inputs: object, output: Output | None = None, stdin: BinaryIO | None = None, **options: Any) -> list[Item]:
     return list(InputCollector(Input(tuple(map(str, inputs)), **options), output, stdin).items())
 
 
@@ -312,6 +312,19 @@ def test_standard_input_is_read_when_collected_and_a_named_pipe_when_opened(tmp_
     writer.start()
     assert decoded_width(item) == 3
     writer.join()
+
+
+def test_a_pipe_that_cannot_be_read_is_no_file_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's process has other files under these names, and a file "-" may be in the folder."""
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "-")
+    with open(tmp_path / "out", "wb", buffering=0) as not_readable:
+        [item] = items("-", stdin=not_readable)
+    assert item.fault is not None and item.fault.kind == "unreadable"
+    unused = os.dup(0)
+    os.close(unused)
+    [item] = items(f"/dev/fd/{unused}")
+    assert item.fault is not None and item.fault.kind == "unreadable"
 
 
 @pytest.mark.parametrize(
