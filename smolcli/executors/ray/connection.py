@@ -30,7 +30,6 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     Raises UnavailableError where it cannot be reached. Ray is imported here, not at the top of the file: environment
     variables that are set before decide where it listens and what it prints.
     """
-    folder = None
     os.environ.update({
         "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
         "RAY_gcs_server_port_wait_time_s": "1",  # one attempt, of 40 s, to talk to a server that is no cluster
@@ -41,11 +40,9 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     if address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # it listens on this machine's loopback only
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # without it Ray writes one into the user's home
-        temporary = temporary_folder()
-        folder = tempfile.mkdtemp(prefix="smolcli-", dir=temporary if len(temporary) < 20 else "/tmp")
         options |= {
             "address": "local", "num_cpus": usable_cores(), "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES, "_temp_dir": folder,
+            "object_store_memory": OBJECT_STORE_BYTES,
         }  # fmt: skip
     else:
         options["address"] = address
@@ -53,8 +50,11 @@ def connected(address: str | None, verbose: bool) -> Iterator[None]:
     import ray
 
     with contextlib.ExitStack() as stack:
-        if folder is not None:
+        if address is None:  # made after the import, which takes seconds and may be interrupted
+            temporary = temporary_folder()
+            folder = tempfile.mkdtemp(prefix="smolcli-", dir=temporary if len(temporary) < 20 else "/tmp")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            options["_temp_dir"] = folder
         stack.enter_context(contextlib.redirect_stdout(sys.stderr if verbose else stack.enter_context(_null_file())))
         stack.callback(ray.shutdown)
         with _sigterm_restored(), contextlib.nullcontext() if verbose else _stderr_muted():
