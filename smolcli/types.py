@@ -183,6 +183,7 @@ class ModelLimits:
 
     Tiles have `tile` x `tile` pixels and `tile_tokens` tokens, those of a picture `longest_edge` pixels at most, and
     small letters are best `x_height` pixels high, each 0 if unknown. Without `splits` --detail auto gives one tile.
+    `writes_doctags` says that it was taught to write whole pages as DocTags.
     """
 
     context: int
@@ -193,6 +194,7 @@ class ModelLimits:
     longest_edge: int = 0
     x_height: float = 0.0
     splits: bool = True
+    writes_doctags: bool = False
 
     @property
     def prompt(self) -> int:
@@ -215,8 +217,9 @@ class Turn:
 class Prompt:
     """A conversation that asks for one reply; if its last turn is the assistant's, the reply continues that turn.
 
-    With `split` False every picture is one tile, as video frames are. `draft` marks a prompt whose reply is not part of
-    the answer and is never shown. `page` is the number of the page that it is about, from 1, if the input has several.
+    With `split` False every picture is one tile, as video frames are. A `raw` one is given to the model as it is, to be
+    continued, without the texts around turns. `draft` marks a prompt whose reply is not part of the answer and is never
+    shown. `page` is the number of the page that it is about, from 1, if the input has several.
     Where some of the prompts of a step have no answer, the task goes on with the others if all are drafts or pages.
     """
 
@@ -224,6 +227,7 @@ class Prompt:
     split: bool = True
     draft: bool = False
     page: int | None = None
+    raw: bool = False
 
     @property
     def frames(self) -> list[Frame | FrameRef]:
@@ -239,14 +243,16 @@ class Prompt:
         return frames
 
     @classmethod
-    def user(cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False) -> Prompt:
+    def user(
+        cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False, raw: bool = False
+    ) -> Prompt:
         """A prompt of one user turn, after a system turn if `system` is given.
 
         >>> Prompt.user("What is 2 + 2?").turns[0].role
         'user'
         """
         turns = (Turn("user", parts),)
-        return cls((Turn("system", (system,)), *turns) if system else turns, split=split, draft=draft)
+        return cls((Turn("system", (system,)), *turns) if system else turns, split=split, draft=draft, raw=raw)
 
 
 @dataclass(frozen=True)

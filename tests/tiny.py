@@ -9,7 +9,8 @@ BPE with the special tokens of SmolVLM.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,26 @@ MARKERS = (
     "<end_of_utterance>",
 )
 FEW_MARKERS = MARKERS[-3:]  # of SmolVLM-Instruct, whose tokenizer spells out the place of a tile
+# Of granite-docling, whose tiles are at most 4 x 4, and of whose tags some stand for parts of a tag.
+GRANITE_MARKERS = (
+    "<|end_of_role|>",
+    "<|pad|>",
+    *(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<doctag>",
+    "</doctag>",
+    "<text>",
+    "</text>",
+    "<otsl>",
+    "</otsl>",
+    "<fcel>",
+    "<nl>",
+    "<page_break>",
+    "<key_",
+)
+PLACES = ("<loc_0>", "<loc_17>")  # of SmolDocling; granite-docling spells out the places of elements
 CORPUS = (
     "User: What is in the picture? the the the\n",
     "Assistant: The red square is on the left of the blue circle.\n\n",
@@ -51,6 +72,48 @@ TEMPLATE = (
     "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
     "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
+
+# Of granite-docling, byte for byte: tests/models/test_chat_template.py compares its SHA-256 with the published one.
+GRANITE_TEMPLATE = r"""{%- for message in messages -%}
+{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'text' -%}
+{{- part['text'] -}}
+{%- elif part['type'] == 'image' -%}
+{{- '<image>' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|end_of_text|>
+' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|start_of_role|>assistant' -}}
+{%- if controls -%}{{- ' ' + controls | tojson() -}}{%- endif -%}
+{{- '<|end_of_role|>' -}}
+{%- endif -%}
+"""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The special tokens of a tokenizer, by role and others, and the chat template that has them."""
+
+    roles: Mapping[str, str]
+    markers: tuple[str, ...]
+    template: str
+
+
+VOCABULARIES = {
+    "v1": Vocabulary(SMOL, MARKERS, TEMPLATE),
+    "v1-2.2b": Vocabulary(SMOL, FEW_MARKERS, TEMPLATE),
+    "v2": Vocabulary(SMOL, MARKERS, TEMPLATE),
+    "docling": Vocabulary(GRANITE, GRANITE_MARKERS, GRANITE_TEMPLATE),
+    "smoldocling": Vocabulary(SMOL, (*MARKERS, *GRANITE_MARKERS[-10:], *PLACES, "<reponame>"), TEMPLATE),
+}
 
 
 def make_checkpoint(
@@ -69,15 +132,15 @@ def make_checkpoint(
 ) -> Path:
     """Write a checkpoint to `directory` and return `directory`.
 
-    `variant` is v1 (Idefics3), v1-2.2b (the same without tokens for the places of tiles), v2 (SmolVLM) or docling
-    (Idefics3 with Granite's tokenizer). `tile` is the side of a
-    tile in pixels, a key of GEOMETRY. `layout` is the major version of transformers whose config.json is written (5 or
-    4). A small `shard_size` makes many shards. `exact` weights are bit-identical on every machine. `width` is the
-    hidden size of the language model. `generation` has additional keys of generation_config.json.
+    `variant` is a key of VOCABULARIES: v1 (Idefics3), v1-2.2b (the same without tokens for the places of tiles), v2
+    (SmolVLM), docling (Idefics3 with Granite's tokenizer and DocTags) or smoldocling (v1 with DocTags). `tile` is the
+    side of a tile in pixels, a key of GEOMETRY. `layout` is the major version of transformers whose config.json is
+    written (5 or 4). A small `shard_size` makes many shards. `exact` weights are bit-identical on every machine.
+    `width` is the hidden size of the language model. `generation` has additional keys of generation_config.json.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    roles = GRANITE if variant == "docling" else SMOL
-    tokenizer = make_tokenizer(roles, FEW_MARKERS if variant == "v1-2.2b" else MARKERS)
+    vocabulary = VOCABULARIES[variant]
+    roles, tokenizer = vocabulary.roles, make_tokenizer(vocabulary.roles, vocabulary.markers)
     model: Any = make_model(variant, seed, tied=tied, tile=tile, tokenizer=tokenizer, width=width)
     model.to(dtype)
     if exact:
@@ -89,7 +152,7 @@ def make_checkpoint(
     )
     model.save_pretrained(directory, max_shard_size=shard_size)
     tokenizer.save(str(directory / "tokenizer.json"))
-    _save_processor(directory, variant, tile, roles)
+    _save_processor(directory, variant, tile)
     if layout == 4:
         _rewrite_config_for_transformers_4(directory)
     return directory
@@ -106,8 +169,9 @@ def make_model(
 ) -> PreTrainedModel:
     """Make a random model in float32, without writing it."""
     patch, scale = GEOMETRY[tile]
-    roles = GRANITE if variant == "docling" else SMOL
-    tokenizer = tokenizer or make_tokenizer(roles)
+    vocabulary = VOCABULARIES[variant]
+    roles = vocabulary.roles
+    tokenizer = tokenizer or make_tokenizer(roles, vocabulary.markers)
     text = {
         "model_type": "llama",
         "hidden_size": width,
@@ -150,7 +214,7 @@ def make_model(
     return model
 
 
-def make_tokenizer(roles: dict[str, str] = SMOL, markers: Sequence[str] = MARKERS) -> Tokenizer:
+def make_tokenizer(roles: Mapping[str, str] = SMOL, markers: Sequence[str] = MARKERS) -> Tokenizer:
     """Make a byte-level BPE tokenizer in which `"\\n\\n"` is one token; SmolVLM's splits digits, Granite's does not."""
     tokenizer = Tokenizer(models.BPE())
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -196,8 +260,8 @@ def _randomise(model: PreTrainedModel) -> None:
                 weight.normal_(0.0, weight[0].numel() ** -0.5)
 
 
-def _save_processor(directory: Path, variant: str, tile: int, roles: dict[str, str]) -> None:
-    patch, scale = GEOMETRY[tile]
+def _save_processor(directory: Path, variant: str, tile: int) -> None:
+    (patch, scale), vocabulary = GEOMETRY[tile], VOCABULARIES[variant]
     family = "SmolVLM" if variant == "v2" else "Idefics3"
     image_processor = {
         "image_processor_type": f"{family}ImageProcessor",
@@ -215,13 +279,16 @@ def _save_processor(directory: Path, variant: str, tile: int, roles: dict[str, s
         "rescale_factor": 1 / 255,
         "size": {"longest_edge": 4 * tile},
     }
-    tokenizer = {
+    tokenizer: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,
-        **{f"{role}_token": token for role, token in roles.items()},
+        **{f"{role}_token": token for role, token in vocabulary.roles.items()},
         "model_max_length": 2048,
-        "chat_template": TEMPLATE,
     }
+    if variant == "docling":
+        (directory / "chat_template.jinja").write_text(vocabulary.template)
+    else:
+        tokenizer["chat_template"] = vocabulary.template
     _save(directory / "preprocessor_config.json", image_processor)
     _save(directory / "tokenizer_config.json", tokenizer)
     tokens = (tile // patch // scale) ** 2

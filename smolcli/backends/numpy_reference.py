@@ -45,9 +45,10 @@ from smolcli.backends.embedding_cache import EmbeddingCache
 from smolcli.backends.grammar_tokenizer import grammar_tokenizer
 from smolcli.backends.numpy_weights import Floats, Layer, Source, open_source, read_limits
 from smolcli.backends.prompt_preparer import PromptPreparer
+from smolcli.models.chat_template import turns_of
 from smolcli.models.files import ModelFiles
 from smolcli.models.tensor_mapping import Text
-from smolcli.models.tokenizer import make_detokenizer, tokenize
+from smolcli.models.tokenizer import has_token, make_detokenizer, tokenize
 from smolcli.options import Model
 from smolcli.system import memory
 from smolcli.system.blas_threads import describe_blas_threads, set_blas_threads
@@ -243,8 +244,11 @@ class NumPy:
         self.model = SmolVLM(source)
         text, self._threads = source.text, options.threads or usable_cores()
         self.context_length, self.max_sequences = text.positions, options.jobs or MAX_SEQUENCES
-        self.prepare = PromptPreparer(source.layout, options.detail, partial(tokenize, tokenizer), self.context_length)
-        self.detokenizer = partial(make_detokenizer, tokenizer)
+        self.prepare = PromptPreparer(
+            source.layout, options.detail, partial(tokenize, tokenizer), self.context_length,
+            turns_of(files, partial(has_token, tokenizer)),
+        )  # fmt: skip
+        self.detokenizer = make_detokenizer(tokenizer)
         self.grammar_tokenizer = lru_cache(partial(grammar_tokenizer, tokenizer, text.vocabulary, self.stop_tokens))
         self._embedding_cache = EmbeddingCache(self._encode, batch_size=self._threads)
         self.clear_cache = self._embedding_cache.clear

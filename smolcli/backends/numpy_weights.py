@@ -35,7 +35,7 @@ from smolcli.models.preprocessor_config import does_split
 from smolcli.models.safetensors_reader import bfloat16_to_float32
 from smolcli.models.tensor_mapping import Text, Vision, Weight, halve, language_weights, vision_weights
 from smolcli.models.tensor_names import CONVERT_AGAIN, LM_HEAD, USE_LLAMACPP, Findings, Shape
-from smolcli.models.tokenizer import load_tokenizer, make_tokenizer, stop_tokens
+from smolcli.models.tokenizer import configured_stops, load_tokenizer, make_tokenizer, stop_tokens
 from smolcli.types import ModelLimits
 
 Floats = NDArray[np.float32]
@@ -121,7 +121,7 @@ class CheckpointSource:
         config, generation = (self._checkpoint.optional_json(f"{name}config.json") for name in ("", "generation_"))
         with errors_about(self._checkpoint.directory):
             configured = [generation.get("eos_token_id"), (config.get("text_config") or {}).get("eos_token_id")]
-            return tokenizer, stop_tokens(tokenizer, configured, rows)
+            return tokenizer, stop_tokens(tokenizer.token_to_id, configured, rows)
 
     def weights(self) -> Weights:
         has_head = self._checkpoint.has_head or not self.text.tied
@@ -149,9 +149,8 @@ class GgufSource:
     def tokenizer(self) -> tuple[Tokenizer, frozenset[int]]:
         keys = read_header(self._language.path, with_strings=True).keys
         tokenizer = make_tokenizer(self._language.path, keys, self.text.vocabulary)
-        configured = [keys.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
         with errors_about(self._language.path):
-            return tokenizer, stop_tokens(tokenizer, configured, self.text.vocabulary)
+            return tokenizer, stop_tokens(tokenizer.token_to_id, configured_stops(keys), self.text.vocabulary)
 
     def weights(self) -> Weights:
         language = list(language_weights(self.text, head="output.weight" in self._language.header.shapes))

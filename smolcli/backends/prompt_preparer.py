@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from smolcli.backends.base import PreparedPrompt
 from smolcli.backends.image_processor import Layout, Tiles, cut, plan
 from smolcli.models import chat_template
-from smolcli.models.chat_template import Tile
+from smolcli.models.chat_template import Tile, Turns
 from smolcli.records.notices import fewer_tiles
 from smolcli.types import Frame, Prompt
 
@@ -24,14 +24,23 @@ class PromptPreparer:
     along the longest edge, and a notice says so. A prompt that is too long with one tile a picture stays too long.
 
     The tiles of a picture are kept as long as its Frame is referenced, so several questions about it share them.
-    `tokenize` returns the token ids of a text, in which special tokens are recognized.
+    `tokenize` returns the token ids of a text, in which special tokens are recognized. `turns` are those that the model
+    was trained on.
     """
 
-    def __init__(self, layout: Layout, detail: str, tokenize: Callable[[str], list[int]], context_length: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        detail: str,
+        tokenize: Callable[[str], list[int]],
+        context_length: int,
+        turns: Turns | None = chat_template.SMOLVLM,
+    ) -> None:
         most = -(-layout.longest_edge // layout.tile)  # tiles along the longest edge
         smaller = [replace(layout, longest_edge=along * layout.tile) for along in range(most - 1, 0, -1)]
         self._layouts = [layout, *smaller]
         self._detail, self._tokenize, self._context_length = detail, tokenize, context_length
+        self._turns = turns
         self._tiles: WeakKeyDictionary[Frame, dict[tuple[Layout, bool], Tiles]] = WeakKeyDictionary()
         self._lock = Lock()  # guards the dictionary
 
@@ -61,7 +70,7 @@ class PromptPreparer:
         """The token ids of the prompt's texts and the tiles of its pictures, in order."""
         frames = prompt.decoded_frames
         grids = [plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames]
-        segments = chat_template.segments(prompt, grids)
+        segments = chat_template.segments(prompt, grids, self._turns)
         return [tuple(self._tokenize(segment)) if isinstance(segment, str) else segment for segment in segments]
 
     def _length(self, parts: Parts) -> int:

@@ -32,10 +32,10 @@ from smolcli.backends.pytorch_quantization import quantizer
 from smolcli.backends.pytorch_slots import Evaluated, Request, Slots
 from smolcli.backends.vision.pytorch_tower import Tower
 from smolcli.errors import ModelError
-from smolcli.models.chat_template import IMAGE
+from smolcli.models.chat_template import IMAGE, turns_of
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.preprocessor_config import does_split, read_preprocessor_config
-from smolcli.models.tokenizer import load_tokenizer, make_detokenizer, stop_tokens, tokenize
+from smolcli.models.tokenizer import has_token, load_tokenizer, make_detokenizer, stop_tokens, tokenize
 from smolcli.options import Model
 from smolcli.system.cpu import usable_cores
 from smolcli.system.memory import is_out_of_memory
@@ -80,7 +80,7 @@ class PyTorch:
             self.tokenizer = load_tokenizer(files, len(model.lm_head.weight))
             configs = (model.generation_config, model.config.text_config)
             configured = [getattr(config, "eos_token_id", None) for config in configs]
-            self.stop_tokens = stop_tokens(self.tokenizer, configured, len(model.lm_head.weight))
+            self.stop_tokens = stop_tokens(self.tokenizer.token_to_id, configured, len(model.lm_head.weight))
             self.layout = _read_layout(files.checkpoint, model.config)
             if self.tokenizer.token_to_id(IMAGE) != model.config.image_token_id:
                 raise _other_image_token(files.checkpoint, model.config.image_token_id, self.tokenizer)
@@ -88,10 +88,11 @@ class PyTorch:
             tower = load_tower(model)
             decoder = Decoder(model, layers)
         self.max_sequences = options.jobs or (CPU_SEQUENCES if self.device.type == "cpu" else GPU_SEQUENCES)
+        turns = turns_of(files, partial(has_token, self.tokenizer))
         self.prepare = PromptPreparer(
-            self.layout, options.detail, partial(tokenize, self.tokenizer), self.context_length
+            self.layout, options.detail, partial(tokenize, self.tokenizer), self.context_length, turns
         )
-        self.detokenizer = partial(make_detokenizer, self.tokenizer)
+        self.detokenizer = make_detokenizer(self.tokenizer)
         self._decoder: Decoder | None = decoder
         self._tower: Tower | None = tower
         self._embedding_cache = EmbeddingCache(self._encode_batch, BATCH_SIZE)

@@ -59,8 +59,8 @@ NANO_NOTICE = f"using {NANO}, which reads print and names drawn things; it knows
 def x_height_of(files: ModelFiles) -> float:
     """The height of small letters, in pixels of a tile, that a model reads best; 0 for whole pages.
 
-    A model that is not in the catalog is taken for one of the SmolVLM family, unless its name says that it is a
-    docling, or its files that it is of another family.
+    A model that is not in the catalog is taken for one of the SmolVLM family, unless its files say that it writes
+    DocTags or is of another family. Raises ModelError for a GGUF file that is damaged.
     """
     if not files.formats:
         return 0.0
@@ -69,6 +69,7 @@ def x_height_of(files: ModelFiles) -> float:
     if files.name in CATALOG:
         return CATALOG[files.name].x_height
     from smolcli.models.family import is_other_family  # for a model that runs; names and facts need no files
+    from smolcli.models.vocabulary import writes_doctags
 
-    is_for_whole_pages = "docling" in files.name.lower() or is_other_family(files)
+    is_for_whole_pages = is_other_family(files) or writes_doctags(files)
     return 0.0 if is_for_whole_pages else DEFAULT_X_HEIGHT

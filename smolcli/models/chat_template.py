@@ -5,18 +5,22 @@ tile last), on which the models were trained:
 
     <|im_start|>User:<fake><row_1_col_1>IMG<fake><row_1_col_2>IMG\n\n<fake><global-img>IMG<fake>
     What is this?<end_of_utterance>\nAssistant:
+
+What stands around a turn is data, a Turns: SMOLVLM's above, or GRANITE's. A model that was not trained on turns is
+given the pictures and texts alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 
 from smolcli.errors import UsageError
-from smolcli.types import Frame, FrameRef, Part, Prompt
+from smolcli.models.files import ModelFiles
+from smolcli.types import Frame, FrameRef, Part, Prompt, Role
 
 START = "<|im_start|>"
 END = "<end_of_utterance>"
@@ -24,6 +28,7 @@ FAKE = "<fake_token_around_image>"
 GLOBAL = "<global-img>"
 IMAGE = "<image>"
 STOPS = (END, "<|im_end|>", "<|endoftext|>", "<|end_of_text|>")  # end-of-turn tokens of the family's models
+DOCTAG = "<doctag>"  # a special token of the models that reply in DocTags
 
 VIDEO_INTRO = "You are provided the following series of {frames} frames from a {duration} [H:MM:SS] video.\n"
 VIDEO_FRAME = "\nFrame from {time}:"
@@ -58,9 +63,61 @@ class Grid:
         return self.rows * self.columns + 1
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What stands around the turns of a conversation, in the chat template of some models.
+
+    `start` begins the conversation. A turn begins with the text of its role in `roles`, and `gap` if it does not begin
+    with a picture, and ends with `end`; the reply follows the text of the assistant's role. `token` is a special token
+    that all of these models have and no others.
+    """
+
+    token: str
+    start: str
+    roles: Mapping[Role, str]
+    gap: str
+    end: str
+
+
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+SMOLVLM = Turns(END, START, {role: f"{role.capitalize()}:" for role in ROLES}, " ", f"{END}\n")  # and SmolDocling
+GRANITE = Turns(
+    "<|start_of_role|>", "", {role: f"<|start_of_role|>{role}<|end_of_role|>" for role in ROLES}, "",
+    "<|end_of_text|>\n",
+)  # fmt: skip
+# Tokens that make up prompts, and are never a part of a reply's text.
 MARKER = re.compile(r"<\|\w+\|>|<(?:end_of_utterance|fake_token_around_image|global-img|image|row_\d_col_\d)>")
 UNSPLIT = Grid()
 PromptSegment = str | Tile
+
+
+def turns_of(files: ModelFiles, has_token: Callable[[str], bool]) -> Turns | None:
+    """The turns that a model was trained on, by its special tokens; None for a base model, which was trained on none.
+
+    `has_token` says whether a text is a token of the model.
+    """
+    if files.is_base:
+        return None
+    return next((turns for turns in (GRANITE, SMOLVLM) if has_token(turns.token)), None)
+
+
+def hidden_tokens(special: Mapping[int, str]) -> frozenset[int]:
+    """The ids of the tokens that are left out of a reply's text, of a model's special tokens by id.
+
+    They are all special tokens, but of a model that replies in DocTags the tags are text.
+
+    >>> sorted(hidden_tokens({1: "<|im_start|>", 2: "<doctag>", 3: "<loc_17>", 4: "<image>"}))
+    [1, 4]
+    >>> sorted(hidden_tokens({1: "<|im_start|>", 2: "<file_sep>", 4: "<image>"}))
+    [1, 2, 4]
+    """
+    writes_doctags = DOCTAG in special.values()
+    return frozenset(id for id, token in special.items() if not (writes_doctags and is_markup(token)))
+
+
+def is_markup(token: str) -> bool:
+    """Whether a special token of a model that replies in DocTags is text of its replies, and not of the prompt."""
+    return MARKER.fullmatch(token) is None
 
 
 def require_plain_text(text: str) -> str:
@@ -74,10 +131,11 @@ def require_plain_text(text: str) -> str:
     return text
 
 
-def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[PromptSegment]:
+def segments(prompt: Prompt, grids: Sequence[Grid], turns: Turns | None = SMOLVLM) -> list[PromptSegment]:
     r"""Render the conversation, up to where the reply begins, as text and tiles in order.
 
-    `grids` has one entry for each picture. Adjacent texts are joined into one segment, since tokenizing them apart
+    `grids` has one entry for each picture. With `turns` None, and for a raw prompt, the parts of the turns are given as
+    they are, with a line end between two turns. Adjacent texts are joined into one segment, since tokenizing them apart
     could give other tokens.
 
     >>> picture = FrameRef(0, width=1, height=1)
@@ -87,7 +145,14 @@ def segments(prompt: Prompt, grids: Sequence[Grid]) -> list[PromptSegment]:
     Tile(picture=0, number=0)
     '<fake_token_around_image>What is this?<end_of_utterance>\nAssistant:'
     """
-    return _join_texts(_segments(prompt, grids))
+    pictures = (_picture_segments(number, grid) for number, grid in enumerate(grids))
+    contents = [
+        [segment for part in turn.parts for segment in ((part,) if isinstance(part, str) else next(pictures))]
+        for turn in prompt.turns
+    ]
+    if turns is None or prompt.raw:
+        return _join_texts(_plain(contents))
+    return _join_texts(_in_turns(prompt, contents, turns))
 
 
 def text(segments: Iterable[PromptSegment], tokens_per_tile: int) -> str:
@@ -142,22 +207,23 @@ def in_words(number: int) -> str:
     return f"{in_words(above)} {name}" + (link + in_words(rest) if rest else "")
 
 
-def _segments(prompt: Prompt, grids: Sequence[Grid]) -> Iterable[PromptSegment]:
-    picture_numbers = count()
-    yield START
-    for turn in prompt.turns:
+def _plain(contents: Iterable[Sequence[PromptSegment]]) -> Iterable[PromptSegment]:
+    for number, content in enumerate(contents):
+        yield "\n" if number else ""
+        yield from content
+
+
+def _in_turns(prompt: Prompt, contents: Sequence[Sequence[PromptSegment]], turns: Turns) -> Iterable[PromptSegment]:
+    """Yield the `contents` of the turns with what stands around them."""
+    yield turns.start
+    for turn, content in zip(prompt.turns, contents, strict=True):
         starts_with_picture = bool(turn.parts) and not isinstance(turn.parts[0], str)
-        yield turn.role.capitalize() + (":" if starts_with_picture else ": ")
-        for part in turn.parts:
-            if isinstance(part, str):
-                yield part
-            else:
-                number = next(picture_numbers)
-                yield from _picture_segments(number, grids[number])
+        yield turns.roles[turn.role] + ("" if starts_with_picture else turns.gap)
+        yield from content
         if turn.role == "assistant" and turn is prompt.turns[-1]:
             return
-        yield f"{END}\n"
-    yield "Assistant:"
+        yield turns.end
+    yield turns.roles["assistant"]
 
 
 def _picture_segments(picture: int, grid: Grid) -> Iterable[PromptSegment]:

@@ -23,6 +23,7 @@ HEADER_BYTES = 1 << 16  # at the beginning of a GGUF file, in which the keys tha
 TEMPLATE_KEY = "tokenizer.chat_template"
 VISION_ARCHITECTURE = "clip"  # of every vision half
 PROJECTOR_KEYS = ("clip.projector_type", "clip.vision.projector_type")
+BASE_NOTICE = "was not trained to answer, and goes on with the text it is given, as with --raw"
 MERGE_KEYS = ("clip.vision.spatial_merge_size", "clip.vision.projector.scale_factor")
 # Patches along a side that become one token where the file does not say it, of clip.cpp.
 MERGE_OF = {"qwen2vl_merger": 2, "qwen2.5vl_merger": 2, "qwen3vl_merger": 2, "gemma3": 4, "ldp": 2, "ldpv2": 2}
@@ -60,6 +61,11 @@ def pair_family(files: ModelFiles) -> PairFamily:
         return family_of(_first_keys(files.gguf), _first_keys(files.mmproj), files.name)
     except OSError as error:
         raise _unreadable(files, error) from error
+
+
+def is_base(files: ModelFiles) -> bool:
+    """Whether the files are those of a base model of the own family, which was not trained on turns."""
+    return files.is_base and bool(files.formats) and not is_other_family(files)
 
 
 def is_other_family(files: ModelFiles) -> bool:

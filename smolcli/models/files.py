@@ -25,6 +25,7 @@ QUANTIZATIONS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32
 
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)\d\w*)$", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_BASE = re.compile(r"smolvlm.*-(base|synthetic)$", re.IGNORECASE)
 
 
 def understands_text(vocab_size: int) -> bool:
@@ -67,6 +68,14 @@ class ModelFiles:
         halves = [half.parent for half in (self.gguf, self.mmproj) if half is not None]
         folders = [*halves, *(folder for folder in (self.checkpoint, self.adapter) if folder is not None)]
         return {folder.resolve() for folder in folders} == {BUILT_IN.resolve()}
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is a SmolVLM that was not trained on turns of a conversation: -Base or -Synthetic, by its name.
+
+        Only the name tells: the files of these models have the chat template and the tokens of the others.
+        """
+        return _BASE.search(_QUANTIZATION.sub("", self.name)) is not None
 
     @property
     def tokenizer(self) -> Path | None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from smolcli.errors import ModelError
-from smolcli.models.chat_template import STOPS
+from smolcli.models.chat_template import STOPS, hidden_tokens
 from smolcli.models.files import TOKENIZER, ModelFiles
 from smolcli.models.lora import SAVE_EMBEDDINGS_ADVICE
 from smolcli.models.tensor_names import DOWNLOAD_AGAIN
@@ -89,23 +89,42 @@ def tokenize(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def make_detokenizer(tokenizer: Tokenizer) -> Callable[[int], str]:
-    """Return a function for one reply that returns the text each token adds; "" while a character is incomplete."""
-    stream = DecodeStream(skip_special_tokens=True)
-    return lambda token: stream.step(tokenizer, token) or ""
+def has_token(tokenizer: Tokenizer, token: str) -> bool:
+    """Whether a text is a token of its own."""
+    return tokenizer.token_to_id(token) is not None
 
 
-def stop_tokens(tokenizer: Tokenizer, configured: Sequence[object], rows: int) -> frozenset[int]:
+def make_detokenizer(tokenizer: Tokenizer) -> Callable[[], Callable[[int], str]]:
+    """Return a function that returns, for one reply, a function from each token to the text that it adds.
+
+    The text is "" while a character is incomplete, and for chat_template.hidden_tokens.
+    """
+    added = tokenizer.get_added_tokens_decoder()
+    hidden = hidden_tokens({id: token.content for id, token in added.items() if token.special})
+
+    def for_reply() -> Callable[[int], str]:
+        stream = DecodeStream(skip_special_tokens=False)
+        return lambda token: "" if token in hidden else stream.step(tokenizer, token) or ""
+
+    return for_reply
+
+
+def configured_stops(keys: Mapping[str, Any]) -> list[object]:
+    """Return what the keys of a language half say of the tokens that end a reply, for `stop_tokens`."""
+    return [keys.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
+
+
+def stop_tokens(token_id: Callable[[str], int | None], configured: Sequence[object], rows: int) -> frozenset[int]:
     """Return the tokens of a model of `rows` tokens that end a reply, by name and as configured, since the two differ.
 
-    An entry of `configured` is an id, a list of ids or None. An id that the model does not have is left out, such as
-    that of the base model's larger vocabulary. Raises TypeError for anything else in `configured`.
+    `token_id` returns the id of a token by its text, None if there is none. An entry of `configured` is an id, a list
+    of ids or None. An id that the model does not have is left out, such as that of the base model's larger vocabulary.
+    Raises TypeError for anything else in `configured`.
 
-    >>> from tokenizers.models import BPE
-    >>> sorted(stop_tokens(Tokenizer(BPE()), [1, [2, 128001], None], rows=320))
-    [1, 2]
+    >>> sorted(stop_tokens({"<end_of_utterance>": 300}.get, [1, [2, 128001], None], rows=320))
+    [1, 2, 300]
     """
-    ids: list[object] = [tokenizer.token_to_id(token) for token in STOPS]
+    ids: list[object] = [token_id(token) for token in STOPS]
     for entry in configured:
         ids += entry if isinstance(entry, list) else [entry]
     known = set()

@@ -1,11 +1,18 @@
-"""Whether a model can write text, which the size of its vocabulary tells; read from its files without loading it."""
+"""What the vocabulary of a model tells of it, read from its files without loading it.
+
+Its size tells whether the model can write text, and one of its tokens whether it writes DocTags.
+"""
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
+from smolcli.models.chat_template import DOCTAG
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import read_header
+
+VOCABULARY_KEY = "tokenizer.ggml.tokens"
 
 
 def has_learned_to_write(files: ModelFiles) -> bool:
@@ -15,6 +22,23 @@ def has_learned_to_write(files: ModelFiles) -> bool:
     """
     size = vocabulary_size(files)
     return size is None or understands_text(size)
+
+
+@lru_cache(maxsize=1)  # the vocabulary is a megabyte, and a task asks for every input
+def writes_doctags(files: ModelFiles) -> bool:
+    """Whether the model was taught to write pages as DocTags, which are tokens of its own; False where no file says it.
+
+    Raises ModelError for a GGUF file that is damaged.
+    """
+    if files.tokenizer is not None:
+        try:
+            return f'"{DOCTAG}"'.encode() in files.tokenizer.read_bytes()  # parsing 7 MB would take a tenth of a second
+        except OSError:
+            return False  # the backend says what is wrong with it
+    if files.gguf is not None:
+        tokens = read_header(files.gguf, with_strings=True).keys.get(VOCABULARY_KEY)
+        return isinstance(tokens, list) and DOCTAG in tokens
+    return False
 
 
 def vocabulary_size(files: ModelFiles) -> int | None:

@@ -1,8 +1,13 @@
-"""models/chat_template.py: the same token ids as transformers' Idefics3 and SmolVLM processors, also for video."""
+"""models/chat_template.py: the same token ids as transformers' Idefics3 and SmolVLM processors, also for video.
+
+The templates are SmolVLM's and granite-docling's; raw prompts are texts in which the user has put the pictures.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +24,10 @@ from transformers.video_utils import VideoMetadata
 
 from smolcli.backends.image_processor import Layout, plan
 from smolcli.models import chat_template
+from smolcli.models.catalog import CATALOG
+from smolcli.models.catalog_facts import facts_of
+from smolcli.models.chat_template import GRANITE, SMOLVLM, Turns, hidden_tokens, turns_of
+from smolcli.models.files import ModelFiles
 from smolcli.types import Frame, Prompt, Turn
 from tests import tiny
 
@@ -29,18 +38,37 @@ SIZES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[tiny.MARKERS, tiny.FEW_MARKERS], ids=["markers", "few"])
-def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    tokenizer = tiny.make_tokenizer(markers=request.param)
+@pytest.fixture(scope="module", params=["v1", "v1-2.2b", "docling", "smoldocling"])
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(variant: str) -> Tokenizer:
+    return make_tokenizer(variant)
+
+
+def make_tokenizer(variant: str) -> Tokenizer:
+    vocabulary = tiny.VOCABULARIES[variant]
+    tokenizer = tiny.make_tokenizer(vocabulary.roles, vocabulary.markers)
     assert len(tokenizer.encode("\n\n").ids) == 1  # as in the published models: row end and global tile share a token
     return tokenizer
 
 
 @pytest.fixture(scope="module")
-def processor(tokenizer: Tokenizer) -> Idefics3Processor:
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), pad_token="<|im_end|>")
+def processor(tokenizer: Tokenizer, variant: str) -> Idefics3Processor:
+    template = tiny.GRANITE_TEMPLATE if variant == "docling" else DEFAULT_CHAT_TEMPLATE
+    return make_processor(tokenizer, template, tiny.VOCABULARIES[variant].roles["pad"])
+
+
+def make_processor(tokenizer: Tokenizer, template: str, pad: str) -> Idefics3Processor:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), pad_token=pad)
     images = Idefics3ImageProcessorPil(max_image_size={"longest_edge": TILE})
-    return Idefics3Processor(images, wrapped, image_seq_len=TOKENS, chat_template=DEFAULT_CHAT_TEMPLATE)
+    return Idefics3Processor(images, wrapped, image_seq_len=TOKENS, chat_template=template)
+
+
+def turns_in(tokenizer: Tokenizer, name: str = "model") -> Turns | None:
+    return turns_of(ModelFiles(name), lambda token: tokenizer.token_to_id(token) is not None)
 
 
 def picture(width: int, height: int) -> Frame:
@@ -51,11 +79,13 @@ def ids(tokenizer: Tokenizer, prompt: Prompt, tiles_along: int) -> list[int]:
     """Return our token ids of a prompt, with `tiles_along` tiles on the longest edge."""
     layout = Layout(TILE, TOKENS, tiles_along * TILE)
     grids = [plan(frame.width, frame.height, layout, "high", prompt.split) for frame in prompt.frames]
-    text = chat_template.text(chat_template.segments(prompt, grids), TOKENS)
+    text = chat_template.text(chat_template.segments(prompt, grids, turns_in(tokenizer)), TOKENS)
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def template_text(processor: Idefics3Processor, prompt: Prompt) -> str:
+    if prompt.raw:
+        return "".join(part if isinstance(part, str) else "<image>" for turn in prompt.turns for part in turn.parts)
     messages: list[Any] = [
         {
             "role": turn.role,
@@ -107,6 +137,10 @@ CONVERSATIONS = {
     ),
     "a reply begun": Prompt((Turn("user", (A, "What is this?")), Turn("assistant", ("A squ",)))),
     "other letters": Prompt.user(C, "Größe 1024\u202fm² — 日本語 🙂\t\r\n  end "),
+    "tags": Prompt.user(A, "Find <text> at <loc_17><loc_0>, then <otsl><fcel>1<nl></otsl>"),
+    "raw": Prompt.user(A, "A photograph of", raw=True),
+    "raw pictures": Prompt.user("First ", A, " then\n", B, C, raw=True),
+    "raw text": Prompt.user(" The capital of France is", raw=True),
 }
 
 
@@ -115,6 +149,66 @@ CONVERSATIONS = {
 def test_conversation(tokenizer: Tokenizer, processor: Idefics3Processor, name: str, tiles_along: int) -> None:
     prompt = CONVERSATIONS[name]
     assert ids(tokenizer, prompt, tiles_along) == reference_ids(processor, prompt, tiles_along)
+
+
+@pytest.mark.parametrize("name", ["text first", "unsplit", "interleaved"])
+def test_a_base_model_is_given_the_text_alone(tokenizer: Tokenizer, processor: Idefics3Processor, name: str) -> None:
+    prompt = CONVERSATIONS[name]
+    layout = Layout(TILE, TOKENS, 2 * TILE)
+    grids = [plan(frame.width, frame.height, layout, "high", prompt.split) for frame in prompt.frames]
+    turns = turns_in(tokenizer, "HuggingFaceTB/SmolVLM-256M-Base")
+    text = chat_template.text(chat_template.segments(prompt, grids, turns), TOKENS)
+    assert tokenizer.encode(text, add_special_tokens=False).ids == reference_ids(
+        processor, replace(prompt, raw=True), 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_base"),
+    [
+        ("HuggingFaceTB/SmolVLM-256M-Base", True),
+        ("HuggingFaceTB/SmolVLM-500M-Base", True),
+        ("HuggingFaceTB/SmolVLM-Base", True),
+        ("HuggingFaceTB/SmolVLM-Synthetic", True),
+        ("HuggingFaceTB/SmolVLM2-2.2B-Base", True),
+        ("SmolVLM-256M-Base-Q8_0", True),
+        ("smolvlm-base-f16", True),
+        ("HuggingFaceTB/SmolVLM-256M-Instruct", False),
+        ("SmolVLM-256M-Base-receipts", False),
+        ("receipts-base", False),
+        ("256m", False),
+        ("ibm-granite/granite-docling-258M", False),
+    ],
+)
+def test_base_models_are_known_by_their_names(name: str, is_base: bool) -> None:
+    assert ModelFiles(name).is_base == is_base
+
+
+@pytest.mark.parametrize(
+    ("variant", "turns"), [("v1", SMOLVLM), ("v2", SMOLVLM), ("smoldocling", SMOLVLM), ("docling", GRANITE)]
+)
+def test_the_turns_are_those_of_the_vocabulary(variant: str, turns: Turns) -> None:
+    assert turns_in(make_tokenizer(variant)) is turns
+    assert turns_of(ModelFiles("model"), {"<|endoftext|>"}.__contains__) is None
+
+
+def test_the_template_of_granite_docling_is_the_published_one() -> None:
+    published = facts_of(CATALOG["docling"]).checkpoint.files["chat_template.jinja"]
+    assert hashlib.sha256(tiny.GRANITE_TEMPLATE.encode()).hexdigest() == published.sha256
+
+
+@pytest.mark.parametrize(
+    ("variant", "shown"),
+    [
+        ("v1", set()),
+        ("docling", set(tiny.GRANITE_MARKERS[-10:])),
+        ("smoldocling", {*tiny.GRANITE_MARKERS[-10:], *tiny.PLACES, "<reponame>"}),
+    ],
+)
+def test_only_tags_of_doctags_are_text_of_a_reply(variant: str, shown: set[str]) -> None:
+    tokens = make_tokenizer(variant).get_added_tokens_decoder()
+    special = {id: token.content for id, token in tokens.items()}
+    assert {special[id] for id in special.keys() - hidden_tokens(special)} == shown
 
 
 def reference_video(indices: Sequence[int], fps: float, duration: float) -> str:
@@ -148,9 +242,9 @@ def reference_video(indices: Sequence[int], fps: float, duration: float) -> str:
     ],
     ids=["1 frame", "2 frames", "8 frames", "50 frames", "an hour", "days"],
 )
-def test_video(
-    tokenizer: Tokenizer, processor: Idefics3Processor, indices: Sequence[int], fps: float, duration: float
-) -> None:
+def test_video(indices: Sequence[int], fps: float, duration: float) -> None:
+    tokenizer = make_tokenizer("v1")
+    processor = make_processor(tokenizer, DEFAULT_CHAT_TEMPLATE, "<|im_end|>")
     frames = [Frame(bytes(3), 1, 1, time=index / fps) for index in indices]
     prompt = Prompt.user(*chat_template.video_parts(frames, duration), "What happens?", system="Watch.", split=False)
     messages: list[Any] = [

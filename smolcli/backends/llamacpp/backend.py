@@ -29,7 +29,7 @@ from smolcli.backends.prompt_preparer import PromptPreparer
 from smolcli.backends.vision import select
 from smolcli.backends.vision.base import Embeddings, LanguageModel, ThreadedEncoder, VisionEncoder
 from smolcli.errors import ModelError, SmolError, UnavailableError
-from smolcli.models import chat_template
+from smolcli.models.chat_template import turns_of
 from smolcli.models.files import ModelFiles, understands_text
 from smolcli.models.gguf_header import read_header
 from smolcli.options import Model
@@ -81,7 +81,7 @@ class LlamaCpp:
             raise
         # llama.cpp has read the whole file ahead: its pages would count beside what encoding takes.
         memory.drop_from_page_cache(files.gguf)
-        self.vocabulary = LlamaVocabulary(self._model, header, chat_template.STOPS)
+        self.vocabulary = LlamaVocabulary(self._model, header, is_own=True)
         self.stop_tokens, self.detokenizer = self.vocabulary.stop_tokens, self.vocabulary.detokenizer
         threads = options.threads or usable_cores()
         max_sequences = options.jobs or min(MAX_SEQUENCES, SEQUENCES_PER_CORE * threads)
@@ -90,7 +90,8 @@ class LlamaCpp:
             self._gpu is not None,
         )  # fmt: skip
         self.context_length = self._sequences.context_length
-        self.prepare = PromptPreparer(self.layout, options.detail, self.vocabulary.tokenize, self.context_length)
+        turns = turns_of(files, self.vocabulary.has_token)
+        self.prepare = PromptPreparer(self.layout, options.detail, self.vocabulary.tokenize, self.context_length, turns)
         self.device_summary = (
             f"{self._gpu or devices.CPU}, threads: {threads}, answers at once: at most {max_sequences}, "
             f"pictures: {encoder_name} in {self._vision.dtype}"

@@ -61,7 +61,7 @@ class MtmdModel:
         try:
             memory.drop_from_page_cache(files.gguf)
             self._mtmd = _load_vision_half(files, self._model, self._gpu, threads)
-            vocabulary = LlamaVocabulary(self._model, header)
+            vocabulary = LlamaVocabulary(self._model, header, is_own=False)
             template = JinjaTemplate(header.keys.get(family.TEMPLATE_KEY), vocabulary.start, vocabulary.end)
         except SmolError:
             self._free()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import llama_cpp as llama
 
+from smolcli.models.chat_template import DOCTAG, is_markup
 from smolcli.models.gguf_header import Header
+from smolcli.models.tokenizer import configured_stops, stop_tokens
 
 if TYPE_CHECKING:  # llguidance is loaded for a schema only
     from llguidance import LLTokenizer
@@ -18,12 +20,20 @@ NORMAL_TOKEN = 1  # enum llama_token_type
 
 
 class LlamaVocabulary:
-    """The vocabulary of a llama_model, whose GGUF has the header `header`; `stops` are texts that end a reply too."""
+    """The vocabulary of a llama_model, whose GGUF has the header `header`.
 
-    def __init__(self, model: Any, header: Header, stops: Sequence[str] = ()) -> None:
+    `stop_tokens` are the same as on every backend if the model `is_own`, of smolcli's own family, and those of
+    llama.cpp for any other.
+    """
+
+    def __init__(self, model: Any, header: Header, is_own: bool) -> None:
         self._vocab = llama.llama_model_get_vocab(model)
         self.size = int(llama.llama_vocab_n_tokens(self._vocab))
-        self.stop_tokens = self._find_stop_tokens(header, stops)
+        self._writes_doctags = self.has_token(DOCTAG)
+        if is_own:
+            self.stop_tokens = stop_tokens(self.token_id, configured_stops(header.keys), self.size)
+        else:
+            self.stop_tokens = self._llama_stop_tokens(header)
 
     @property
     def adds_start(self) -> bool:
@@ -49,8 +59,20 @@ class LlamaVocabulary:
             raise RuntimeError(f"llama_tokenize wants {-count} tokens")
         return buffer[:count]
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its text; None if no token has it."""
+        ids = self.tokenize(token)
+        return ids[0] if len(ids) == 1 else None
+
+    def has_token(self, token: str) -> bool:
+        """Whether a text is a token of its own."""
+        return self.token_id(token) is not None
+
     def token_bytes(self, token: int) -> bytes:
-        """Return the bytes of a token; a control token has none."""
+        """Return the bytes of a token as a part of a reply; those of chat_template.hidden_tokens are none."""
+        if self._writes_doctags and llama.llama_vocab_get_attr(self._vocab, token) & llama.LLAMA_TOKEN_ATTR_CONTROL:
+            text = self._text(token)
+            return text.encode() if is_markup(text) else b""
         buffer = ctypes.create_string_buffer(64)
         count = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         if count < 0:
@@ -73,18 +95,16 @@ class LlamaVocabulary:
     def _text(self, token: int) -> str:
         return llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
 
-    def _find_stop_tokens(self, header: Header, stops: Sequence[str]) -> frozenset[int]:
-        """The tokens of `stops`, and those that end a generation for llama.cpp.
+    def _llama_stop_tokens(self, header: Header) -> frozenset[int]:
+        """The tokens that end a generation for llama.cpp, which takes names like <reponame> for some too.
 
         llama.cpp is not asked about normal tokens: the call for each of 49,280 takes 20 ms in all.
         """
-        named = map(self.tokenize, stops)
         types = header.keys.get("tokenizer.ggml.token_type") or [None] * self.size
         special = [token for token, kind in enumerate(types) if kind != NORMAL_TOKEN]
         ends = (int(llama.llama_vocab_eos(self._vocab)), int(llama.llama_vocab_eot(self._vocab)))
         return frozenset(
-            [tokens[0] for tokens in named if len(tokens) == 1]
-            + [token for token in (*special, *ends) if token >= 0 and llama.llama_vocab_is_eog(self._vocab, token)]
+            token for token in (*special, *ends) if token >= 0 and llama.llama_vocab_is_eog(self._vocab, token)
         )
 
 

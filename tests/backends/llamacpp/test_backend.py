@@ -25,9 +25,8 @@ from smolcli import registry
 from smolcli.backends.gguf_layout import read_layout
 from smolcli.backends.image_processor import Layout
 from smolcli.backends.llamacpp import amx_probe
-from smolcli.backends.llamacpp import backend as llamacpp
 from smolcli.backends.llamacpp.backend import LlamaCpp
-from smolcli.backends.llamacpp.vocabulary import Utf8Decoder
+from smolcli.backends.llamacpp.vocabulary import LlamaVocabulary, Utf8Decoder
 from smolcli.backends.vision.mtmd import MtmdEncoder
 from smolcli.converters import convert
 from smolcli.errors import EngineError, ModelError
@@ -235,17 +234,17 @@ def test_the_bytes_of_an_incomplete_character_are_held_back(pieces: list[bytes],
 
 
 @pytest.mark.parametrize("is_typed", [True, False])
-def test_the_stop_tokens_are_all_that_end_a_generation_for_llama_cpp(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch, is_typed: bool
-) -> None:
+def test_the_stop_tokens_of_another_family_are_those_of_llama_cpp(files: ModelFiles, is_typed: bool) -> None:
     """Also where the file does not tell the types of its tokens."""
+    assert files.gguf is not None
+    header = read_header(files.gguf)
     if not is_typed:
-        untyped = lambda path: replace(header := read_header(path), keys={**header.keys, TYPES: None})  # noqa: E731
-        monkeypatch.setattr(llamacpp, "read_header", untyped)
+        header = replace(header, keys={**header.keys, TYPES: None})
     with closing(LlamaCpp(files, Model(threads=1, vision_encoder="mtmd"))) as backend:
         vocab = llama.llama_model_get_vocab(backend._model)
         ends = {token for token in range(backend.vocabulary.size) if llama.llama_vocab_is_eog(vocab, token)}
-        assert ends == backend.stop_tokens == {backend.vocabulary.tokenize(text)[0] for text in ENDS}
+        vocabulary = LlamaVocabulary(backend._model, header, is_own=False)
+        assert ends == vocabulary.stop_tokens == {backend.vocabulary.tokenize(text)[0] for text in ENDS}
 
 
 def test_llama_cpp_prints_warnings_with_verbose_only(
