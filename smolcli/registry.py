@@ -209,6 +209,7 @@ ON_DEMAND = {
     "progress": Entry("smolcli.terminal.progress:Progress"),
     "--sidecar": Entry("smolcli.writers.sidecar:Sidecars"),
     "answers about pages": Entry("smolcli.tasks.page_answer:make_answer"),
+    "text of DocTags": Entry("smolcli.tasks.page_forms.from_reply:text_so_far"),
     "--searchable": Entry("smolcli.tasks.page_forms.searchable:Searchable", "searchable", ("pikepdf",)),
     "--write-metadata": Entry("smolcli.writers.picture_metadata:PictureMetadata"),
     "exiftool": Entry("smolcli.writers.picture_metadata:require_exiftool"),

@@ -8,6 +8,7 @@ from functools import lru_cache
 from smolcli.engine.protocol import Work
 from smolcli.models.catalog import x_height_of
 from smolcli.models.files import ModelFiles
+from smolcli.models.vocabulary import writes_doctags
 from smolcli.process.worker_main import resolve
 from smolcli.types import ModelLimits
 
@@ -22,5 +23,5 @@ def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
 def limits_for(work: Work) -> ModelLimits:
     """The limits of the model, which leave half the context at most for the reply. Raises ModelError."""
     limits = limits_of(work.backend, work.files)
-    reply, x_height = min(work.generate.max_tokens, limits.context // 2), x_height_of(work.files)
-    return replace(limits, reply=reply, x_height=x_height)
+    reply, files = min(work.generate.max_tokens, limits.context // 2), work.files
+    return replace(limits, reply=reply, x_height=x_height_of(files), writes_doctags=writes_doctags(files))

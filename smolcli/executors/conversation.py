@@ -93,6 +93,7 @@ class Conversation:
         self._blank_replies = task.blank_replies(media)
         self._generate = generate
         self._judges_faults, self._shows_replies = task.judges_faults, task.shows_replies
+        self._text_so_far = task.text_so_far
         self.step = Step()
         self.totals = Totals()
         self.notices: list[str] = []
@@ -113,9 +114,10 @@ class Conversation:
         step.text += piece
         if any(reply.startswith(step.text.strip()) for reply in self._blank_replies):
             return ""
-        if not step.text.startswith(step.shown_text):  # it does not go on from there: the writer has the whole text
+        so_far = self._text_so_far(step.text)
+        if not so_far.startswith(step.shown_text):  # it does not go on from there: the writer has the whole text
             return ""
-        text, step.shown_text = step.text.removeprefix(step.shown_text), step.text
+        text, step.shown_text = so_far.removeprefix(step.shown_text), so_far
         return text
 
     def restart(self) -> None:

@@ -70,6 +70,8 @@ def _describe(name: str, check: bool) -> dict[str, Any]:
     ]
     if entry is not None:
         warnings += _catalog_warnings(entry, files)
+    if family.is_base(files):
+        warnings.append(f"it {family.BASE_NOTICE}")
     facts["warnings"] = list(dict.fromkeys(warnings))
     return facts
 

@@ -20,6 +20,8 @@ from smolcli.executors.base import Executor, RunSpec
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import fingerprint
+from smolcli.models.family import BASE_NOTICE, is_base
+from smolcli.models.files import ModelFiles
 from smolcli.options import MAX_JOBS, Batch, Generate, Input, Model, Output
 from smolcli.pipeline.conclude import conclude
 from smolcli.pipeline.items import items_to_answer
@@ -107,11 +109,14 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
     files, backend = select_backend(model)
     check_model(request, files, backend)
     model = settle_options(model, backend, files)
-    for notice in filter(None, (files.notice, faster_backend_notice(model, files, backend))):
+    notices = (files.notice, faster_backend_notice(model, files, backend), _base_notice(request, files))
+    for notice in filter(None, notices):
         console.notice(notice)
     if model.jobs is None and task.at_once and not request.asks_many(inputs):
         model = replace(model, jobs=min(task.at_once, MAX_JOBS))  # more slots than prompts would waste memory
     options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
+    if is_base(files):
+        options["raw"] = True  # as with --raw; the same files under another name are asked in turns
     identity = Identity(request.name, files.name, backend, fingerprint.fingerprint(files, backend), options)
     work = Work(
         backend_target(backend, files),
@@ -143,6 +148,13 @@ def write_contact_sheet(item: Item | None, request: Request, work: Work) -> None
         target = "smolcli.inputs.contact_sheet:write"
         args = (item, task.sampling, work.input, work.model.offline, task.sheet)
         child.call(target, *args, verbose=request.output.verbose)
+
+
+def _base_notice(request: Request, files: ModelFiles) -> str:
+    """A line that says how a base model is asked, unless that was asked for with --raw; else ""."""
+    if getattr(request.task, "raw", False) or not is_base(files):
+        return ""
+    return f"{files.name} {BASE_NOTICE}"
 
 
 def _canonical(generate: Generate) -> Generate:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import require_plain_text
-from smolcli.tasks.base import Task
+from smolcli.tasks.base import Task, raw_option
 from smolcli.terminal.option_fields import opt
 from smolcli.types import Answer, Media, Part, Prompt, Reply
 
@@ -46,6 +46,7 @@ class Ask(Task):
         id_key="together",
         short=True,
     )
+    raw: bool = raw_option()
 
     examples = (
         'smolcli ask "How many people are there?" photo.jpg',
@@ -69,7 +70,8 @@ class Ask(Task):
         return 1 + len(self.also)
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        return [Prompt.user(*self._parts(question, media)) for question in (self.question, *self.also)]
+        questions = (self.question, *self.also)
+        return [Prompt.user(*self._parts(question, media), raw=self.raw) for question in questions]
 
     def answer(self, replies: Sequence[Reply]) -> Answer:
         """One question: its answer. Several: an answer a line, and question-answer pairs as data."""

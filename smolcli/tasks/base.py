@@ -25,12 +25,24 @@ from smolcli.inputs.page import PageRequest
 from smolcli.inputs.pages import Pages
 from smolcli.options import Output, Sampling
 from smolcli.records.record_id import id_options
+from smolcli.terminal.option_fields import opt
 from smolcli.types import Answer, Media, Prompt, Reply
 
 # What a task asks at a time: a model, or what is on a page.
 Requests = Sequence[Prompt | PageRequest]
 # What Task.steps returns: a generator that yields requests, is sent their replies and returns the answer.
 Steps = Generator[Requests, Sequence[Reply], Answer]
+
+
+def raw_option() -> Any:
+    """Make the option --raw, of a task that asks what the user has written."""
+    return opt(
+        False,
+        "Give the model the text to continue, without the turns of a conversation.\n"
+        "The pictures stand before it. SmolVLM's -Base and -Synthetic are always asked so.",
+        "--raw",
+        id_key="raw",
+    )
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,10 @@ class Task:
     def blank_replies(self, media: Media) -> Collection[str]:
         """The replies that say that an item has nothing to read: with them its text is empty and it is `blank`."""
         return ()
+
+    def text_so_far(self, reply: str) -> str:
+        """What is shown of a reply that is being written, whose text so far is `reply`."""
+        return reply
 
     def data_columns(self, fields: Sequence[tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
         """The columns that a table has of an answer's data: their names, and the keys of their values in it.

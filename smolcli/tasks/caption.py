@@ -9,7 +9,8 @@ from typing import Any
 
 from smolcli.errors import UsageError
 from smolcli.models.chat_template import require_plain_text
-from smolcli.tasks.base import Task
+from smolcli.records.record_id import id_options
+from smolcli.tasks.base import Task, raw_option
 from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import Answer, Media, Prompt, Reply
@@ -43,6 +44,7 @@ class Caption(Task):
         None, "Ask this instead of --style; @NAME is a saved prompt.", short=True, excludes=("style",), saved=True,
         metavar="TEXT",
     )  # fmt: skip
+    raw: bool = raw_option()
 
     examples = (
         "smolcli caption photo.jpg",
@@ -65,14 +67,14 @@ class Caption(Task):
     @property
     def id_options(self) -> dict[str, Any]:
         """The text of the prompt: a style whose text is changed is another question."""
-        return {"prompt": self.words}
+        return {"prompt": self.words, **id_options(self)}
 
     @property
     def gives_keywords(self) -> bool:
         return self.style == TAGS and self.prompt is None
 
     def prompts(self, media: Media) -> Sequence[Prompt]:
-        return [Prompt.user(frame, self.words) for frame in media.frames[:1]]
+        return [Prompt.user(frame, self.words, raw=self.raw) for frame in media.frames[:1]]
 
     def answer(self, replies: Sequence[Reply]) -> Answer:
         """The reply; with the style tags the tags as data too, unless --schema makes an object."""

@@ -21,8 +21,9 @@ from smolcli.inputs.pages import Pages
 from smolcli.models.catalog import NANO_BLANK_REPLIES
 from smolcli.records.record_id import id_options
 from smolcli.tasks.base import Steps, Task
+from smolcli.tasks.page_forms.doctags import DOCTAGS
 from smolcli.tasks.page_forms.forms import FORMS
-from smolcli.tasks.page_reading import QUESTION, PageReading, PieceSize
+from smolcli.tasks.page_reading import DOCTAGS_PROMPT, QUESTION, PageReading, PieceSize
 from smolcli.terminal.option_fields import choice, opt
 from smolcli.terminal.words import enumerate_words
 from smolcli.types import Answer, Fault, Finish, Media, Prompt, Reply
@@ -118,6 +119,13 @@ class Ocr(Pages, Task):
         """Which pages are looked at, and how."""
         return Pages(**{option.name: getattr(self, option.name) for option in fields(Pages)})
 
+    def text_so_far(self, reply: str) -> str:
+        """The text of the elements that are whole, where the reply is DocTags."""
+        if not DOCTAGS.search(reply):
+            return reply
+        text: str = registry.load(registry.ON_DEMAND, "text of DocTags")(reply, self.dehyphenate)
+        return text
+
     def blank_replies(self, media: Media) -> Collection[str]:
         return BLANK_REPLIES
 
@@ -152,7 +160,8 @@ class Ocr(Pages, Task):
         for frame in media.frames:
             number = frame.index + 1
             request = None if limits is None else PageRequest(frame, number, layout=size is not None)
-            prompt = Prompt.user(frame, QUESTION)
+            writes_doctags = limits is not None and limits.writes_doctags
+            prompt = Prompt.user(frame, DOCTAGS_PROMPT if writes_doctags else QUESTION)
             yield PageWork(replace(prompt, page=number) if len(media.frames) > 1 else prompt, number, request, size)
 
 

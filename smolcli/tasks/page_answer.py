@@ -9,8 +9,9 @@ from typing import Any
 from smolcli.inputs.page import Page, confidence_of
 from smolcli.tasks.base import mean_confidence
 from smolcli.tasks.ocr import Ocr, PageWork
+from smolcli.tasks.page_forms.doctags import DOCTAGS
 from smolcli.tasks.page_forms.forms import render
-from smolcli.tasks.page_forms.from_reply import DOCTAGS, pages_from_reply
+from smolcli.tasks.page_forms.from_reply import pages_from_reply
 from smolcli.tasks.page_forms.page_json import pages_to_data
 from smolcli.tasks.page_forms.tables import tables_to_data
 from smolcli.tasks.page_forms.text import PAGE_BREAK

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from smolcli.inputs.page import Line, Page, PageRequest, Word
 from smolcli.inputs.page_rows import Row, group_rows, make_crop, split_lines
+from smolcli.tasks.page_forms.doctags import DOCTAGS, pages_from_doctags
 from smolcli.types import Fault, Finish, Prompt, Reply
 
 QUESTION = "What is written in the image?"
+DOCTAGS_PROMPT = "Convert this page to docling."  # with which docling's models were trained
 
 
 class PieceSize(NamedTuple):
@@ -115,10 +117,13 @@ class PageReading:
 
 
 def _lines_of(reply: Reply) -> Iterable[tuple[str, float]]:
-    """The lines of a reply that are not empty, with their confidences."""
+    """The lines of a reply that are not empty, with their confidences; of DocTags without the tags."""
     overall = reply.finish.confidence or 0.0
     confidences = reply.finish.line_confidences
-    for number, text in enumerate(reply.text.split("\n")):
+    rows = reply.text.split("\n")
+    if DOCTAGS.search(reply.text):
+        rows, confidences = [line.text for page in pages_from_doctags(reply.text) for line in page.lines], ()
+    for number, text in enumerate(rows):
         if text.strip():
             yield text.strip(), confidences[number] if number < len(confidences) else overall
 

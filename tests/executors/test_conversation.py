@@ -169,6 +169,15 @@ def test_pieces_are_held_back_while_they_may_become_a_blank_reply() -> None:
     assert blank.add_reply(0, reply("(no text)")) == Answer("", finish=Finish("stop"))
 
 
+def test_of_doctags_the_text_of_whole_elements_is_shown() -> None:
+    conversation = Conversation(Ocr(), Media((FrameRef(0, 9, 9),)), Generate())
+    conversation.begin()
+    pieces = ["<doctag>", "<title>", "<loc_1><loc_2><loc_3><loc_4>", "Ne", "ws", "</title>", "\n<text>", "It <b> is"]
+    pieces += ["</te", "xt>", "</doctag>"]
+    shown = [conversation.add_piece(piece) for piece in pieces]
+    assert shown == ["", "", "", "", "", "News", "", "", "\n\nIt <b> is", "", ""]
+
+
 def test_pieces_of_drafts_and_of_several_replies_at_once_are_not_shown() -> None:
     for task in (Draft(), Ask("One?", also=("Two?",))):
         conversation = talk(task)

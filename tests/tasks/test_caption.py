@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smolcli.errors import UsageError
+from smolcli.tasks.ask import Ask
+from smolcli.tasks.base import Task
 from smolcli.tasks.caption import STYLES, Caption, tags_in
-from smolcli.types import Finish, Reply
+from smolcli.types import Finish, FrameRef, Media, Prompt, Reply
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,17 @@ def test_the_prompt_is_that_of_the_style_or_the_users_own() -> None:
     assert Caption().words == STYLES["short"]
     assert Caption(style="tags").words == STYLES["tags"]
     assert Caption(prompt="What is this?").words == "What is this?"
+
+
+@pytest.mark.parametrize("task", [Caption(prompt="A cat", raw=True), Ask("A cat", also=("A dog",), raw=True)])
+def test_with_raw_every_prompt_is_raw_and_the_id_says_so(task: Task) -> None:
+    frame = FrameRef(0, 1, 1)
+    prompts = task.prompts(Media((frame,)))
+    assert prompts[0] == Prompt.user(frame, "A cat", raw=True)
+    assert all(prompt.raw for prompt in prompts)
+    plain = replace(task, raw=False)
+    assert task.id_options == plain.id_options | {"raw": True}
+    assert not any(prompt.raw for prompt in plain.prompts(Media((frame,))))
 
 
 def test_style_and_prompt_are_refused_together() -> None:

@@ -211,6 +211,23 @@ def test_only_replies_in_use_say_how_the_answer_ended() -> None:
     assert whole.finish is not None and whole.finish.reason == "length"
 
 
+@pytest.mark.parametrize(("writes_doctags", "words"), [(True, "Convert this page to docling."), (False, QUESTION)])
+def test_the_prompt_about_a_whole_page_is_the_one_of_its_training(writes_doctags: bool, words: str) -> None:
+    steps = Ocr().steps(replace(media(1), limits=ModelLimits(8192, 512, 64, writes_doctags=writes_doctags)))
+    [request] = next(steps)
+    assert isinstance(request, PageRequest) and not request.layout
+    assert steps.send([page(1, kind="picture")]) == [Prompt.user(FrameRef(0, 0, 0), words)]
+
+
+def test_tags_are_no_part_of_the_lines_of_pieces() -> None:
+    steps = Ocr().steps(media(1))
+    next(steps)
+    steps.send([page(1, 2)])
+    place = "<loc_0><loc_%d><loc_500><loc_%d>"
+    answer = end_of(steps, [read(f"<doctag><text>{place % (0, 9)}One</text><text>{place % (9, 50)}Two</text>")])
+    assert answer.text == "One\nTwo"
+
+
 def test_what_follows_a_page_break_in_doctags_is_on_the_page() -> None:
     steps = Ocr(pieces="page").steps(media(1))
     next(steps)

@@ -49,9 +49,11 @@ class JinjaTemplate:
         """Return the text of a conversation, in which each picture is `marker`.
 
         A template without a system turn gets that text at the start of the first question, one whose contents are lists
-        gets a list. Raises what the template raises.
+        gets a list. Of a raw prompt it is the text alone. Raises what the template raises.
         """
         turns = list(prompt.turns)
+        if prompt.raw:
+            return "\n".join(_text(turn, marker) for turn in turns)
         begins = _text(turns.pop(), marker) if turns[-1].role == "assistant" else ""
         if self._template is None:
             return "\n".join([*(_text(turn, marker) for turn in turns), begins])

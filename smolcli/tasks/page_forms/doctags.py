@@ -48,6 +48,7 @@ CONTAINERS = ("doctag", *LISTS, *TABLES, "picture", "inline", "group", "form", "
 NAMES = "|".join((*TEXTS, *CONTAINERS, *TOKENS, "page_break"))
 # The language of code is a tag too, as <_Python_>; so is the kind of a picture, whose text is none of the page.
 TAG = re.compile(rf"<(/?)({NAMES}|loc_\d+|_[\w+#.-]+_)>")
+DOCTAGS = re.compile(r"<doctag>|<loc_\d+><loc_\d+>")  # tell DocTags from other text
 END = re.compile(r"<end_of_utterance>|<\|end_of_text\|>|</?[\w|]*\Z")  # of a reply, and a tag that was cut
 
 

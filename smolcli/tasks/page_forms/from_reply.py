@@ -6,15 +6,15 @@ in a PDF finds at least the page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from smolcli.inputs.page import Line, Page, Region
-from smolcli.tasks.page_forms.doctags import pages_from_doctags
+from smolcli.tasks.page_forms.doctags import DOCTAGS, pages_from_doctags
+from smolcli.tasks.page_forms.text import page_texts
 from smolcli.types import Box
 
-DOCTAGS = re.compile(r"<doctag>|<loc_\d+><loc_\d+>")
 MARGIN = 0.05  # of the page's width and height
 X_HEIGHT = 0.4  # of the distance of two lines
 
@@ -31,6 +31,22 @@ def pages_from_reply(
     else:
         pages = [Page(number, width, height, tuple(_regions(text, width, height)))]
     return [_with_confidence(page, confidence) for page in pages]
+
+
+def text_so_far(reply: str, dehyphenate: bool = False) -> str:
+    """Return the text of DocTags that are being written, up to the last element that is closed.
+
+    >>> text_so_far("<doctag><title><loc_0><loc_0><loc_500><loc_9>News</title><text><loc_0><loc_9><loc_50")
+    'News'
+    """
+    last = reply.rfind("</")
+    end = reply.find(">", last) + 1 if last >= 0 else 0
+    return _text_of(reply[:end] if end else reply[: max(last, 0)], dehyphenate)
+
+
+@lru_cache(maxsize=1)  # most tokens close no element
+def _text_of(doctags: str, dehyphenate: bool) -> str:
+    return "\n\n".join(filter(None, page_texts(pages_from_doctags(doctags), dehyphenate)))
 
 
 def _regions(text: str, width: int, height: int) -> Iterator[Region]:

@@ -42,6 +42,12 @@ def test_what_is_said_is_in_the_text_however_the_template_takes_it(source: str |
     assert template.render(begun, "<P>") == f"{text}It is"
 
 
+@pytest.mark.parametrize("source", [PLAIN, None])
+def test_a_raw_prompt_is_its_text(source: str | None) -> None:
+    prompt = Prompt.user(PICTURE, "A photograph of", raw=True)
+    assert JinjaTemplate(source, "<s>", "</s>").render(prompt, "<P>") == "<P>A photograph of"
+
+
 def test_extensions_of_transformers_are_known() -> None:
     source = (
         "{% for m in messages %}{% generation %}{{ m.content | tojson }}{% endgeneration %}"

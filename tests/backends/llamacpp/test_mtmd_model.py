@@ -136,6 +136,15 @@ def test_prompt_and_logits_are_those_of_mtmd_s_own_helpers(name: str, files: Mod
     assert [int(row.argmax()) for row in ours] == [int(row.argmax()) for row in theirs]
 
 
+def test_a_raw_prompt_has_the_tokens_of_its_text_after_the_start_that_llama_cpp_adds(
+    name: str, model: MtmdModel
+) -> None:
+    words = " the hen"
+    start = model._vocabulary.tokenize(FAMILIES[name].markers[0]) if FAMILIES[name].adds_start else []
+    expected = [*start, *model._vocabulary.tokenize(words)]
+    assert model.prepare(Prompt.user(words, raw=True)).parts == (tuple(expected),)
+
+
 def test_the_pictures_and_their_order_decide_and_nothing_else_does(name: str, model: MtmdModel) -> None:
     side = FAMILIES[name].side
     first, second = noise(5, side), noise(6, side)
