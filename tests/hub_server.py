@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import huggingface_hub
+import pytest
+
+from smolcli.models import hub
 from tests.helpers import gguf
 
 IDEFICS3 = b'{"model_type": "idefics3"}'
@@ -24,7 +31,8 @@ class Hub(ThreadingHTTPServer):
 
     `commits` has the commit of a repository's main, by default COMMIT, and no other revision is known. Where it
     `ignores_ranges` it sends the whole file to whoever asks for the rest of one. `stalls` maps a file to the bytes
-    after which a download of it stops without an end; `stalled` is set then.
+    after which a download of it stops without an end; `stalled` is set then. `announced` maps a file of a repository
+    to the bytes and the SHA-256 (None: it is told of no small file) that are told of it, whatever its content is.
     """
 
     daemon_threads = True
@@ -34,6 +42,7 @@ class Hub(ThreadingHTTPServer):
         self.repos: dict[str, dict[str, bytes]] = {}
         self.gated: set[str] = set()
         self.commits: dict[str, str] = {}
+        self.announced: dict[tuple[str, str], tuple[int, str | None]] = {}
         self.down = False
         self.ignores_ranges = False
         self.cut: dict[str, list[int]] = {}
@@ -89,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         if [*words[5:6], commit][0] not in ("main", commit) if words[0] == "api" else words[3] not in ("main", commit):
             return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
         if words[0] == "api":
-            entries = [self.sibling(name, data) for name, data in files.items()]
+            entries = [self.sibling(repo, name, data) for name, data in files.items()]
             info: Any = {"id": repo, "modelId": repo, "sha": commit, "siblings": entries}
             if words[4:5] == ["tree"]:
                 info = [self.entry(name, data) for name, data in files.items()]
@@ -107,10 +116,11 @@ class Handler(BaseHTTPRequestHandler):
     def entry(name: str, data: bytes) -> dict[str, Any]:
         return {"type": "file", "path": name, "size": len(data), "oid": digest(data)[:40]}
 
-    @staticmethod
-    def sibling(name: str, data: bytes) -> dict[str, Any]:
-        lfs = {"sha256": digest(data), "size": len(data), "pointerSize": 130} if name.endswith(LARGE) else None
-        return {"rfilename": name, "size": len(data), "blobId": digest(data)[:40], "lfs": lfs}
+    def sibling(self, repo: str, name: str, data: bytes) -> dict[str, Any]:
+        told = (len(data), digest(data) if name.endswith(LARGE) else None)
+        size, sha256 = self.server.announced.get((repo, name), told)
+        lfs = {"sha256": sha256, "size": size, "pointerSize": 130} if sha256 else None
+        return {"rfilename": name, "size": size, "blobId": digest(data)[:40], "lfs": lfs}
 
     def content(self, repo: str, name: str) -> None:
         data = self.server.repos[repo][name]
@@ -139,6 +149,32 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
+
+
+@contextmanager
+def serve_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Run a hub without repositories, and have this process fetch from it alone, into a cache in `tmp_path`."""
+    hub_server = Hub()
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SMOLCLI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    # The library reads these two from the environment once, at import.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    # Commands fetch in a child process; here in this one, which is faster and has the settings above.
+    monkeypatch.setattr("smolcli.models.pull.call", lambda target, *args, verbose: hub.pull(*args))
+    # The library sleeps for a second before it resumes a broken download.
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    huggingface_hub.close_session()
+    threading.Thread(target=hub_server.serve_forever, args=(0.01,), daemon=True).start()
+    yield hub_server
+    hub_server.done.set()
+    huggingface_hub.close_session()
+    hub_server.shutdown()
+    hub_server.server_close()
 
 
 def digest(data: bytes) -> str:

@@ -85,6 +85,49 @@ def listed(server: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return server
 
 
+@pytest.fixture
+def announced(server: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """Serve every repository of the catalog at its commit, and announce the bytes and digests of the public listings.
+
+    The catalog is the real one and tells what the listings do not. The contents are tiny, so nothing but the beginnings
+    of files can be fetched. Zeros follow digests and commits of which only the first digits were published.
+    """
+    server.repos.clear()
+    for name, entry in CATALOG.items():
+        facts = catalog_facts.facts_of(entry)
+        for known in (facts.checkpoint, facts.pair):
+            listing = LISTINGS.get(known.repo, {"revision": "", "files": {}})
+            names = {*listing["files"], *known.files, *OTHERS}
+            names |= {*configuration_of(name)} if known is facts.checkpoint else set()
+            server.repos[known.repo] = {file: content(file) for file in sorted(names)}
+            server.commits[known.repo] = (listing.get("revision") or known.revision).ljust(40, "0")
+            for file in names:
+                size, sha256 = listing["files"].get(file, (None, None))
+                fact = known.files.get(file, catalog_facts.KnownFile(100))
+                sha256 = (sha256 or fact.sha256).ljust(64, "0") if file.endswith((".safetensors", ".gguf")) else None
+                server.announced[known.repo, file] = size or fact.size, sha256
+    return server
+
+
+@pytest.fixture
+def planned(announced: Hub, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, int]]:
+    """Note what a pull would fetch of each repository, with its bytes, in place of fetching it."""
+    wanted: dict[str, dict[str, int]] = {}
+
+    def fetch(source: hub.Source, commit: str, sizes: dict[str, int], _: object) -> tuple[Path, list[str]]:
+        wanted[source.repo] = dict(sizes)
+        return hub_cache.repo_folder(source.repo) / "snapshots" / commit, []
+
+    monkeypatch.setattr(hub, "_fetch", fetch)
+    return wanted
+
+
+def configuration_of(name: str) -> list[str]:
+    """The files besides the weights that a checkpoint of the catalog is run with."""
+    renamed = {"chat_template.json": "chat_template.jinja"} if name == "docling" else {}
+    return [renamed.get(file, file) for file in CONFIGURATION]
+
+
 def fetched(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -104,12 +147,37 @@ def test_a_pair_is_its_two_files_in_the_recommended_quantization(listed: Hub, na
 def test_a_checkpoint_is_the_files_that_are_read(listed: Hub, name: str) -> None:
     files = hub.pull(name, "checkpoint")
     assert files.checkpoint is not None
-    configuration = CONFIGURATION
-    if name == "docling":
-        configuration = [file.replace("template.json", "template.jinja") for file in CONFIGURATION]
-    assert fetched(files.checkpoint) == sorted([*configuration, *WEIGHTS.get(name, ["model.safetensors"])])
+    assert fetched(files.checkpoint) == sorted([*configuration_of(name), *WEIGHTS.get(name, ["model.safetensors"])])
     assert sorted(set(listed.downloads())) == fetched(files.checkpoint)
     assert resolve.find_files(name) == files and files.can_run_on("torch")
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_of_the_listed_files_those_that_run_are_taken_with_the_listed_bytes(
+    announced: Hub, planned: dict[str, dict[str, int]], name: str
+) -> None:
+    entry, (stem, quant) = CATALOG[name], PAIRS[name]
+    files = hub.pull(name, "all")
+    wanted = {
+        entry.gguf_repo: {f"{stem}-{quant}.gguf", f"mmproj-{stem}-{quant}.gguf"},
+        entry.repo: {*configuration_of(name), *WEIGHTS.get(name, ["model.safetensors"])},
+    }
+    assert {repo: set(sizes) for repo, sizes in planned.items()} == wanted
+    for repo, sizes in planned.items():
+        for file, (size, _) in LISTINGS.get(repo, {"files": {}})["files"].items():
+            assert sizes.get(file, size) == size or size is None
+    assert announced.downloads() == [] and files.notice == ""
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.repo in LISTINGS])
+def test_a_listing_with_other_weights_is_refused(announced: Hub, planned: dict[str, dict[str, int]], name: str) -> None:
+    weights = WEIGHTS.get(name, ["model.safetensors"])[0]
+    size, sha256 = LISTINGS[CATALOG[name].repo]["files"][weights]
+    for other in ((size + 1, sha256), (size, "f" * 64)):
+        announced.announced[CATALOG[name].repo, weights] = other
+        with pytest.raises(ModelError, match=f"{weights} has .* is not the file that was published"):
+            hub.pull(name, "checkpoint")
+    assert planned == {}
 
 
 @pytest.mark.parametrize("backend", ["llamacpp", "torch", "numpy"])
