@@ -18,7 +18,9 @@ from mypy.modulefinder import BuildSource
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("benchmarks/*.py", "docs/*.py", "docs/samples/*.py")  # those of a folder import each other by file name
 # By name, and so checked as benchmarks.upstream and benchmarks.layout.
-IMPORTED_BY_TESTS = {Path(f"benchmarks/{name}.py") for name in ("upstream", "layout", "gpu_memory", "verify_limits")}
+IMPORTED_BY_TESTS = {
+    Path(f"benchmarks/{name}.py") for name in ("upstream", "layout", "gpu_memory", "verify_limits", "golden")
+}
 
 
 def main() -> int:
