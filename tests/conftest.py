@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from smolcli.models.hub_cache import cache_dir
 from tests.http_server import Server
 
+# The real files of tests/real_files.py may lie in the user's hub cache, which is only read. A process that runs a part
+# of the tests for another has that one's.
+os.environ.setdefault("SMOLCLI_TESTS_HUB_CACHE", str(cache_dir()))
 # Before any test imports a library that reads it (huggingface_hub, Matplotlib), and for every program they start.
 home = tempfile.TemporaryDirectory(prefix="smolcli-home-")
 os.environ["HOME"] = home.name

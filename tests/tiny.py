@@ -209,7 +209,7 @@ def make_model(
         model = Idefics3ForConditionalGeneration(Idefics3Config(**shared))
     else:
         model = SmolVLMForConditionalGeneration(SmolVLMConfig(**shared))
-    _randomise(model)
+    randomise(model)
     model.eval()
     return model
 
@@ -247,7 +247,7 @@ def _special(token: str) -> AddedToken:
     return AddedToken(token, normalized=False, special=True)
 
 
-def _randomise(model: PreTrainedModel) -> None:
+def randomise(model: PreTrainedModel) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("bias"):
