@@ -36,10 +36,10 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from smolcli import registry
-from smolcli.backends.base import Backend, Logits, PrefillRequest, Scores
+from smolcli.backends.base import Logits, PrefillRequest, Scores
 from smolcli.converters.probes import probes
 from smolcli.converters.thresholds import thresholds_of
 from smolcli.converters.verify import CHECKPOINT_BACKEND, GGUF_BACKEND, divergence
@@ -293,21 +293,20 @@ def backend_reply(backend: Any, prompt: Prompt, max_tokens: int, image: int) -> 
     prepared = backend.prepare(prompt)
     tile = [image] * backend.layout.tokens
     ids = [token for part in prepared.parts for token in (tile if isinstance(part, bytes) else part)]
-    logits = first = next_logits(backend, PrefillRequest(0, prepared, prepared.length + max_tokens))
+    request = PrefillRequest(0, prepared, prepared.length + max_tokens)
+    logits = first = as_array(backend.prefill([request], []).logits[0])
     tokens: list[int] = []
     try:
         while len(tokens) < max_tokens and (token := int(logits.argmax())) not in backend.stop_tokens:
             tokens.append(token)
-            logits = next_logits(backend, token)
+            logits = as_array(backend.decode({0: token})[0])
     finally:
         backend.release(0)
     return Reply(ids, first, tokens)
 
 
-def next_logits(backend: Backend, request: PrefillRequest | int) -> Logits:
-    """Evaluate a prompt, or one more token of it, and return a copy of the logits after it."""
-    is_token = isinstance(request, int)
-    logits = backend.decode({0: request})[0] if is_token else backend.prefill([request], []).logits[0]
+def as_array(logits: Logits | Scores) -> Logits:
+    """Return a copy of a backend's logits, which its next call may overwrite."""
     return np.array(logits.fetch() if isinstance(logits, Scores) else logits, np.float32)
 
 
@@ -349,13 +348,14 @@ def load_processor(folder: Path) -> Any:
     settings = optional_json(folder / "processor_config.json")
     pictures = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     if settings.get("processor_class") != "SmolVLMProcessor" or is_torchvision_available():
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
         processor.image_processor = pictures
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         template = optional_json(folder / "chat_template.json").get("chat_template")
-        with patch.object(SmolVLMProcessor, "check_argument_for_proper_class"):  # which looks for torchvision
-            processor = SmolVLMProcessor(
+        processor_class: Any = SmolVLMProcessor
+        with patch.object(processor_class, "check_argument_for_proper_class"):  # which looks for torchvision
+            processor = processor_class(
                 pictures, tokenizer, load_video_processor(folder), image_seq_len=settings["image_seq_len"],
                 chat_template=template,
             )  # fmt: skip
