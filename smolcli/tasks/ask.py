@@ -78,7 +78,10 @@ class Ask(Task):
         if not self.also:
             return super().answer(replies)
         pairs = zip((self.question, *self.also), replies, strict=True)
-        data = [{"question": question, "answer": reply.data or reply.text} for question, reply in pairs]
+        data = [
+            {"question": question, "answer": reply.text if reply.data is None else reply.data}
+            for question, reply in pairs
+        ]
         return Answer("\n".join(reply.text for reply in replies), data)
 
     def data_columns(self, fields: Sequence[tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
