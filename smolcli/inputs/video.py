@@ -135,7 +135,13 @@ def _open_decoder(source: str | bytes, name: str, max_pixels: int) -> decoders.D
         raise decoders.still_picture()
     if _is_text(head):  # some libraries take it for a list of other files to open
         raise decoders.not_a_video()
-    decoder: decoders.Decoder = registry.load(registry.DECODERS, name)(source, max_pixels)
+    make_decoder = registry.load(registry.DECODERS, name)
+    try:
+        decoder: decoders.Decoder = make_decoder(source, max_pixels)
+    except InputError as error:
+        if error.kind == ErrorKind.UNSUPPORTED and decoders.is_index_cut(source):
+            raise decoders.index_missing() from error  # what it lacks may be in the rest of the index
+        raise
     return decoder
 
 

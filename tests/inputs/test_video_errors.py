@@ -18,6 +18,7 @@ from smolcli.inputs.decoders.pyav.decoder import PyAv
 from smolcli.inputs.video import Video
 from smolcli.options import Sampling
 from smolcli.types import Frame
+from tests.helpers import SAMPLES
 from tests.inputs.clips import H264, MAX_PIXELS, Clip, draw_number, failure, number_of, read_numbers, run
 
 
@@ -55,6 +56,15 @@ def test_mp4_without_index(clip: Clip, ffmpeg: None) -> None:
     for decoder in ("av", "ffmpeg"):
         kind, message = failure(data[: data.index(b"moov") - 10], decoder)
         assert kind == "truncated" and "is cut short or still being written (its index is missing)" in message
+
+
+def test_mp4_cut_within_its_index() -> None:
+    """FFmpeg opens it where the index ends before the first stream, or after that of the sound."""
+    data = (SAMPLES / "film.mp4").read_bytes()
+    start = data.index(b"moov") - 4
+    for end in range(start, start + int.from_bytes(data[start : start + 4], "big") // 2, 61):
+        kind, message = failure(data[:end])
+        assert kind == "truncated" and "cut short" in message, end
 
 
 @pytest.mark.parametrize("name", ["gif", "apng"])

@@ -111,16 +111,23 @@ def no_readable_frame() -> InputError:
 
 def not_openable(source: str | bytes) -> InputError:
     """The error for a source that the library refuses to open; the first bytes decide which."""
+    if is_index_cut(source):
+        return index_missing()
     with open_source(source) as file:
         head = file.read(HEAD_BYTES)
-        if head[4:8] in MP4_BOXES:
-            if _has_index(file):
-                return no_readable_frame()
-            message = "is cut short or still being written (its index is missing)"
-            return InputError(message, "get a whole copy", kind=ErrorKind.TRUNCATED)
-    if is_video(head):
-        return no_readable_frame()
-    return not_a_video()
+    return no_readable_frame() if head[4:8] in MP4_BOXES or is_video(head) else not_a_video()
+
+
+def index_missing() -> InputError:
+    """The error for an MP4 without a complete index."""
+    message = "is cut short or still being written (its index is missing)"
+    return InputError(message, "get a whole copy", kind=ErrorKind.TRUNCATED)
+
+
+def is_index_cut(source: str | bytes) -> bool:
+    """Whether a source is an MP4 without a complete index. A library may open it, and find a part of its streams."""
+    with open_source(source) as file:
+        return file.read(8)[4:] in MP4_BOXES and not _has_index(file)
 
 
 def _has_index(mp4: BinaryIO) -> bool:
