@@ -23,7 +23,7 @@ from smolcli.types import Fault, Item, Source, is_url
 
 MAX_PIPED_BYTES = 2**28  # of one input from a pipe, which is held in memory
 IsDone = Callable[[str, str | None], bool]  # of a path, and its stamp if it is known
-_OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # in another process these are other files
+OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # in another process these are other files
 
 
 class FoundPath(NamedTuple):
@@ -114,7 +114,7 @@ class InputCollector:
                 continue
             path, is_named, stamp, fault = entry
             shown = without_password(path) if is_named and is_url(path) else path
-            if is_named and (path == "-" or path.startswith(_OWN_DESCRIPTORS)):
+            if is_named and (path == "-" or path.startswith(OWN_DESCRIPTORS)):
                 yield from self._piped_items(path)
             elif not is_done(shown, stamp):
                 yield Item(shown, (Source(path),), fault)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from smolcli.errors import ErrorKind, Exit
-from smolcli.inputs.collect import without_password
+from smolcli.inputs.collect import OWN_DESCRIPTORS, without_password
 from smolcli.pipeline.request import Request
 from smolcli.records.sink import RecordSink
 from smolcli.terminal.console import Console
@@ -129,12 +129,13 @@ def _how_to_go_on(request: Request) -> str:
 def _command_again(request: Request, *flags: str) -> str:
     """The command line of this process with `flags`, or a description of it.
 
-    It is described where it is too long to be read, where a list comes from another program, and where it has a
-    password, which logs must not hold.
+    It is described where it is too long to be read, where a list comes from another program, as from <(...), and where
+    it has a password, which logs must not hold.
     """
     words = [*sys.argv[1:], *(flag for flag in flags if flag not in sys.argv)]
     command = shlex.join(["smolcli", *words])
-    if not {"--", "-"}.isdisjoint(words) or len(command) > MAX_COMMAND or _has_password(words, request):
+    reads_pipe = any(word == "-" or word.startswith(OWN_DESCRIPTORS) for word in words)
+    if "--" in words or reads_pipe or len(command) > MAX_COMMAND or _has_password(words, request):
         return f"the same command with {' '.join(flags)}"
     return command
 
