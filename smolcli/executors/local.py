@@ -363,7 +363,7 @@ class LocalExecutor:
         if lacks_table:
             job.add_notices([notices.NO_TABLE])
         if not is_blank:
-            pages = {"pages": pages_of(answer.data)}
+            pages = pages_of(answer.data)
             job.add_notices(notices.unsure(pages, totals.confidence, self._spec.task.unsure_below))
         return Record(
             job.item.path, job.id or identity.id_of(""), media.content.sha256, media.content.stamp, identity.task,

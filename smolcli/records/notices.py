@@ -7,7 +7,7 @@ the form of OF_MANY.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from smolcli.errors import ErrorKind
@@ -43,14 +43,15 @@ def fewer_tiles(most: int) -> str:
     return f"{FEWER_TILES} (at most {most} along an edge)"
 
 
-def unsure(data: Any, confidence: float | None, below: float) -> Iterator[str]:
-    """Yield what is said of an answer without confidence: of each of several pages in its `data`, else of all of it.
+def unsure(pages: Sequence[Mapping[str, Any]], confidence: float | None, below: float) -> Iterator[str]:
+    """Yield what is said of an answer without confidence: of each of several pages, else of all of it.
+
+    `pages` are those in the data of the record, `confidence` is that of the whole answer.
 
     >>> pages = [{"page": 1, "confidence": 0.9}, {"page": 2, "confidence": 0.7}]
-    >>> list(unsure({"pages": pages}, 0.85, below=0.8))
+    >>> list(unsure(pages, 0.85, below=0.8))
     ['page 2 was read with little confidence: the model may not know its script or print']
     """
-    pages = data.get("pages", ()) if isinstance(data, dict) else ()
     known = {page["page"]: page["confidence"] for page in pages if page.get("confidence") is not None}
     if known and len(pages) > 1:
         yield from (f"page {number} {UNSURE_PAGE}" for number, value in known.items() if value < below)

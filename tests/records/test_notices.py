@@ -37,14 +37,14 @@ def test_pages_that_were_read_without_confidence_are_named_and_of_many_counted()
     def page(number: int, confidence: float | None) -> dict[str, object]:
         return {"page": number, "text": "a", "confidence": confidence}
 
-    several = {"pages": [page(1, 0.9), page(2, 0.5), page(3, None), page(7, 0.0)]}
+    several = [page(1, 0.9), page(2, 0.5), page(3, None), page(7, 0.0)]
     notices = tuple(unsure(several, 0.9, below=0.8))
     assert notices == (f"page 2 {UNSURE_PAGE}", f"page 7 {UNSURE_PAGE}")  # though the document has more
     assert closing_notices((), notices[:1]) == [f"1.png: page 2 {UNSURE_PAGE}"]
     assert closing_notices(notices, (), notices[:1])[0].startswith("3 pages were read")
-    assert list(unsure({"pages": [page(1, 0.5)]}, 0.5, below=0.8)) == [UNSURE]
-    assert list(unsure({"pages": [{"page": 1}, {"page": 2}]}, 0.5, below=0.8)) == [UNSURE]  # they were read whole
-    assert list(unsure(None, 0.9, below=0.8)) == list(unsure(None, None, below=0.8)) == []
+    assert list(unsure([page(1, 0.5)], 0.5, below=0.8)) == [UNSURE]
+    assert list(unsure([{"page": 1}, {"page": 2}], 0.5, below=0.8)) == [UNSURE]  # they were read whole
+    assert list(unsure([], 0.9, below=0.8)) == list(unsure([], None, below=0.8)) == []
 
 
 def test_pictures_that_were_cut_into_fewer_tiles_are_counted_whatever_their_number() -> None:

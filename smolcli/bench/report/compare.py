@@ -29,7 +29,7 @@ STYLES = {"better": "green", "worse": "bold red"}  # of verdicts on a terminal
 # The repetitions of one run differ less than two runs do; intervals are made wider by this factor before they are
 # compared.
 WIDENED = 2.0
-IGNORED_OPTIONS = ("records", "resume")  # they change no figure
+IGNORED_OPTIONS = ("records", "resume", "retry_failed", "worst")  # they change no figure
 
 
 @dataclass(frozen=True)
