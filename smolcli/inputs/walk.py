@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import heapq
 import io
@@ -18,6 +17,7 @@ from typing import IO, Literal
 
 from smolcli import registry
 from smolcli.errors import UnavailableError
+from smolcli.inputs.path_patterns import name_matcher, path_regex
 from smolcli.inputs.signatures import begins_as
 from smolcli.system.temporary import temporary_folder
 from smolcli.types import pluralize
@@ -104,9 +104,9 @@ class FileFilter:
         reads: str = "image",
     ) -> None:
         self._reads, self._suffixes = reads, SUFFIXES[reads]
-        self._includes = _matcher(include) if include else None
+        self._includes = name_matcher(include) if include else None
         self._pattern: Callable[[str, str, str], bool] | None = None
-        self._excludes = _matcher(exclude) if exclude else None
+        self._excludes = name_matcher(exclude) if exclude else None
         self._may_lead_to_match: Callable[[str], bool] | None = None
         self._outputs = {path.name: path for path in outputs}
         self._sidecars = sidecars
@@ -117,9 +117,9 @@ class FileFilter:
         Here `*` does not match a slash, and `**` does. If the pattern matches a folder, its files with known suffixes
         are taken.
         """
-        match, match_inside = _shell_regex(pattern), _shell_regex(f"{pattern}/**")
+        match, match_inside = path_regex(pattern), path_regex(f"{pattern}/**")
         parts = pattern.split("/")
-        leading = [_shell_regex("/".join(parts[:depth])) for depth in range(1, len(parts))]
+        leading = [path_regex("/".join(parts[:depth])) for depth in range(1, len(parts))]
         other = copy(self)
         other._pattern = lambda path, name, below: bool(
             match.fullmatch(below) or (match_inside.fullmatch(below) and self._is_wanted(path, name, below))
@@ -213,41 +213,6 @@ def natural_key(name: str) -> bytes:
     ['P1', 'p2', 'p10']
     """
     return os.fsencode(_DIGITS.sub(_sortable_number, name.casefold())).replace(b"\n", b"/n")  # no name has a slash
-
-
-def _matcher(patterns: Iterable[str]) -> Callable[[str, str], bool]:
-    """Make a function that says whether a name, or the path below the directory walked, matches one of the patterns.
-
-    Upper and lower case are the same.
-    """
-    patterns = tuple(patterns)
-    names = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns if "/" not in pattern]
-    paths = [re.compile(fnmatch.translate(pattern.strip("/")), re.IGNORECASE) for pattern in patterns if "/" in pattern]
-    return lambda name, below: any(regex.match(name) for regex in names) or any(regex.match(below) for regex in paths)
-
-
-def _shell_regex(pattern: str) -> re.Pattern[str]:
-    """Translate a shell pattern for paths: `*`, `?` and `[ab]` match within a name, `**` matches any folders."""
-    wildcards = {"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*", "?": "[^/]"}
-    translated = ""
-    # Every other part is a wildcard or a class of characters, which may have a bracket as its first one.
-    for number, part in enumerate(re.split(r"(\*\*/|\*\*|\*|\?|\[(?:[!^].|[^!^])[^]]*\])", pattern, flags=re.DOTALL)):
-        is_literal = number % 2 == 0
-        translated += re.escape(part) if is_literal else wildcards.get(part) or _character_class(part[1:-1])
-    return re.compile(translated, re.DOTALL)
-
-
-def _character_class(members: str) -> str:
-    """Translate what stands in brackets; a range that runs backwards, as z-a, has no characters."""
-    is_negated = members[0] in "!^"
-    ranges = [
-        re.escape(single) if single else f"{re.escape(first)}-{re.escape(last)}"
-        for first, last, single in re.findall("(?s)(.)-(.)|(.)", members[is_negated:])
-        if single or first <= last
-    ]
-    if not ranges:
-        return "[^/]" if is_negated else "(?!)"
-    return f"(?!/)[{'^' * is_negated}{''.join(ranges)}]"
 
 
 class _Walker:

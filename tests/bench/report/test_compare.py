@@ -184,7 +184,12 @@ def test_other_differences_are_listed() -> None:
     before = speed()
     machine = {**before.machine, "cores": 4, "libraries": {"torch": "2.14.0", "numpy": "2.2"}}
     results = (replace(before.results[0], facts={"tiles": 9, "prompt_tokens": 81}, fingerprint="new", failed=3),)
-    after = replace(before, machine=machine, options={"repeat": 5, "records": "x.jsonl", "retry_failed": True, "worst": 3}, results=results)
+    after = replace(
+        before,
+        machine=machine,
+        options={"repeat": 5, "records": "x.jsonl", "retry_failed": True, "worst": 3},
+        results=results,
+    )
     name = "256m, llamacpp, q8_0, threads 2"
     assert differences(before, after) == [
         "machine: cores was 2, is 4",
