@@ -14,9 +14,9 @@ from smolcli.engine.protocol import OpenedPlan, Work
 from smolcli.engine.server import fault_of
 from smolcli.errors import ModelError
 from smolcli.inputs.load import load, measure, open_video
-from smolcli.models.chat_template import Grid
+from smolcli.models.chat_template import SMOLVLM, Grid, Turns, turns_of
 from smolcli.models.files import ModelFiles
-from smolcli.models.tokenizer import tokenize
+from smolcli.models.tokenizer import has_token, tokenize
 from smolcli.types import Fault, Frame, Item, ModelLimits, Prompt
 
 
@@ -37,8 +37,8 @@ def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault
 def fit_pictures(prompts: Sequence[Prompt], work: Work) -> list[tuple[Grid, ...]]:
     """Return for each prompt how its pictures are cut: into fewer tiles where they do not fit the model's context."""
     limits = limits_for(work)
-    tokenize = _tokenizer(work.files)
-    planner = _TilePlanner(_layout(limits), work.model.detail, tokenize, limits.context)
+    tokenize, turns = _tokenizer_and_turns(work.files)
+    planner = _TilePlanner(_layout(limits), work.model.detail, tokenize, limits.context, turns)
     return [planner.grids(prompt) for prompt in prompts]
 
 
@@ -57,12 +57,16 @@ class _TilePlanner(PromptPreparer):
         return tuple(plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames)
 
 
-def _tokenizer(files: ModelFiles) -> Callable[[str], list[int]]:
-    """The function from a text to its token ids; where only llama.cpp has it, to its bytes, which are more."""
+def _tokenizer_and_turns(files: ModelFiles) -> tuple[Callable[[str], list[int]], Turns | None]:
+    """The function from a text to its token ids, and the model's turns.
+
+    Where only llama.cpp has the tokenizer, the function is that to the bytes of the text, which are more.
+    """
     try:
-        return partial(tokenize, open_source(files).tokenizer()[0])
+        tokenizer, _ = open_source(files).tokenizer()
     except ModelError:
-        return lambda text: list(text.encode())
+        return lambda text: list(text.encode()), SMOLVLM
+    return partial(tokenize, tokenizer), turns_of(files, partial(has_token, tokenizer))
 
 
 def _open_video(item: Item, work: Work) -> OpenedPlan:
