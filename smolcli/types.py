@@ -183,7 +183,6 @@ class ModelLimits:
 
     Tiles have `tile` x `tile` pixels and `tile_tokens` tokens, those of a picture `longest_edge` pixels at most, and
     small letters are best `x_height` pixels high, each 0 if unknown. Without `splits` --detail auto gives one tile.
-    `writes_doctags` says that it was taught to write whole pages as DocTags.
     """
 
     context: int
@@ -194,7 +193,7 @@ class ModelLimits:
     longest_edge: int = 0
     x_height: float = 0.0
     splits: bool = True
-    writes_doctags: bool = False
+    writes_doctags: bool = False  # whether it was taught to write pages as DocTags
 
     @property
     def prompt(self) -> int:
@@ -217,10 +216,10 @@ class Turn:
 class Prompt:
     """A conversation that asks for one reply; if its last turn is the assistant's, the reply continues that turn.
 
-    With `split` False every picture is one tile, as video frames are. A `raw` one is given to the model as it is, to be
-    continued, without the texts around turns. `draft` marks a prompt whose reply is not part of the answer and is never
-    shown. `page` is the number of the page that it is about, from 1, if the input has several.
-    Where some of the prompts of a step have no answer, the task goes on with the others if all are drafts or pages.
+    With `split` False every picture is one tile, as video frames are. A `raw` one is plain text to continue, without
+    turns. `draft` marks a prompt whose reply is not part of the answer and is never shown. `page` is the number of the
+    page that it is about, from 1, if the input has several. Where some of the prompts of a step have no answer, the
+    task goes on with the others if all are drafts or pages.
     """
 
     turns: tuple[Turn, ...]
@@ -243,16 +242,9 @@ class Prompt:
         return frames
 
     @classmethod
-    def user(
-        cls, *parts: Part, system: str | None = None, split: bool = True, draft: bool = False, raw: bool = False
-    ) -> Prompt:
-        """A prompt of one user turn, after a system turn if `system` is given.
-
-        >>> Prompt.user("What is 2 + 2?").turns[0].role
-        'user'
-        """
-        turns = (Turn("user", parts),)
-        return cls((Turn("system", (system,)), *turns) if system else turns, split=split, draft=draft, raw=raw)
+    def user(cls, *parts: Part, system: str | None = None, **flags: bool) -> Prompt:
+        """A prompt of one user turn, after a system turn if `system` is given; `flags` are split, draft and raw."""
+        return cls((*((Turn("system", (system,)),) if system else ()), Turn("user", parts)), **flags)
 
 
 @dataclass(frozen=True)

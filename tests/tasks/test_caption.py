@@ -8,7 +8,6 @@ import pytest
 
 from smolcli.errors import UsageError
 from smolcli.tasks.ask import Ask
-from smolcli.tasks.base import Task
 from smolcli.tasks.caption import STYLES, Caption, tags_in
 from smolcli.types import Finish, FrameRef, Media, Prompt, Reply
 
@@ -43,7 +42,7 @@ def test_the_prompt_is_that_of_the_style_or_the_users_own() -> None:
 
 
 @pytest.mark.parametrize("task", [Caption(prompt="A cat", raw=True), Ask("A cat", also=("A dog",), raw=True)])
-def test_with_raw_every_prompt_is_raw_and_the_id_says_so(task: Task) -> None:
+def test_with_raw_every_prompt_is_raw_and_the_id_says_so(task: Caption | Ask) -> None:
     frame = FrameRef(0, 1, 1)
     prompts = task.prompts(Media((frame,)))
     assert prompts[0] == Prompt.user(frame, "A cat", raw=True)
