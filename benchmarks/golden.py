@@ -57,8 +57,12 @@ PROBES = ("a line of text", "two pictures", "frames", "no picture")  # of conver
 GOLDEN = "golden"
 LIMIT_OF_ONE = 5.0  # times the limit of a mean KL divergence that a single one may have
 FORMATS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # a dtype by its row of thresholds.py
-MB = 1e6
 FAULTS = (SmolError, OSError, RuntimeError, ValueError, ImportError, MemoryError)  # of one model; the others go on
+
+# Of these transformers' types are missing or wrong.
+auto_image_processor: Any = AutoImageProcessor
+auto_processor: Any = AutoProcessor
+smolvlm_processor: Any = SmolVLMProcessor
 
 Line = dict[str, Any]
 
@@ -74,14 +78,8 @@ class Published:
 
 
 # SmolVLM-256M-Instruct by transformers 4.57.6 with the slow processor.
-PUBLISHED = {
-    "256m": Published(
-        tokens=1141,
-        begin=(1, 11126, 42, 1812, 314, 281, 49189),
-        end=(451, 2443, 47, 49279, 198, 9519, 9531, 42),
-        answer=" A multicolored",
-    )
-}
+BEGIN, END = (1, 11126, 42, 1812, 314, 281, 49189), (451, 2443, 47, 49279, 198, 9519, 9531, 42)
+PUBLISHED = {"256m": Published(1141, BEGIN, END, " A multicolored")}
 
 
 @dataclass(frozen=True)
@@ -124,10 +122,8 @@ def describe_pull(name: str) -> str:
     """What a pull of a model takes: both repositories, with the bytes of their weights as far as they are known."""
     facts = facts_of(CATALOG[name])
     halves = pair(facts.pair.files, facts.quant) or ()
-    return (
-        f"{name}: {facts.checkpoint.repo} ({facts.checkpoint_bytes / MB:,.0f} MB), "
-        f"{facts.pair.repo} ({', '.join(halves)}; {facts.pair_bytes / MB:,.0f} MB)"
-    )
+    checkpoint = f"{facts.checkpoint.repo} ({facts.checkpoint_bytes / 1e6:,.0f} MB)"
+    return f"{name}: {checkpoint}, {facts.pair.repo} ({', '.join(halves)}; {facts.pair_bytes / 1e6:,.0f} MB)"
 
 
 def read(results: Path) -> Iterator[Line]:
@@ -226,11 +222,7 @@ def compare(name: str, case: str, dtype: str, reference: Reply, reply: Reply, de
 
 
 def is_framed(ids: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> bool:
-    """Whether ids begin and end with those.
-
-    >>> is_framed([1, 2, 3, 4], (1, 2), (4,)), is_framed([1, 2, 3, 4], (1, 3), (4,))
-    (True, False)
-    """
+    """Whether ids begin and end with those."""
     return list(ids[: len(begin)]) == list(begin) and list(ids[-len(end) :]) == list(end)
 
 
@@ -266,9 +258,6 @@ def commit_of(files: ModelFiles, backend: str) -> str:
     """The commit that a backend's files are of: the name of their folder in the hub's cache."""
     folder = files.checkpoint if files.format_read_by(backend) == "checkpoint" else files.gguf and files.gguf.parent
     return folder.name if folder is not None else ""
-
-
-# ---- smolcli ---------------------------------------------------------------------------------------
 
 
 def backend_replies(
@@ -310,9 +299,6 @@ def as_array(logits: Logits | Scores) -> Logits:
     return np.array(logits.fetch() if isinstance(logits, Scores) else logits, np.float32)
 
 
-# ---- transformers ----------------------------------------------------------------------------------
-
-
 def reference_replies(
     folder: Path, cases: Mapping[str, Prompt], args: argparse.Namespace
 ) -> tuple[dict[str, Reply], Any]:
@@ -346,16 +332,15 @@ def load_processor(folder: Path) -> Any:
     video.
     """
     settings = optional_json(folder / "processor_config.json")
-    pictures = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+    pictures = auto_image_processor.from_pretrained(folder, backend="pil", local_files_only=True)
     if settings.get("processor_class") != "SmolVLMProcessor" or is_torchvision_available():
-        processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+        processor = auto_processor.from_pretrained(folder, local_files_only=True)
         processor.image_processor = pictures
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         template = optional_json(folder / "chat_template.json").get("chat_template")
-        processor_class: Any = SmolVLMProcessor
-        with patch.object(processor_class, "check_argument_for_proper_class"):  # which looks for torchvision
-            processor = processor_class(
+        with patch.object(smolvlm_processor, "check_argument_for_proper_class"):  # which looks for torchvision
+            processor = smolvlm_processor(
                 pictures, tokenizer, load_video_processor(folder), image_seq_len=settings["image_seq_len"],
                 chat_template=template,
             )  # fmt: skip
