@@ -119,7 +119,13 @@ class RealModel:
         return [token for part in parts for token in (tile if isinstance(part, bytes) else part)]
 
 
-@pytest.fixture(scope="module", params=[f"{name}, {kind}" for name in REAL for kind in ("whole", "extract")])
+def _cases() -> Iterator[Any]:
+    for name in REAL:
+        yield pytest.param(f"{name}, whole", marks=pytest.mark.slow)
+        yield f"{name}, extract"
+
+
+@pytest.fixture(scope="module", params=_cases())
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealModel]:
     name, _, kind = request.param.partition(", ")
     files = find_files(name) if kind == "whole" else files_in(EXTRACTS, name)
