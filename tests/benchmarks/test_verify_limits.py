@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.verify_limits import MEASURES, all_pairs, read, refused_share, row
+from benchmarks.verify_limits import MEASURES, agreement_of, all_pairs, read, refused_share, row
 
 TOP1, KL, COSINE = MEASURES
 
@@ -40,3 +40,10 @@ def test_each_half_is_compared_beside_one_other() -> None:
     assert len(set(pairs)) == len(pairs) == 19
     assert all("f16" in pair for pair in pairs)
     assert ("q3_k_m", "f16") in pairs and ("f16", "q3_k_m") not in pairs  # no vision half is a mix
+
+
+def test_pairs_are_judged_by_the_limits_of_today() -> None:
+    line = {"model": "m", "seed": 0, "language": "q8_0", "vision": "f16", "tokens": 9, "top1": 0.95, "kl": 0.01,
+            "kl_99": 0.1, "cosine": 1.0, "cosine_least": 1.0, "probes": 9, "same": 9}  # fmt: skip
+    assert agreement_of(line).failures == []
+    assert agreement_of(line | {"top1": 0.5, "failures": []}).failures == ["top-1 agreement 0.500 is below 0.9"]
