@@ -35,6 +35,7 @@ from .quantization import QUANTIZATIONS
 from .thresholds import thresholds_of
 
 MAX_TOKENS = 24  # of an answer
+NAME = "verified"  # of both sides: turns depend on a name that ends in -Base
 CHECKPOINT_BACKEND = registry.backends("checkpoint")[0]
 GGUF_BACKEND = registry.backends("gguf")[0]
 Floats = NDArray[np.float32]
@@ -139,7 +140,7 @@ def run_reference(checkpoint: Path, lora: Path | None = None, threads: int | Non
     options = Model(device="cpu", dtype="float32", threads=threads)
     backend_class = registry.load(registry.BACKENDS, CHECKPOINT_BACKEND)
     load = {} if lora is None else {"load": _load_with_peft}
-    with closing(backend_class(ModelFiles(checkpoint.name, checkpoint, adapter=lora), options, **load)) as backend:
+    with closing(backend_class(ModelFiles(NAME, checkpoint, adapter=lora), options, **load)) as backend:
         traces = []
         for name, prompt in probes(backend.layout.tile).items():
             answer = backend.greedy(prompt, MAX_TOKENS)[: MAX_TOKENS - 1]
@@ -174,7 +175,7 @@ def compare_pair(
 
     Raises SmolError if it has another layout or other shapes, so is not made of this checkpoint.
     """
-    files = ModelFiles(gguf.stem, gguf=gguf, mmproj=mmproj)
+    files = ModelFiles(NAME, gguf=gguf, mmproj=mmproj)
     wanted: list[NDArray[np.intp]] = []  # the top token of the checkpoint at each position, by probe
     said: list[NDArray[np.intp]] = []  # that of the pair
     divergences, cosines, differences = [], [], []

@@ -143,6 +143,14 @@ def test_the_command_reports_agreement_and_its_exit_code_judges_it(checkpoint: P
     assert agreement["difference"]["wanted"] != agreement["difference"]["said"]
 
 
+def test_a_pair_named_as_a_base_model_is_asked_as_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    """Turns depend on the name of a model, which a folder of the hub's cache does not have."""
+    pair = convert(checkpoint, tmp_path, "f16", "f16")
+    renamed = [path.rename(path.with_name(path.name.replace("Tiny", "SmolVLM-256M-Base"))) for path in pair]
+    [agreement] = verify(checkpoint, [(renamed[0], renamed[1])])
+    assert agreement.failures == [] and agreement.same == agreement.probes
+
+
 def test_a_checkpoint_of_another_size_is_found(checkpoint: Path, tmp_path: Path) -> None:
     wide = make_checkpoint(tmp_path / "Wide", "v2", seed=1, width=128)
     with pytest.raises(SmolError, match="Wide-F16.gguf: not made of this checkpoint; give --against"):
