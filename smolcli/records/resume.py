@@ -66,10 +66,13 @@ class _Line(NamedTuple):
 
 
 class _Flawed(NamedTuple):
-    """The last record under a key that a later one may replace: it failed, or one of its pages did."""
+    """The last records under a key that a later one may replace, by their offsets; None where there is none.
 
-    offset: int
-    is_failed: bool
+    `failed` has no answer, `partly_failed` has failed pages beside others.
+    """
+
+    failed: int | None = None
+    partly_failed: int | None = None
 
 
 class ResultsFile:
@@ -244,15 +247,17 @@ class ResultsFile:
         return ((path, line.id), value), ((path, line.stamp), offset), ((path, document_id), offset)
 
     def _note_flaw(self, key: bytes, line: _Line, offset: int) -> None:
-        """Note that a record has failed, or a page of it, and that one before it under the same key is outdated.
+        """Note that a record has failed, or a page of it, and that those before it under the same key are outdated.
 
         A record that failed is no reason to remove one with an answer.
         """
-        before = self._flawed.get(key) if self._flawed else None
-        if before is not None and before.offset != offset and (before.is_failed or not line.is_failed):
-            self._outdated.add(before.offset)
-        if line.is_failed or line.has_failed_page:
-            self._flawed[key] = _Flawed(offset, line.is_failed)
+        flawed = self._flawed.pop(key, _Flawed()) if self._flawed else _Flawed()
+        replaced = (flawed.failed,) if line.is_failed else flawed
+        self._outdated.update(before for before in replaced if before not in (None, offset))
+        if line.is_failed:
+            self._flawed[key] = flawed._replace(failed=offset)
+        elif line.has_failed_page:
+            self._flawed[key] = _Flawed(partly_failed=offset)
 
     def _note_page(self, path: bytes, page: int, line: _Line) -> None:
         """Note which pages of a document have failed; after its last page there are no others."""
