@@ -134,7 +134,8 @@ def _command_again(request: Request, *flags: str) -> str:
     """
     words = [*sys.argv[1:], *(flag for flag in flags if flag not in sys.argv)]
     command = shlex.join(["smolcli", *words])
-    reads_pipe = any(word == "-" or word.startswith(OWN_DESCRIPTORS) for word in words)
+    values = [value for word in words for value in (word, word.partition("=")[2])]  # also that of --files-from=-
+    reads_pipe = any(value == "-" or value.startswith(OWN_DESCRIPTORS) for value in values)
     if "--" in words or reads_pipe or len(command) > MAX_COMMAND or _has_password(words, request):
         return f"the same command with {' '.join(flags)}"
     return command

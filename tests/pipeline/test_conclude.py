@@ -69,8 +69,9 @@ def test_what_failed_is_tried_again_by_a_command_that_can_be_copied(monkeypatch:
     assert lines(wanted, BAD)[1] == f"{AGAIN}smolcli caption 'my photos' -o c.jsonl --resume --retry-failed"
     monkeypatch.setattr(sys, "argv", ["smolcli", "caption", "p", "-o", "c.jsonl", "--resume"])
     assert lines(wanted, BAD)[1] == f"{AGAIN}smolcli caption p -o c.jsonl --resume --retry-failed"
-    list_of_shell = ["--files-from", "/dev/fd/63"]  # what bash makes of <(find ...)
-    for words in (["--", "-p"], ["--files-from", "-"], list_of_shell, [f"{number}.png" for number in range(1000)]):
+    lists_of_shell = ["--files-from", "/dev/fd/63"], ["--files-from=/dev/fd/63"]  # what bash makes of <(find ...)
+    lists = ["--files-from", "-"], ["--files-from=-"], *lists_of_shell
+    for words in (["--", "-p"], *lists, [f"{number}.png" for number in range(1000)]):
         monkeypatch.setattr(sys, "argv", ["smolcli", "caption", "-o", "c.jsonl", *words])
         assert lines(wanted, BAD)[1] == f"{AGAIN}the same command with --resume --retry-failed"
 
