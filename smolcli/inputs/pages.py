@@ -109,6 +109,11 @@ class Pages:
         id_key="split_pages",
     )
 
+    @property
+    def first_page(self) -> int:
+        """The number of the first page that is looked at."""
+        return 1 if self.pages is None else _ranges(self.pages)[0][0]
+
     def select(self, count: int) -> Selection:
         """Choose among the pages of a document, which has `count`. Raises InputError where none is chosen."""
         if self.pages is None:

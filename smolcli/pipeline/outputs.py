@@ -184,8 +184,9 @@ def with_searchable(others: Companion | None, request: Request, stack: contextli
     if request.task.searchable is None:
         return others
     make = registry.load(registry.ON_DEMAND, "--searchable")
-    password = request.task.page_options.password
-    searchable: Companion = stack.enter_context(make(request.task.searchable, request.input.max_pixels, password))
+    pages, max_pixels = request.task.page_options, request.input.max_pixels
+    companion = make(request.task.searchable, max_pixels, pages.password, pages.first_page)
+    searchable: Companion = stack.enter_context(companion)
     if others is None:
         return searchable
     several: Companion = registry.load(registry.ON_DEMAND, "companions")([searchable, others])

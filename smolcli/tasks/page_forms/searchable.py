@@ -14,11 +14,12 @@ from smolcli.types import Record, Source
 class Searchable:
     """A companion of a run (writers/companions.py) that adds each record's input to a PDF.
 
-    The PDF is written when the block ends, unless by an exception.
+    The PDF is written when the block ends, unless by an exception. `first_page` is the number of the first page that is
+    looked at: a record of one page that was read whole does not say it.
     """
 
-    def __init__(self, out: Path, max_pixels: int, password: str | None = None) -> None:
-        self._pdf = SearchablePdf(out, max_pixels, password)
+    def __init__(self, out: Path, max_pixels: int, password: str | None = None, first_page: int = 1) -> None:
+        self._pdf, self._first_page = SearchablePdf(out, max_pixels, password), first_page
 
     def __enter__(self) -> Searchable:
         self._pdf.__enter__()
@@ -37,7 +38,7 @@ class Searchable:
 
     def write(self, record: Record) -> Record:
         if record.error is None:
-            one_page = {"pages": [{"page": 1, "text": record.text}]}  # which was read as one picture
+            one_page = {"pages": [{"page": self._first_page, "text": record.text}]}  # which was read as one picture
             self._pdf.add(Source(record.path), pages_from_data(one_page if record.data is None else record.data))
         return record
 

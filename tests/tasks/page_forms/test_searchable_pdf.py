@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from smolcli.errors import ErrorKind, InputError
 from smolcli.inputs.page import Line, Page, Region, Word
+from smolcli.inputs.pages import Pages
 from smolcli.tasks.page_forms.original import Original
 from smolcli.types import Box, Source
 from tests.helpers import RECORD
@@ -320,6 +321,17 @@ def test_pictures_that_were_read_as_a_whole_are_pages_too(tmp_path: Path) -> Non
             pytest.approx([144, 72], abs=0.05)
         ] * 3
     assert [text.strip() for text in tool("pdftotext", out, "-").split("\f")] == ["A small note", "Another one", "", ""]
+
+
+def test_the_record_of_one_chosen_page_is_that_of_the_page(tmp_path: Path) -> None:
+    """With --pages 2, a record of an earlier run that read the page whole does not say its number."""
+    path, out = tmp_path / "scan.tif", tmp_path / "out.pdf"
+    picture(100, 50).save(path, save_all=True, append_images=[picture(60, 90)])
+    with Searchable(out, 10**6, first_page=Pages(pages="2").first_page) as searchable:
+        searchable.write(replace(RECORD, path=str(path), task="ocr", text="The second", data=None))
+    with pikepdf.open(out) as made:
+        [shown] = made.pages
+        assert [float(value) for value in shown.mediabox[2:]] == [pytest.approx(60 * 842 / 90, abs=0.01), 842]
 
 
 @pytest.mark.parametrize(
