@@ -21,6 +21,7 @@ from smolcli import registry
 from smolcli.backends.llamacpp.bindings import PACKAGE, load_llama_cpp
 from smolcli.errors import ErrorKind, SmolError, UnavailableError
 from smolcli.process.child import call
+from smolcli.system.cpu import cpu_features, cpu_info
 from smolcli.system.disk_cache import cache_folder, store
 
 BACKEND = "llamacpp"
@@ -33,7 +34,8 @@ PATH_VARIABLES = ("LLAMA_CPP_LIB_PATH", "MTMD_CPP_LIB", "LD_LIBRARY_PATH", "DYLD
 @lru_cache
 def loading_error() -> UnavailableError | None:
     """Return why llama.cpp, which is installed, cannot be loaded; None where it can, or where that is not known."""
-    key = repr([*map(os.environ.get, PATH_VARIABLES), *_files()])
+    cpu = cpu_info().get("model name"), sorted(cpu_features())
+    key = repr([cpu, *map(os.environ.get, PATH_VARIABLES), *_files()])
     path = cache_folder("llama_cpp") / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError):
         if path.read_bytes() == LOADED:
