@@ -18,6 +18,7 @@ from smolcli.bench.report.results import FAILED, Result
 from smolcli.errors import ModelError, UsageError
 from smolcli.models import catalog, fingerprint, resolve
 from smolcli.models import files as model_files
+from smolcli.models.family import turns_options
 from smolcli.models.files import ModelFiles
 from smolcli.options import Generate, Model
 from smolcli.process.child import call
@@ -82,7 +83,7 @@ class Configuration:
 
     def identity(self, task: str, generate: Generate) -> Identity:
         """What makes two answers the same; the number of threads is part of it, since benchmarks compare them."""
-        options = {**id_options(generate, self.options), "threads": self.options.threads}
+        options = {**id_options(generate, self.options), **turns_options(self.files), "threads": self.options.threads}
         return Identity(task, self.files.name, self.backend, self.fingerprint, options)
 
 

@@ -23,5 +23,6 @@ def limits_of(backend: str, files: ModelFiles) -> ModelLimits:
 def limits_for(work: Work) -> ModelLimits:
     """The limits of the model, which leave half the context at most for the reply. Raises ModelError."""
     limits = limits_of(work.backend, work.files)
-    reply, files = min(work.generate.max_tokens, limits.context // 2), work.files
+    reply = min(work.generate.max_tokens, limits.context // 2)
+    files = work.files
     return replace(limits, reply=reply, x_height=x_height_of(files), writes_doctags=writes_doctags(files))

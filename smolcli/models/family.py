@@ -18,12 +18,13 @@ from smolcli import registry
 from smolcli.errors import ModelError
 from smolcli.models.files import MODEL_TYPES, ModelFiles
 from smolcli.models.gguf_header import read_first_keys
+from smolcli.models.vocabulary import writes_doctags
 
 HEADER_BYTES = 1 << 16  # at the beginning of a GGUF file, in which the keys that are looked at lie
 TEMPLATE_KEY = "tokenizer.chat_template"
 VISION_ARCHITECTURE = "clip"  # of every vision half
 PROJECTOR_KEYS = ("clip.projector_type", "clip.vision.projector_type")
-BASE_NOTICE = "was not trained to answer, and goes on with the text it is given, as with --raw"
+BASE_NOTICE = "gets the text without turns of a conversation and goes on with it, as with --raw"
 MERGE_KEYS = ("clip.vision.spatial_merge_size", "clip.vision.projector.scale_factor")
 # Patches along a side that become one token where the file does not say it, of clip.cpp.
 MERGE_OF = {"qwen2vl_merger": 2, "qwen2.5vl_merger": 2, "qwen3vl_merger": 2, "gemma3": 4, "ldp": 2, "ldpv2": 2}
@@ -66,6 +67,16 @@ def pair_family(files: ModelFiles) -> PairFamily:
 def is_base(files: ModelFiles) -> bool:
     """Whether the files are those of a base model of the own family, which was not trained on turns."""
     return files.is_base and bool(files.formats) and not is_other_family(files)
+
+
+def turns_options(files: ModelFiles) -> dict[str, Any]:
+    """Return what the turns of a model add to the options of an Identity; nothing where they are SmolVLM's.
+
+    The same files under another name may be asked in turns, and earlier versions asked docling's models in SmolVLM's.
+    """
+    if is_base(files):
+        return {"raw": True}  # as with --raw
+    return {"turns": "docling"} if writes_doctags(files) else {}
 
 
 def is_other_family(files: ModelFiles) -> bool:

@@ -25,7 +25,7 @@ QUANTIZATIONS = ("Q8_0", "F16", "BF16", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "F32
 
 _QUANTIZATION = re.compile(r"[-._]((?:I?Q|TQ|MXFP|B?F)\d\w*)$", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_BASE = re.compile(r"smolvlm.*-(base|synthetic)$", re.IGNORECASE)
+_BASE = re.compile(r"smolvlm.*-(base|synthetic)(-gguf)?$", re.IGNORECASE)
 
 
 def understands_text(vocab_size: int) -> bool:

@@ -20,7 +20,7 @@ from smolcli.executors.base import Executor, RunSpec
 from smolcli.generation import json_schema
 from smolcli.inputs.collect import InputCollector
 from smolcli.models import fingerprint
-from smolcli.models.family import BASE_NOTICE, is_base
+from smolcli.models.family import BASE_NOTICE, is_base, turns_options
 from smolcli.models.files import ModelFiles
 from smolcli.options import MAX_JOBS, Batch, Generate, Input, Model, Output
 from smolcli.pipeline.conclude import conclude
@@ -114,9 +114,7 @@ def choose_job(request: Request, inputs: InputCollector, console: Console) -> En
         console.notice(notice)
     if model.jobs is None and task.at_once and not request.asks_many(inputs):
         model = replace(model, jobs=min(task.at_once, MAX_JOBS))  # more slots than prompts would waste memory
-    options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model)}
-    if is_base(files):
-        options["raw"] = True  # as with --raw; the same files under another name are asked in turns
+    options = {**task.id_options, **id_options(_without_unused_seed(request.generate), model), **turns_options(files)}
     identity = Identity(request.name, files.name, backend, fingerprint.fingerprint(files, backend), options)
     work = Work(
         backend_target(backend, files),

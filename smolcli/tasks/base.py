@@ -39,7 +39,7 @@ def raw_option() -> Any:
     return opt(
         False,
         "Give the model the text to continue, without the turns of a conversation.\n"
-        "The pictures stand before it. SmolVLM's -Base and -Synthetic are always asked so.",
+        "Pictures come first, unless {1}, {2} place them. SmolVLM's -Base and -Synthetic always get plain text.",
         "--raw",
         id_key="raw",
     )

@@ -172,6 +172,7 @@ def test_a_base_model_is_given_the_text_alone(tokenizer: Tokenizer, processor: I
         ("HuggingFaceTB/SmolVLM-Synthetic", True),
         ("HuggingFaceTB/SmolVLM2-2.2B-Base", True),
         ("SmolVLM-256M-Base-Q8_0", True),
+        ("ggml-org/SmolVLM-256M-Base-GGUF", True),
         ("smolvlm-base-f16", True),
         ("HuggingFaceTB/SmolVLM-256M-Instruct", False),
         ("SmolVLM-256M-Base-receipts", False),

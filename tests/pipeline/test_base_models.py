@@ -12,7 +12,7 @@ from smolcli.models.model_info import describe
 from tests.helpers import png, smolcli
 from tests.tiny import make_checkpoint
 
-NOTICE = "SmolVLM-256M-Base was not trained to answer, and goes on with the text it is given, as with --raw"
+NOTICE = "SmolVLM-256M-Base gets the text without turns of a conversation and goes on with it, as with --raw"
 
 
 @pytest.fixture(scope="module")

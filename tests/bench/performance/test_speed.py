@@ -33,6 +33,7 @@ from smolcli.system.info import machine
 from smolcli.terminal.console import Console
 from smolcli.types import Finish, Item, Piece, Prompt, Seconds, Source, Tokens
 from tests.helpers import SAMPLES, smolcli
+from tests.tiny import make_checkpoint
 
 QUIET = Console(quiet=True)
 
@@ -237,6 +238,15 @@ def test_vision_engine_is_in_the_command_and_in_the_identity() -> None:
     exact = replace(variants, vision_encoder=("openvino",), dtype="float32")
     with configurations(["nano"], exact, QUIET) as [configuration]:
         assert "--dtype float32" in " ".join(configuration.arguments)
+
+
+@pytest.mark.parametrize(("model", "added"), [("docling", {"turns": "docling"}), ("v1", {"raw": True})])
+def test_the_turns_of_a_model_are_in_the_identity(model: str, added: dict[str, object], tmp_path: Path) -> None:
+    """As they are in that of the other commands, so that `--records` gives no answer to another prompt."""
+    folder = make_checkpoint(tmp_path / ("SmolVLM-Base" if model == "v1" else "tuned"), model, 5)
+    with configurations([str(folder)], Variants(backend=("numpy",)), QUIET) as [configuration]:
+        options = configuration.identity("ask", Generate()).options
+    assert options == {**options, **added}
 
 
 def test_a_checkpoint_is_measured_in_each_quantization_in_which_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
