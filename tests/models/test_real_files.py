@@ -139,6 +139,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_the_files_are_those_of_the_public_listings(model: RealModel) -> None:
     """But config.json from copies, and what SmolVLM2 has of its own beside SmolVLM's tokenizer."""
+    if model.name == "256m-video":
+        pytest.skip("the public listings have no file of 256m-video but its weights")
     listed = LISTINGS[CATALOG[model.name].repo]["files"]
     other = {
         path.name
@@ -149,7 +151,7 @@ def test_the_files_are_those_of_the_public_listings(model: RealModel) -> None:
     allowed |= {"config.json"} if REAL[model.name].config.startswith("not-byte-exact") else set()
     allowed |= {"tokenizer_config.json", "special_tokens_map.json"} if model.name in VIDEO_MODELS else set()
     assert other <= allowed
-    assert {"tokenizer.json", "preprocessor_config.json"} <= listed.keys() or model.name == "256m-video"
+    assert {"tokenizer.json", "preprocessor_config.json"} <= listed.keys()
 
 
 def test_files_are_taken_from_the_folder_then_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,7 @@ def test_the_golden_prompt(model: RealModel) -> None:
     """Of 256m: the ids of the real processor of transformers 4.57.6."""
     known = PUBLISHED.get(model.name)
     if known is None:
-        return
+        pytest.skip("the ids of the golden prompt are known of 256m alone")
     for backend in BACKENDS:
         ids = model.ids(backend, golden_prompt(), "high")
         assert len(ids) == known.tokens and is_framed(ids, known.begin, known.end)
@@ -245,7 +247,7 @@ def test_the_vocabulary_is_the_one_of_the_digests(model: RealModel) -> None:
 @pytest.mark.parametrize("count", [1, 2, 8, 50])
 def test_frames_are_sampled_and_sized_as_by_the_video_processor(model: RealModel, count: int) -> None:
     if model.name not in VIDEO_MODELS:
-        return
+        pytest.skip(f"{model.name} has no video processor")
     processor = load_video_processor(model.directory)
     assert (processor.fps, processor.num_frames) == (1, 64) and processor.num_frames >= count
     total, fps = 1500, 25.0
@@ -279,12 +281,12 @@ def test_tensors_and_sizes_are_those_of_the_published_files(model: RealModel, pu
     weights = [weight for half in published.models for weight in half.weights]
     parameters = sum(math.prod(weight.shape) for weight in weights)
     assert parameters == facts.parameters if model.name != "docling" else 2 * parameters < facts.checkpoint_bytes
-    assert len(weights) == 471 or model.name != "256m"
+    if model.name == "256m":
+        assert len(weights) == 471
     for output in published.outputs:
         known = facts.pair.files.get(listed_name(model.name, output))
-        if (
-            model.is_whole and known is not None and known.bytes is not None
-        ):  # what else differs are the texts of the headers
+        # Beside the weights the files differ in the texts of their headers, which are those of whole vocabularies.
+        if model.is_whole and known is not None and known.bytes is not None:
             assert abs(output.size - known.bytes) < HEADER_BYTES, output.path.name
 
 
