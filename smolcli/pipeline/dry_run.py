@@ -37,7 +37,7 @@ from smolcli.writers.json_lines import as_line
 # What is said of an input that the model is not asked about, by its state.
 STATES = {
     "done": "done before",
-    "partly-failed": "done before but for pages that failed; --retry-failed reads it again",
+    "partly-failed": "done before, except pages that failed; --retry-failed reads it again",
     "failed": "failed before; --retry-failed tries it again",
     "same": "has the content of another input, and takes its answer",
     "left-alone": "left alone, since what would be written is there; --if-exists overwrite",
