@@ -30,7 +30,8 @@ def main() -> None:
         gc.disable()  # until all is imported: there is no garbage yet, and collecting takes a tenth of the start
         # A parent may have set SIGCHLD to be ignored; then the exit code of every child would be lost.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # A run prints its progress on SIGUSR1; before, and in the engine, which inherits this, it must not end it.
+        # A run prints its progress on SIGUSR1; before that, and in the engine, which
+        # inherits it, the signal must not end the process.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         open_closed_streams()
         _begin(sys.argv[1:])

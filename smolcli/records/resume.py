@@ -86,7 +86,7 @@ class ResultsFile:
         self._lock = Lock()  # inputs are looked up in one thread while records are added in another
         self._index = OffsetIndex()  # (path, stamp), (path, id) and id -> offset of the record in the file, or _FAILED
         self._flawed: dict[bytes, _Flawed] = {}  # by path, with --split-pages and page
-        # Path -> pages without a later record that has an answer; without --split-pages WHOLE for all of them.
+        # Path -> pages without a later record that has an answer; without --split-pages _WHOLE for all of them.
         self._failed_pages: dict[bytes, set[int]] = {}
         self._outdated: set[int] = set()  # offsets of records that later ones of the same path replace
 

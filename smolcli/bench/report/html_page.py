@@ -47,10 +47,11 @@ def page(report: Report) -> str:
 def _interval_notes(report: Report) -> Iterator[str]:
     """What the intervals of this report mean, a sentence for each kind that it has."""
     figures = [(name, figure) for result in report.results for name, figure in result.figures.items()]
-    is_score = {name: MEASURES[name].unit == "" for name, _ in figures}  # or an error rate, over rows
-    if any(is_score.values()):
+    # Scores and error rates, which have no unit, are over the rows of a data set; the others over repetitions.
+    is_over_rows = {name: MEASURES[name].unit == "" for name, _ in figures}
+    if any(is_over_rows.values()):
         yield "Whiskers and brackets are 95 % intervals of the score."
-    counts = {figure.count for name, figure in figures if not is_score[name]} - {1}
+    counts = {figure.count for name, figure in figures if not is_over_rows[name]} - {1}
     if any(count >= LEAST_FOR_95 for count in counts):
         yield "± is half the interval in which the median of the repetitions lies with a certainty of 95 %."
     if any(count < LEAST_FOR_95 for count in counts):
