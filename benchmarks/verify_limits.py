@@ -182,7 +182,8 @@ def print_tables(model: str, lines: Sequence[Line]) -> None:
 
 def agreement_of(line: Line) -> Agreement:
     """The comparison of a line, which is judged by the limits of today."""
-    return Agreement(**{field.name: line.get(field.name) for field in fields(Agreement)})
+    known: dict[str, Any] = {field.name: line.get(field.name) for field in fields(Agreement)}
+    return Agreement(**known)
 
 
 def row(measure: Measure, limit: float, values: Sequence[float]) -> str:

@@ -89,7 +89,7 @@ def test_other_weights_in_the_pair_are_found(hub: Hub, tmp_path: Path, monkeypat
     monkeypatch.setattr(golden, "PROBES", ())
     code, [checkpoint, pair] = run(monkeypatch, tmp_path / "golden.jsonl", "--models", "256m", "--tokens", "2")
     assert code == 1 and checkpoint["failures"] == []
-    assert pair["same_ids"] and [failure.partition(" is above ")[2] for failure in pair["failures"]] == ["0.005"]
+    assert pair["same_ids"] and [failure.partition(" is above ")[2] for failure in pair["failures"]] == ["0.0005"]
 
 
 def test_a_model_that_cannot_be_pulled_is_told_and_tried_again(
