@@ -48,6 +48,7 @@ from tests.real_files import (
     EXTRACTS,
     MISSING,
     REAL,
+    TWINS,
     USER_CACHE,
     VARIABLE,
     assemble,
@@ -122,7 +123,7 @@ class RealModel:
 def _cases() -> Iterator[Any]:
     for name in REAL:
         yield pytest.param(f"{name}, whole", marks=pytest.mark.slow)
-        yield f"{name}, extract"
+        yield pytest.param(f"{name}, extract", marks=[pytest.mark.slow] if name in TWINS else [])
 
 
 @pytest.fixture(scope="module", params=_cases())
