@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from smolcli.backends.base import PreparedPrompt
 from smolcli.backends.image_processor import Layout, Tiles, cut, plan
 from smolcli.models import chat_template
-from smolcli.models.chat_template import Tile, Turns
+from smolcli.models.chat_template import Grid, Tile, Turns
 from smolcli.records.notices import fewer_tiles
 from smolcli.types import Frame, Prompt
 
@@ -54,6 +54,11 @@ class PromptPreparer:
         notice = fewer_tiles(layout.longest_edge // layout.tile) if is_coarser else ""
         return PreparedPrompt(tuple(pixels), length, image_tokens, notice)
 
+    def grids(self, prompt: Prompt) -> tuple[Grid, ...]:
+        """Return how the pictures of a prompt are cut, in order; their sizes are enough, without pixels."""
+        layout, _ = self._fit(prompt)
+        return self._grids(prompt, layout)
+
     def _fit(self, prompt: Prompt) -> tuple[Layout, Parts]:
         """The finest layout with which the prompt fits the context, else one with the fewest tiles, and its parts."""
         layout = self._layouts[0]
@@ -68,10 +73,11 @@ class PromptPreparer:
 
     def _parts(self, prompt: Prompt, layout: Layout) -> Parts:
         """The token ids of the prompt's texts and the tiles of its pictures, in order."""
-        frames = prompt.decoded_frames
-        grids = [plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames]
-        segments = chat_template.segments(prompt, grids, self._turns)
+        segments = chat_template.segments(prompt, self._grids(prompt, layout), self._turns)
         return [tuple(self._tokenize(segment)) if isinstance(segment, str) else segment for segment in segments]
+
+    def _grids(self, prompt: Prompt, layout: Layout) -> tuple[Grid, ...]:
+        return tuple(plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in prompt.frames)
 
     def _length(self, parts: Parts) -> int:
         """The number of tokens."""

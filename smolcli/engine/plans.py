@@ -17,7 +17,7 @@ from smolcli.inputs.load import load, measure, open_video
 from smolcli.models.chat_template import SMOLVLM, Grid, Turns, turns_of
 from smolcli.models.files import ModelFiles
 from smolcli.models.tokenizer import has_token, tokenize
-from smolcli.types import Fault, Frame, Item, ModelLimits, Prompt
+from smolcli.types import Fault, Item, ModelLimits, Prompt
 
 
 def open_plans(items: Sequence[Item], work: Work) -> Iterator[OpenedPlan | Fault]:
@@ -38,23 +38,8 @@ def fit_pictures(prompts: Sequence[Prompt], work: Work) -> list[tuple[Grid, ...]
     """Return for each prompt how its pictures are cut: into fewer tiles where they do not fit the model's context."""
     limits = limits_for(work)
     tokenize, turns = _tokenizer_and_turns(work.files)
-    planner = _TilePlanner(_layout(limits), work.model.detail, tokenize, limits.context, turns)
-    return [planner.grids(prompt) for prompt in prompts]
-
-
-class _TilePlanner(PromptPreparer):
-    """Prepares prompts as far as it is known how their pictures are cut, for which their sizes are enough."""
-
-    def grids(self, prompt: Prompt) -> tuple[Grid, ...]:
-        """The grids of the pictures of a prompt, in order."""
-        frames = [Frame(bytes(3 * frame.width * frame.height), frame.width, frame.height) for frame in prompt.frames]
-        pictures = iter(frames)
-        turns = [
-            replace(turn, parts=tuple(part if isinstance(part, str) else next(pictures) for part in turn.parts))
-            for turn in prompt.turns
-        ]
-        layout, _ = self._fit(replace(prompt, turns=tuple(turns)))
-        return tuple(plan(frame.width, frame.height, layout, self._detail, prompt.split) for frame in frames)
+    prepare = PromptPreparer(_layout(limits), work.model.detail, tokenize, limits.context, turns)
+    return [prepare.grids(prompt) for prompt in prompts]
 
 
 def _tokenizer_and_turns(files: ModelFiles) -> tuple[Callable[[str], list[int]], Turns | None]:
