@@ -117,8 +117,8 @@ class Handler(BaseHTTPRequestHandler):
         return {"type": "file", "path": name, "size": len(data), "oid": digest(data)[:40]}
 
     def sibling(self, repo: str, name: str, data: bytes) -> dict[str, Any]:
-        told = (len(data), digest(data) if name.endswith(LARGE) else None)
-        size, sha256 = self.server.announced.get((repo, name), told)
+        real = (len(data), digest(data) if name.endswith(LARGE) else None)
+        size, sha256 = self.server.announced.get((repo, name), real)
         lfs = {"sha256": sha256, "size": size, "pointerSize": 130} if sha256 else None
         return {"rfilename": name, "size": size, "blobId": digest(data)[:40], "lfs": lfs}
 

@@ -32,7 +32,7 @@ from smolcli.system.atomic_file import atomic_write
 NO_LOSS = 9.0  # the text loss of a stage that has none yet
 LOG_EVERY = 50  # steps
 HEADS_ALONE = 3200  # tiles at the start from given weights, in which the rest of the model stays as it is
-KINDS_LEARNT = 0.3  # the text loss at which the stage `everything` begins
+KINDS_LEARNT = 0.3  # the text loss at which the stage `everything` begins: an estimate, no run has reached it yet
 GROUP = 8  # rows that the language model computes together
 
 

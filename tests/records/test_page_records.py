@@ -174,8 +174,8 @@ def test_a_document_with_a_failed_page_is_tried_again_as_a_whole(pdf: Path, tmp_
     results = read(file)
     assert results.state_by_stamp(str(pdf)) == results.state_by_id(str(pdf), partly.id) == "partly-failed"
     assert results.answer(partly.id) is None  # a copy of it is read itself
-    found = results.record(str(pdf))  # of which a sidecar is made
-    assert found is not None and found.text == partly.text
+    stored = results.record(str(pdf))  # of which a sidecar is made
+    assert stored is not None and stored.text == partly.text
     sink = RecordSink(JsonLines(io.StringIO()), Console(quiet=True), results=results)
     sink.skip(str(pdf), results.state_by_stamp(str(pdf)))
     assert (sink.skipped, sink.failed_before, sink.exit_code) == (1, 0, Exit.SOME_FAILED)

@@ -246,7 +246,7 @@ def test_the_turns_of_a_model_are_in_the_identity(model: str, added: dict[str, o
     folder = make_checkpoint(tmp_path / ("SmolVLM-Base" if model == "v1" else "tuned"), model, 5)
     with configurations([str(folder)], Variants(backend=("numpy",)), QUIET) as [configuration]:
         options = configuration.identity("ask", Generate()).options
-    assert options == {**options, **added}
+    assert options.items() >= added.items()
 
 
 def test_a_checkpoint_is_measured_in_each_quantization_in_which_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

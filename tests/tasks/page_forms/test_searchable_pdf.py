@@ -309,12 +309,12 @@ def test_pictures_that_were_read_as_a_whole_are_pages_too(tmp_path: Path) -> Non
     path = tmp_path / "scan.png"
     picture(600, 300).save(path, dpi=(300, 300))
     out = tmp_path / "out.pdf"
-    one = replace(RECORD, path=str(path), task="ocr", text="A small note", data=None)
-    several = replace(one, data={"pages": [{"page": 1, "text": "Another one"}]})
+    without_data = replace(RECORD, path=str(path), task="ocr", text="A small note", data=None)
+    with_page = replace(without_data, data={"pages": [{"page": 1, "text": "Another one"}]})
     failed_page = {"page": 2, "text": "", "error": {"kind": "truncated", "message": "is damaged"}}
-    without_text = replace(one, text="", blank=True, data={"pages": [{"page": 1, "text": ""}, failed_page]})
+    without_text = replace(without_data, text="", blank=True, data={"pages": [{"page": 1, "text": ""}, failed_page]})
     with Searchable(out, 10**6) as searchable:
-        for written in (one, several, without_text):
+        for written in (without_data, with_page, without_text):
             assert searchable.write(written) == written
     with pikepdf.open(out) as made:
         assert [[float(value) for value in target.mediabox[2:]] for target in made.pages] == [
